@@ -1,0 +1,307 @@
+"""The config tree: what a run is. One small frozen dataclass per concern; every field has a one-line doc.
+
+A run is `Config` read from YAML plus `--section.field value` overrides; the resolved tree is saved with the run and
+can be run again. Defaults are the demo's. Values that the paper does not state are fields here, never constants in code.
+"""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import draccus
+import yaml
+
+from fit_jax.errors import InputError
+from fit_jax.models.config import LoraConfig, ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """The data set and how its spurious correlation is set (paper, section 4)."""
+
+    # Task registry name: demo, ss, smnli, shans, bbq, bbq_nlg or jsonl (your own data).
+    name: str = "demo"
+    # YAML that describes your own data; for the task `jsonl`.
+    file: str | None = None
+    # Folder of official files; the environment variable FIT_JAX_DATA is used where this is null.
+    data_dir: str | None = None
+    # Where examples come from: `files` (official files), `hub` (datasets) or `array_record` (built by fit_jax.data).
+    source: Literal["files", "hub", "array_record"] = "files"
+    # rho of the training, validation and iid splits; null means 1 / number of labels (S independent of Y).
+    rho_train: float | None = None
+    # rho of the split `high`, and of `flipped` for the swapped label.
+    rho_high: float = 0.9
+    # rho of the split `low`.
+    rho_low: float = 0.1
+    # Most training examples; null means the paper's size, or as many as the data allow.
+    train_examples: int | None = None
+    # Most validation examples; null as above.
+    validation_examples: int | None = None
+    # Most examples of each test split; null as above.
+    test_examples: int | None = None
+    # What to do with a malformed row: `error` or `skip` (counted and shown).
+    malformed: Literal["error", "skip"] = "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FocusConfig:
+    """How focus instructions are drawn and where they stand (paper, section 3)."""
+
+    # Relative weight of each focus type in training.
+    weights: dict[str, float] = field(
+        default_factory=lambda: {
+            "none": 1.0,
+            "focus(core)": 1.0,
+            "ignore(spurious)": 1.0,
+            "focus(core) & ignore(spurious)": 1.0,
+            "focus(spurious)": 1.0,
+            "focus(spurious) & ignore(core)": 1.0,
+        }
+    )
+    # The focus instruction stands `before` or `after` the input; `after` lets branches share the input's keys and values.
+    place: Literal["after", "before"] = "after"
+    # Focus instructions trained on per example and step, all sharing one pass over the input.
+    branches: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """Text to token ids."""
+
+    # Hugging Face tokenizer folder or hub id; null means the pretrained model's, or one trained on the task's own text.
+    path: str | None = None
+    # Vocabulary size of a tokenizer trained on the task's text.
+    vocab_size: int = 1024
+    # Prompt form: `auto` (the tokenizer's chat template where it has one) or `plain`.
+    template: Literal["auto", "plain"] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """Device mesh: the size of each axis; one of them may be -1 and takes what is left."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+    # Splits long sequences.
+    context: int = 1
+    # TPU slices; `data` spans them.
+    slices: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up and cosine decay, after clipping by global norm."""
+
+    learning_rate: float = 3e-3
+    # Share of the steps spent warming up.
+    warmup: float = 0.03
+    # Final learning rate as a share of the peak.
+    final: float = 0.0
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-8
+    clip_norm: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The training loop."""
+
+    # Training method: fit, sft_y (true labels, no focus instruction) or sft_y_focus (focus labels, no instruction).
+    method: Literal["fit", "sft_y", "sft_y_focus"] = "fit"
+    # Optimizer steps; null means `epochs` passes over the training split.
+    steps: int | None = 300
+    # Passes over the training split; used where `steps` is null.
+    epochs: int = 5
+    # Rows of the global batch of one optimizer step.
+    batch_size: int = 16
+    # Tokens in a row.
+    sequence_length: int = 128
+    # Several examples in a row behind segment masks (true), or one example a row (false).
+    packing: bool = True
+    # Target positions a row may hold; null means enough for the task (the vocabulary projection runs at these alone).
+    targets_per_row: int | None = None
+    # Microbatches whose gradients are summed in one optimizer step.
+    accumulate: int = 1
+    # An example longer than a row: `error`, or `cut` its input text (never the instruction, the focus or the answer).
+    long_text: Literal["error", "cut"] = "error"
+    # Steps between metric lines.
+    log_every: int = 10
+    # Steps between validations; null means only at the end.
+    validate_every: int | None = 100
+    # Evaluations without improvement before training stops; null means never.
+    patience: int | None = None
+    # What `best` means for early stopping and the best checkpoint: `loss` or `focus_accuracy` on validation.
+    best: Literal["loss", "focus_accuracy"] = "loss"
+    # Steps between checkpoints.
+    checkpoint_every: int = 100
+    # Checkpoints kept besides the best.
+    keep: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """What is measured after training (paper, section 4)."""
+
+    # Splits to evaluate; empty means every test split of the task.
+    splits: tuple[str, ...] = ()
+    # Wording pools: `train` (seen in training) and `heldout` (never seen).
+    paraphrases: tuple[str, ...] = ("train", "heldout")
+    # Rows of one evaluation batch.
+    batch_size: int = 32
+    # Most examples of a split; null means all.
+    examples: int | None = None
+    # Most validation examples used during training; null means all.
+    validation_examples: int | None = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A run: data, prompts, model, mesh, training and evaluation."""
+
+    # Folder of the run: config, metrics, checkpoints, report. Starting again with the same folder resumes.
+    run_dir: str = "runs/demo"
+    # Seed of everything drawn: splits, order, focus instructions, initial weights, dropout.
+    seed: int = 0
+    task: TaskConfig = field(default_factory=TaskConfig)
+    focus: FocusConfig = field(default_factory=FocusConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+ConfigType = TypeVar("ConfigType")
+
+
+def load_config(arguments: list[str]) -> Config:
+    """Parses `--config FILE` and `--section.field value` overrides into a `Config`.
+
+    Raises:
+        InputError: Unknown field, wrong type or value, unreadable or malformed file; the message names the field.
+    """
+    return parse_config(Config, arguments)
+
+
+def parse_config(cls: type[ConfigType], arguments: list[str]) -> ConfigType:
+    """`load_config` for any dataclass tree.
+
+    The arguments are applied in order, so a later one wins. A YAML file may name another as `base:` (a path relative
+    to itself), whose fields it overrides.
+    """
+    tree: dict[str, Any] = {}
+    for name, text in _pairs(arguments):
+        if name == "config":
+            _merge(tree, read_yaml(Path(text)))
+        else:
+            _check_name(cls, name, f"--{name}")
+            try:
+                value = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise InputError(f"--{name}: {text!r} is no YAML value; quote it") from error
+            for key in reversed(name.split(".")):
+                value = {key: value}
+            _merge(tree, value)
+    return decode_config(cls, tree)
+
+
+def decode_config(cls: type[ConfigType], tree: dict[str, Any]) -> ConfigType:
+    """A dataclass tree from nested dicts, as YAML gives them; errors as `load_config`."""
+    for name, value in _leaves(tree):
+        _check_name(cls, name, name, section_allowed=value == {})
+    try:
+        return draccus.decode(cls, tree)
+    except draccus.ParsingError as error:
+        raise InputError("config: " + " ".join(str(error).split())) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping a YAML file holds, merged over that of its `base:`."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise InputError(f"--config {path}: {error.strerror}; name a readable YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"--config {path}: no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"--config {path}: holds {type(tree).__name__}, not a mapping of sections to fields")
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    merged = read_yaml(path.parent / str(base))
+    _merge(merged, tree)
+    return merged
+
+
+def dump_config(config: Any) -> str:
+    """The config as YAML that `parse_config` reads back to an equal tree."""
+    return draccus.dump(config)
+
+
+def config_differences(old: Any, new: Any) -> list[str]:
+    """Dotted names of the fields in which two trees of one dataclass differ, with both values."""
+    rows = []
+    for f in fields(old):
+        a, b = getattr(old, f.name), getattr(new, f.name)
+        if is_dataclass(a):
+            rows += [f"{f.name}.{row}" for row in config_differences(a, b)]
+        elif a != b:
+            rows.append(f"{f.name}: {a!r} -> {b!r}")
+    return rows
+
+
+def _pairs(arguments: list[str]) -> Iterator[tuple[str, str]]:
+    """(name, value) of each `--name value` or `--name=value`."""
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("--") or len(argument) == 2:
+            raise InputError(f"unexpected argument {argument!r}: options are --config FILE and --section.field VALUE")
+        name, equals, value = argument[2:].partition("=")
+        if not equals:
+            following = next(rest, None)
+            if following is None:
+                raise InputError(f"--{name} needs a value: --{name} VALUE")
+            value = following
+        yield name, value
+
+
+def _merge(tree: dict[str, Any], update: dict[str, Any]) -> None:
+    """Writes `update` over `tree`, section by section; a mapping that is a field's value replaces it whole."""
+    for key, value in update.items():
+        if isinstance(value, dict) and isinstance(tree.get(key), dict) and key != "weights":
+            _merge(tree[key], value)
+        else:
+            tree[key] = value
+
+
+def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value and key != "weights":
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _check_name(cls: type, name: str, shown: str, section_allowed: bool = False) -> None:
+    """Raises unless the dotted `name` is a field of the tree `cls`."""
+    at: Any = cls
+    for i, key in enumerate(keys := name.split(".")):
+        known = {f.name: f.type for f in fields(at)} if is_dataclass(at) else {}
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = (
+                f"did you mean {'.'.join([*keys[:i], *near])!r}?"
+                if near
+                else f"known here: {', '.join(known) or 'no field'}"
+            )
+            raise InputError(f"{shown}: there is no such field; {hint}")
+        at = known[key]
+    if is_dataclass(at) and not section_allowed:
+        raise InputError(f"{shown}: is a section; set one of its fields: {', '.join(f.name for f in fields(at))}")
