@@ -1,7 +1,7 @@
 """The config tree: what a run is. One small frozen dataclass per concern; every field has a one-line doc.
 
-A run is `Config` read from YAML plus `--section.field value` overrides; the resolved tree is saved with the run and
-can be run again. Defaults are the demo's. Values that the paper does not state are fields here, never constants in code.
+A run is `Config` read from YAML plus `--section.field value` overrides; the resolved tree is saved with the run
+and can be run again. Defaults are the demo's. Values that the paper does not state are fields here, never constants.
 """
 
 import difflib
@@ -60,7 +60,7 @@ class FocusConfig:
             "focus(spurious) & ignore(core)": 1.0,
         }
     )
-    # The focus instruction stands `before` or `after` the input; `after` lets branches share the input's keys and values.
+    # The focus instruction stands `before` or `after` the input; `after` lets branches share the input's attention.
     place: Literal["after", "before"] = "after"
     # Focus instructions trained on per example and step, all sharing one pass over the input.
     branches: int = 1

@@ -1,0 +1,31 @@
+# `make demo` and `make test` set everything up in .venv and work from a fresh clone.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN ?= runs/demo
+
+.PHONY: demo test lint format clean-demo help
+
+help:
+	@echo "make demo    train the demo model and show its focus table (about two minutes on two CPU cores)"
+	@echo "make test    lint, format check and the whole test suite"
+	@echo "make format  rewrite the sources as ruff formats them"
+
+$(VENV)/.installed-%: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable $(if $(filter run,$*),".",".[$*]")
+	@touch $@
+
+demo: $(VENV)/.installed-run
+	$(BIN)/python -m fit_jax.train --config configs/demo.yaml --run_dir $(RUN)
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
