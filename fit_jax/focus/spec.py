@@ -1,0 +1,137 @@
+"""Focus specifications: which features to focus on, which to ignore, and the label this asks for (paper, section 3)."""
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from fit_jax.errors import InputError
+from fit_jax.focus.example import CORE, Example
+
+# The six types that the paper evaluates, in its order; `spurious` stands for any spurious feature.
+FOCUS_TYPES: tuple[str, ...] = (
+    "none",
+    "focus(core)",
+    "ignore(spurious)",
+    "focus(core) & ignore(spurious)",
+    "focus(spurious)",
+    "focus(spurious) & ignore(core)",
+)
+SPURIOUS = "spurious"
+
+_CLAUSE = re.compile(r"(focus|ignore)\s*\(([^()&∧]*)\)", re.IGNORECASE)
+_FORM = 'write "none", "focus(core)", "ignore(genre)" or "focus(age) & ignore(core, gender)"'
+
+
+@dataclass(frozen=True)
+class FocusSpec:
+    """The features to focus on and those to ignore; `core` is the core feature. Both empty: no focus instruction.
+
+    Each tuple is brought into canonical order (core first, then by name, without repeats), so that equal
+    specifications compare and print equal.
+
+    Raises:
+        InputError: One feature is both focused on and ignored.
+    """
+
+    focus: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "focus", _canonical(self.focus))
+        object.__setattr__(self, "ignore", _canonical(self.ignore))
+        both = [name for name in self.focus if name in self.ignore]
+        if both:
+            raise InputError(
+                f"focus specification '{self}' both focuses on and ignores {_quoted(both)}; keep it in one of the two"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> "FocusSpec":
+        """Reads what `str` prints: clauses `focus(a, b)` and `ignore(c)` joined by `&` or `∧`; `none` or nothing is empty.
+
+        Raises:
+            InputError: The text has another form, or contradicts itself.
+        """
+        stripped = text.strip()
+        names: dict[str, list[str]] = {"focus": [], "ignore": []}
+        if stripped.lower() not in ("", "none", "∅"):
+            for part in re.split("[&∧]", stripped):
+                clause = _CLAUSE.fullmatch(part.strip())
+                if clause is None:
+                    raise InputError(f"focus specification {text!r}: cannot read {part.strip()!r}; {_FORM}")
+                listed = [" ".join(name.split()) for name in clause[2].split(",")]
+                if not all(listed):
+                    raise InputError(f"focus specification {text!r}: {clause[0]!r} lacks a feature name; {_FORM}")
+                names[clause[1].lower()] += listed
+        return cls(tuple(names["focus"]), tuple(names["ignore"]))
+
+    def __str__(self) -> str:
+        clauses = [f"{verb}({', '.join(names)})" for verb, names in self._clauses() if names]
+        return " & ".join(clauses) or "none"
+
+    def _clauses(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        return ("focus", self.focus), ("ignore", self.ignore)
+
+
+def check_spec(spec: FocusSpec, features: Collection[str]) -> None:
+    """Checks that a specification names no feature but `core` and the given spurious ones.
+
+    Raises:
+        InputError: It names another; the message lists the known ones.
+    """
+    known = (CORE, *sorted(set(features) - {CORE}))
+    unknown = [name for name in spec.focus + spec.ignore if name not in known]
+    if unknown:
+        raise InputError(f"focus specification '{spec}': unknown feature {_quoted(unknown)}; known: {', '.join(known)}")
+
+
+def focus_label(example: Example, spec: FocusSpec) -> int:
+    """The focus label y_focus: the label of the feature that the specification leaves the answer to.
+
+    Without a focus that is the core feature, or, where the core is ignored, the spurious feature that is not ignored
+    (the paper's table of focus instruction types).
+
+    Returns:
+        An index into `example.candidates`.
+
+    Raises:
+        InputError: The example lacks a feature, no feature is left to answer by, or several are and their labels differ.
+    """
+    check = [name for name in spec.focus + spec.ignore if name != CORE and name not in example.spurious]
+    if check:
+        raise InputError(
+            f"example {example.uid}: '{spec}' names {_quoted(check)}, which it lacks; "
+            f"its features are {', '.join((CORE, *sorted(example.spurious)))}"
+        )
+    deciding: Iterable[str] = spec.focus
+    if not deciding:
+        deciding = [n for n in example.spurious if n not in spec.ignore] if CORE in spec.ignore else [CORE]
+    labels = {name: example.label if name == CORE else example.spurious[name].label for name in deciding}
+    if not labels:
+        raise InputError(f"example {example.uid}: '{spec}' ignores every feature; leave one to answer by")
+    if len(set(labels.values())) > 1:
+        shown = ", ".join(f"{name} -> {example.candidates[label]!r}" for name, label in labels.items())
+        raise InputError(
+            f"example {example.uid}: '{spec}' leaves the answer to features whose labels differ ({shown}); focus on one"
+        )
+    return next(iter(labels.values()))
+
+
+def spec_for(focus_type: str, feature: str) -> FocusSpec:
+    """The specification of a focus type (`FOCUS_TYPES`, or `ignore(core)`) for one spurious feature.
+
+    >>> str(spec_for("focus(spurious) & ignore(core)", "genre"))
+    'focus(genre) & ignore(core)'
+    """
+    general = FocusSpec.parse(focus_type)
+    check_spec(general, (SPURIOUS,))
+    named = [tuple(feature if name == SPURIOUS else name for name in names) for _, names in general._clauses()]
+    return FocusSpec(*named)
+
+
+def _canonical(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(names), key=lambda name: (name != CORE, name)))
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
