@@ -1,0 +1,106 @@
+"""One rule table: how every parameter, optimizer moment and batch lies on the mesh, by the name of its path."""
+
+import math
+import re
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+# The batch is split by rows over `data` and `fsdp`; arrays over tokens also over `context`.
+ROWS = ("data", "fsdp")
+TOKENS_SPEC = P(ROWS, "context")
+TARGETS_SPEC = P(ROWS)
+
+# First match wins. A spec is about the trailing dimensions; a leading layer axis is never split. Projections into heads
+# or the feed-forward width split their output over `tensor`, those back to the model's width split their input, so that
+# a pair needs one sum over `tensor`. An adapter follows the kernel it stands beside; its rank is never split.
+RULES: tuple[tuple[re.Pattern[str], P], ...] = tuple(
+    (re.compile(rf"(^|\.){pattern}$"), spec)
+    for pattern, spec in (
+        (r"(q|k|v|gate|up)_proj\.kernel", P("fsdp", "tensor")),
+        (r"(q|k|v|gate|up)_proj\.bias", P("tensor")),
+        (r"(q|k|v|gate|up)_proj\.lora_a", P("fsdp", None)),
+        (r"(q|k|v|gate|up)_proj\.lora_b", P(None, "tensor")),
+        (r"(o|down)_proj\.kernel", P("tensor", "fsdp")),
+        (r"(o|down)_proj\.lora_a", P("tensor", None)),
+        (r"(o|down)_proj\.lora_b", P(None, "fsdp")),
+        (r"embed\.embedding", P("tensor", "fsdp")),
+        (r"lm_head\.kernel", P("fsdp", "tensor")),
+        (r"(o|down)_proj\.bias", P()),
+        (r"\w*norm\.(scale|bias)", P()),
+    )
+)
+
+
+class Layout(NamedTuple):
+    """How a tree lies on a mesh.
+
+    Attributes:
+        shardings: A `NamedSharding` for every leaf of the tree.
+        replicated: One line for each dimension that its mesh axis does not divide and that is therefore not split.
+    """
+
+    shardings: Any
+    replicated: tuple[str, ...]
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """Dotted name of a leaf's path, as in `blocks.attention.q_proj.kernel`; NNX's `value` level is left out."""
+    return jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by dotted name, in the order of `jax.tree.leaves`."""
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def lay_out_tree(tree: Any, mesh: Mesh) -> Layout:
+    """Shardings of a tree of parameters, optimizer moments or a whole training state, by `RULES`.
+
+    Scalars are replicated. Optimizer moments end in the name of their parameter and so lie as it does.
+
+    Args:
+        tree: Arrays or `jax.ShapeDtypeStruct`s.
+        mesh: The mesh.
+
+    Raises:
+        ValueError: An array of one or more dimensions matches no rule.
+    """
+    notes: list[str] = []
+
+    def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        spec, note = _fitted(path_name(path), leaf.shape, mesh)
+        notes.extend(note)
+        return NamedSharding(mesh, spec)
+
+    return Layout(jax.tree_util.tree_map_with_path(place, tree), tuple(dict.fromkeys(notes)))
+
+
+def batch_sharding(mesh: Mesh, tokens: bool) -> NamedSharding:
+    """How an array of a batch lies: (B, T) arrays over tokens, or (B, C) arrays over target positions."""
+    return NamedSharding(mesh, TOKENS_SPEC if tokens else TARGETS_SPEC)
+
+
+def row_shards(mesh: Mesh) -> int:
+    """Into how many parts the rows of a batch are split; the batch size must be a multiple of it."""
+    return math.prod(mesh.shape[axis] for axis in ROWS)
+
+
+def _fitted(name: str, shape: tuple[int, ...], mesh: Mesh) -> tuple[P, list[str]]:
+    """The spec of a named array on this mesh, unsplit where a size is not divisible, and lines that say so."""
+    if not shape:
+        return P(), []
+    rule = next((spec for pattern, spec in RULES if pattern.search(name)), None)
+    if rule is None:
+        raise ValueError(f"no sharding rule matches parameter {name} {shape}")
+    first = len(shape) - len(rule)
+    axes: list[str | None] = [None] * first
+    notes = []
+    for size, axis in zip(shape[first:], rule):
+        if axis is not None and size % mesh.shape[axis]:
+            notes.append(f"{name}: {size} is not divisible by {axis} {mesh.shape[axis]}; that dimension is replicated")
+            axis = None
+        axes.append(axis)
+    return P(*axes), notes

@@ -1,0 +1,79 @@
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from fit_jax.config import MeshConfig
+from fit_jax.parallel.mesh import make_mesh
+from fit_jax.parallel.sharding import lay_out_tree, named_leaves
+
+
+def tree(width=32, heads=64, layers=3):
+    def shape(*sizes):
+        return jax.ShapeDtypeStruct(sizes, jnp.float32)
+
+    return {
+        "embed": {"embedding": shape(100, width)},
+        "blocks": {
+            "attention": {
+                "q_proj": {
+                    "kernel": shape(layers, width, heads),
+                    "bias": shape(layers, heads),
+                    "lora_a": shape(layers, width, 5),
+                    "lora_b": shape(layers, 5, heads),
+                },
+                "o_proj": {
+                    "kernel": shape(layers, heads, width),
+                    "lora_a": shape(layers, heads, 5),
+                    "lora_b": shape(layers, 5, width),
+                },
+            },
+            "attention_norm": {"scale": shape(layers, width)},
+        },
+        "last_block": {"mlp": {"down_proj": {"kernel": shape(heads, width)}}},
+        "final_norm": {"scale": shape(width)},
+        "lm_head": {"kernel": shape(width, 100)},
+        "step": shape(),
+    }
+
+
+def specs(layout):
+    return {name: sharding.spec for name, sharding in named_leaves(layout.shardings).items()}
+
+
+def test_parameters_are_split_by_their_path_and_layers_never():
+    layout = lay_out_tree(tree(), make_mesh(MeshConfig(fsdp=2, tensor=2)))
+    found = specs(layout)
+    assert layout.replicated == ()
+    assert found["blocks.attention.q_proj.kernel"] == P(None, "fsdp", "tensor")
+    assert found["blocks.attention.q_proj.bias"] == P(None, "tensor")
+    assert found["blocks.attention.q_proj.lora_a"] == P(None, "fsdp", None)
+    assert found["blocks.attention.q_proj.lora_b"] == P(None, None, "tensor")
+    assert found["blocks.attention.o_proj.kernel"] == P(None, "tensor", "fsdp")
+    assert found["blocks.attention.o_proj.lora_a"] == P(None, "tensor", None)
+    assert found["last_block.mlp.down_proj.kernel"] == P("tensor", "fsdp")
+    assert found["embed.embedding"] == P("tensor", "fsdp")
+    assert found["lm_head.kernel"] == P("fsdp", "tensor")
+    assert found["final_norm.scale"] == P(None) or found["final_norm.scale"] == P()
+    assert found["step"] == P()
+
+
+def test_optimizer_moments_lie_as_their_parameters():
+    mesh = make_mesh(MeshConfig(fsdp=2, tensor=2))
+    params = tree()
+    moments = named_leaves(lay_out_tree(jax.eval_shape(optax.adamw(1e-3).init, params), mesh).shardings)
+    for name, sharding in named_leaves(lay_out_tree(params, mesh).shardings).items():
+        kept = [s for n, s in moments.items() if n.endswith(f"mu.{name}") or n.endswith(f"nu.{name}")]
+        assert kept == [sharding, sharding]
+
+
+def test_sizes_that_do_not_divide_are_replicated_and_said():
+    layout = lay_out_tree(tree(heads=63), make_mesh(MeshConfig(data=2, tensor=4)))
+    assert specs(layout)["blocks.attention.q_proj.kernel"] == P(None, "fsdp", None)
+    assert any("q_proj.kernel: 63 is not divisible by tensor 4" in line for line in layout.replicated)
+
+
+def test_unknown_parameters_are_an_error():
+    with pytest.raises(ValueError, match=r"no sharding rule matches parameter blocks\.router"):
+        lay_out_tree({"blocks": {"router": jax.ShapeDtypeStruct((4, 4), jnp.float32)}}, make_mesh(MeshConfig()))
