@@ -3,6 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+Family = Literal["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RopeConfig:
@@ -23,6 +27,8 @@ class ModelConfig:
 
     # Hugging Face folder, hub id or folder of an imported model; null means random weights of the shape below.
     pretrained: str | None = None
+    # Hugging Face model type whose names and config an export uses.
+    family: Family = "llama"
     # Layer count L.
     layers: int = 4
     # Model width D.
@@ -41,16 +47,50 @@ class ModelConfig:
     tied: bool = True
     norm_epsilon: float = 1e-5
     rope: RopeConfig = field(default_factory=RopeConfig)
+    # RoPE theta of sliding layers, unscaled (Gemma 3); null means they rotate as all others.
+    sliding_theta: float | None = None
+    # Tokens a query of a sliding layer sees, itself included; null means no layer slides.
+    window: int | None = None
+    # Indices of the sliding layers; null means every layer where `window` is set.
+    sliding_layers: tuple[int, ...] | None = None
+    # Biases on the query, key and value projections (Qwen 2).
+    qkv_bias: bool = False
+    # RMSNorm over the head width of queries and keys, before RoPE (Qwen 3, Gemma 3).
+    qk_norm: bool = False
+    # Gate of the feed-forward layer: SwiGLU (`silu`) or GeGLU with the tanh approximation (`gelu_tanh`).
+    activation: Literal["silu", "gelu_tanh"] = "silu"
+    # Norms on the outputs of attention and feed-forward as well as on their inputs (Gemma).
+    post_norms: bool = False
+    # Norms scale by 1 + weight (Gemma).
+    norm_offset: bool = False
+    # Embeddings are multiplied by sqrt(width) (Gemma).
+    embed_scale: bool = False
+    # Attention scores are divided by the root of this; null means the head width.
+    query_scale: float | None = None
+    # tanh caps on attention scores and on logits (Gemma 2); null means none.
+    attention_softcap: float | None = None
+    logit_softcap: float | None = None
     # Dropout on the embeddings and on each sublayer's output in training from scratch.
     dropout: float = 0.0
     # Parameter dtype: float32 or bfloat16.
     param_dtype: Literal["float32", "bfloat16"] = "float32"
     # Dtype of matrix products and activations: float32 or bfloat16.
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    # Storage of the frozen projections under LoRA (QLoRA): `none` (param_dtype), `int8` or `nf4`.
+    quantize: Literal["none", "int8", "nf4"] = "none"
     # What the backward pass recomputes: `none` (nothing), `dots` (all but matrix products) or `full` (every layer).
     remat: Literal["none", "dots", "full"] = "none"
     # Attention kernel: `auto`, `xla`, `splash` (TPU) or `cudnn` (GPU).
     attention: Literal["auto", "xla", "splash", "cudnn"] = "auto"
+
+    @property
+    def head_width(self) -> int:
+        """G, given or derived."""
+        return self.head_dim or self.width // self.heads
+
+    def slides(self, layer: int) -> bool:
+        """Whether the layer's attention is limited to `window` tokens."""
+        return self.window is not None and (self.sliding_layers is None or layer in self.sliding_layers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,4 +101,13 @@ class LoraConfig:
     alpha: float = 32.0
     dropout: float = 0.05
     # Adapted projections.
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    targets: tuple[str, ...] = PROJECTIONS
+    # Scale by alpha / sqrt(rank) instead of alpha / rank (rsLoRA).
+    rslora: bool = False
+    # Train each output's magnitude apart from its direction (DoRA).
+    dora: bool = False
+
+    @property
+    def scaling(self) -> float:
+        """The factor on B(A(x))."""
+        return self.alpha / (self.rank**0.5 if self.rslora else self.rank)

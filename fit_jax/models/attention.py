@@ -1,0 +1,154 @@
+"""Attention: rotary positions, the tree rule of what a query sees, and the attention sublayer."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from fit_jax.models.config import LoraConfig, ModelConfig, RopeConfig
+from fit_jax.models.layers import RMSNorm
+from fit_jax.models.lora import Linear
+
+# Masked scores. Finite, so that a query that sees nothing (padding) averages all values instead of giving NaN.
+MASKED = -1e30
+
+
+class Rope(NamedTuple):
+    """Cosine and sine of the rotary angles of some tokens, fp32."""
+
+    cos: Float[Array, "B T G/2"]
+    sin: Float[Array, "B T G/2"]
+
+
+class Scope(NamedTuple):
+    """What the C queries of each row see of its T keys.
+
+    Query c, which stands at row index i = `query_index[c]`, sees key j iff j <= i < `visible_until[j]`; in a sliding
+    layer also only iff `query_positions[c]` - `key_positions[j]` < window.
+    """
+
+    query_index: Int[Array, "B C"]
+    query_positions: Int[Array, "B C"]
+    key_positions: Int[Array, "B T"]
+    visible_until: Int[Array, "B T"]
+
+    def mask(self, window: int | Int[Array, ""] | None) -> Bool[Array, "B C T"]:
+        """True where a query sees a key."""
+        index = jnp.arange(self.visible_until.shape[1], dtype=jnp.int32)[None, None]
+        query = self.query_index[:, :, None]
+        seen = (index <= query) & (query < self.visible_until[:, None])
+        if window is not None:
+            seen &= self.query_positions[:, :, None] - self.key_positions[:, None] < window
+        return seen
+
+
+def frequencies(config: RopeConfig, head_width: int) -> np.ndarray:
+    """Radians per position of each pair of a head, (G/2,) float32, after the config's scaling."""
+    inverse = 1.0 / config.theta ** (np.arange(0, head_width, 2, dtype=np.float32) / np.float32(head_width))
+    inverse = inverse.astype(np.float32)
+    if config.kind == "linear":
+        return inverse / np.float32(config.factor)
+    if config.kind == "llama3":
+        # Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, those between blended.
+        wavelength = 2 * np.pi / inverse
+        turns = config.original_max_positions / wavelength
+        keep = (turns - config.low_freq_factor) / (config.high_freq_factor - config.low_freq_factor)
+        keep = np.clip(keep, 0.0, 1.0)
+        return ((1 - keep) * inverse / config.factor + keep * inverse).astype(np.float32)
+    return inverse
+
+
+def rope_at(positions: Int[Array, "B T"], config: RopeConfig, head_width: int) -> Rope:
+    """Rotary angles at the given positions."""
+    angles = positions[:, :, None].astype(jnp.float32) * frequencies(config, head_width)[None, None]
+    return Rope(jnp.cos(angles), jnp.sin(angles))
+
+
+def rotate(x_BTHG: Float[Array, "B T H G"], rope: Rope) -> Float[Array, "B T H G"]:
+    """Rotates each head by its token's angles; pair i is (x[i], x[i + G/2]), as Hugging Face lays heads out."""
+    first, second = jnp.split(x_BTHG.astype(jnp.float32), 2, axis=-1)
+    cos, sin = rope.cos[:, :, None], rope.sin[:, :, None]
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x_BTHG.dtype)
+
+
+def attention(
+    q_BCHG: Float[Array, "B C H G"],
+    k_BTKG: Float[Array, "B T K G"],
+    v_BTKG: Float[Array, "B T K G"],
+    scope: Scope,
+    *,
+    scale: float,
+    window: int | Int[Array, ""] | None = None,
+    softcap: float | None = None,
+) -> Float[Array, "B C H G"]:
+    """Grouped-query attention under the tree rule of `Scope`; the softmax is in fp32.
+
+    Args:
+        q_BCHG: Queries of the tokens at `scope.query_index`; query heads of one group are neighbours.
+        k_BTKG: Keys of the whole row.
+        v_BTKG: Values of the whole row.
+        scope: What each query sees.
+        scale: Factor on the scores.
+        window: Tokens a query sees, itself included; None means all.
+        softcap: tanh cap on the scores; None means none.
+    """
+    B, C, H, G = q_BCHG.shape
+    K = k_BTKG.shape[2]
+    q_BCKRG = (q_BCHG * jnp.asarray(scale, q_BCHG.dtype)).reshape(B, C, K, H // K, G)
+    scores = jnp.einsum("bckrg,btkg->bkrct", q_BCKRG, k_BTKG, preferred_element_type=jnp.float32)
+    if softcap is not None:
+        scores = softcap * jnp.tanh(scores / softcap)
+    scores = jnp.where(scope.mask(window)[:, None, None], scores, MASKED)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v_BTKG.dtype)
+    return jnp.einsum("bkrct,btkg->bckrg", weights, v_BTKG).reshape(B, C, H, G)
+
+
+class Attention(nnx.Module):
+    """Projections around `attention`, with the families' biases and query/key norms."""
+
+    def __init__(self, config: ModelConfig, lora: LoraConfig, *, rngs: nnx.Rngs) -> None:
+        """Random weights; the output projection is scaled down by the depth."""
+        D, H, K, G = config.width, config.heads, config.kv_heads, config.head_width
+        common: dict[str, Any] = {"param_dtype": jnp.dtype(config.param_dtype), "rngs": rngs}
+        self.config = config
+        self.q_proj = Linear("q_proj", D, H * G, lora, bias=config.qkv_bias, **common)
+        self.k_proj = Linear("k_proj", D, K * G, lora, bias=config.qkv_bias, **common)
+        self.v_proj = Linear("v_proj", D, K * G, lora, bias=config.qkv_bias, **common)
+        self.o_proj = Linear("o_proj", H * G, D, lora, scale=(2 * config.layers) ** -0.5, **common)
+        self.q_norm = RMSNorm(G, config) if config.qk_norm else None
+        self.k_norm = RMSNorm(G, config) if config.qk_norm else None
+
+    def queries(
+        self, x: Float[Array, "B C D"], adapter_x: Float[Array, "B C D"], rope: Rope
+    ) -> Float[Array, "B C H G"]:
+        """Rotated queries of normalised inputs."""
+        q = _heads(self.q_proj(x, adapter_x), self.config.head_width)
+        return rotate(q if self.q_norm is None else self.q_norm(q), rope)
+
+    def keys_values(
+        self, x: Float[Array, "B T D"], adapter_x: Float[Array, "B T D"], rope: Rope
+    ) -> tuple[Float[Array, "B T K G"], Float[Array, "B T K G"]]:
+        """Rotated keys and values of normalised inputs."""
+        k = _heads(self.k_proj(x, adapter_x), self.config.head_width)
+        k = rotate(k if self.k_norm is None else self.k_norm(k), rope)
+        return k, _heads(self.v_proj(x, adapter_x), self.config.head_width)
+
+    def attend(
+        self,
+        q: Float[Array, "B C H G"],
+        k: Float[Array, "B T K G"],
+        v: Float[Array, "B T K G"],
+        scope: Scope,
+        window: int | Int[Array, ""] | None,
+    ) -> Float[Array, "B C HG"]:
+        """What the queries gather, heads side by side; `o_proj` is yet to be applied."""
+        scale = (self.config.query_scale or self.config.head_width) ** -0.5
+        y = attention(q, k, v, scope, scale=scale, window=window, softcap=self.config.attention_softcap)
+        return y.reshape(*y.shape[:2], -1)
+
+
+def _heads(x: Float[Array, "B T HG"], head_width: int) -> Float[Array, "B T H G"]:
+    return x.reshape(*x.shape[:2], -1, head_width)

@@ -1,0 +1,53 @@
+"""Norms and the gated feed-forward layer."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.lora import Linear, dropout
+
+
+class RMSNorm(nnx.Module):
+    """Root-mean-square norm over the last axis, in fp32 whatever the input's dtype."""
+
+    def __init__(self, width: int, config: ModelConfig) -> None:
+        """Starts as a norm with unit scale (a weight of zero where the family scales by 1 + weight)."""
+        start = jnp.zeros if config.norm_offset else jnp.ones
+        self.scale = nnx.Param(start((width,), jnp.dtype(config.param_dtype)))
+        self.offset = 1.0 if config.norm_offset else 0.0
+        self.epsilon = config.norm_epsilon
+
+    def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
+        """The normalised and scaled input, in the input's dtype."""
+        x32 = x.astype(jnp.float32)
+        x32 = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.epsilon)
+        scale = self.scale[...].astype(jnp.float32) + self.offset
+        return (x32 * jnp.expand_dims(scale, tuple(range(x.ndim - 1)))).astype(x.dtype)
+
+
+class FeedForward(nnx.Module):
+    """Gated feed-forward layer: down(act(gate(x)) * up(x))."""
+
+    def __init__(self, config: ModelConfig, lora: LoraConfig, *, rngs: nnx.Rngs) -> None:
+        """Random weights; the output projection is scaled down by the depth."""
+        D, F = config.width, config.feed_forward
+        common: dict[str, Any] = {"param_dtype": jnp.dtype(config.param_dtype), "rngs": rngs}
+        self.activation = config.activation
+        self.adapter_dropout = lora.dropout if lora.rank else 0.0
+        self.gate_proj = Linear("gate_proj", D, F, lora, **common)
+        self.up_proj = Linear("up_proj", D, F, lora, **common)
+        self.down_proj = Linear("down_proj", F, D, lora, scale=(2 * config.layers) ** -0.5, **common)
+
+    def __call__(
+        self, x: Float[Array, "B T D"], input_key: Key[Array, ""] | None, hidden_key: Key[Array, ""] | None
+    ) -> Float[Array, "B T D"]:
+        """Transforms normalised inputs; the keys draw the adapters' dropout (None: none)."""
+        adapter_x = dropout(x, self.adapter_dropout, input_key)
+        gate = self.gate_proj(x, adapter_x)
+        gate = jax.nn.silu(gate) if self.activation == "silu" else jax.nn.gelu(gate, approximate=True)
+        hidden = gate * self.up_proj(x, adapter_x)
+        return self.down_proj(hidden, dropout(hidden, self.adapter_dropout, hidden_key))

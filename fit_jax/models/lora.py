@@ -1,0 +1,105 @@
+"""Linear layers and the low-rank adapters on them, with PEFT's semantics (Hu et al. 2021; DoRA: Liu et al. 2024)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from fit_jax.models.config import LoraConfig
+
+
+class LoraParam(nnx.Param):
+    """A parameter of an adapter: `lora_a` (in, R), `lora_b` (R, out) and, for DoRA, `lora_magnitude` (out,)."""
+
+
+def trainable_filter(lora: LoraConfig) -> type[nnx.Param]:
+    """The NNX filter of what is trained: the adapters with LoRA, every parameter without."""
+    return LoraParam if lora.rank else nnx.Param
+
+
+def dropout(x: Float[Array, "..."], rate: float, key: Key[Array, ""] | None) -> Float[Array, "..."]:
+    """Inverted dropout; `x` itself where `key` is None or the rate is 0."""
+    if key is None or rate == 0.0:
+        return x
+    # 16 random bits an element halve the cost of drawing and keep the rate to 1e-5.
+    keep = jax.random.bits(key, x.shape, jnp.uint16) >= jnp.uint16(round(rate * 65536))
+    return jnp.where(keep, x * jnp.asarray(1.0 / (1.0 - rate), x.dtype), jnp.zeros((), x.dtype))
+
+
+class Linear(nnx.Module):
+    """A projection, with a low-rank adapter where `lora` adapts its name.
+
+    The kernel is (in, out). With an adapter, y = x W + s (x' A) B, where x' is x after the adapter's dropout and s is
+    PEFT's scaling. With DoRA the columns of W + s A B are rescaled to `lora_magnitude`; their norms carry no gradient.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: int,
+        outputs: int,
+        lora: LoraConfig,
+        *,
+        bias: bool = False,
+        scale: float = 1.0,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        """Random kernel with entries of variance `scale`² / inputs; the adapter starts as the identity."""
+        std = scale * inputs**-0.5
+        self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (inputs, outputs), param_dtype))
+        self.bias = nnx.Param(jnp.zeros((outputs,), param_dtype)) if bias else None
+        self.lora = lora if lora.rank and name in lora.targets else None
+        if self.lora is not None:
+            # PEFT's start: kaiming-uniform with a = sqrt(5), which is U(-1/sqrt(in), 1/sqrt(in)), and zeros.
+            bound = inputs**-0.5
+            a = jax.random.uniform(rngs.params(), (inputs, lora.rank), jnp.float32, -bound, bound)
+            self.lora_a = LoraParam(a)
+            self.lora_b = LoraParam(jnp.zeros((lora.rank, outputs), jnp.float32))
+            if lora.dora:
+                self.lora_magnitude = LoraParam(jnp.linalg.norm(self.kernel[...].astype(jnp.float32), axis=0))
+
+    def __call__(
+        self, x: Float[Array, "*n inputs"], adapter_x: Float[Array, "*n inputs"] | None = None
+    ) -> Float[Array, "*n outputs"]:
+        """Projects `x`; `adapter_x` is `x` after the adapter's dropout (None: no dropout)."""
+        kernel = self.kernel[...].astype(x.dtype)
+        y = x @ kernel
+        if self.lora is not None:
+            dropped = x if adapter_x is None else adapter_x
+            update = (dropped @ self.lora_a[...].astype(x.dtype)) @ self.lora_b[...].astype(x.dtype)
+            update = update * jnp.asarray(self.lora.scaling, x.dtype)
+            if self.lora.dora:
+                magnitude = self.lora_magnitude[...] / jax.lax.stop_gradient(column_norms(self.merged_direction()))
+                magnitude = _over_rows(magnitude.astype(x.dtype), y)
+                base = y if adapter_x is None else adapter_x @ kernel
+                update = (magnitude - 1) * base + magnitude * update
+            y = y + update
+        if self.bias is not None:
+            y = y + _over_rows(self.bias[...].astype(y.dtype), y)
+        return y
+
+    def merged_direction(self) -> Float[Array, "inputs outputs"]:
+        """W + s A B in fp32."""
+        kernel = self.kernel[...].astype(jnp.float32)
+        if self.lora is None:
+            return kernel
+        return kernel + self.lora.scaling * (self.lora_a[...] @ self.lora_b[...])
+
+    def merged_kernel(self) -> Float[Array, "inputs outputs"]:
+        """The kernel, in fp32, of the plain projection that computes what this one does."""
+        kernel = self.merged_direction()
+        if self.lora is None or not self.lora.dora:
+            return kernel
+        return kernel * (self.lora_magnitude[...] / column_norms(kernel))[None]
+
+
+def column_norms(kernel: Float[Array, "inputs outputs"]) -> Float[Array, " outputs"]:
+    """The 2-norm of each output's column, in fp32."""
+    return jnp.linalg.norm(kernel.astype(jnp.float32), axis=0)
+
+
+def _over_rows(vector: Float[Array, " outputs"], like: Float[Array, "*n outputs"]) -> Float[Array, "*n outputs"]:
+    return jnp.broadcast_to(jnp.expand_dims(vector, tuple(range(like.ndim - 1))), like.shape)
