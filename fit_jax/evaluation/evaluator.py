@@ -1,0 +1,142 @@
+"""What is asked of a model: the evaluation of a task's splits, and the smaller validation during training."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from fit_jax.config import Config
+from fit_jax.data.random import generator
+from fit_jax.data.tasks import Task
+from fit_jax.errors import InputError
+from fit_jax.evaluation.metrics import check_finite
+from fit_jax.evaluation.queries import Group, Prediction, Query, answered, ask, encode
+from fit_jax.evaluation.scoring import Scorer
+from fit_jax.focus.example import Example
+from fit_jax.focus.prompts import PromptEncoder
+
+
+class Evaluation(NamedTuple):
+    """The questions asked and the answers given, in the same order."""
+
+    queries: list[Query]
+    predictions: list[Prediction]
+
+
+def evaluate(
+    task: Task,
+    encoder: PromptEncoder,
+    scorer: Scorer,
+    params: Any,
+    config: Config,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Asks every focus type of every feature, split and wording pool that the config names (paper, section 4).
+
+    All methods get the same prompts, focus instructions included, also those trained without any: what is compared is
+    what a user gets who types the instruction. Their training prompt is the type `none`.
+
+    Args:
+        task: Supplies the splits.
+        encoder: The prompt code the model was trained with.
+        scorer: Scores candidates on the model's mesh.
+        params: The model's states.
+        config: The run; `evaluation` says what is asked, `seed` fixes wordings and subsets.
+        on_progress: Called with the examples done and in all.
+
+    Raises:
+        InputError: A split that the task lacks or that is empty, or scores that are not finite.
+    """
+    groups: list[Group] = []
+    for name in evaluated_splits(task, config):
+        chosen = subset(task.splits[name].examples, config.evaluation.examples, config.seed, name)
+        groups += [ask(task.text, name, e, config.evaluation.paraphrases, config.seed) for e in chosen]
+    result = Evaluation([], [])
+    for number, (group, answers) in enumerate(zip(groups, _scored(groups, encoder, scorer, params)), start=1):
+        for query, log_probs in zip(group.queries, answers):
+            result.queries.append(query)
+            result.predictions.append(answered(query, log_probs))
+        on_progress(number, len(groups))
+    check_finite(result.predictions)
+    return result
+
+
+def evaluated_splits(task: Task, config: Config) -> tuple[str, ...]:
+    """The splits that an evaluation of this task asks, checked."""
+    names = config.evaluation.splits or task.test_splits
+    for name in names:
+        if name not in task.splits:
+            raise InputError(
+                f"evaluation.splits: task {task.text.name} has no split {name!r}; it has {', '.join(task.splits)}"
+            )
+        if not len(task.splits[name].examples):
+            raise InputError(
+                f"split {name!r} of task {task.text.name} holds no example; drop it from evaluation.splits"
+            )
+    return tuple(names)
+
+
+def subset(examples: Sequence[Example], count: int | None, seed: int, name: str) -> list[Example]:
+    """At most `count` examples, the same for the same seed, in their order."""
+    if count is None or count >= len(examples):
+        return list(examples)
+    return [examples[i] for i in sorted(generator(seed, "subset", name).permutation(len(examples))[:count])]
+
+
+class Validation:
+    """Validation loss and focus accuracy on a fixed set of prompts, for use during training.
+
+    Each validation example is asked about one of its features under every focus type that training draws, with
+    training wordings. Methods trained without focus instructions are validated without: on the prompts and labels
+    they train on.
+    """
+
+    def __init__(self, task: Task, encoder: PromptEncoder, scorer: Scorer, config: Config) -> None:
+        """Chooses and tokenises the prompts; calling the object only scores them.
+
+        Raises:
+            InputError: The validation split is empty.
+        """
+        examples = task.splits["validation"].examples
+        if not len(examples):
+            raise InputError("the validation split holds no example; raise task.validation_examples")
+        chosen = subset(examples, config.evaluation.validation_examples, config.seed, "validation")
+        self._scorer = scorer
+        self._groups = [self._group(task, example, config) for example in chosen]
+        self._prompts = list(encode(encoder, self._groups))
+
+    def __call__(self, params: Any) -> dict[str, float]:
+        """`validation_loss`, in nats per target token, and `validation_focus_accuracy` of the model with `params`."""
+        loss = tokens = correct = count = 0
+        for group, prompts, scores in zip(self._groups, self._prompts, self._scorer.score(params, self._prompts)):
+            at = {words: i for i, words in enumerate(group.instructions)}
+            for query in group.queries:
+                branch = at[query.instruction]
+                log_prob = scores[branch].log_prob
+                loss -= float(log_prob[query.label])
+                tokens += len(prompts[branch].answers[query.label])
+                correct += int(log_prob.argmax() == query.label)
+                count += 1
+        return {"validation_loss": loss / tokens, "validation_focus_accuracy": correct / count}
+
+    @staticmethod
+    def _group(task: Task, example: Example, config: Config) -> Group:
+        features = sorted(example.spurious)
+        feature = features[generator(config.seed, "validation", example.uid).integers(len(features))]
+        asked = ask(task.text, "validation", example, ("train",), config.seed)
+        queries = [q for q in asked.queries if q.feature == feature and config.focus.weights.get(q.focus, 0) > 0]
+        if config.train.method != "fit":
+            queries = [_without_instruction(q, config.train.method) for q in queries]
+        return Group(tuple(queries), tuple(dict.fromkeys(q.instruction for q in queries)))
+
+
+def _without_instruction(query: Query, method: str) -> Query:
+    label = query.example.label if method == "sft_y" else query.label
+    return Query(query.example, query.split, query.focus, query.feature, query.paraphrases, "", label)
+
+
+def _scored(
+    groups: Sequence[Group], encoder: PromptEncoder, scorer: Scorer, params: Any
+) -> Iterator[list[Sequence[float]]]:
+    """Per group, the candidates' log-probabilities of each of its queries."""
+    for group, scores in zip(groups, scorer.score(params, encode(encoder, groups))):
+        by_words = dict(zip(group.instructions, scores))
+        yield [by_words[q.instruction].log_prob for q in group.queries]

@@ -1,0 +1,185 @@
+"""Focus metrics from predictions: focus accuracy with intervals, worst group, flips, spread and calibration."""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from math import sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from fit_jax.errors import InputError
+from fit_jax.evaluation.queries import Prediction
+from fit_jax.focus.spec import FOCUS_TYPES
+
+Z_95 = 1.959963984540054
+# Types whose focus label is y_s; the others ask for y.
+SPURIOUS_TYPES = ("focus(spurious)", "focus(spurious) & ignore(core)")
+
+
+def wilson(correct: float, count: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a share `correct / count` (E. B. Wilson, 1927)."""
+    share = correct / count
+    spread = Z_95 * sqrt(share * (1 - share) / count + (Z_95 / (2 * count)) ** 2)
+    centre, scale = share + Z_95**2 / (2 * count), 1 + Z_95**2 / count
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def focus_accuracy(predictions: Iterable[Prediction], method: str, seed: int, task: str) -> list[dict[str, Any]]:
+    """Rows of `focus_accuracy.jsonl`: one per split, focus type, feature and wording pool (paper, section 4)."""
+    cells = _group(predictions, lambda p: (p.split, p.feature, p.paraphrases, p.focus))
+    rows = []
+    for (split, feature, pool, focus), cell in cells.items():
+        correct = sum(p.correct for p in cell)
+        low, high = wilson(correct, len(cell))
+        rows.append(
+            {
+                "method": method,
+                "seed": seed,
+                "task": task,
+                "split": split,
+                "focus": focus,
+                "feature": feature,
+                "paraphrases": pool,
+                "count": len(cell),
+                "correct": correct,
+                "accuracy": correct / len(cell),
+                "ci_low": low,
+                "ci_high": high,
+            }
+        )
+    return rows
+
+
+class Cell(NamedTuple):
+    """A share of right answers over examples, and its 95 % interval."""
+
+    accuracy: float
+    ci_low: float
+    ci_high: float
+    count: int
+
+
+def pooled(predictions: Iterable[Prediction]) -> dict[tuple[str, str, str], Cell]:
+    """Focus accuracy over all features, by (pool, split, focus type).
+
+    An example with several features counts once, with its mean over them, so the interval speaks of examples.
+    """
+    cells = {}
+    for key, cell in _group(predictions, lambda p: (p.paraphrases, p.split, p.focus)).items():
+        means = [np.mean([p.correct for p in same]) for same in _group(cell, lambda p: p.uid).values()]
+        cells[key] = Cell(float(np.mean(means)), *wilson(float(np.sum(means)), len(means)), len(means))
+    return cells
+
+
+def majority_rate(predictions: Iterable[Prediction]) -> dict[tuple[str, str], float]:
+    """Accuracy of always giving the commonest focus label, by (split, `core` or `spurious`)."""
+    rates = {}
+    for (split, kind), cell in _group(predictions, lambda p: (p.split, kind_of(p.focus))).items():
+        _, counts = np.unique([p.label for p in cell], return_counts=True)
+        rates[split, kind] = float(counts.max() / counts.sum())
+    return rates
+
+
+def chance_rate(predictions: Iterable[Prediction]) -> float:
+    """Accuracy of an answer drawn uniformly from the candidates."""
+    return float(np.mean([1 / len(p.log_probs) for p in predictions]))
+
+
+def kind_of(focus: str) -> str:
+    """`core` for the types whose focus label is y, `spurious` for those that ask for y_s."""
+    return "spurious" if focus in SPURIOUS_TYPES else "core"
+
+
+def worst_groups(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
+    """Per split, focus type, feature and pool, the group (y, s) with the lowest focus accuracy, and its size."""
+    rows = []
+    for (split, feature, pool, focus), cell in _group(
+        predictions, lambda p: (p.split, p.feature, p.paraphrases, p.focus)
+    ).items():
+        groups = _group(cell, lambda p: (p.core_label, p.value)).items()
+        accuracy, count, (label, value) = min(
+            (float(np.mean([p.correct for p in group])), len(group), key) for key, group in groups
+        )
+        keys = {"split": split, "focus": focus, "feature": feature, "paraphrases": pool}
+        rows.append({**keys, "label": label, "value": value, "count": count, "accuracy": accuracy})
+    return rows
+
+
+def flip_rates(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
+    """How often the same x gets the other answer when only the focus instruction changes.
+
+    From `focus(core) & ignore(spurious)` to `focus(spurious) & ignore(core)`, per split, feature and pool:
+    `flip_rate` is the share of x with y != y_s whose answer goes from y to y_s (1 is best); `false_flip_rate` the
+    share of x with y = y_s whose answer changes at all (0 is best). A share over no x is None.
+    """
+    core, spurious = "focus(core) & ignore(spurious)", "focus(spurious) & ignore(core)"
+    rows = []
+    for (split, feature, pool), cell in _group(predictions, lambda p: (p.split, p.feature, p.paraphrases)).items():
+        by_focus = {(p.uid, p.focus): p for p in cell if p.focus in (core, spurious)}
+        flips, false_flips = [], []
+        for (uid, focus), a in by_focus.items():
+            b = by_focus.get((uid, spurious))
+            if focus != core or b is None:
+                continue
+            if a.label != b.label:
+                flips.append(a.correct and b.correct)
+            else:
+                false_flips.append(a.prediction != b.prediction)
+        keys = {"split": split, "feature": feature, "paraphrases": pool}
+        rows.append({**keys, "count": len(flips), "flip_rate": _mean(flips), "false_flip_rate": _mean(false_flips)})
+    return rows
+
+
+def spreads(predictions: Iterable[Prediction]) -> dict[tuple[str, bool, str], float]:
+    """Largest minus smallest focus accuracy over splits, by (pool, whether shifted splits, focus type)."""
+    cells = _group(pooled(predictions).items(), lambda c: (c[0][0], is_shifted(c[0][1]), c[0][2]))
+    return {key: max(c.accuracy for _, c in cell) - min(c.accuracy for _, c in cell) for key, cell in cells.items()}
+
+
+def is_shifted(split: str) -> bool:
+    """Whether a split holds feature values never seen in training."""
+    return split.startswith("shifted")
+
+
+def probabilities(prediction: Prediction) -> Float[np.ndarray, "candidates"]:
+    """The candidates' probabilities given that the answer is one of them."""
+    scores = np.asarray(prediction.log_probs, np.float64)
+    weights = np.exp(scores - scores.max())
+    return weights / weights.sum()
+
+
+def calibration_error(predictions: Sequence[Prediction], bins: int = 15) -> float:
+    """Expected calibration error of the most probable candidate, in equal-width bins (Guo et al., 2017)."""
+    confidence = np.array([probabilities(p).max() for p in predictions])
+    correct = np.array([p.correct for p in predictions], np.float64)
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [abs((correct - confidence)[bin_of == b].sum()) for b in range(bins)]
+    return float(sum(gaps) / len(predictions))
+
+
+def check_finite(predictions: Iterable[Prediction]) -> None:
+    """Raises InputError where a score is NaN or infinite: such a model has no answers."""
+    for p in predictions:
+        if not np.all(np.isfinite(p.log_probs)):
+            raise InputError(
+                f"the model's scores are not finite (split {p.split}, example {p.uid}): its weights are broken, most "
+                "often by a diverged training; choose an earlier checkpoint or lower optimizer.learning_rate"
+            )
+
+
+def ordered(types: Iterable[str]) -> list[str]:
+    """Focus types in the paper's order."""
+    present = set(types)
+    return [t for t in FOCUS_TYPES if t in present]
+
+
+def _group(things: Iterable[Any], key: Callable[[Any], Hashable]) -> dict[Any, list[Any]]:
+    groups: dict[Any, list[Any]] = defaultdict(list)
+    for thing in things:
+        groups[key(thing)].append(thing)
+    return groups
+
+
+def _mean(values: Sequence[bool]) -> float | None:
+    return float(np.mean(values)) if values else None

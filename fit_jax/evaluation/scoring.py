@@ -1,0 +1,132 @@
+"""Label-constrained scoring: log-probabilities of given answers, computed by one jitted function on the mesh."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float
+
+from fit_jax.data.layout import Item, lay_out
+from fit_jax.data.packing import Batch, evaluation_batches, target_capacity
+from fit_jax.focus.prompts import EncodedPrompt
+from fit_jax.models.head import target_log_probs
+from fit_jax.parallel.processes import rows_of_this_process, to_global
+from fit_jax.parallel.sharding import row_shards
+
+IN_FLIGHT = 2  # batches the device may run ahead of the host
+SAMPLE = 512  # trees from which the room for targets is chosen
+
+
+class AnswerScores(NamedTuple):
+    """How the model rates the answers of one prompt, in their order.
+
+    Attributes:
+        log_prob: log p(answer | prompt) in nats, summed over the answer's tokens, the end token included.
+        greedy: Whether greedy decoding would give this answer.
+    """
+
+    log_prob: Float[np.ndarray, " answers"]
+    greedy: Bool[np.ndarray, " answers"]
+
+
+class Scorer:
+    """Scores the answers of prompts; prompts of one group share the computation of their common tokens.
+
+    A group is laid out as one tree of tokens (`fit_jax.data.layout`): the prefix its prompts share, a branch per
+    prompt, a leaf per answer. Rows are packed with trees, and one compiled function scores every answer of a batch;
+    it is compiled once for each row length, which is that of the longest tree, rounded up.
+    """
+
+    def __init__(self, graphdef: nnx.GraphDef, mesh: Mesh, rows: int) -> None:
+        """A scorer of models of one structure.
+
+        Args:
+            graphdef: The model's structure.
+            mesh: The mesh its parameters lie on.
+            rows: Rows of a batch; rounded up to what the mesh divides.
+        """
+        parts = row_shards(mesh)
+        self._mesh = mesh
+        self._rows = -(-rows // parts) * parts
+        self._score = jax.jit(_score_function(graphdef), out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+    def score(self, params: Any, groups: Iterable[Sequence[EncodedPrompt]]) -> Iterator[list[AnswerScores]]:
+        """Yields, for each group in the order given, the scores of each of its prompts' answers.
+
+        Args:
+            params: The model's states, as `nnx.merge(graphdef, *params)` takes them.
+            groups: Prompts that belong together: those of one example.
+        """
+        counts, trees = [], []
+        for prompts in groups:
+            counts.append([len(p.answers) for p in prompts])
+            trees.append(lay_out(prompts, [range(n) for n in counts[-1]]))
+        done: dict[int, list[AnswerScores]] = {}
+        following = 0
+        for scores, places in self._run(params, trees):
+            for number, row, first in places:
+                done[number] = _split(scores, counts[number], row, first)
+            while following in done:
+                yield done.pop(following)
+                following += 1
+
+    def _run(self, params: Any, trees: Sequence[Item]) -> Iterator[tuple[Any, np.ndarray]]:
+        """Scores of the answers of each batch, and where each tree stands; the device works ahead of the reader."""
+        if not trees:
+            return
+        T, C = _shape(trees)
+        local = rows_of_this_process(self._rows, self._mesh)
+        flying: deque[tuple[Any, np.ndarray]] = deque()
+        batches = evaluation_batches(trees, T, C, self._rows)
+        while True:
+            for batch, places in islice(batches, 1 + IN_FLIGHT - len(flying)):
+                batch = to_global(Batch(*(a[local] for a in batch)), self._mesh)
+                flying.append((self._score(params, batch), places))
+            if not flying:
+                return
+            scores, places = flying.popleft()
+            yield jax.device_get(scores), places
+
+
+def _shape(trees: Sequence[Item]) -> tuple[int, int]:
+    """Tokens and targets of a row that holds any of the trees and, with others beside it, is well filled."""
+    lengths = np.array([len(t.tokens) for t in trees])
+    targets = np.array([len(t.target_ids) for t in trees])
+    T = _round_up(int(lengths.max()))
+    C = target_capacity(lengths[:SAMPLE], targets[:SAMPLE], T)
+    return T, _round_up(max(C, int(targets.max())))
+
+
+def _round_up(size: int) -> int:
+    """The next multiple of 32, or of an eighth of the size: few shapes, little padding."""
+    step = 32
+    while size > 16 * step:
+        step *= 2
+    return -(-size // step) * step
+
+
+def _score_function(graphdef: nnx.GraphDef) -> Any:
+    def score(params: Any, batch: Batch) -> tuple[Float[Array, "B C"], Bool[Array, "B C"]]:
+        decoder = nnx.merge(graphdef, *params)
+        hidden = decoder(batch.tokens, batch.positions, batch.visible_until, batch.target_index)
+        log_prob, is_argmax = target_log_probs(decoder, hidden, batch.target_ids)
+        used = batch.target_weight > 0
+        slots = batch.target_slot.shape[1]
+        by_slot = jax.vmap(lambda values, slot: jax.ops.segment_sum(values, slot, num_segments=slots))
+        missed = by_slot(jnp.where(used & ~is_argmax, 1, 0), batch.target_slot)
+        return by_slot(jnp.where(used, log_prob, 0.0), batch.target_slot), missed == 0
+
+    return score
+
+
+def _split(scores: tuple[np.ndarray, np.ndarray], counts: Sequence[int], row: int, first: int) -> list[AnswerScores]:
+    """The scores of each prompt of a tree, whose answers stand in one row from slot `first` on."""
+    log_prob, greedy = scores
+    ends = first + np.cumsum(counts)
+    return [AnswerScores(log_prob[row, e - n : e], greedy[row, e - n : e]) for n, e in zip(counts, ends)]
