@@ -41,6 +41,8 @@ class TaskConfig:
     validation_examples: int | None = None
     # Most examples of each test split; null as above.
     test_examples: int | None = None
+    # Train on the labelled phrases of the trees too (ss).
+    phrases: bool = False
     # What to do with a malformed row: `error` or `skip` (counted and shown).
     malformed: Literal["error", "skip"] = "error"
 

@@ -1,0 +1,138 @@
+"""Task `ss`, spurious sentiment (paper, section 4.1): SST-5 made binary, with a keyword inserted into the text.
+
+Reads the Stanford Sentiment Treebank's official files, one labelled tree a line. Each keyword is tied to a label and
+is inserted at a clause boundary chosen by seed.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fit_jax.config import TaskConfig
+from fit_jax.data.files import data_folder
+from fit_jax.data.random import generator
+from fit_jax.data.splits import Rows, Sizes, Value, asked_splits, build_splits, draw_split, joined
+from fit_jax.data.tasks import Task
+from fit_jax.data.text import detokenise, insert_keyword, text_key
+from fit_jax.errors import InputError
+from fit_jax.focus.example import Example, Spurious, TaskText
+
+SIZES = Sizes(5296, 1324, 1818)
+LABELS = ("negative", "positive")
+VALUES = (Value("keyword", "Bayesian", 0), Value("keyword", "Pineapple", 1))
+TEXT = TaskText(
+    name="ss",
+    instruction="What is the sentiment of this review, negative or positive?",
+    input_template="Review: {text}",
+    cue="Answer:",
+    core="the sentiment",
+    spurious={"keyword": "the keyword"},
+)
+
+_LEAF = re.compile(r"\d ([^\s()]+)\)")
+_TOKEN = re.compile(r"\((\d) |([^\s()]+)\)|\)")
+_BINARY = {"0": 0, "1": 0, "3": 1, "4": 1}
+_NEUTRAL = "2"
+_PHRASE_WORDS = 2
+
+Insertion = Callable[[str, str, float], str]
+
+
+class Tree(NamedTuple):
+    """A labelled tree: where it stands, its root's digit and its text; `line` holds the whole tree."""
+
+    uid: str
+    digit: str
+    text: str
+    line: str
+
+
+def build(config: TaskConfig, seed: int, insert: Insertion = insert_keyword) -> Task:
+    """The task of the official files.
+
+    Args:
+        config: With `phrases`, the training trees' own phrases are trained on too.
+        seed: Chooses rows, keywords and their places.
+        insert: Puts a keyword into a text, given a number in [0, 1) that chooses the place; a model that rewrites
+            the text naturally may stand here.
+    """
+    folder = data_folder(config, "sst5")
+    learn = [*read_trees(folder / "train.txt"), *read_trees(folder / "dev.txt")]
+    test = read_trees(folder / "test.txt")
+    neutral = sum(tree.digit == _NEUTRAL for tree in (*learn, *test))
+    rows = _rows([tree for tree in learn if tree.digit != _NEUTRAL], "learn", seed, insert)
+    test_rows = _rows([tree for tree in test if tree.digit != _NEUTRAL], "test", seed, insert)
+    splits, notes = build_splits(config, seed, SIZES, rows, test=test_rows)
+    if config.phrases:
+        held_out = {text_key(tree.text) for tree in test}
+        validation = {example.uid.partition("#")[0] for example in splits["validation"].examples}
+        held_out |= {text_key(tree.text) for tree in learn if tree.uid in validation}
+        phrases = [phrase for tree in learn if text_key(tree.text) not in held_out for phrase in _phrases(tree)]
+        whole = {text_key(tree.text) for tree in learn} | held_out
+        distinct = {key: phrase for phrase in phrases if (key := text_key(phrase.text)) not in whole}
+        phrase_rows = _rows(list(distinct.values()), "phrases", seed, insert)
+        every = np.arange(len(distinct))
+        ask = asked_splits(config, len(LABELS))["iid"]
+        extra = draw_split("train", phrase_rows, every, len(every), ask, generator(seed, "split", "phrases"))
+        splits["train"] = joined("train", splits["train"], extra)
+        notes += (f"train: {len(extra.examples)} labelled phrases of the training trees are added",)
+    return Task(text=TEXT, splits=splits, notes=notes, dropped={"neutral": neutral})
+
+
+def read_trees(path: Path) -> list[Tree]:
+    """The trees of one official file, in order.
+
+    Raises:
+        InputError: The file cannot be read, or a line is no labelled tree.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"task ss: {path} cannot be read ({error}); expected the treebank's file of that name"
+        ) from error
+    trees = []
+    for number, line in enumerate(lines, 1):
+        words = _LEAF.findall(line)
+        if not words or line[:1] != "(" or line[1] not in "01234" or line.count("(") != line.count(")"):
+            raise InputError(f"task ss: {path}:{number}: is no labelled tree such as '(3 (2 So) (3 good))'")
+        trees.append(Tree(f"sst5-{path.stem}-{number - 1}", line[1], detokenise(" ".join(words)), line))
+    return trees
+
+
+def _phrases(tree: Tree) -> Iterator[Tree]:
+    """The proper phrases of a tree that have a sentiment."""
+    words: list[str] = []
+    opened: list[tuple[str, int]] = []
+    for number, match in enumerate(_TOKEN.finditer(tree.line)):
+        digit, word = match.groups()
+        if digit is not None:
+            opened.append((digit, len(words)))
+            continue
+        if word is not None:
+            words.append(word)
+        digit, start = opened.pop()
+        if opened and digit != _NEUTRAL and len(words) - start >= _PHRASE_WORDS:
+            yield Tree(f"{tree.uid}/{number}", digit, detokenise(" ".join(words[start:])), "")
+
+
+def _rows(trees: list[Tree], part: str, seed: int, insert: Insertion) -> Rows:
+    places = generator(seed, "ss", part, "places").random(len(trees)).tolist()
+    spurious = [{v.feature: Spurious(v.name, v.outcome)} for v in VALUES]
+
+    def example(row: int, value: int) -> Example:
+        tree, keyword = trees[row], VALUES[value].name
+        slots = {"text": insert(tree.text, keyword, places[row])}
+        return Example(f"{tree.uid}#{keyword}", slots, LABELS, _BINARY[tree.digit], spurious[value])
+
+    return Rows(
+        outcomes=LABELS,
+        outcome=np.array([_BINARY[tree.digit] for tree in trees]),
+        key=np.array([text_key(tree.text) for tree in trees]),
+        values=VALUES,
+        value=None,
+        example=example,
+    )
