@@ -47,7 +47,7 @@ def evaluate(
     """
     groups: list[Group] = []
     for name in evaluated_splits(task, config):
-        chosen = subset(task.splits[name].examples, config.evaluation.examples, config.seed, name)
+        chosen = task.splits[name].examples[: config.evaluation.examples]
         groups += [ask(task.text, name, e, config.evaluation.paraphrases, config.seed) for e in chosen]
     result = Evaluation([], [])
     for number, (group, answers) in enumerate(zip(groups, _scored(groups, encoder, scorer, params)), start=1):
@@ -74,13 +74,6 @@ def evaluated_splits(task: Task, config: Config) -> tuple[str, ...]:
     return tuple(names)
 
 
-def subset(examples: Sequence[Example], count: int | None, seed: int, name: str) -> list[Example]:
-    """At most `count` examples, the same for the same seed, in their order."""
-    if count is None or count >= len(examples):
-        return list(examples)
-    return [examples[i] for i in sorted(generator(seed, "subset", name).permutation(len(examples))[:count])]
-
-
 class Validation:
     """Validation loss and focus accuracy on a fixed set of prompts, for use during training.
 
@@ -98,7 +91,7 @@ class Validation:
         examples = task.splits["validation"].examples
         if not len(examples):
             raise InputError("the validation split holds no example; raise task.validation_examples")
-        chosen = subset(examples, config.evaluation.validation_examples, config.seed, "validation")
+        chosen = examples[: config.evaluation.validation_examples]
         self._scorer = scorer
         self._groups = [self._group(task, example, config) for example in chosen]
         self._prompts = list(encode(encoder, self._groups))
@@ -119,13 +112,13 @@ class Validation:
 
     @staticmethod
     def _group(task: Task, example: Example, config: Config) -> Group:
-        features = sorted(example.spurious)
+        features = sorted(example.spurious) or [""]
         feature = features[generator(config.seed, "validation", example.uid).integers(len(features))]
         asked = ask(task.text, "validation", example, ("train",), config.seed)
         queries = [q for q in asked.queries if q.feature == feature and config.focus.weights.get(q.focus, 0) > 0]
         if config.train.method != "fit":
             queries = [_without_instruction(q, config.train.method) for q in queries]
-        return Group(tuple(queries), tuple(dict.fromkeys(q.instruction for q in queries)))
+        return Group.of(queries)
 
 
 def _without_instruction(query: Query, method: str) -> Query:

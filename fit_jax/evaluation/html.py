@@ -95,7 +95,7 @@ def _record(query: Query, prediction: Prediction, render: Callable[[Query], str]
         "uid": prediction.uid,
         "prompt": render(query),
         "candidates": list(query.example.candidates),
-        "probabilities": [round(float(p), 4) for p in probabilities(prediction)],
+        "probabilities": [round(float(p), 4) for p in probabilities(prediction.log_probs)],
         "label": prediction.label,
         "core_label": prediction.core_label,
         "prediction": prediction.prediction,

@@ -142,16 +142,16 @@ def is_shifted(split: str) -> bool:
     return split.startswith("shifted")
 
 
-def probabilities(prediction: Prediction) -> Float[np.ndarray, "candidates"]:
-    """The candidates' probabilities given that the answer is one of them."""
-    scores = np.asarray(prediction.log_probs, np.float64)
+def probabilities(log_probs: Sequence[float] | np.ndarray) -> Float[np.ndarray, " candidates"]:
+    """The candidates' probabilities given that the answer is one of them, from their log-probabilities."""
+    scores = np.asarray(log_probs, np.float64)
     weights = np.exp(scores - scores.max())
     return weights / weights.sum()
 
 
 def calibration_error(predictions: Sequence[Prediction], bins: int = 15) -> float:
     """Expected calibration error of the most probable candidate, in equal-width bins (Guo et al., 2017)."""
-    confidence = np.array([probabilities(p).max() for p in predictions])
+    confidence = np.array([probabilities(p.log_probs).max() for p in predictions])
     correct = np.array([p.correct for p in predictions], np.float64)
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [abs((correct - confidence)[bin_of == b].sum()) for b in range(bins)]

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from fit_jax.data.random import generator
 from fit_jax.focus.example import Example, TaskText
 from fit_jax.focus.instructions import instruction, wordings
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
-from fit_jax.focus.spec import FOCUS_TYPES, focus_label, spec_for
+from fit_jax.focus.spec import FOCUS_TYPES, SPURIOUS, focus_label, spec_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +40,32 @@ class Group(NamedTuple):
     queries: tuple[Query, ...]
     instructions: tuple[str, ...]
 
-
-def choose_wording(text: TaskText, seed: int, uid: str, focus: str, pool: str) -> str:
-    """The wording template of a query: a pure function of (seed, uid, focus type, pool)."""
-    bank = wordings(text.name, focus, pool)
-    return bank[generator(seed, "wording", pool, focus, uid).integers(len(bank))]
+    @classmethod
+    def of(cls, queries: Sequence[Query]) -> "Group":
+        """The group of queries that share their example."""
+        return cls(tuple(queries), tuple(dict.fromkeys(q.instruction for q in queries)))
 
 
 def ask(text: TaskText, split: str, example: Example, pools: Sequence[str], seed: int) -> Group:
-    """All queries about one example: pools x features of the example x focus types."""
+    """All queries about one example: pools x features of the example x focus types.
+
+    The wording of each is a pure function of (seed, uid, focus type, pool). An example without a spurious feature is
+    asked the types that need none, under the feature name "".
+    """
     queries = []
     for pool in pools:
-        templates = {focus: choose_wording(text, seed, example.uid, focus, pool) for focus in FOCUS_TYPES}
-        for feature in example.spurious:
-            for focus in FOCUS_TYPES:
-                spec = spec_for(focus, feature)
-                words = instruction(text, spec, templates[focus])
-                queries.append(Query(example, split, focus, feature, pool, words, focus_label(example, spec)))
-    return Group(tuple(queries), tuple(dict.fromkeys(q.instruction for q in queries)))
+        choice = generator(seed, "wording", pool, example.uid).random(len(FOCUS_TYPES)).tolist()
+        for feature in example.spurious or ("",):
+            for focus, share in zip(FOCUS_TYPES, choice):
+                if feature or SPURIOUS not in focus:
+                    spec, bank = _spec(focus, feature), _bank(text.name, focus, pool)
+                    words = instruction(text, spec, bank[int(share * len(bank))])
+                    queries.append(Query(example, split, focus, feature, pool, words, focus_label(example, spec)))
+    return Group.of(queries)
+
+
+_spec = lru_cache(None)(spec_for)
+_bank = lru_cache(None)(wordings)
 
 
 def encode(encoder: PromptEncoder, groups: Sequence[Group], window: int = 256) -> Iterator[tuple[EncodedPrompt, ...]]:
@@ -113,7 +122,7 @@ def answered(query: Query, log_probs: Sequence[float]) -> Prediction:
         focus=query.focus,
         feature=query.feature,
         paraphrases=query.paraphrases,
-        value=example.spurious[query.feature].value,
+        value=example.spurious[query.feature].value if query.feature else "",
         core_label=example.label,
         label=query.label,
         log_probs=tuple(round(float(p), 6) for p in log_probs),

@@ -1,0 +1,128 @@
+"""Focus metrics against values computed by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from fit_jax.errors import InputError
+from fit_jax.evaluation import metrics
+from fit_jax.evaluation.queries import Prediction
+from fit_jax.focus.spec import FOCUS_TYPES
+
+CONTRAST = ("focus(core) & ignore(spurious)", "focus(spurious) & ignore(core)")
+
+
+def prediction(answer=0, label=0, core_label=0, confidence=0.9, **fields) -> Prediction:
+    log_probs = [math.log(1 - confidence)] * 2
+    log_probs[answer] = math.log(confidence)
+    values = {
+        "split": "iid",
+        "uid": "a#x",
+        "focus": "none",
+        "feature": "keyword",
+        "paraphrases": "train",
+        "value": "x",
+        "slices": {},
+        **fields,
+    }
+    return Prediction(core_label=core_label, label=label, log_probs=tuple(log_probs), **values)
+
+
+@pytest.mark.parametrize(("correct", "count"), [(0, 10), (10, 10), (95, 100), (1, 2), (1, 1)])
+def test_wilson_equals_scipys(correct, count):
+    expected = scipy.stats.binomtest(correct, count).proportion_ci(0.95, method="wilson")
+    assert metrics.wilson(correct, count) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_rows_follow_the_schema_and_count_each_cell():
+    records = [
+        prediction(uid=str(i), answer=int(i == 0), paraphrases=pool) for i in range(4) for pool in ("train", "heldout")
+    ]
+    rows = metrics.focus_accuracy(records, "fit", 3, "demo")
+    counts = ["count", "correct", "accuracy", "ci_low", "ci_high"]
+    keys = ["method", "seed", "task", "split", "focus", "feature", "paraphrases", *counts]
+    assert [list(row) for row in rows] == [keys, keys]
+    assert rows[0] == {**rows[1], "paraphrases": "train"}
+    assert (rows[0]["count"], rows[0]["correct"], rows[0]["accuracy"]) == (4, 3, 0.75)
+    assert rows[0]["method"] == "fit"
+    assert rows[0]["seed"] == 3
+
+
+def test_pooled_counts_an_example_once_whatever_its_features():
+    one = [prediction(uid=str(i), answer=int(i == 0)) for i in range(4)]
+    two = one + [prediction(uid=str(i), answer=int(i == 0), feature="other") for i in range(4)]
+    assert metrics.pooled(one) == metrics.pooled(two)
+
+
+def test_majority_and_chance():
+    records = [prediction(uid=str(i), label=int(i == 0)) for i in range(4)]
+    assert metrics.majority_rate(records) == {("iid", "core"): 0.75}
+    assert metrics.chance_rate(records) == 0.5
+
+
+def test_worst_group_is_the_weakest_pair_of_label_and_value():
+    records = [
+        prediction(
+            uid=f"{value}{label}{i}",
+            value=value,
+            label=label,
+            core_label=label,
+            answer=label if i or value == "x" else 1 - label,
+        )
+        for value in ("x", "z")
+        for label in (0, 1)
+        for i in range(4 - label)
+    ]
+    (row,) = metrics.worst_groups(records)
+    assert (row["label"], row["value"], row["count"]) == (1, "z", 3)
+    assert row["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_flip_rate_counts_x_answered_rightly_both_ways():
+    def pair(uid, answers, labels):
+        return [prediction(uid=uid, focus=f, answer=a, label=y) for f, a, y in zip(CONTRAST, answers, labels)]
+
+    records = pair("flips", (0, 1), (0, 1)) + pair("stays", (0, 0), (0, 1)) + pair("same", (1, 0), (1, 1))
+    (row,) = metrics.flip_rates(records)
+    assert (row["count"], row["flip_rate"], row["false_flip_rate"]) == (2, 0.5, 1.0)
+    assert metrics.flip_rates(pair("only", (0, 1), (0, 1)))[0]["false_flip_rate"] is None
+
+
+def test_spread_keeps_shifted_splits_apart():
+    records = [
+        prediction(uid=str(i), split=split, answer=int(i < wrong))
+        for split, wrong in (("iid", 0), ("low", 2), ("shifted_iid", 4))
+        for i in range(4)
+    ]
+    assert metrics.spreads(records) == {("train", False, "none"): 0.5, ("train", True, "none"): 0.0}
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    records = [prediction(uid=str(i), answer=int(i == 0), confidence=0.95) for i in range(4)]
+    assert metrics.calibration_error(records) == pytest.approx(0.2)
+
+
+def test_probabilities_survive_tiny_log_probabilities():
+    assert metrics.probabilities([-2000.0, -2000.0]) == pytest.approx([0.5, 0.5])
+
+
+def test_types_come_in_the_papers_order():
+    assert metrics.ordered(reversed(FOCUS_TYPES)) == list(FOCUS_TYPES)
+
+
+def test_broken_scores_are_reported_plainly():
+    broken = Prediction(**{**prediction_fields(), "log_probs": (float("nan"), 0.0)})
+    with pytest.raises(InputError, match="not finite"):
+        metrics.check_finite([broken])
+
+
+def prediction_fields():
+    record = prediction()
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+def test_ties_go_to_the_first_candidate():
+    assert prediction(confidence=0.5).prediction == 0
+    assert np.isclose(metrics.probabilities(prediction(confidence=0.5).log_probs).sum(), 1)
