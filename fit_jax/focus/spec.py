@@ -47,7 +47,7 @@ class FocusSpec:
 
     @classmethod
     def parse(cls, text: str) -> "FocusSpec":
-        """Reads what `str` prints: clauses `focus(a, b)` and `ignore(c)` joined by `&` or `∧`; `none` or nothing is empty.
+        """Reads what `str` prints: clauses `focus(a, b)`, `ignore(c)` joined by `&` or `∧`; `none` or nothing is empty.
 
         Raises:
             InputError: The text has another form, or contradicts itself.
@@ -95,12 +95,12 @@ def focus_label(example: Example, spec: FocusSpec) -> int:
         An index into `example.candidates`.
 
     Raises:
-        InputError: The example lacks a feature, no feature is left to answer by, or several are and their labels differ.
+        InputError: The example lacks a feature, or the features left to answer by are none, or have different labels.
     """
-    check = [name for name in spec.focus + spec.ignore if name != CORE and name not in example.spurious]
-    if check:
+    lacking = [name for name in spec.focus + spec.ignore if name != CORE and name not in example.spurious]
+    if lacking:
         raise InputError(
-            f"example {example.uid}: '{spec}' names {_quoted(check)}, which it lacks; "
+            f"example {example.uid}: '{spec}' names {_quoted(lacking)}, which it lacks; "
             f"its features are {', '.join((CORE, *sorted(example.spurious)))}"
         )
     deciding: Iterable[str] = spec.focus

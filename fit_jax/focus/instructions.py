@@ -1,0 +1,155 @@
+"""Banks of focus instructions: many wordings of each focus type, in a pool for training and a disjoint held-out one.
+
+A wording is a sentence with the slots `{focus}` and `{ignore}`, composed from a table of phrases and frames. Held-out
+wordings are combinations that training never shows, of words that training does show with the same meaning; a model
+that learnt its language from the training prompts alone can therefore be asked to follow them.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Literal, NamedTuple
+
+from fit_jax.errors import InputError
+from fit_jax.focus.example import CORE, TaskText
+from fit_jax.focus.spec import FocusSpec, check_spec
+
+
+class _Setting(NamedTuple):
+    """What a task calls its input and the act of answering."""
+
+    item: str
+    act: str
+
+
+_SETTINGS = {
+    "demo": _Setting("review", "rate the review"),
+    "ss": _Setting("sentence", "judge the sentence"),
+    "smnli": _Setting("pair of texts", "compare the two texts"),
+    "shans": _Setting("pair of sentences", "compare the two sentences"),
+    "bbq": _Setting("question", "choose an answer"),
+    "bbq_nlg": _Setting("question", "write the answer"),
+}
+_OWN_DATA = _Setting("input", "give an answer")
+
+_FOCUS = (
+    "focus on {focus}",
+    "attend to {focus}",
+    "rely on {focus}",
+    "base your answer on {focus}",
+    "look at {focus}",
+    "use {focus}",
+    "go by {focus}",
+    "concentrate on {focus}",
+)
+# After a negation several names are joined by "or".
+_IGNORE = (
+    "ignore {ignore}",
+    "disregard {ignore}",
+    "pay no attention to {ignore:or}",
+    "leave {ignore} aside",
+    "do not use {ignore:or}",
+    "do not rely on {ignore:or}",
+    "forget about {ignore}",
+    "do not look at {ignore:or}",
+)
+_FRAMES = (
+    "{clause}.",
+    "please {clause}.",
+    "when you {act}, {clause}.",
+    "{clause} when you {act}.",
+    "for this {item}, {clause}.",
+    "{clause} for this {item}.",
+)
+# Both orders, so that no position tells the focused feature from the ignored one.
+_PAIR_FRAMES = (
+    "{focusing} and {ignoring}.",
+    "{ignoring}; {focusing}.",
+    "{focusing}, but {ignoring}.",
+    "please {ignoring}. {focusing}.",
+    "{focusing}; {ignoring}.",
+    "when you {act}, {ignoring}; {focusing}.",
+    "when you {act}, {focusing} and {ignoring}.",
+    "for this {item}, {ignoring}. {focusing}.",
+)
+_CONTRAST_FRAMES = (
+    "{focusing}, not {ignore:or}.",
+    "instead of {ignore:or}, {focusing}.",
+    "{focusing} rather than {ignore:or}.",
+)
+# How far each frame of a pair turns the ignoring phrases against the focusing ones; all differ, so no pair recurs.
+_TURNS = (0, 2, 3, 1, 4, 6, 7, 5)
+# One cell in so many of a table is held out, along its diagonals: every phrase and every frame stays in training too.
+_HELDOUT_EVERY = 4
+
+
+class _Names(tuple[str, ...]):
+    """Names that print as a list in a sentence; the format `or` chooses the conjunction."""
+
+    def __format__(self, conjunction: str) -> str:
+        *first, last = self
+        return f"{', '.join(first)} {conjunction or 'and'} {last}" if first else last
+
+
+def wordings(task: str, focus_type: str | FocusSpec, pool: Literal["train", "heldout"]) -> tuple[str, ...]:
+    """The wordings of a focus type for a task, in a fixed order.
+
+    Args:
+        task: Task registry name; a name without a bank of its own gets the one for own data.
+        focus_type: Any specification, or a general type such as `focus(core) & ignore(spurious)`.
+        pool: `train`, or `heldout` for wordings that never occur in training.
+
+    Returns:
+        Sentences to be filled in by `instruction`; of the type `none` a single empty one.
+    """
+    spec = FocusSpec.parse(focus_type) if isinstance(focus_type, str) else focus_type
+    return _bank(_SETTINGS.get(task, _OWN_DATA), bool(spec.focus), bool(spec.ignore))[pool]
+
+
+def instruction(text: TaskText, spec: FocusSpec, wording: str) -> str:
+    """The focus instruction: a wording of the specification's type, with the task's names for the features.
+
+    Raises:
+        InputError: The specification names a feature that the task lacks, or the wording has no such slot.
+    """
+    check_spec(spec, text.spurious)
+    called = {CORE: text.core, **text.spurious}
+    names = {
+        slot: _Names(called[feature] for feature in features)
+        for slot, features in (("focus", spec.focus), ("ignore", spec.ignore))
+        if features
+    }
+    try:
+        sentence = wording.format_map(names)
+    except KeyError as error:
+        raise InputError(
+            f"wording {wording!r} is not one of '{spec}': it has a slot {error}; take it from `wordings`"
+        ) from error
+    return ". ".join(part[:1].upper() + part[1:] for part in sentence.split(". "))
+
+
+@cache
+def _bank(setting: _Setting, focusing: bool, ignoring: bool) -> dict[str, tuple[str, ...]]:
+    bank: dict[str, list[str]] = {"train": [], "heldout": []}
+    for diagonal, sentence in _cells(focusing, ignoring):
+        pool = "train" if diagonal % _HELDOUT_EVERY else "heldout"
+        bank[pool].append(sentence.replace("{act}", setting.act).replace("{item}", setting.item))
+    if not (focusing or ignoring):
+        bank["train"] = bank["heldout"]
+    return {pool: tuple(sentences) for pool, sentences in bank.items()}
+
+
+def _cells(focusing: bool, ignoring: bool) -> Iterator[tuple[int, str]]:
+    """The cells of the table for a kind of specification, each with its diagonal."""
+    if focusing and ignoring:
+        for row, focus in enumerate(_FOCUS):
+            for column, frame in enumerate(_PAIR_FRAMES):
+                ignore = _IGNORE[(row + _TURNS[column]) % len(_IGNORE)]
+                yield row - column, frame.replace("{focusing}", focus).replace("{ignoring}", ignore)
+            for column, frame in enumerate(_CONTRAST_FRAMES):
+                yield row - column, frame.replace("{focusing}", focus)
+    elif focusing or ignoring:
+        for row, phrase in enumerate(_FOCUS if focusing else _IGNORE):
+            for column, frame in enumerate(_FRAMES):
+                yield row - column, frame.replace("{clause}", phrase)
+    else:
+        yield 0, ""

@@ -1,0 +1,212 @@
+"""Examples and focus instructions to token ids, with the answer boundary carried from construction."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Int32
+
+from fit_jax.errors import InputError
+from fit_jax.focus.example import Example, TaskText
+from fit_jax.focus.templates import prompt_form
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Tokens = Int32[np.ndarray, " T"]
+
+# Ends and beginnings of lines, one of each kind of character a pre-tokenizer may treat in its own way.
+_LINE_ENDS = ("word", "A", "7", ".", '!"', ")", "it's", "é", "中", "🙂", "…", "-", "$", "_")
+_LINE_STARTS = ("Focus", "a", "7", '"q', "(b", "'s", "é", "中", "🙂", "…", "-", "$5", "_", ".5")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """A prompt and its candidate answers as token ids; an answer's tokens follow the prompt's.
+
+    Attributes:
+        prompt: Everything before the answer.
+        answers: Per candidate, in the example's order: the answer's tokens and its end token.
+    """
+
+    prompt: Tokens
+    answers: tuple[Tokens, ...]
+
+    def __len__(self) -> int:
+        """Tokens of a row that holds the prompt with every answer; an answer's end token is predicted, not read."""
+        return len(self.prompt) + sum(len(answer) - 1 for answer in self.answers)
+
+
+class _Pieces(NamedTuple):
+    """A prompt as texts that tokenise independently of each other, and its last text with each answer after it."""
+
+    prompt: list[str]
+    answered: tuple[str, ...]
+
+
+class PromptEncoder:
+    """Turns examples under focus instructions into prompts, the same for training, evaluation and steering.
+
+    A prompt holds the task instruction, the input and the focus instruction on lines of their own, then the cue; with a
+    chat template all of it but the cue is one user turn, and the answer is the assistant's.
+
+    Args:
+        tokenizer: Any Hugging Face tokenizer.
+        text: The task's words.
+        place: The focus instruction stands `before` or `after` the input; after it, the prompts of one example under
+            several focus instructions share a long prefix.
+        template: `auto` (the tokenizer's chat template where it has one) or `plain`.
+        max_length: Most tokens of a prompt with all of its answers (`len` of an `EncodedPrompt`); None for no limit.
+        long_text: An example over `max_length`: `error`, or `cut` its longest input texts until it fits.
+
+    Attributes:
+        end_id: The token that ends every answer.
+        mismatches: Prompts encoded so far whose tokens were no prefix of those of prompt and answer together; their
+            common prefix was used, so the answer starts with the tokens that straddle the boundary.
+        cuts: Prompts encoded so far whose input was cut.
+    """
+
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        text: TaskText,
+        place: Literal["before", "after"] = "after",
+        template: Literal["auto", "plain"] = "auto",
+        max_length: int | None = None,
+        long_text: Literal["error", "cut"] = "error",
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.text = text
+        self.max_length = max_length
+        self.mismatches = 0
+        self.cuts = 0
+        self._place = place
+        self._long_text = long_text
+        self._form = prompt_form(tokenizer, text.cue, template)
+        self.end_id = self._form.end_id
+        cue = self._form.cue.lstrip("\n")
+        self._gap, self._cue = self._form.cue.removesuffix(cue), cue
+        self._lines_part = self._part([f"{end}\n" for end in _LINE_ENDS], _LINE_STARTS)
+        self._cue_parts = self._lines_part and self._part([end + self._gap for end in _LINE_ENDS], [cue])
+
+    def encode(self, examples: Sequence[Example], instructions: Sequence[str]) -> list[EncodedPrompt]:
+        """Encodes each example under the focus instruction beside it; "" is none. One call of the tokenizer in all.
+
+        Raises:
+            InputError: An input is longer than `max_length` (with `long_text` "error", or where cutting is not enough),
+                lacks a slot of the template, or holds the text of a control token.
+        """
+        encoded = self._encode([self._pieces(e, i) for e, i in zip(examples, instructions, strict=True)])
+        if self.max_length is None:
+            return encoded
+        return [
+            prompt if len(prompt) <= self.max_length else self._shortened(example, instruction, len(prompt))
+            for prompt, example, instruction in zip(encoded, examples, instructions)
+        ]
+
+    def render(self, example: Example, instruction: str, answer: str | None = None) -> str:
+        """The prompt as a person reads it, with the answer and its end token where one is given."""
+        form = self._form
+        prompt = form.start + "\n".join(self._lines(example, instruction)) + form.cue
+        if answer is None:
+            return prompt
+        return prompt + form.lead + answer + form.trail + self.tokenizer.convert_ids_to_tokens(form.end_id)
+
+    def _lines(self, example: Example, instruction: str) -> list[str]:
+        """The parts of the user's text that are not empty."""
+        try:
+            text = self.text.input_template.format_map(example.slots)
+        except (KeyError, IndexError) as error:
+            raise InputError(
+                f"example {example.uid}: the input template of task {self.text.name} uses slot {error}, "
+                f"the example has {', '.join(example.slots) or 'none'}"
+            ) from error
+        focused = (instruction, text) if self._place == "before" else (text, instruction)
+        return [line for part in (self.text.instruction, *focused) if (line := part.strip())]
+
+    def _pieces(self, example: Example, instruction: str) -> _Pieces:
+        form = self._form
+        for held in (*example.slots.values(), *example.candidates):
+            if found := form.control.search(held):
+                raise InputError(
+                    f"example {example.uid}: its text holds {found[0]!r}, a control token of the tokenizer; "
+                    "take it out of the data"
+                )
+        *lines, last = self._lines(example, instruction)
+        texts = [f"{line}\n" for line in lines]
+        texts += [last + self._gap, self._cue] if self._cue_parts else [last + self._gap + self._cue]
+        texts[0] = form.start + texts[0]
+        if not self._lines_part:
+            texts = ["".join(texts)]
+        return _Pieces(texts, tuple(texts[-1] + form.lead + answer + form.trail for answer in example.candidates))
+
+    def _encode(self, prompts: Sequence[_Pieces]) -> list[EncodedPrompt]:
+        """Tokenises every distinct text once and puts the prompts together."""
+        ids = self._tokenise(dict.fromkeys(text for pieces in prompts for text in (*pieces.prompt, *pieces.answered)))
+        answers: dict[tuple[str, ...], tuple[int, tuple[Tokens, ...]]] = {}
+        encoded = []
+        for texts, answered in prompts:
+            *head, last = [ids[text] for text in texts]
+            key = (texts[-1], *answered)
+            if key not in answers:
+                answers[key] = self._split_off_answers(last, [ids[text] for text in answered])
+            boundary, continuations = answers[key]
+            self.mismatches += boundary < len(last)
+            encoded.append(EncodedPrompt(np.concatenate([*head, last[:boundary]]), continuations))
+        return encoded
+
+    def _split_off_answers(self, last: Tokens, answered: Sequence[Tokens]) -> tuple[int, tuple[Tokens, ...]]:
+        """Tokens of the prompt's last piece that stand before every answer too, and what follows them per answer."""
+        boundary = min((_common_prefix(last, whole) for whole in answered), default=len(last))
+        return boundary, tuple(np.append(whole[boundary:], np.int32(self.end_id)) for whole in answered)
+
+    def _tokenise(self, texts: Iterable[str]) -> dict[str, Tokens]:
+        texts = list(texts)
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            rows = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        else:  # the same without the time that transformers takes to wrap each row
+            backend.no_truncation()
+            backend.no_padding()
+            rows = [row.ids for row in backend.encode_batch_fast(texts, add_special_tokens=False)]
+        return {text: np.array(row, np.int32) for text, row in zip(texts, rows)}
+
+    def _part(self, firsts: Sequence[str], seconds: Sequence[str]) -> bool:
+        """Whether the tokenizer always parts a first text from a second, so that each may be tokenised alone."""
+        pairs = list(product(firsts, seconds))
+        ids = self._tokenise({*firsts, *seconds, *(first + second for first, second in pairs)})
+        return all(np.array_equal(ids[a + b], np.concatenate([ids[a], ids[b]])) for a, b in pairs)
+
+    def _shortened(self, example: Example, instruction: str, length: int) -> EncodedPrompt:
+        """The prompt with its input's longest texts cut, to one length where several are, as little as fits."""
+        too_long = f"example {example.uid}: {length} tokens with its answers, more than the {self.max_length} of a row"
+        if self._long_text == "error":
+            raise InputError(f"{too_long}; raise train.sequence_length or set train.long_text to cut")
+        fitting = None
+        low, high = 1, max(map(len, example.slots.values()), default=0)
+        while low < high:  # the first `low` characters of each slot fit, those up to `high` do not
+            middle = (low + high) // 2
+            slots = {name: _cut(text, middle) for name, text in example.slots.items()}
+            (prompt,) = self._encode([self._pieces(replace(example, slots=slots), instruction)])
+            if len(prompt) <= self.max_length:
+                fitting, low = prompt, middle + 1
+            else:
+                high = middle
+        if fitting is None:
+            raise InputError(f"{too_long}, even without its input; raise train.sequence_length")
+        self.cuts += 1
+        return fitting
+
+
+def _cut(text: str, limit: int) -> str:
+    """At most `limit` characters of a text, to the end of a word where there is one."""
+    return text if len(text) <= limit else text[:limit].rsplit(None, 1)[0]
+
+
+def _common_prefix(a: Tokens, b: Tokens) -> int:
+    """How many tokens two sequences begin with alike."""
+    shorter = min(len(a), len(b))
+    differ = np.flatnonzero(a[:shorter] != b[:shorter])
+    return int(differ[0]) if len(differ) else shorter

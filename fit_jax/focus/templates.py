@@ -1,0 +1,112 @@
+"""The fixed text around a prompt: a tokenizer's chat template, or a plain form where it has none.
+
+A form is found once, by rendering a conversation of known texts; prompts are then put together from its parts, so the
+place where the prompt ends and the answer begins is known by construction and never searched for.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jinja2 import TemplateError
+
+from fit_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_REMEDY = "set tokenizer.template to plain, or mend the template"
+# Two conversations: the first shows where the texts go, the second that they are put there unchanged.
+_PROBES = (
+    ("Prompt text of the user", "Answer text of the model"),
+    ("First line: {a}, <b> & 'c'.\n\nSecond \"line\" (d) #1?", "Yes, 3 of them: it's so"),
+)
+# A template may print today's date, or open a think block; fixed here, so that one run's prompts equal another's.
+_TEMPLATE_OPTIONS = {"date_string": "26 Jul 2024", "enable_thinking": False}
+
+
+@dataclass(frozen=True)
+class PromptForm:
+    """A rendered conversation is `start + user + cue + lead + answer + trail` and then the end token.
+
+    Attributes:
+        start: Before the user's text: the start token's text, a system prompt, the user's turn marker.
+        cue: Between the user's text and the answer, a think block of the template included; never ends in a space.
+        lead: Spaces that belong to the answer's first token.
+        trail: Text of the template between the answer and the end token; mostly empty.
+        end_id: The token that ends an answer.
+        control: Finds the texts that the tokenizer reads as control tokens.
+    """
+
+    start: str
+    cue: str
+    lead: str
+    trail: str
+    end_id: int
+    control: re.Pattern[str]
+
+
+def prompt_form(tokenizer: "PreTrainedTokenizerBase", cue: str, template: str) -> PromptForm:
+    """The form in which a tokenizer's model takes prompts.
+
+    Args:
+        tokenizer: Any Hugging Face tokenizer.
+        cue: Ends the prompt in the plain form.
+        template: `auto` (the chat template where the tokenizer has one) or `plain`.
+
+    Raises:
+        InputError: The tokenizer has no end token, or its chat template fails or changes the texts it is given.
+    """
+    control = _control_tokens(tokenizer)
+    if template == "auto" and tokenizer.chat_template:
+        return _chat_form(tokenizer, control)
+    start = tokenizer.bos_token if _starts_with_bos(tokenizer) else ""
+    return PromptForm(start, f"\n{cue}", " ", "", _eos_id(tokenizer), control)
+
+
+def _chat_form(tokenizer: "PreTrainedTokenizerBase", control: re.Pattern[str]) -> PromptForm:
+    user, answer = _PROBES[0]
+    rendered = _render_chat(tokenizer, user, answer)
+    if rendered.count(user) != 1 or rendered.count(answer) != 1 or rendered.index(answer) < rendered.index(user):
+        raise InputError(f"chat template of {tokenizer.name_or_path!r} does not show each message once; {_REMEDY}")
+    start, _, rest = rendered.partition(user)
+    between, _, after = rest.partition(answer)
+    for user, answer in _PROBES[1:]:
+        if _render_chat(tokenizer, user, answer) != start + user + between + answer + after:
+            raise InputError(f"chat template of {tokenizer.name_or_path!r} changes the texts given to it; {_REMEDY}")
+    cue = between.rstrip(" ")
+    end = control.search(after)
+    if end is None:  # the template marks no end of the turn
+        trail, end_id = "", _eos_id(tokenizer)
+    else:
+        trail, end_id = after[: end.start()], tokenizer.convert_tokens_to_ids(end[0])
+    return PromptForm(start, cue, between[len(cue) :], trail, end_id, control)
+
+
+def _render_chat(tokenizer: "PreTrainedTokenizerBase", user: str, answer: str) -> str:
+    # One user turn holds everything: many templates refuse a system role.
+    messages = [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, **_TEMPLATE_OPTIONS)
+    except (TemplateError, TypeError, ValueError) as error:
+        raise InputError(f"chat template of {tokenizer.name_or_path!r} fails: {error}; {_REMEDY}") from error
+
+
+def _control_tokens(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str]:
+    added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    tokens = sorted(added | set(tokenizer.all_special_tokens), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
+
+
+def _starts_with_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    bos = tokenizer.bos_token_id
+    return bos is not None and tokenizer("a")["input_ids"][0] == bos
+
+
+def _eos_id(tokenizer: "PreTrainedTokenizerBase") -> int:
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            f"tokenizer {tokenizer.name_or_path!r} has no end-of-sequence token; "
+            "name its eos_token in tokenizer_config.json"
+        )
+    return tokenizer.eos_token_id
