@@ -1,0 +1,212 @@
+"""The training stream: step -> batch, a pure function of (data, config, step), whatever the number of hosts.
+
+The training examples form one endless stream, a fresh permutation each epoch. Unpacked, row n is example n of the
+stream. Packed, the stream is cut into *windows* of consecutive examples; a window is drawn, encoded, laid out and
+packed as a whole, and gives some number of rows. The rows of successive windows form an endless stream again, of which
+step s takes B rows.
+
+Where one step takes several windows, the rows of a batch are divided into *lanes*: lane l of n packs windows l, l + n,
+l + 2n, ... and fills the l-th part of every batch, so that a host builds only the windows of its own rows. The number
+of lanes follows from data and config, not from the hosts.
+
+Packed windows differ in their number of rows, so the window that a step begins in depends on all windows before it.
+The loader remembers what it has counted: `state` goes into a checkpoint, and after `restore` resuming costs one window
+a lane, not all of them. Without it the rows are counted again, with the same result.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from fit_jax.config import Config
+from fit_jax.data.draws import FocusDraws
+from fit_jax.data.layout import Item, lay_out
+from fit_jax.data.packing import Batch, first_fit, stack, target_capacity
+from fit_jax.data.random import generator
+from fit_jax.data.row_stream import Mark, Row, RowStream
+from fit_jax.data.tasks import Task
+from fit_jax.errors import InputError
+from fit_jax.focus.example import Example
+from fit_jax.focus.prompts import PromptEncoder
+
+# A window has at least so many examples, since the tokenizer works on many texts at once, and so many rows, of which
+# only the last is half empty.
+_WINDOW_EXAMPLES = 1024
+_WINDOW_ROWS = 32
+# Examples from which the shapes are chosen.
+_SAMPLE = 1024
+# Batches prepared ahead: enough to bridge the building of a window.
+_PREFETCH = 32
+
+
+class TrainLoader:
+    """Batches of the training split.
+
+    Attributes:
+        tokens_per_row: T.
+        targets_per_row: C; from the config, or the smallest number that hardly ever closes a row early.
+        steps_per_epoch: Steps in which the stream passes the training split once; of packed rows an estimate from a
+            sample, within about a percent.
+    """
+
+    def __init__(self, task: Task, encoder: PromptEncoder, config: Config) -> None:
+        """Encodes a sample of the split to choose the shapes.
+
+        Raises:
+            InputError: The training split is empty, the focus weights are wrong, or an example of the sample does not
+                fit into a row.
+        """
+        self._examples = task.splits["train"].examples
+        count = len(self._examples)
+        if not count:
+            raise InputError(f"task {task.text.name}: the training split is empty; check the task's data and sizes")
+        self._encoder = encoder
+        self._seed = config.seed
+        self._batch_size = config.train.batch_size
+        self._draws = FocusDraws(self._examples, task.text, config.focus, config.train.method, config.seed)
+        self._order = lru_cache(2)(lambda epoch: generator(config.seed, "order", epoch).permutation(count))
+        self.tokens_per_row = config.train.sequence_length
+        self.targets_per_row = config.train.targets_per_row
+
+        sample = self._items(0, min(_SAMPLE, count))
+        packing = config.train.packing
+        if self.targets_per_row is None:
+            # A row must hold the longest answers, whether or not they are in the sample.
+            longest = max(len(item.target_ids) for item in sample)
+            longest = max(longest, self._draws.branches * self._longest_answer())
+            self.targets_per_row = max(longest, target_capacity(sample, self.tokens_per_row) if packing else 0)
+        rows = len(first_fit(sample, self.tokens_per_row, self.targets_per_row)) if packing else len(sample)
+        self.steps_per_epoch = count * rows / len(sample) / self._batch_size
+        self._lanes: list[RowStream] = []
+        if packing:
+            self._window = max(_WINDOW_EXAMPLES, _WINDOW_ROWS * len(sample) // rows)
+            lanes = _lanes(self._batch_size, self._window * rows / len(sample))
+            self._lanes = [RowStream(partial(self._packed, lane, lanes)) for lane in range(lanes)]
+
+    def batch(self, step: int, rows: slice | None = None) -> Batch:
+        """The batch of a step.
+
+        Args:
+            step: Counts from 0.
+            rows: The rows wanted, those of this host; all by default.
+
+        Raises:
+            InputError: An example does not fit into a row, or cannot be drawn or encoded.
+        """
+        start, stop, _ = (rows or slice(None)).indices(self._batch_size)
+        if not self._lanes:
+            first = step * self._batch_size
+            taken = [[item] for item in self._items(first + start, first + stop)]
+        else:
+            taken = []
+            height = self._batch_size // len(self._lanes)
+            for number, lane in enumerate(self._lanes):
+                low, high = max(start - number * height, 0), min(stop - number * height, height)
+                taken += lane.rows(step * height + low, step * height + high)
+        return stack(taken, self.tokens_per_row, self.targets_per_row)[0]
+
+    def iterate(self, start: int, stop: int, rows: slice | None = None) -> Iterator[Batch]:
+        """The batches of steps `start` to `stop` (exclusive), prepared ahead by a Grain worker thread.
+
+        An exception of `batch` surfaces here, at its step. Closing the iterator ends the thread.
+        """
+        import grain  # takes a second
+
+        # One thread: a window is built once and then serves many steps, so more threads would only wait for it.
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_PREFETCH)
+        steps = grain.MapDataset.range(start, stop).map(lambda step: self.batch(int(step), rows))
+        iterator = iter(steps.to_iter_dataset(options))
+        try:
+            yield from iterator
+        finally:
+            iterator.close()
+
+    def state(self, step: int) -> dict[str, Any]:
+        """What makes resuming at `step` cheap, as plain JSON.
+
+        `marks` knows the lanes of this host's rows alone; the elementwise maximum over the hosts is the whole.
+        """
+        height = self._batch_size // max(len(self._lanes), 1)
+        return {"stream": self._identity(), "marks": [list(lane.mark(step * height)) for lane in self._lanes]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes up the state of a loader of the same data and config.
+
+        Raises:
+            InputError: The state is of another stream: the data have changed.
+        """
+        if state["stream"] != self._identity():
+            raise InputError(
+                f"the checkpoint's data stream {state['stream']} is not this run's {self._identity()}: the training "
+                "data or tokenizer have changed; start a new run folder"
+            )
+        for lane, mark in zip(self._lanes, state["marks"], strict=True):
+            lane.restore(Mark(*mark))
+
+    def _identity(self) -> dict[str, int]:
+        identity = {"examples": len(self._examples), "targets_per_row": self.targets_per_row, "lanes": len(self._lanes)}
+        return identity | ({"window": self._window} if self._lanes else {})
+
+    def _packed(self, lane: int, lanes: int, number: int) -> list[Row]:
+        """Rows of a lane's `number`-th window, in random order: first fit leaves the worst filled ones last."""
+        window = number * lanes + lane
+        items = self._items(window * self._window, (window + 1) * self._window)
+        rows = first_fit(items, self.tokens_per_row, self.targets_per_row)
+        order = generator(self._seed, "rows", window).permutation(len(rows))
+        return [[items[i] for i in rows[r]] for r in order]
+
+    def _items(self, start: int, stop: int) -> list[Item]:
+        """Examples `start` to `stop` of the endless stream, drawn, encoded and laid out."""
+        items = []
+        while start < stop:
+            epoch, offset = divmod(start, len(self._examples))
+            indices = self._order(epoch)[offset : offset + stop - start]
+            items += self._items_of(epoch, indices)
+            start += len(indices)
+        return items
+
+    def _items_of(self, epoch: int, indices: np.ndarray) -> list[Item]:
+        drawn = self._draws.draw(epoch, indices)
+        k = self._draws.branches
+        examples = [self._examples[i] for i in indices]
+        prompts = self._encoder.encode(
+            [example for example in examples for _ in range(k)], [d.instruction for draws in drawn for d in draws]
+        )
+        items = []
+        for n, (example, draws) in enumerate(zip(examples, drawn)):
+            item = lay_out(prompts[n * k : (n + 1) * k], [[draw.label] for draw in draws])
+            self._check_size(example, item)
+            items.append(item)
+        return items
+
+    def _check_size(self, example: Example, item: Item) -> None:
+        if len(item.tokens) > self.tokens_per_row:
+            raise InputError(
+                f"example {example.uid}: {len(item.tokens)} tokens, a row holds {self.tokens_per_row}; raise "
+                "train.sequence_length, lower focus.branches, or set train.long_text to cut"
+            )
+        if self.targets_per_row is not None and len(item.target_ids) > self.targets_per_row:
+            raise InputError(
+                f"example {example.uid}: {len(item.target_ids)} target tokens, a row holds {self.targets_per_row}; "
+                f"set train.targets_per_row to {len(item.target_ids)} or more"
+            )
+
+    def _longest_answer(self) -> int:
+        """Tokens of the longest answer among the first answer sets of the split."""
+        sets: dict[tuple[str, ...], Example] = {}
+        for i in range(len(self._examples)):
+            sets.setdefault(self._examples[i].candidates, self._examples[i])
+            if len(sets) == _SAMPLE:
+                break
+        examples = list(sets.values())
+        return max(len(answer) for p in self._encoder.encode(examples, [""] * len(examples)) for answer in p.answers)
+
+
+def _lanes(batch_size: int, window_rows: float) -> int:
+    """The most lanes, a power of two that divides the batch, of which each takes a window or more at every step."""
+    lanes = 1
+    while batch_size % (2 * lanes) == 0 and batch_size >= 2 * lanes * window_rows:
+        lanes *= 2
+    return lanes
