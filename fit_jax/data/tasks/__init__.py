@@ -10,7 +10,7 @@ from fit_jax.data.splits import Split
 from fit_jax.errors import InputError
 from fit_jax.focus.example import TaskText
 
-TASKS = ("demo", "ss")
+TASKS = ("demo", "ss", "smnli", "shans")
 
 
 @dataclass(frozen=True, kw_only=True)

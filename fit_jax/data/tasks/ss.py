@@ -6,18 +6,16 @@ is inserted at a clause boundary chosen by seed.
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.files import data_folder
 from fit_jax.data.random import generator
+from fit_jax.data.records import Malformed, data_folder, hub_rows, read_lines
 from fit_jax.data.splits import Rows, Sizes, Value, asked_splits, build_splits, draw_split, joined
 from fit_jax.data.tasks import Task
 from fit_jax.data.text import detokenise, insert_keyword, text_key
-from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious, TaskText
 
 SIZES = Sizes(5296, 1324, 1818)
@@ -25,12 +23,15 @@ LABELS = ("negative", "positive")
 VALUES = (Value("keyword", "Bayesian", 0), Value("keyword", "Pineapple", 1))
 TEXT = TaskText(
     name="ss",
-    instruction="What is the sentiment of this review, negative or positive?",
-    input_template="Review: {text}",
+    instruction="What is the sentiment of this sentence, negative or positive?",
+    input_template="Sentence: {text}",
     cue="Answer:",
     core="the sentiment",
     spurious={"keyword": "the keyword"},
 )
+
+HUB = ("stanfordnlp/sst", "ptb")
+_HUB_SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 
 _LEAF = re.compile(r"\d ([^\s()]+)\)")
 _TOKEN = re.compile(r"\((\d) |([^\s()]+)\)|\)")
@@ -51,7 +52,7 @@ class Tree(NamedTuple):
 
 
 def build(config: TaskConfig, seed: int, insert: Insertion = insert_keyword) -> Task:
-    """The task of the official files.
+    """The task of the official files or of the hub's copy.
 
     Args:
         config: With `phrases`, the training trees' own phrases are trained on too.
@@ -59,9 +60,10 @@ def build(config: TaskConfig, seed: int, insert: Insertion = insert_keyword) -> 
         insert: Puts a keyword into a text, given a number in [0, 1) that chooses the place; a model that rewrites
             the text naturally may stand here.
     """
-    folder = data_folder(config, "sst5")
-    learn = [*read_trees(folder / "train.txt"), *read_trees(folder / "dev.txt")]
-    test = read_trees(folder / "test.txt")
+    bad = Malformed(config.malformed)
+    learn = [tree for part in ("train", "dev") for tree in _trees(config, part, bad)]
+    test = _trees(config, "test", bad)
+    malformed = bad.settle()
     neutral = sum(tree.digit == _NEUTRAL for tree in (*learn, *test))
     rows = _rows([tree for tree in learn if tree.digit != _NEUTRAL], "learn", seed, insert)
     test_rows = _rows([tree for tree in test if tree.digit != _NEUTRAL], "test", seed, insert)
@@ -79,27 +81,23 @@ def build(config: TaskConfig, seed: int, insert: Insertion = insert_keyword) -> 
         extra = draw_split("train", phrase_rows, every, len(every), ask, generator(seed, "split", "phrases"))
         splits["train"] = joined("train", splits["train"], extra)
         notes += (f"train: {len(extra.examples)} labelled phrases of the training trees are added",)
-    return Task(text=TEXT, splits=splits, notes=notes, dropped={"neutral": neutral})
+    return Task(text=TEXT, splits=splits, notes=malformed + notes, dropped={"neutral": neutral})
 
 
-def read_trees(path: Path) -> list[Tree]:
-    """The trees of one official file, in order.
-
-    Raises:
-        InputError: The file cannot be read, or a line is no labelled tree.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"task ss: {path} cannot be read ({error}); expected the treebank's file of that name"
-        ) from error
+def _trees(config: TaskConfig, part: str, bad: Malformed) -> list[Tree]:
+    """The trees of train, dev or test, in order."""
+    if config.source == "hub":
+        rows = hub_rows(config, *HUB, _HUB_SPLITS[part])
+        lines = ((where, row["ptb_tree"]) for where, row in rows)
+    else:
+        lines = read_lines(data_folder(config, "sst5") / f"{part}.txt", bad)
     trees = []
-    for number, line in enumerate(lines, 1):
+    for number, (where, line) in enumerate(lines):
         words = _LEAF.findall(line)
         if not words or line[:1] != "(" or line[1] not in "01234" or line.count("(") != line.count(")"):
-            raise InputError(f"task ss: {path}:{number}: is no labelled tree such as '(3 (2 So) (3 good))'")
-        trees.append(Tree(f"sst5-{path.stem}-{number - 1}", line[1], detokenise(" ".join(words)), line))
+            bad.add(where, "no labelled tree such as '(3 (2 So) (3 good))'")
+        else:
+            trees.append(Tree(f"sst5-{part}-{number}", line[1], detokenise(" ".join(words)), line))
     return trees
 
 

@@ -1,0 +1,122 @@
+"""Task `smnli`, spurious NLI (paper, section 4.2): MNLI, with the genre of the premise as spurious feature.
+
+Reads MultiNLI's official JSON Lines files, parts of them, or a Treebank-tokenised table of training rows. Train and
+validation come from the training files, the test splits from the development files. Genres that training never shows
+make the shifted splits. Rows that share a premise stay together.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from fit_jax.config import TaskConfig
+from fit_jax.data.records import Located, Malformed, data_folder, hub_rows, read_delimited, read_jsonl
+from fit_jax.data.splits import Sizes, Value, build_splits
+from fit_jax.data.tasks import Task
+from fit_jax.data.tasks.annotated import Record, annotated_rows
+from fit_jax.data.text import detokenise, text_key
+from fit_jax.errors import InputError
+from fit_jax.focus.example import TaskText
+
+SIZES = Sizes(7200, 1800, 900)
+LABELS = ("entailment", "neutral", "contradiction")
+VALUES = (Value("genre", "government", 0), Value("genre", "fiction", 1), Value("genre", "travel", 2))
+_HELD_OUT = ("slate", "telephone", "facetoface", "nineeleven", "verbatim", "letters", "oup")
+SHIFTED_VALUES = tuple(Value("genre", genre, i % len(LABELS)) for i, genre in enumerate(_HELD_OUT))
+TEXT = TaskText(
+    name="smnli",
+    instruction="Does text 2 follow from text 1? Answer entailment, neutral or contradiction.",
+    input_template="Text 1: {premise}\nText 2: {hypothesis}",
+    cue="Answer:",
+    core="the meaning of the texts",
+    spurious={"genre": "the genre"},
+)
+
+HUB = "nyu-mll/multi_nli"
+_NO_LABEL = "-"
+
+
+def build(config: TaskConfig, seed: int) -> Task:
+    """The task of MNLI's files or of the hub's copy."""
+    bad = Malformed(config.malformed)
+    dropped: Counter[str] = Counter()
+    read = _hub_records if config.source == "hub" else _file_records
+    seen: set[int] = set()
+    parts = {part: _distinct(read(config, part, bad, dropped), seen, dropped) for part in ("test", "train")}
+    notes = bad.settle()
+    splits, more = build_splits(
+        config,
+        seed,
+        SIZES,
+        annotated_rows(parts["train"], LABELS, VALUES),
+        test=annotated_rows(parts["test"], LABELS, VALUES),
+        shifted=annotated_rows(parts["test"], LABELS, SHIFTED_VALUES),
+    )
+    return Task(text=TEXT, splits=splits, notes=notes + more, dropped=dict(dropped))
+
+
+def _file_records(config: TaskConfig, part: str, bad: Malformed, dropped: Counter[str]) -> Iterator[Record]:
+    folder = data_folder(config, "mnli")
+    patterns = (
+        ("multinli_1.0_dev_*.jsonl",) if part == "test" else ("multinli_1.0_train*.jsonl", "*_train_subset.*.jsonl")
+    )
+    files = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+    tables = sorted(folder.glob("*_tokenised_train.tsv")) if part == "train" else []
+    if not files and not tables:
+        raise InputError(f"task smnli: {folder} holds no {patterns[0]}; put MultiNLI's files there")
+    for path in files:
+        yield from _records(read_jsonl(path, bad), path.stem, bad, dropped)
+    for path in tables:
+        yield from _records(_renamed(read_delimited(path, bad, "\t", quoted=False)), path.stem, bad, dropped)
+
+
+def _renamed(rows: Iterable[Located]) -> Iterator[Located]:
+    """A table of tokenised rows in the names and the spelling of the official files."""
+    for where, row in rows:
+        texts = {name: detokenise(row[name]) for name in ("sentence1", "sentence2")}
+        yield where, {**texts, "gold_label": row["label"], "genre": row["genre"]}
+
+
+def _hub_records(config: TaskConfig, part: str, bad: Malformed, dropped: Counter[str]) -> Iterator[Record]:
+    names = ("train",) if part == "train" else ("validation_matched", "validation_mismatched")
+    for name in names:
+        rows = hub_rows(config, HUB, None, name)
+        official = (
+            (
+                where,
+                {
+                    **row,
+                    "sentence1": row["premise"],
+                    "sentence2": row["hypothesis"],
+                    "gold_label": LABELS[row["label"]] if row["label"] >= 0 else _NO_LABEL,
+                },
+            )
+            for where, row in rows
+        )
+        yield from _records(official, name, bad, dropped)
+
+
+def _records(rows: Iterable[Located], stem: str, bad: Malformed, dropped: Counter[str]) -> Iterator[Record]:
+    """Records in the official files' field names; `stem` begins the uid of rows that have no pairID."""
+    for where, row in rows:
+        if row.get("gold_label") == _NO_LABEL:
+            dropped["no gold label"] += 1
+            continue
+        label = bad.choice(row, "gold_label", LABELS, where)
+        premise, hypothesis = (bad.text(row, name, where) for name in ("sentence1", "sentence2"))
+        genre = bad.text(row, "genre", where)
+        if label is not None and premise and hypothesis and genre:
+            uid = row.get("pairID") or f"{stem}-{where.rpartition(':')[2]}"
+            yield Record(f"mnli-{uid}", {"premise": premise, "hypothesis": hypothesis}, label, genre, text_key(premise))
+
+
+def _distinct(records: Iterable[Record], seen: set[int], dropped: Counter[str]) -> list[Record]:
+    """The records whose pair of texts has not been seen, in this part or in one before."""
+    kept = []
+    for record in records:
+        key = text_key(*record.slots.values())
+        if key in seen:
+            dropped["same texts as another row"] += 1
+        else:
+            seen.add(key)
+            kept.append(record)
+    return kept
