@@ -1,0 +1,232 @@
+import json
+import threading
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from fit_jax.config import Config, FocusConfig, TrainConfig
+from fit_jax.data import loader as loader_module
+from fit_jax.data.loader import TrainLoader
+from fit_jax.data.row_stream import Mark, RowStream
+from fit_jax.data.splits import Split
+from fit_jax.data.tasks import Task
+from fit_jax.errors import InputError
+from fit_jax.focus.example import Example, Spurious, TaskText
+from fit_jax.focus.prompts import EncodedPrompt
+
+TEXT = TaskText(
+    name="demo", instruction="I", input_template="{text}", cue="A", core="the core", spurious={"keyword": "the keyword"}
+)
+
+
+class FakeEncoder:
+    """A prompt is the example's number, as often as its text is long, then the length of the instruction."""
+
+    def __init__(self):
+        self.encoded = 0
+
+    def encode(self, examples, instructions):
+        self.encoded += len(examples)
+        return [
+            EncodedPrompt(
+                np.array([int(e.uid)] * len(e.slots["text"]) + [10_000 + len(i)] * (2 if i else 1), np.int32),
+                tuple(np.array([20_000 + c, 1], np.int32) for c in range(2)),
+            )
+            for e, i in zip(examples, instructions)
+        ]
+
+
+def make(count=300, longest=60, seed=0, branches=1, encoder=None, **train):
+    rng = np.random.default_rng(0)
+    examples = [
+        Example(str(i), {"text": "x" * int(n)}, ("no", "yes"), i % 2, {"keyword": Spurious("a", 0)})
+        for i, n in enumerate(rng.integers(10, longest, count))
+    ]
+    config = Config(
+        seed=seed,
+        focus=FocusConfig(branches=branches),
+        train=TrainConfig(**({"sequence_length": 128, "batch_size": 8} | train)),
+    )
+    task = Task(text=TEXT, splits={"train": Split("train", examples, {})})
+    return TrainLoader(task, encoder or FakeEncoder(), config)
+
+
+def uids(batch):
+    """How often each example stands in a batch: its number where a new item begins (position 0)."""
+    return Counter(batch.tokens[(batch.positions == 0) & (batch.visible_until > 0)].tolist())
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize("branches", [1, 3])
+def test_batch_is_a_function_of_seed_and_step(packing, branches):
+    straight = make(packing=packing, branches=branches)
+    batches = [straight.batch(step) for step in range(45)]
+    other = make(packing=packing, branches=branches)
+    for step in (44, 0, 30, 31, 5):
+        assert same(other.batch(step), batches[step])
+    assert not same(batches[0], batches[1])
+    assert not same(make(packing=packing, branches=branches, seed=1).batch(0), batches[0])
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_every_example_once_an_epoch(packing, monkeypatch):
+    monkeypatch.setattr(loader_module, "_WINDOW_EXAMPLES", 150)
+    monkeypatch.setattr(loader_module, "_WINDOW_ROWS", 1)
+    loader = make(packing=packing, batch_size=1)
+    seen, steps = Counter(), []
+    for epoch in range(2):  # windows of 150 examples end with the epochs of 300
+        step = sum(steps)
+        while sum(seen.values()) < 300 * (epoch + 1):
+            seen += uids(loader.batch(step))
+            step += 1
+        steps.append(step - sum(steps))
+        assert all(seen[i] == epoch + 1 for i in range(300))
+    assert loader.steps_per_epoch == pytest.approx(np.mean(steps), rel=0.03)
+    if not packing:
+        assert steps == [300, 300] == [loader.steps_per_epoch] * 2
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+@pytest.mark.parametrize("train", [{"batch_size": 8}, {"batch_size": 128}, {"packing": False}])
+def test_hosts_together_have_the_batch_of_one(hosts, train, monkeypatch):
+    monkeypatch.setattr(loader_module, "_WINDOW_EXAMPLES", 64)
+    single = make(**train)
+    share = single.batch(0).tokens.shape[0] // hosts
+    parts = [make(**train) for _ in range(hosts)]
+    for step in (0, 3, 7):
+        rows = [part.batch(step, slice(h * share, (h + 1) * share)) for h, part in enumerate(parts)]
+        assert all(len(part.tokens) == share for part in rows)
+        assert same([np.concatenate(arrays) for arrays in zip(*rows)], single.batch(step))
+
+
+def test_a_host_encodes_its_own_lanes_only(monkeypatch):
+    monkeypatch.setattr(loader_module, "_WINDOW_EXAMPLES", 64)
+    encoded = []
+    for rows in (None, slice(0, 32)):
+        encoder = FakeEncoder()
+        loader = make(batch_size=128, encoder=encoder)
+        before = encoder.encoded
+        for step in range(4):
+            loader.batch(step, rows)
+        encoded.append(encoder.encoded - before)
+    assert encoded[1] < 0.4 * encoded[0]
+
+
+@pytest.mark.parametrize(("batch_size", "step"), [(8, 60), (128, 10)])
+def test_resuming_with_the_state_gives_the_same_batches_and_counts_nothing_again(batch_size, step, monkeypatch):
+    monkeypatch.setattr(loader_module, "_WINDOW_EXAMPLES", 64)
+    straight, encoder = make(batch_size=batch_size), FakeEncoder()
+    later = [straight.batch(step + 3), straight.batch(step)]
+    resumed = make(batch_size=batch_size, encoder=encoder)
+    start = encoder.encoded
+    resumed.restore(json.loads(json.dumps(straight.state(step))))
+    assert same(resumed.batch(step), later[1])
+    cheap = encoder.encoded - start
+    assert same(resumed.batch(step + 3), later[0])
+    assert resumed.state(step + 3) == straight.state(step + 3)
+    # Rows before the mark, and rows counted without one.
+    assert same(resumed.batch(2), straight.batch(2))
+    start = encoder.encoded
+    resumed.restore(make(batch_size=batch_size).state(0))
+    assert same(resumed.batch(step), later[1])
+    assert encoder.encoded - start > 2.5 * cheap
+
+
+def test_state_of_other_data_is_refused():
+    with pytest.raises(InputError, match=r"data stream .*'examples': 300.* have changed"):
+        make(count=299).restore(make().state(0))
+
+
+def test_states_of_hosts_merge_by_maximum(monkeypatch):
+    monkeypatch.setattr(loader_module, "_WINDOW_EXAMPLES", 64)
+    single, hosts = make(batch_size=128), [make(batch_size=128) for _ in range(2)]
+    for step in range(5):
+        single.batch(step)
+        for h, host in enumerate(hosts):
+            host.batch(step, slice(64 * h, 64 * h + 64))
+    merged = np.maximum(*(host.state(4)["marks"] for host in hosts))
+    assert merged.tolist() == single.state(4)["marks"]
+
+
+def test_iterate_gives_the_batches_in_order_and_ends():
+    loader, direct = make(), make()
+    threads = threading.active_count()
+    batches = list(loader.iterate(3, 9))
+    assert len(batches) == 6
+    assert all(same(batch, direct.batch(3 + i)) for i, batch in enumerate(batches))
+    rows = list(loader.iterate(3, 5, slice(2, 4)))
+    assert all(same([array[2:4] for array in direct.batch(3 + i)], batch) for i, batch in enumerate(rows))
+    assert list(loader.iterate(4, 4)) == []
+    stopped = loader.iterate(0, 1000)
+    next(stopped)
+    stopped.close()
+    for thread in threading.enumerate():
+        if thread.name.startswith("grain"):
+            thread.join(timeout=10)
+    assert threading.active_count() <= threads
+
+
+def test_an_exception_of_the_worker_surfaces():
+    class Broken(FakeEncoder):
+        def encode(self, examples, instructions):
+            if self.encoded > 1400:
+                raise InputError("example 7: broken")
+            return super().encode(examples, instructions)
+
+    batches = make(encoder=Broken()).iterate(0, 10_000)
+    next(batches)
+    with pytest.raises(InputError, match="example 7: broken"):
+        list(batches)
+
+
+def test_capacity_holds_answers_that_the_sample_lacks():
+    loader = make(count=20, packing=False)
+    assert loader.targets_per_row == 2
+    assert make(count=20, packing=False, branches=3).targets_per_row == 6
+    assert make(targets_per_row=40).batch(0).target_ids.shape == (8, 40)
+
+
+def test_packed_rows_are_full():
+    loader = make(count=2000, sequence_length=256)
+    batches = [loader.batch(step) for step in range(30)]
+    assert np.mean([(batch.visible_until > 0).mean() for batch in batches]) > 0.95
+    assert np.mean([batch.target_weight.mean() for batch in batches]) > 0.7
+
+
+def test_wrong_data():
+    with pytest.raises(InputError, match="task demo: the training split is empty"):
+        make(count=0)
+    with pytest.raises(InputError, match=r"example \d+: [67]\d tokens, a row holds 60; raise train.sequence_length"):
+        make(longest=70, sequence_length=60)
+    with pytest.raises(
+        InputError, match=r"example \d+: 6 target tokens, a row holds 5; set train.targets_per_row to 6"
+    ):
+        make(branches=3, targets_per_row=5)
+
+
+def test_row_stream_is_right_under_threads():
+    sizes = np.random.default_rng(0).integers(1, 9, 50)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    stream = RowStream(lambda w: [[(w, r)] for r in range(sizes[w])])
+    wanted = [[(w, r)] for w in range(50) for r in range(sizes[w])]
+    results = {}
+
+    def read(seed):
+        rng = np.random.default_rng(seed)
+        for start in rng.integers(0, 150, 30):
+            results[seed, start] = stream.rows(start, start + 20)
+
+    workers = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(results) > 60
+    assert all(rows == wanted[start : start + 20] for (_, start), rows in results.items())
+    assert stream.mark(int(starts[12])) == Mark(12, starts[12])
+    assert stream.rows(5, 5) == []
