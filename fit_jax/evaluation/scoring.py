@@ -13,13 +13,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from fit_jax.data.layout import Item, lay_out
-from fit_jax.data.packing import Batch, evaluation_batches, target_capacity
+from fit_jax.data.packing import Batch, first_fit, stack, target_capacity
 from fit_jax.focus.prompts import EncodedPrompt
 from fit_jax.models.head import target_log_probs
 from fit_jax.parallel.processes import rows_of_this_process, to_global
 from fit_jax.parallel.sharding import row_shards
 
 IN_FLIGHT = 2  # batches the device may run ahead of the host
+WINDOW = 2048  # trees packed together; first fit costs trees x rows
 SAMPLE = 512  # trees from which the room for targets is chosen
 
 
@@ -83,7 +84,7 @@ class Scorer:
         T, C = _shape(trees)
         local = rows_of_this_process(self._rows, self._mesh)
         flying: deque[tuple[Any, np.ndarray]] = deque()
-        batches = evaluation_batches(trees, T, C, self._rows)
+        batches = self._batches(trees, T, C)
         while True:
             for batch, places in islice(batches, 1 + IN_FLIGHT - len(flying)):
                 batch = to_global(Batch(*(a[local] for a in batch)), self._mesh)
@@ -93,14 +94,24 @@ class Scorer:
             scores, places = flying.popleft()
             yield jax.device_get(scores), places
 
+    def _batches(self, trees: Sequence[Item], T: int, C: int) -> Iterator[tuple[Batch, np.ndarray]]:
+        """Batches of one shape, the last one ending in empty rows; and each tree's number, row and first slot."""
+        rows: list[list[int]] = []
+        for start in range(0, len(trees), WINDOW):
+            rows += [[start + i for i in row] for row in first_fit(trees[start : start + WINDOW], T, C)]
+        for start in range(0, len(rows), self._rows):
+            part = rows[start : start + self._rows]
+            numbers = np.array([number for row in part for number in row])
+            part += [[]] * (self._rows - len(part))
+            batch, places = stack([[trees[number] for number in row] for row in part], T, C)
+            yield batch, np.column_stack([numbers, places])
+
 
 def _shape(trees: Sequence[Item]) -> tuple[int, int]:
     """Tokens and targets of a row that holds any of the trees and, with others beside it, is well filled."""
-    lengths = np.array([len(t.tokens) for t in trees])
-    targets = np.array([len(t.target_ids) for t in trees])
-    T = _round_up(int(lengths.max()))
-    C = target_capacity(lengths[:SAMPLE], targets[:SAMPLE], T)
-    return T, _round_up(max(C, int(targets.max())))
+    T = _round_up(max(len(tree.tokens) for tree in trees))
+    C = max(target_capacity(trees[:SAMPLE], T), max(len(tree.target_ids) for tree in trees))
+    return T, _round_up(C)
 
 
 def _round_up(size: int) -> int:

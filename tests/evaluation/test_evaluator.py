@@ -1,0 +1,98 @@
+"""What is asked: cells, wordings, shared questions; and the validation's loss and accuracy."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fit_jax.config import EvaluationConfig, FocusConfig, TrainConfig
+from fit_jax.data.splits import Split
+from fit_jax.errors import InputError
+from fit_jax.evaluation.evaluator import Validation, evaluate
+from fit_jax.evaluation.metrics import focus_accuracy
+from fit_jax.evaluation.queries import ask
+from fit_jax.focus.instructions import instruction, wordings
+from fit_jax.focus.spec import FOCUS_TYPES, spec_for
+
+
+@pytest.fixture(scope="module")
+def evaluation(task, encoder, make_scorer, params, config):
+    return evaluate(task, encoder, make_scorer(), params, config)
+
+
+def test_every_cell_is_asked_of_every_example(evaluation, task):
+    rows = focus_accuracy(evaluation.predictions, "fit", 0, "demo")
+    cells = {(r["split"], r["focus"], r["feature"], r["paraphrases"]): r["count"] for r in rows}
+    pools = ("train", "heldout")
+    expected = {(s, f, "keyword", p) for s in task.test_splits for f in FOCUS_TYPES for p in pools}
+    assert set(cells) == expected
+    assert set(cells.values()) == {10}
+
+
+def test_wordings_come_from_their_pool_and_depend_on_seed_and_uid_alone(task):
+    first, second = task.splits["iid"].examples[:2]
+    asked = ask(task.text, "iid", first, ("train", "heldout"), 0)
+    for query in asked.queries:
+        spec = spec_for(query.focus, query.feature)
+        bank = wordings(task.text.name, query.focus, query.paraphrases)
+        assert query.instruction in {instruction(task.text, spec, wording) for wording in bank}
+    again = ask(task.text, "high", first, ("heldout",), 0)
+    assert [q.instruction for q in again.queries] == [
+        q.instruction for q in asked.queries if q.paraphrases == "heldout"
+    ]
+    words = {
+        tuple(q.instruction for q in ask(task.text, "iid", e, ("train",), s).queries)
+        for e in (first, second)
+        for s in (0, 1)
+    }
+    assert len(words) == 4
+
+
+def test_a_question_asked_in_both_pools_is_scored_once(task):
+    group = ask(task.text, "iid", task.splits["iid"].examples[0], ("train", "heldout"), 0)
+    assert len(group.queries) == 12
+    assert len(group.instructions) == 11
+    assert group.instructions.count("") == 1
+
+
+def test_labels_follow_the_focus(evaluation):
+    for query in evaluation.queries:
+        example = query.example
+        spurious = query.focus.startswith("focus(spurious)")
+        assert query.label == (example.spurious["keyword"].label if spurious else example.label)
+
+
+def test_unknown_and_empty_splits_are_reported(task, encoder, make_scorer, params, config):
+    asked = replace(config, evaluation=EvaluationConfig(splits=("iid", "hihg")))
+    with pytest.raises(InputError, match="no split 'hihg'; it has train, validation, iid"):
+        evaluate(task, encoder, make_scorer(), params, asked)
+    empty = replace(task, splits={**task.splits, "iid": Split("iid", (), {})})
+    with pytest.raises(InputError, match="'iid' of task demo holds no example"):
+        evaluate(empty, encoder, make_scorer(), params, config)
+
+
+def test_validation_is_the_mean_loss_of_the_focus_labels_tokens(task, encoder, make_scorer, params, config):
+    result = Validation(task, encoder, make_scorer(), config)(params)
+    asked = [
+        q
+        for e in task.splits["validation"].examples[:10]
+        for q in ask(task.text, "validation", e, ("train",), 0).queries
+    ]
+    prompts = encoder.encode([q.example for q in asked], [q.instruction for q in asked])
+    scores = [s for (s,) in make_scorer().score(params, [(p,) for p in prompts])]
+    loss = -sum(s.log_prob[q.label] for q, s in zip(asked, scores))
+    tokens = sum(len(p.answers[q.label]) for q, p in zip(asked, prompts))
+    assert result["validation_loss"] == pytest.approx(loss / tokens, rel=1e-5)
+    right = [s.log_prob.argmax() == q.label for q, s in zip(asked, scores)]
+    assert result["validation_focus_accuracy"] == pytest.approx(np.mean(right))
+
+
+@pytest.mark.parametrize("method", ["sft_y", "sft_y_focus"])
+def test_methods_without_instructions_are_validated_on_what_they_train_on(
+    method, task, encoder, make_scorer, params, config
+):
+    without = replace(config, train=TrainConfig(method=method))
+    result = Validation(task, encoder, make_scorer(), without)(params)
+    plain = replace(config, focus=FocusConfig(weights={"none": 1.0}))
+    core = Validation(task, encoder, make_scorer(), plain)(params)
+    assert (result == core) == (method == "sft_y")
