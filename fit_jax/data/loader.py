@@ -14,7 +14,7 @@ The loader remembers what it has counted: `state` goes into a checkpoint, and af
 a lane, not all of them. Without it the rows are counted again, with the same result.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -29,16 +29,17 @@ from fit_jax.data.row_stream import Mark, Row, RowStream
 from fit_jax.data.tasks import Task
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example
-from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
 
 # A window has at least so many examples, since the tokenizer works on many texts at once, and so many rows, of which
 # only the last is half empty.
 _WINDOW_EXAMPLES = 1024
 _WINDOW_ROWS = 32
-# Examples from which the shapes are chosen.
+# Examples from which the shapes are chosen, examples whose answers are looked at, and longest ones that are encoded.
 _SAMPLE = 1024
+_ANSWERS_SEEN, _ANSWERS_ENCODED = 1 << 15, 64
 # Batches prepared ahead: enough to bridge the building of a window.
-_PREFETCH = 32
+_PREFETCH = 16
 
 
 class TrainLoader:
@@ -65,24 +66,25 @@ class TrainLoader:
         self._encoder = encoder
         self._seed = config.seed
         self._batch_size = config.train.batch_size
+        self._packing = config.train.packing
         self._draws = FocusDraws(self._examples, task.text, config.focus, config.train.method, config.seed)
         self._order = lru_cache(2)(lambda epoch: generator(config.seed, "order", epoch).permutation(count))
         self.tokens_per_row = config.train.sequence_length
         self.targets_per_row = config.train.targets_per_row
 
-        sample = self._items(0, min(_SAMPLE, count))
-        packing = config.train.packing
+        drawn = min(_SAMPLE, count)
+        sample = self._items(0, drawn)
         if self.targets_per_row is None:
             # A row must hold the longest answers, whether or not they are in the sample.
             longest = max(len(item.target_ids) for item in sample)
             longest = max(longest, self._draws.branches * self._longest_answer())
-            self.targets_per_row = max(longest, target_capacity(sample, self.tokens_per_row) if packing else 0)
-        rows = len(first_fit(sample, self.tokens_per_row, self.targets_per_row)) if packing else len(sample)
-        self.steps_per_epoch = count * rows / len(sample) / self._batch_size
+            self.targets_per_row = max(longest, target_capacity(sample, self.tokens_per_row) if self._packing else 0)
+        rows = len(first_fit(sample, self.tokens_per_row, self.targets_per_row)) if self._packing else drawn
+        self.steps_per_epoch = count * rows / drawn / self._batch_size
         self._lanes: list[RowStream] = []
-        if packing:
-            self._window = max(_WINDOW_EXAMPLES, _WINDOW_ROWS * len(sample) // rows)
-            lanes = _lanes(self._batch_size, self._window * rows / len(sample))
+        if self._packing:
+            self._window = max(_WINDOW_EXAMPLES, _WINDOW_ROWS * drawn // rows)
+            lanes = _lanes(self._batch_size, self._window * rows / drawn)
             self._lanes = [RowStream(partial(self._packed, lane, lanes)) for lane in range(lanes)]
 
     def batch(self, step: int, rows: slice | None = None) -> Batch:
@@ -96,7 +98,7 @@ class TrainLoader:
             InputError: An example does not fit into a row, or cannot be drawn or encoded.
         """
         start, stop, _ = (rows or slice(None)).indices(self._batch_size)
-        if not self._lanes:
+        if not self._packing:
             first = step * self._batch_size
             taken = [[item] for item in self._items(first + start, first + stop)]
         else:
@@ -174,12 +176,22 @@ class TrainLoader:
         prompts = self._encoder.encode(
             [example for example in examples for _ in range(k)], [d.instruction for draws in drawn for d in draws]
         )
-        items = []
-        for n, (example, draws) in enumerate(zip(examples, drawn)):
-            item = lay_out(prompts[n * k : (n + 1) * k], [[draw.label] for draw in draws])
-            self._check_size(example, item)
-            items.append(item)
-        return items
+        return [
+            item
+            for n, (example, draws) in enumerate(zip(examples, drawn))
+            for item in self._laid_out(example, prompts[n * k : (n + 1) * k], [draw.label for draw in draws])
+        ]
+
+    def _laid_out(self, example: Example, prompts: Sequence[EncodedPrompt], labels: Sequence[int]) -> list[Item]:
+        """The example's branches as one item; as several where rows are packed and do not hold them together."""
+        item = lay_out(prompts, [[label] for label in labels])
+        half = len(labels) // 2
+        if len(item.tokens) > self.tokens_per_row and half and self._packing:
+            return self._laid_out(example, prompts[:half], labels[:half]) + self._laid_out(
+                example, prompts[half:], labels[half:]
+            )
+        self._check_size(example, item)
+        return [item]
 
     def _check_size(self, example: Example, item: Item) -> None:
         if len(item.tokens) > self.tokens_per_row:
@@ -194,14 +206,13 @@ class TrainLoader:
             )
 
     def _longest_answer(self) -> int:
-        """Tokens of the longest answer among the first answer sets of the split."""
-        sets: dict[tuple[str, ...], Example] = {}
-        for i in range(len(self._examples)):
-            sets.setdefault(self._examples[i].candidates, self._examples[i])
-            if len(sets) == _SAMPLE:
-                break
-        examples = list(sets.values())
-        return max(len(answer) for p in self._encoder.encode(examples, [""] * len(examples)) for answer in p.answers)
+        """Tokens of the longest answer: of those with the most characters among the first examples."""
+        answer_sets: dict[tuple[str, ...], Example] = {}
+        for i in range(min(_ANSWERS_SEEN, len(self._examples))):
+            answer_sets.setdefault(self._examples[i].candidates, self._examples[i])
+        longest = sorted(answer_sets, key=lambda answers: max(map(len, answers)), reverse=True)[:_ANSWERS_ENCODED]
+        encoded = self._encoder.encode([answer_sets[answers] for answers in longest], [""] * len(longest))
+        return max(len(answer) for prompt in encoded for answer in prompt.answers)
 
 
 def _lanes(batch_size: int, window_rows: float) -> int:

@@ -34,6 +34,11 @@ class Batch(NamedTuple):
     target_slot: Int32[Any, "B C"]
     target_weight: Float32[Any, "B C"]
 
+    @property
+    def examples(self) -> Any:
+        """How many (x, focus instruction, y_focus) the batch trains on; a scalar array."""
+        return ((self.target_slot + 1) * self.target_weight).max(axis=-1).sum()
+
 
 def first_fit(items: Sequence[Item], T: int, C: int) -> list[list[int]]:
     """Which items share a row: the indices of each row's items; every item stands in exactly one row.

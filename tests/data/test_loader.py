@@ -191,6 +191,24 @@ def test_capacity_holds_answers_that_the_sample_lacks():
     assert make(targets_per_row=40).batch(0).target_ids.shape == (8, 40)
 
 
+def test_branches_that_overfill_a_row_are_divided(monkeypatch):
+    monkeypatch.setattr(loader_module, "_WINDOW_EXAMPLES", 60)
+    monkeypatch.setattr(loader_module, "_WINDOW_ROWS", 1)
+    loader = make(count=60, branches=6, sequence_length=62, batch_size=1)
+    branches, step = Counter(), 0
+    while sum(branches.values()) < 360:
+        batch = loader.batch(step)
+        assert batch.examples == batch.target_weight.sum() / 2
+        tokens = batch.tokens[0]
+        for at in batch.target_index[batch.target_ids >= 20_000]:  # the first token of an answer
+            branches[int(tokens[at] if tokens[at] < 10_000 else tokens[:at][tokens[:at] < 10_000][-1])] += 1
+        step += 1
+    assert set(branches.values()) == {6}
+    assert step == round(loader.steps_per_epoch)
+    with pytest.raises(InputError, match="tokens, a row holds 62"):
+        make(branches=6, sequence_length=62, packing=False)
+
+
 def test_packed_rows_are_full():
     loader = make(count=2000, sequence_length=256)
     batches = [loader.batch(step) for step in range(30)]

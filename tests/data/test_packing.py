@@ -73,6 +73,7 @@ def test_stack_places_items_side_by_side():
     assert batch.target_slot.tolist() == [[0, 0, 1, 2, 0], [0] * 5, [0, 0, 1, 0, 0]]
     assert batch.target_weight.tolist() == [[1, 1, 1, 1, 0], [0] * 5, [1, 1, 1, 0, 0]]
     assert places.tolist() == [[0, 0], [0, 1], [2, 0]]
+    assert batch.examples == 5
     assert {array.dtype.name for array in batch} == {"int32", "float32"}
     assert batch.target_weight.dtype == np.float32
 
@@ -81,6 +82,7 @@ def test_empty_batch():
     batch, places = stack([[], []], T=4, C=2)
     assert batch.tokens.shape == (2, 4)
     assert not batch.target_weight.any()
+    assert batch.examples == 0
     assert places.shape == (0, 2)
 
 
