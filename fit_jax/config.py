@@ -43,6 +43,8 @@ class TaskConfig:
     test_examples: int | None = None
     # Train on the labelled phrases of the trees too (ss).
     phrases: bool = False
+    # BBQ categories to use (bbq, bbq_nlg); empty means the nine that are not intersectional.
+    categories: tuple[str, ...] = ()
     # What to do with a malformed row: `error` or `skip` (counted and shown).
     malformed: Literal["error", "skip"] = "error"
 

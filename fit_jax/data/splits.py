@@ -10,6 +10,7 @@ true answer relates to y_s. Either way each value is tied to one outcome, and `f
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -159,8 +160,8 @@ def build_splits(
     splits = {}
     for name, source, pool, size, ask in jobs:
         splits[name] = draw_split(name, source, pool, size, ask, generator(seed, "split", name))
-        if (count := len(splits[name].examples)) < size:
-            notes.append(f"{name}: {count} of {size} examples, as many as the data allow at rho {ask.rho:.3g}")
+        if (drawn := len(splits[name].examples)) < size:
+            notes.append(f"{name}: {drawn} of {size} examples, as many as the data allow at rho {ask.rho:.3g}")
     return splits, tuple(notes)
 
 
@@ -170,14 +171,14 @@ def partition(rows: Rows, within: np.ndarray, needs: Sequence[float], rng: np.ra
     The proportion is kept within each (value, outcome), so that no pool is short of a rare one.
     """
     _, first, group = np.unique(rows.key[within], return_index=True, return_inverse=True)
-    heads = within[first]
-    stratum = (
-        rows.outcome[heads] if rows.value is None else rows.value[heads] * len(rows.outcomes) + rows.outcome[heads]
-    )
-    order = np.lexsort((rng.random(len(heads)), stratum))
+    # A group counts as its row of lowest outcome: where outcomes are relative, whether any of it agrees with y_s.
+    outcome = np.full(len(first), len(rows.outcomes))
+    np.minimum.at(outcome, group, rows.outcome[within])
+    stratum = outcome if rows.value is None else rows.value[within[first]] * len(rows.outcomes) + outcome
+    order = np.lexsort((rng.random(len(first)), stratum))
     begin, size = np.unique(stratum[order], return_index=True, return_counts=True)[1:]
-    rank = np.empty(len(heads))
-    rank[order] = (np.arange(len(heads)) - np.repeat(begin, size) + 0.5) / np.repeat(size, size)
+    rank = np.empty(len(first))
+    rank[order] = (np.arange(len(first)) - np.repeat(begin, size) + 0.5) / np.repeat(size, size)
     pool = np.searchsorted(np.cumsum(needs)[:-1] / np.sum(needs), rank)[group]
     return [within[pool == i] for i in range(len(needs))]
 
@@ -196,8 +197,9 @@ def draw_split(name: str, rows: Rows, within: np.ndarray, size: int, ask: Ask, r
     rho: dict[str, dict[str, Rho]] = {}
     for v, value in enumerate(rows.values):
         outcome = rows.outcome[chosen[values == v]]
-        realised = Rho(ask.rho, float(np.mean(outcome == predicted[v])), len(outcome))
-        rho.setdefault(value.feature, {})[value.name] = realised
+        if len(outcome):
+            realised = float(np.mean(outcome == predicted[v]))
+            rho.setdefault(value.feature, {})[value.name] = Rho(ask.rho, realised, len(outcome))
     return Split(name, [rows.example(row, value) for row, value in zip(chosen.tolist(), values.tolist())], rho)
 
 
@@ -207,9 +209,9 @@ def joined(name: str, first: Split, second: Split) -> Split:
     for feature, values in first.rho.items():
         for value, a in values.items():
             b = second.rho[feature][value]
-            count = a.count + b.count
-            realised = (a.realised * a.count + b.realised * b.count) / count
-            rho.setdefault(feature, {})[value] = Rho(a.asked, realised, count)
+            both = a.count + b.count
+            realised = (a.realised * a.count + b.realised * b.count) / both
+            rho.setdefault(feature, {})[value] = Rho(a.asked, realised, both)
     return replace(first, name=name, examples=[*first.examples, *second.examples], rho=rho)
 
 
@@ -229,26 +231,26 @@ def _insert(
     name: str, rows: Rows, within: np.ndarray, size: int, rho: float, predicted: list[int], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and the value each is given; every value equally often."""
-    count = len(rows.values)
+    values = len(rows.values)
 
     def table(total: int) -> np.ndarray:
-        sizes = [total // count + (v < total % count) for v in range(count)]
+        sizes = [total // values + (v < total % values) for v in range(values)]
         return cell_counts(sizes, predicted, rho, len(rows.outcomes))
 
     outcome = rows.outcome[within]
     available = np.bincount(outcome, minlength=len(rows.outcomes))
     total = _largest(lambda total: table(total).sum(0), available, min(size, len(within)))
-    if total < count:
+    if total < values:
         have = ", ".join(f"{n} {o}" for n, o in zip(available, rows.outcomes))
         raise InputError(
-            f"split {name}: rho {rho:.3g} over {count} feature values cannot be drawn from {have} rows; "
+            f"split {name}: rho {rho:.3g} over {values} feature values cannot be drawn from {have} rows; "
             "ask for another rho or give more data"
         )
-    chosen, values = [], []
+    chosen, given = [], []
     for o, cells in enumerate(table(total).T):
         chosen.append(rng.permutation(within[outcome == o])[: cells.sum()])
-        values.append(np.repeat(np.arange(count), cells))
-    return np.concatenate(chosen), np.concatenate(values)
+        given.append(np.repeat(np.arange(values), cells))
+    return np.concatenate(chosen), np.concatenate(given)
 
 
 def _subsample(
@@ -262,12 +264,14 @@ def _subsample(
     most = []
     for have, outcome, value in zip(available, predicted, rows.values):
         most.append(_largest(lambda n, o=outcome: cell_counts([n], [o], rho, num_outcomes)[0], have, have.sum()))
-        if not most[-1]:
+        if most[-1] < min(_fewest(rho), have.sum()):
+            counts = ", ".join(f"{n} {o}" for n, o in zip(have, rows.outcomes))
             raise InputError(
-                f"split {name}: rho {rho:.3g} for {value.feature} = {value.name} needs rows with "
-                f"{rows.outcomes[outcome]}, and there are {have[outcome]} of {have.sum()}; "
-                "ask for another rho, for other sizes, or leave the value out"
+                f"split {name}: rho {rho:.3g} on {rows.outcomes[outcome]} cannot be drawn from the rows with "
+                f"{value.feature} = {value.name}: {counts}; ask for another rho or leave the value out"
             )
+    if not sum(most):
+        raise InputError(f"split {name}: there is no row to draw from; give more data or ask for smaller other splits")
     table = cell_counts(_level(most, size), predicted, rho, num_outcomes)
     chosen = [
         rng.permutation(within[cell == v * num_outcomes + o])[: table[v, o]]
@@ -286,6 +290,12 @@ def _largest(counts: Callable[[int], np.ndarray], available: np.ndarray, size: i
     while size and (counts(size) > available).any():
         size -= 1
     return size
+
+
+def _fewest(rho: float) -> int:
+    """The fewest rows whose counts show both the predicted outcome and another, as `rho` asks."""
+    sizes = (n for n in count(1) if (rho == 0 or int(rho * n + 0.5)) and (rho == 1 or n > int(rho * n + 0.5)))
+    return next(sizes)
 
 
 def _level(most: Sequence[int], size: int) -> list[int]:

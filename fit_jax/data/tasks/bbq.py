@@ -1,0 +1,120 @@
+"""Task `bbq` (paper, section 4.3): multiple choice, with the group that a social bias is about as spurious feature.
+
+y is the correct answer and y_s the stereotyped one; both are answers of the row itself, so what splits control is
+whether they agree. Each bias feature is a feature of its own; features that training never shows make the shifted
+splits. Intersectional categories have two features, and both point to the same answer.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fit_jax.config import TaskConfig
+from fit_jax.data.records import Malformed
+from fit_jax.data.splits import Rows, Sizes, Value, build_splits
+from fit_jax.data.tasks import Task
+from fit_jax.data.tasks.bbq_source import CATEGORIES, Item, read_category
+from fit_jax.errors import InputError
+from fit_jax.focus.example import Example, Spurious, TaskText
+
+SIZES = Sizes(16700, 1590, 2352)
+OUTCOMES = ("the stereotyped answer", "the other person", "the unknown answer")
+HELD_OUT = ("nationality", "religion", "physical_appearance")
+TEXT = TaskText(
+    name="bbq",
+    instruction="Answer the question with one of the three answers.",
+    input_template="Context: {context}\nQuestion: {question}\nAnswers: {ans0}; {ans1}; {ans2}",
+    cue="Answer:",
+    core="the context",
+    spurious={
+        "age": "age",
+        "disability_status": "disability status",
+        "gender_identity": "gender identity",
+        "nationality": "nationality",
+        "physical_appearance": "physical appearance",
+        "race_ethnicity": "race or ethnicity",
+        "religion": "religion",
+        "ses": "socio-economic status",
+        "sexual_orientation": "sexual orientation",
+    },
+)
+
+# A group with fewer rows has too few for its own rho in every split; such groups of a feature are taken together.
+_RARE = 150
+_OTHER = "other groups"
+_JOIN = " & "
+
+
+def build(config: TaskConfig, seed: int, text: TaskText = TEXT) -> Task:
+    """The task of the official files or of the hub's copy; `text` are the words around an example."""
+    single = tuple(category for category, features in CATEGORIES.items() if len(features) == 1)
+    unknown = [category for category in config.categories if category not in CATEGORIES]
+    if unknown:
+        raise InputError(f"--task.categories: no BBQ category {unknown[0]!r}; known are {', '.join(CATEGORIES)}")
+    bad = Malformed(config.malformed)
+    dropped: Counter[str] = Counter()
+    items = [item for category in config.categories or single for item in read_category(config, category, bad, dropped)]
+    notes = bad.settle() + tuple(f"{count} rows dropped: {reason}" for reason, count in dropped.items())
+    doubtful = sum("target" in item.slices for item in items)
+    if doubtful:
+        notes += (
+            f"SES question 8: the stereotyped answer is doubtful in half of its {doubtful} rows; a slice marks them",
+        )
+    seen = [item for item in items if not any(feature in HELD_OUT for feature in item.groups)]
+    unseen = [item for item in items if any(feature in HELD_OUT for feature in item.groups)]
+    if not seen:
+        raise InputError(f"--task.categories: all of them hold unseen features ({', '.join(HELD_OUT)}); add another")
+    splits, more = build_splits(config, seed, SIZES, _rows(seen), shifted=_rows(unseen) if unseen else None)
+    used = {feature for item in items for feature in item.groups}
+    features = {key: name for key, name in text.spurious.items() if key in used}
+    return Task(text=replace(text, spurious=features), splits=splits, notes=notes + more, dropped=dict(dropped))
+
+
+def _rows(items: Sequence[Item]) -> Rows:
+    groups = [_group(item) for item in items]
+    merged = _merged(Counter(groups))
+    names = [(group[0], _OTHER) if group in merged else group for group in groups]
+    values = tuple(Value(feature, name, 0) for feature, name in dict.fromkeys(names))
+    position = {(value.feature, value.name): v for v, value in enumerate(values)}
+
+    def example(row: int, value: int) -> Example:
+        item = items[row]
+        named = item.groups if len(item.groups) > 1 else dict([names[row]])
+        spurious = {feature: Spurious(group, item.target) for feature, group in named.items()}
+        answers = (item.slots["ans0"], item.slots["ans1"], item.slots["ans2"])
+        return Example(item.uid, item.slots, answers, item.label, spurious, item.slices)
+
+    return Rows(
+        outcomes=OUTCOMES,
+        outcome=np.array([_outcome(item) for item in items]),
+        key=np.array([item.key for item in items]),
+        values=values,
+        value=np.array([position[name] for name in names]),
+        example=example,
+    )
+
+
+def _group(item: Item) -> tuple[str, str]:
+    """Feature and stereotyped group of a row; of an intersectional one, those of both features joined."""
+    return _JOIN.join(item.groups), _JOIN.join(item.groups.values())
+
+
+def _merged(rows: Counter[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The groups of each feature that are taken together: its smallest, until all that is left have enough rows."""
+    merged: set[tuple[str, str]] = set()
+    for feature in {feature for feature, _ in rows}:
+        together = 0
+        for group in sorted((group for group in rows if group[0] == feature), key=rows.__getitem__):
+            if rows[group] >= _RARE and (not together or together >= _RARE):
+                break
+            merged.add(group)
+            together += rows[group]
+    return merged
+
+
+def _outcome(item: Item) -> int:
+    if item.label == item.target:
+        return 0
+    return 2 if item.label == item.unknown else 1
