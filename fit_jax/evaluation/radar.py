@@ -41,15 +41,16 @@ def draw_radars(panels: Sequence[Panel], columns: int, path: Path) -> None:
     from matplotlib.figure import Figure
 
     rows = -(-len(panels) // columns)
+    width, height, legend = 4.1 * columns, 3.75 * rows, 0.4
     with matplotlib.rc_context({"svg.hashsalt": "fit_jax", "font.size": 9}):
-        figure = Figure(figsize=(3.9 * columns, 3.9 * rows + 0.6), layout="constrained")
+        figure = Figure(figsize=(width, height + legend))
         handles: dict[str, Any] = {}
-        for number, panel in enumerate(panels, start=1):
-            axes = figure.add_subplot(rows, columns, number, projection="polar")
-            handles = {**_draw(axes, panel), **handles}
-        figure.legend(
-            handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 8), frameon=False
-        )
+        for number, panel in enumerate(panels):
+            # Fixed places: a radar fills the middle of its cell, names of spokes and title stand around it.
+            left, top = (number % columns) * 4.1 + 0.75, height + legend - (number // columns) * 3.75 - 0.75
+            box = (left / width, (top - 2.6) / (height + legend), 2.6 / width, 2.6 / (height + legend))
+            handles = {**handles, **_draw(figure.add_axes(box, projection="polar"), panel)}
+        figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=min(len(handles), 8), frameon=False)
         metadata = {"Date": None, "Creator": None, "Format": None, "Type": None} if path.suffix == ".svg" else None
         figure.savefig(path, dpi=150, metadata=metadata)
 
@@ -60,13 +61,17 @@ def _draw(axes: Any, panel: Panel) -> dict[str, Any]:
     axes.set_theta_offset(np.pi / 2)
     axes.set_theta_direction(-1)
     axes.set_ylim(0, 1)
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", ".5", "", "1"], color="#555555", fontsize=7)
-    axes.set_rlabel_position(30)
-    axes.set_xticks(angles, [SPOKES[s] for s in spokes], fontsize=8)
-    axes.tick_params(axis="x", pad=7)
+    axes.set_yticks([0.25, 0.5, 0.75, 1], [])
+    axes.set_xticks(angles, [])
     axes.grid(color="#d0d0d0", linewidth=0.6)
     axes.spines["polar"].set_color("#b0b0b0")
-    axes.set_title(panel.title, fontsize=10, pad=16)
+    for angle, spoke in zip(angles, spokes):
+        side = round(float(np.sin(angle)), 6)
+        align = "center" if side == 0 else "left" if side > 0 else "right"
+        axes.text(angle, 1.1 if side else 1.15, SPOKES[spoke], ha=align, va="center", fontsize=8.5)
+    for radius in (0, 0.25, 0.5, 0.75, 1):
+        axes.text(np.pi / 6, radius, f"{radius:g}", ha="center", va="center", fontsize=6.5, color="#555555", zorder=5)
+    axes.text(0.5, 1.2, panel.title, transform=axes.transAxes, ha="center", va="center", fontsize=10)
     closed = np.append(angles, angles[0])
     handles = {}
     for number, (name, values) in enumerate(panel.lines.items()):

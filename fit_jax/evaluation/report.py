@@ -2,18 +2,17 @@
 
 import dataclasses
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fit_jax.data.tasks import Task
-from fit_jax.errors import InputError
 from fit_jax.evaluation import html, tables
 from fit_jax.evaluation.evaluator import Evaluation
 from fit_jax.evaluation.metrics import Cell, focus_accuracy, is_shifted, pooled
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.radar import Panel, draw_radars
+from fit_jax.files import make_folder, replace_with, write_text
 from fit_jax.focus.prompts import PromptEncoder
 
 
@@ -74,32 +73,9 @@ def read_predictions(path: Path) -> list[Prediction]:
     return [Prediction(**{**r, "log_probs": tuple(r["log_probs"])}) for r in records]
 
 
-def make_folder(folder: Path) -> None:
-    """Creates a folder for results, or says plainly why it cannot."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror}; choose a writable folder") from error
-
-
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Writes JSON lines."""
     write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    replace_with(path, lambda partial: partial.write_text(text, encoding="utf-8"))
-
-
-def replace_with(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets `write` fill a temporary file beside `path`, then puts it in place in one step."""
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _panel(title: str, cells: Mapping[tuple[str, str, str], Cell]) -> Panel:
