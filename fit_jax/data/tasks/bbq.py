@@ -15,7 +15,7 @@ from fit_jax.config import TaskConfig
 from fit_jax.data.records import Malformed
 from fit_jax.data.splits import Rows, Sizes, Value, build_splits
 from fit_jax.data.tasks import Task
-from fit_jax.data.tasks.bbq_source import CATEGORIES, Item, read_category
+from fit_jax.data.tasks.bbq_source import CATEGORIES, Item, read_category, read_metadata
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious, TaskText
 
@@ -55,7 +55,10 @@ def build(config: TaskConfig, seed: int, text: TaskText = TEXT) -> Task:
         raise InputError(f"--task.categories: no BBQ category {unknown[0]!r}; known are {', '.join(CATEGORIES)}")
     bad = Malformed(config.malformed)
     dropped: Counter[str] = Counter()
-    items = [item for category in config.categories or single for item in read_category(config, category, bad, dropped)]
+    metadata = read_metadata(config)
+    items: list[Item] = []
+    for category in config.categories or single:
+        items += read_category(config, category, metadata, bad, dropped)
     notes = bad.settle() + tuple(f"{count} rows dropped: {reason}" for reason, count in dropped.items())
     doubtful = sum("target" in item.slices for item in items)
     if doubtful:

@@ -9,7 +9,6 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from fit_jax.config import TaskConfig
@@ -32,6 +31,10 @@ CATEGORIES = {
     "Race_x_gender": ("race_ethnicity", "gender_identity"),
 }
 HUB = "oskarvanderwal/bbq"
+METADATA = "additional_metadata.csv"
+
+# By category and example id, the columns of the release's metadata.
+Metadata = Mapping[str, Mapping[int, Mapping[str, str]]]
 
 _ANSWERS = ("ans0", "ans1", "ans2")
 _UNKNOWN = "unknown"
@@ -64,54 +67,58 @@ class Item(NamedTuple):
     slices: Mapping[str, str]
 
 
-def read_category(config: TaskConfig, category: str, bad: Malformed, dropped: Counter[str]) -> list[Item]:
+def read_category(
+    config: TaskConfig, category: str, metadata: Metadata, bad: Malformed, dropped: Counter[str]
+) -> list[Item]:
     """The rows of a category whose stereotyped answer can be determined; the others are counted in `dropped`.
+
+    Where the metadata have nothing on the category, the answers' groups tell.
 
     Raises:
         InputError: Missing files, or an intersectional category without the metadata that tells its targets.
     """
     if config.source == "hub":
-        metadata = {}
         rows = hub_rows(config, HUB, category, "test")
     else:
-        folder = data_folder(config, "bbq")
-        metadata = read_metadata(folder / "additional_metadata.csv", category)
-        rows = read_jsonl(folder / f"{category}.jsonl", bad)
-    if len(CATEGORIES[category]) > 1 and not metadata:
+        rows = read_jsonl(data_folder(config, "bbq") / f"{category}.jsonl", bad)
+    records = metadata.get(category, {})
+    if len(CATEGORIES[category]) > 1 and not records:
         raise InputError(
-            f"task {config.name}: {category} needs additional_metadata.csv of the official release; use "
-            "--task.source files with that file, or leave the category out"
+            f"task {config.name}: {category} needs {METADATA} of the official release; use --task.source files with "
+            "that file, or leave the category out"
         )
     kept = [(where, row) for where, row in rows if _is_whole(row, where, bad)]
     contexts = {row["example_id"] // 4: row["context"] for _, row in kept if row["context_condition"] == "ambig"}
     items: dict[int, Item] = {}
     for where, row in kept:
         number = row["example_id"]
-        target = target_from_metadata(metadata.get(number)) if metadata else target_from_groups(row)
+        target = target_from_metadata(records.get(number)) if records else target_from_groups(row)
         if target is None:
             dropped[f"{category}: no stereotyped answer can be determined"] += 1
         elif number in items:
             bad.add(where, f"example_id {number} stands in the file twice")
         else:
             key = text_key(contexts.get(number // 4, row["context"]))
-            items[number] = _item(row, target, metadata.get(number), key)
+            items[number] = _item(row, target, records.get(number), key)
     return list(items.values())
 
 
-def read_metadata(path: Path, category: str) -> dict[int, dict[str, str]]:
-    """The release's metadata of a category by example id; empty where the file is not there.
+def read_metadata(config: TaskConfig) -> Metadata:
+    """The release's metadata; empty where the file is not there.
 
     The file repeats some records; a repetition must agree with the first.
     """
-    if not path.is_file():
+    if config.source == "hub" or not (path := data_folder(config, "bbq") / METADATA).is_file():
         return {}
-    records: dict[int, dict[str, str]] = {}
+    records: dict[str, dict[int, dict[str, str]]] = {}
     with path.open(encoding="utf-8", newline="") as file:  # fields hold newlines
         for record in csv.DictReader(file):
-            if record["category"] == category:
-                first = records.setdefault(int(record["example_id"]), record)
-                if first["target_loc"] != record["target_loc"]:
-                    raise InputError(f"{path}: {category} {record['example_id']} has two values of target_loc")
+            first = records.setdefault(record["category"], {}).setdefault(int(record["example_id"]), record)
+            if first["target_loc"] != record["target_loc"]:
+                raise InputError(
+                    f"{path}: {record['category']} {record['example_id']} has two values of target_loc; "
+                    "use the file of the official release"
+                )
     return records
 
 
