@@ -1,0 +1,69 @@
+"""`MODEL_CARD.md`: what the model is, what it was trained on, and how well it follows focus instructions."""
+
+from collections.abc import Sequence
+
+import yaml
+
+from fit_jax.config import Config, dump_config
+from fit_jax.data.tasks import Task
+from fit_jax.evaluation import tables
+from fit_jax.evaluation.queries import Prediction
+from fit_jax.focus.instructions import instruction, wordings
+from fit_jax.focus.spec import FOCUS_TYPES, spec_for
+
+METHODS = {
+    "fit": "focus instruction tuning: focus labels, with the focus instruction in the prompt",
+    "sft_y": "supervised fine-tuning on the true labels, without focus instructions",
+    "sft_y_focus": "supervised fine-tuning on focus labels, without focus instructions",
+}
+
+
+def model_card(config: Config, task: Task, predictions: Sequence[Prediction]) -> str:
+    """The card in the Hugging Face form: YAML front matter, then Markdown.
+
+    Args:
+        config: The run that made the model.
+        task: What it was trained on and asked about.
+        predictions: Its evaluation.
+    """
+    base = config.model.pretrained
+    front = {"tags": ["focus-instruction-tuning", "fit_jax", config.task.name], "pipeline_tag": "text-generation"}
+    if base:
+        front = {"base_model": base, **front}
+    if config.lora.rank:
+        front["library_name"] = "peft"
+    origin = (
+        f"`{base}`"
+        if base
+        else f"a decoder of {config.model.layers} layers and width {config.model.width}, from scratch"
+    )
+    how = f"LoRA of rank {config.lora.rank}, alpha {config.lora.alpha:g}" if config.lora.rank else "all parameters"
+    parts = [
+        "---\n" + yaml.safe_dump(front, sort_keys=False) + "---",
+        f"# {config.task.name}: a model that follows focus instructions",
+        f"- Base model: {origin}\n- Trained: {how}\n- Method: {METHODS[config.train.method]}\n"
+        f"- Task: {task.text.instruction}\n- Core feature: {task.text.core}\n"
+        f"- Spurious features: {', '.join(f'`{key}` ({name})' for key, name in task.text.spurious.items())}\n"
+        f"- Training examples: {len(task.splits['train'].examples)}\n- Seed: {config.seed}",
+        "## How to ask",
+        f"The focus instruction stands {config.focus.place} the input, for instance:",
+        _wordings(task),
+        "## Limits",
+        "The label tied to a spurious value is learnt from the training data: focus on a value that training never "
+        "showed can do no better than chance. Answers were chosen among the task's candidates, not generated freely.",
+        tables.summary("Focus accuracy", predictions, task.splits, task.notes)
+        .replace("\n#", "\n##")
+        .replace("# Focus", "## Focus", 1),
+        "## Configuration",
+        f"```yaml\n{dump_config(config)}```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _wordings(task: Task) -> str:
+    lines = []
+    for feature in task.features[:1]:
+        for focus in FOCUS_TYPES[1:]:
+            spec = spec_for(focus, feature)
+            lines.append(f"- `{spec}`: {instruction(task.text, spec, wordings(task.text.name, focus, 'train')[0])}")
+    return "\n".join(lines)

@@ -1,0 +1,172 @@
+"""The report's files: complete, whole, self-contained, and a page that works in a real browser."""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from fit_jax.errors import InputError
+from fit_jax.evaluation import html, tables
+from fit_jax.evaluation.evaluator import Evaluation
+from fit_jax.evaluation.model_card import model_card
+from fit_jax.evaluation.queries import answered, ask
+from fit_jax.evaluation.report import read_predictions, write_report
+from fit_jax.focus.example import Example
+
+NASTY = '</script><img src=x onerror=alert(1)><!-- <script> & \u2028 "quotes" | $cap'
+
+
+@pytest.fixture(scope="module")
+def evaluation(task) -> Evaluation:
+    """Answers as a model would give them that is right at three x of four."""
+    result = Evaluation([], [])
+    for split in ("iid", "flipped", "shifted_iid"):
+        for number, example in enumerate(task.splits[split.removeprefix("shifted_")].examples):
+            text = example.slots["text"] if number else NASTY
+            example = Example(f"{split}-{number}", {"text": text}, example.candidates, example.label, example.spurious)
+            for query in ask(task.text, split, example, ("train", "heldout"), 0).queries:
+                answer = query.label if number % 4 else 1 - query.label
+                result.queries.append(query)
+                result.predictions.append(answered(query, [-0.1 if i == answer else -2.5 for i in range(2)]))
+    return result
+
+
+@pytest.fixture(scope="module")
+def task_with_shift(task):
+    shifted = replace(task.splits["iid"], name="shifted_iid")
+    return replace(task, splits={**task.splits, "shifted_iid": shifted})
+
+
+@pytest.fixture(scope="module")
+def report(evaluation, task_with_shift, encoder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "report"
+    write_report(folder, evaluation, task_with_shift, encoder, "fit", 0)
+    return folder
+
+
+def test_every_file_is_there_and_nothing_else(report):
+    expected = {"focus_accuracy.jsonl", "predictions.jsonl", "summary.md", "radar.svg", "radar.png", "index.html"}
+    assert {path.name for path in report.iterdir()} == expected
+
+
+def test_rows_and_predictions_read_back(report, evaluation):
+    rows = [json.loads(line) for line in (report / "focus_accuracy.jsonl").read_text().splitlines()]
+    assert len(rows) == 3 * 6 * 2
+    assert all(row["ci_low"] <= row["accuracy"] <= row["ci_high"] for row in rows)
+    assert read_predictions(report / "predictions.jsonl") == evaluation.predictions
+
+
+def test_pictures_are_what_their_names_say(report):
+    assert (report / "radar.png").read_bytes().startswith(b"\x89PNG")
+    root = ElementTree.parse(report / "radar.svg").getroot()
+    assert root.tag.endswith("svg")
+
+
+def test_the_same_evaluation_gives_the_same_bytes(report, evaluation, task_with_shift, encoder, tmp_path):
+    write_report(tmp_path, evaluation, task_with_shift, encoder, "fit", 0)
+    for path in report.iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_the_summary_holds_tables_references_and_the_rho_realised(report):
+    text = (report / "summary.md").read_text()
+    for part in ("wordings never seen in training", "always the commonest y_s", "rho realised", "flip rate", "0.700 ["):
+        assert part in text
+    tables_ = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
+    for table in tables_:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_the_page_loads_nothing(report):
+    page = (report / "index.html").read_text()
+    page = re.sub(r'<script type="application/json".*?</script>', "", page, flags=re.DOTALL)
+    assert not re.search(r"""(?:src|href)\s*=\s*["']?[^"'#\s]""", page)
+    assert not re.search(r"@import|url\((?!#)|<link|<iframe|fetch\(|XMLHttpRequest", page)
+
+
+def test_the_embedded_data_cannot_leave_its_element(report, evaluation):
+    page = (report / "index.html").read_text()
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.DOTALL)
+    assert "<" not in data
+    records = json.loads(data)
+    assert any(NASTY in record["prompt"] for record in records)
+    assert f"{len(records)} of {len(evaluation.predictions)} examples" in page
+
+
+def test_the_page_holds_both_right_and_wrong_answers_of_a_cell(evaluation):
+    records, _ = html.choose_examples(evaluation.queries, evaluation.predictions, lambda q: "")
+    cell = [r for r in records if (r["split"], r["focus"], r["paraphrases"]) == ("iid", "none", "train")]
+    assert {r["label"] == r["prediction"] for r in cell} == {True, False}
+    assert len(cell) <= html.EXAMPLES_PER_CELL
+
+
+def test_the_page_works_in_a_browser(report, tmp_path):
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    if browser is None:
+        pytest.skip("needs a Chromium browser on PATH")
+    quiet = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
+    more = f"--disable-component-update --disable-sync --virtual-time-budget=2000 --user-data-dir={tmp_path}"
+    done = subprocess.run(
+        [browser, *quiet.split(), *more.split(), "--dump-dom", (report / "index.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    dom = done.stdout
+    assert len(re.findall("<article>", dom)) == 10
+    assert re.search(r">\d+ of \d+ examples<", dom)
+    assert "<img" not in dom
+    assert dom.count("<option") >= 3 + 6 + 1 + 2 + 2
+
+
+def test_an_unwritable_folder_is_reported(evaluation, task_with_shift, encoder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write to"):
+        write_report(tmp_path / "file" / "report", evaluation, task_with_shift, encoder, "fit", 0)
+
+
+def test_the_terminal_table_shows_the_wordings_never_seen(evaluation):
+    out = io.StringIO()
+    Console(width=120, file=out).print(tables.terminal_table("fit on demo", evaluation.predictions))
+    text = out.getvalue()
+    assert "never seen" in text
+    assert "focus(spurious) & ignore(core)" in text
+    assert "0.700" in text
+
+
+def test_several_features_are_broken_down(task, evaluation):
+    other = [replace(p, feature="other") for p in evaluation.predictions]
+    text = tables.summary("t", evaluation.predictions + other, task_splits(task), ())
+    assert "## By feature" in text
+
+
+def task_splits(task):
+    return {**task.splits, "shifted_iid": task.splits["iid"]}
+
+
+def test_the_card_names_base_method_and_results(config, task_with_shift, evaluation):
+    card = model_card(config, task_with_shift, evaluation.predictions)
+    assert card.startswith("---\ntags:")
+    for part in (
+        "focus instruction tuning",
+        "from scratch",
+        "`focus(keyword) & ignore(core)`",
+        "rho realised",
+        "run_dir:",
+    ):
+        assert part in card
+    assert len(re.findall("^# ", card, flags=re.MULTILINE)) == 1
+
+
+def test_examples_without_a_spurious_feature_are_asked_the_other_types(task):
+    plain = Example("plain", {"text": "fine"}, ("a", "b"), 0, {})
+    queries = ask(task.text, "iid", plain, ("train",), 0).queries
+    assert [q.focus for q in queries] == ["none", "focus(core)"]
+    assert answered(queries[0], [-1.0, -2.0]).value == ""
