@@ -109,7 +109,8 @@ class PromptEncoder:
     def render(self, example: Example, instruction: str, answer: str | None = None) -> str:
         """The prompt as a person reads it, with the answer and its end token where one is given."""
         form = self._form
-        prompt = form.start + "\n".join(self._lines(example, instruction)) + form.cue
+        start = "".join(self.tokenizer.convert_ids_to_tokens(form.start_ids)) + form.start
+        prompt = start + "\n".join(self._lines(example, instruction)) + form.cue
         if answer is None:
             return prompt
         return prompt + form.lead + answer + form.trail + self.tokenizer.convert_ids_to_tokens(form.end_id)
@@ -146,6 +147,7 @@ class PromptEncoder:
         """Tokenises every distinct text once and puts the prompts together."""
         ids = self._tokenise(dict.fromkeys(text for pieces in prompts for text in (*pieces.prompt, *pieces.answered)))
         answers: dict[tuple[str, ...], tuple[int, tuple[Tokens, ...]]] = {}
+        start = np.array(self._form.start_ids, np.int32)
         encoded = []
         for texts, answered in prompts:
             *head, last = [ids[text] for text in texts]
@@ -154,7 +156,7 @@ class PromptEncoder:
                 answers[key] = self._split_off_answers(last, [ids[text] for text in answered])
             boundary, continuations = answers[key]
             self.mismatches += boundary < len(last)
-            encoded.append(EncodedPrompt(np.concatenate([*head, last[:boundary]]), continuations))
+            encoded.append(EncodedPrompt(np.concatenate([start, *head, last[:boundary]]), continuations))
         return encoded
 
     def _split_off_answers(self, last: Tokens, answered: Sequence[Tokens]) -> tuple[int, tuple[Tokens, ...]]:

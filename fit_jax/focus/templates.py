@@ -30,7 +30,8 @@ class PromptForm:
     """A rendered conversation is `start + user + cue + lead + answer + trail` and then the end token.
 
     Attributes:
-        start: Before the user's text: the start token's text, a system prompt, the user's turn marker.
+        start_ids: Tokens before all text: the start token, where the tokenizer puts one itself and no template does.
+        start: Before the user's text: a start token, a system prompt and the user's turn marker of the template.
         cue: Between the user's text and the answer, a think block of the template included; never ends in a space.
         lead: Spaces that belong to the answer's first token.
         trail: Text of the template between the answer and the end token; mostly empty.
@@ -38,6 +39,7 @@ class PromptForm:
         control: Finds the texts that the tokenizer reads as control tokens.
     """
 
+    start_ids: tuple[int, ...]
     start: str
     cue: str
     lead: str
@@ -60,8 +62,8 @@ def prompt_form(tokenizer: "PreTrainedTokenizerBase", cue: str, template: str) -
     control = _control_tokens(tokenizer)
     if template == "auto" and tokenizer.chat_template:
         return _chat_form(tokenizer, control)
-    start = tokenizer.bos_token if _starts_with_bos(tokenizer) else ""
-    return PromptForm(start, f"\n{cue}", " ", "", _eos_id(tokenizer), control)
+    start_ids = (tokenizer.bos_token_id,) if _starts_with_bos(tokenizer) else ()
+    return PromptForm(start_ids, "", f"\n{cue}", " ", "", _eos_id(tokenizer), control)
 
 
 def _chat_form(tokenizer: "PreTrainedTokenizerBase", control: re.Pattern[str]) -> PromptForm:
@@ -80,7 +82,7 @@ def _chat_form(tokenizer: "PreTrainedTokenizerBase", control: re.Pattern[str]) -
         trail, end_id = "", _eos_id(tokenizer)
     else:
         trail, end_id = after[: end.start()], tokenizer.convert_tokens_to_ids(end[0])
-    return PromptForm(start, cue, between[len(cue) :], trail, end_id, control)
+    return PromptForm((), start, cue, between[len(cue) :], trail, end_id, control)
 
 
 def _render_chat(tokenizer: "PreTrainedTokenizerBase", user: str, answer: str) -> str:

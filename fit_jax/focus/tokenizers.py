@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fit_jax.errors import InputError
+from fit_jax.focus.raw_tokenizers import find_raw, load_raw
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -42,26 +43,39 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "PreTrainedTokeniz
 
 
 def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
-    """Loads a tokenizer from a folder of Hugging Face, SentencePiece or tiktoken files, or by hub id.
+    """Loads a tokenizer from a Hugging Face folder or hub id, or from the bare vocabulary files of a model.
 
     Raises:
         InputError: No such folder or model, the hub cannot be reached, or the files hold no tokenizer.
     """
-    folder = Path(path)
     try:
-        if _is_plain_fast(folder):
-            return _fast_class().from_pretrained(str(folder))
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(str(path))
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"tokenizer {path}: {first}") from error
+        tokenizer = _load(Path(path))
+    except InputError:
+        raise
+    except Exception as error:  # the readers underneath raise what they like
+        reason = " ".join(str(error).split()) or type(error).__name__
+        where = "its files cannot be read" if Path(path).exists() else "is no folder here, and the hub does not give it"
+        raise InputError(f"tokenizer {path}: {where}; name a folder with tokenizer.json ({reason[:200]})") from error
+    # transformers takes files it does not recognise for an empty vocabulary.
+    if not tokenizer("a b", add_special_tokens=False)["input_ids"]:
+        raise InputError(f"tokenizer {path}: its vocabulary is empty; name a folder with tokenizer.json")
+    return tokenizer
 
 
 def save_tokenizer(tokenizer: "PreTrainedTokenizerFast", folder: str | Path) -> None:
     """Writes the tokenizer's files so that `load_tokenizer` and `AutoTokenizer` read them back."""
     tokenizer.save_pretrained(str(folder))
+
+
+def _load(path: Path) -> "PreTrainedTokenizerFast":
+    raw = find_raw(path)
+    if raw is not None:
+        return load_raw(raw)
+    if _is_model_independent(path):
+        return _fast_class().from_pretrained(str(path))
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
 
 
 def _fast_class() -> type["PreTrainedTokenizerFast"]:
@@ -71,12 +85,10 @@ def _fast_class() -> type["PreTrainedTokenizerFast"]:
     return PreTrainedTokenizerFast
 
 
-def _is_plain_fast(folder: Path) -> bool:
-    """Whether the folder holds a tokenizer of no model-specific class, which needs no `AutoTokenizer`."""
+def _is_model_independent(folder: Path) -> bool:
+    """Whether the folder holds a tokenizer of no model's own class, which needs no `AutoTokenizer`."""
     config = folder / "tokenizer_config.json"
     if not (folder / "tokenizer.json").is_file() or not config.is_file():
         return False
-    return json.loads(config.read_text("utf-8")).get("tokenizer_class") in (
-        "PreTrainedTokenizerFast",
-        "TokenizersBackend",
-    )
+    name = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class")
+    return name in ("PreTrainedTokenizerFast", "TokenizersBackend")
