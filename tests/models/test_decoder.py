@@ -1,0 +1,187 @@
+"""Properties of the decoder: who sees whom, and that every shortcut computes the same."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from fit_jax.models.attention import Scope
+from fit_jax.models.config import LoraConfig
+from fit_jax.models.decoder import Decoder
+
+TOLERANCE = {"atol": 2e-5, "rtol": 1e-4}
+
+VARIANTS = {
+    "plain": {},
+    "switches": {
+        "window": 4,
+        "sliding_layers": (0, 2),
+        "sliding_theta": 100.0,
+        "activation": "gelu_tanh",
+        "post_norms": True,
+        "norm_offset": True,
+        "embed_scale": True,
+        "attention_softcap": 5.0,
+        "logit_softcap": 3.0,
+        "query_scale": 12.0,
+        "head_dim": 12,
+        "qk_norm": True,
+        "qkv_bias": True,
+        "tied": False,
+    },
+}
+
+
+@pytest.fixture(params=VARIANTS)
+def config(request, tiny):
+    return dataclasses.replace(tiny, **VARIANTS[request.param])
+
+
+def test_a_token_depends_on_itself_and_earlier_tokens_only(config, build, row):
+    model = build(config)
+    _, positions, visible = row(1, 10, config.vocab_size)
+
+    @jax.jit
+    def gradient(query):
+        def hidden_sum(embedding):
+            decoder = model.decoder
+            decoder.embed.embedding = nnx.Param(embedding)
+            return decoder(jnp.arange(10, dtype=jnp.int32)[None], positions, visible)[0, query].sum()
+
+        return jax.grad(hidden_sum)(model.state["embed"]["embedding"][...])
+
+    for query in (0, 4, 9):
+        touched = np.abs(np.asarray(gradient(query))[:10]).sum(axis=1) > 0
+        assert touched[: query + 1][-4:].all()
+        assert not touched[query + 1 :].any()
+
+
+def test_packed_rows_equal_rows_of_their_own(config, build, row):
+    model = build(config)
+    tokens, positions, visible = row(2, 7, config.vocab_size)
+    packed = model(
+        tokens.reshape(1, 14), positions.reshape(1, 14), jnp.repeat(jnp.array([[7, 14]], jnp.int32), 7, axis=1)
+    )
+    np.testing.assert_allclose(packed.reshape(2, 7, -1), model(tokens, positions, visible), **TOLERANCE)
+
+
+def test_a_branch_of_a_tree_equals_the_plain_sequence(config, build, row):
+    """Prefix of 4 tokens shared by branches of 4 tokens each, the second laid out after the first."""
+    model = build(config)
+    ids, positions, visible = row(1, 12, config.vocab_size)
+    tree = model(
+        ids,
+        jnp.array([[0, 1, 2, 3, 4, 5, 6, 7, 4, 5, 6, 7]], jnp.int32),
+        jnp.array([[12, 12, 12, 12, 8, 8, 8, 8, 12, 12, 12, 12]], jnp.int32),
+    )[0]
+    for branch in (slice(4, 8), slice(8, 12)):
+        tokens = jnp.concatenate([ids[:, :4], ids[:, branch]], axis=1)
+        plain = model(tokens, positions[:, :8], visible[:, :8])[0]
+        np.testing.assert_allclose(jnp.concatenate([tree[:4], tree[branch]]), plain, **TOLERANCE)
+
+
+def test_positions_asked_for_equal_all_positions_gathered(config, build, row):
+    model = build(config)
+    inputs = row(2, 9, config.vocab_size)
+    index = jnp.array([[8, 0, 3], [5, 5, 1]], jnp.int32)
+    expected = jnp.take_along_axis(model(*inputs), index[:, :, None], axis=1)
+    np.testing.assert_allclose(model(*inputs, index), expected, **TOLERANCE)
+
+
+def test_padding_changes_nothing_and_stays_finite(config, build, row):
+    model = build(config)
+    tokens, positions, visible = row(1, 6, config.vocab_size)
+    for before, after in ((3, 0), (0, 3)):
+        widths = ((0, 0), (before, after))
+        padded = model(
+            jnp.pad(tokens, widths, constant_values=5),
+            jnp.pad(positions, widths),
+            jnp.pad(visible + before, widths),
+        )
+        assert jnp.isfinite(padded).all()
+        np.testing.assert_allclose(padded[:, before : before + 6], model(tokens, positions, visible), **TOLERANCE)
+
+
+def test_the_scan_equals_its_layers_in_turn(config, build, row):
+    model = build(config)
+    tokens, positions, visible = row(2, 9, config.vocab_size)
+    index = jnp.tile(jnp.arange(9, dtype=jnp.int32)[None], (2, 1))
+    scope = Scope(index, positions, positions, visible)
+
+    @jax.jit
+    def unrolled():
+        decoder = model.decoder
+        ropes, x = decoder.ropes(positions), decoder.embed_tokens(tokens)
+        graphdef, stacked = nnx.split(decoder.blocks)
+        layers = [nnx.merge(graphdef, jax.tree.map(lambda a, n=n: a[n], stacked)) for n in range(config.layers - 1)]
+        for number, block in enumerate([*layers, decoder.last_block]):
+            slides = config.slides(number)
+            fed, k, v = block.read(x, ropes.of(slides), None)
+            x = block.write(x, fed, k, v, scope, ropes.of(slides), decoder.window(slides), None)
+        return decoder.final_norm(x)
+
+    np.testing.assert_allclose(model(tokens, positions, visible), unrolled(), **TOLERANCE)
+
+
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_remat_changes_neither_values_nor_gradients(tiny, build, row, remat):
+    inputs = row(2, 8, tiny.vocab_size)
+    lora = LoraConfig(rank=2, dropout=0.3)
+
+    def gradients(policy):
+        graphdef, state = build(tiny, lora, remat=policy, dropout=0.2)
+
+        def loss(state):
+            hidden = nnx.merge(graphdef, state)(*inputs, deterministic=False, dropout_key=jax.random.key(3))
+            return (hidden**3).sum()
+
+        return jax.jit(jax.value_and_grad(loss))(state)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), gradients("none"), gradients(remat)
+    )
+
+
+def test_one_layer_needs_no_stack(tiny, build, row):
+    model = build(tiny, layers=1)
+    assert model.decoder.blocks is None
+    assert jnp.isfinite(model(*row(1, 5, tiny.vocab_size))).all()
+
+
+def test_bfloat16_follows_float32(tiny, build, row):
+    inputs = row(2, 8, tiny.vocab_size)
+    low = build(tiny, param_dtype="bfloat16", compute_dtype="bfloat16")(*inputs)
+    assert low.dtype == jnp.bfloat16
+    np.testing.assert_allclose(low.astype(jnp.float32), build(tiny)(*inputs), atol=0.15)
+
+
+def test_dropout_acts_only_when_not_deterministic(tiny, build, row):
+    inputs = row(2, 8, tiny.vocab_size)
+    model = build(tiny, dropout=0.3)
+    plain = model(*inputs)
+    np.testing.assert_array_equal(plain, model(*inputs, dropout_key=jax.random.key(0)))
+    drawn = [model(*inputs, deterministic=False, dropout_key=jax.random.key(n)) for n in (0, 0, 1)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not jnp.allclose(drawn[0], drawn[2])
+    assert not jnp.allclose(drawn[0], plain)
+    with pytest.raises(ValueError, match="dropout_key"):
+        model(*inputs, deterministic=False)
+
+
+def test_shapes_are_known_without_weights(tiny):
+    abstract = nnx.eval_shape(lambda: Decoder(tiny, rngs=nnx.Rngs(0)))
+    paths = {".".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(abstract))}
+    assert {"embed.embedding", "blocks.attention.q_proj.kernel", "last_block.mlp.down_proj.kernel"} <= paths
+    assert abstract.blocks.attention.k_proj.kernel.shape == (2, 32, 16)
+
+
+def test_initial_weights_have_the_scale_that_keeps_activations(tiny):
+    state = jax.jit(lambda: nnx.state(Decoder(tiny, rngs=nnx.Rngs(0))))()
+    std = {".".join(map(str, path)): float(leaf[...].std()) for path, leaf in nnx.to_flat_state(state)}
+    assert std["blocks.attention.q_proj.kernel"] == pytest.approx(32**-0.5, rel=0.1)
+    assert std["blocks.mlp.down_proj.kernel"] == pytest.approx((48 * 6) ** -0.5, rel=0.1)
+    first, second = state["blocks"]["attention"]["q_proj"]["kernel"][...]
+    assert not jnp.allclose(first, second)
