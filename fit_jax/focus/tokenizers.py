@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from fit_jax.errors import InputError
 from fit_jax.focus.raw_tokenizers import find_raw, load_raw
+from fit_jax.hub import local_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 PAD, EOS = "<pad>", "<eos>"
+_FILES = ("tokenizer*", "*.model", "vocab.json", "merges.txt", "*_tokens*.json", "*.jinja", "config.json")
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "PreTrainedTokenizerFast":
@@ -48,17 +50,17 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
     Raises:
         InputError: No such folder or model, the hub cannot be reached, or the files hold no tokenizer.
     """
+    folder = local_folder(path, _FILES, "tokenizer")
     try:
-        tokenizer = _load(Path(path))
+        tokenizer = _load(folder)
     except InputError:
         raise
     except Exception as error:  # the readers underneath raise what they like
-        reason = " ".join(str(error).split()) or type(error).__name__
-        where = "its files cannot be read" if Path(path).exists() else "is no folder here, and the hub does not give it"
-        raise InputError(f"tokenizer {path}: {where}; name a folder with tokenizer.json ({reason[:200]})") from error
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"tokenizer {path}: cannot be read; name a folder with a tokenizer.json ({reason})") from error
     # transformers takes files it does not recognise for an empty vocabulary.
     if not tokenizer("a b", add_special_tokens=False)["input_ids"]:
-        raise InputError(f"tokenizer {path}: its vocabulary is empty; name a folder with tokenizer.json")
+        raise InputError(f"tokenizer {path}: its vocabulary is empty; name a folder with a tokenizer.json")
     return tokenizer
 
 

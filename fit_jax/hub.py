@@ -1,0 +1,37 @@
+"""Models by name: a folder on this machine, or an id on the Hugging Face hub."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from fit_jax.errors import InputError
+
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+
+
+def local_folder(name: str | Path, patterns: Sequence[str], what: str) -> Path:
+    """The path itself where it exists; else the folder of the hub's files of that id, downloaded where not yet here.
+
+    Args:
+        name: Path, or hub id such as `Qwen/Qwen2.5-1.5B-Instruct`.
+        patterns: File names wanted from the hub; `*` stands for anything.
+        what: What an error calls it ("tokenizer").
+
+    Raises:
+        InputError: There is no such path, and the hub has no such id, wants a login, or cannot be reached.
+    """
+    path = Path(name)
+    if path.exists():
+        return path
+    if not _HUB_ID.fullmatch(str(name)):
+        raise InputError(f"{what} {name}: there is no such path; name a folder, or a hub id such as Qwen/Qwen2.5-1.5B")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=list(patterns)))
+    except (OSError, ValueError) as error:  # what huggingface_hub raises when offline, unknown, gated or no id at all
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{what} {name}: neither a folder here nor to be had from the hub; "
+            f"check the name and the connection, or give a downloaded folder ({reason})"
+        ) from error
