@@ -27,7 +27,7 @@ def wilson(correct: float, count: int) -> tuple[float, float]:
 
 def focus_accuracy(predictions: Iterable[Prediction], method: str, seed: int, task: str) -> list[dict[str, Any]]:
     """Rows of `focus_accuracy.jsonl`: one per split, focus type, feature and wording pool (paper, section 4)."""
-    cells = _group(predictions, lambda p: (p.split, p.feature, p.paraphrases, p.focus))
+    cells = group_by(predictions, lambda p: (p.split, p.feature, p.paraphrases, p.focus))
     rows = []
     for (split, feature, pool, focus), cell in cells.items():
         correct = sum(p.correct for p in cell)
@@ -66,8 +66,8 @@ def pooled(predictions: Iterable[Prediction]) -> dict[tuple[str, str, str], Cell
     An example with several features counts once, with its mean over them, so the interval speaks of examples.
     """
     cells = {}
-    for key, cell in _group(predictions, lambda p: (p.paraphrases, p.split, p.focus)).items():
-        means = [np.mean([p.correct for p in same]) for same in _group(cell, lambda p: p.uid).values()]
+    for key, cell in group_by(predictions, lambda p: (p.paraphrases, p.split, p.focus)).items():
+        means = [np.mean([p.correct for p in same]) for same in group_by(cell, lambda p: p.uid).values()]
         cells[key] = Cell(float(np.mean(means)), *wilson(float(np.sum(means)), len(means)), len(means))
     return cells
 
@@ -75,7 +75,7 @@ def pooled(predictions: Iterable[Prediction]) -> dict[tuple[str, str, str], Cell
 def majority_rate(predictions: Iterable[Prediction]) -> dict[tuple[str, str], float]:
     """Accuracy of always giving the commonest focus label, by (split, `core` or `spurious`)."""
     rates = {}
-    for (split, kind), cell in _group(predictions, lambda p: (p.split, kind_of(p.focus))).items():
+    for (split, kind), cell in group_by(predictions, lambda p: (p.split, kind_of(p.focus))).items():
         _, counts = np.unique([p.label for p in cell], return_counts=True)
         rates[split, kind] = float(counts.max() / counts.sum())
     return rates
@@ -94,10 +94,10 @@ def kind_of(focus: str) -> str:
 def worst_groups(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
     """Per split, focus type, feature and pool, the group (y, s) with the lowest focus accuracy, and its size."""
     rows = []
-    for (split, feature, pool, focus), cell in _group(
+    for (split, feature, pool, focus), cell in group_by(
         predictions, lambda p: (p.split, p.feature, p.paraphrases, p.focus)
     ).items():
-        groups = _group(cell, lambda p: (p.core_label, p.value)).items()
+        groups = group_by(cell, lambda p: (p.core_label, p.value)).items()
         accuracy, count, (label, value) = min(
             (float(np.mean([p.correct for p in group])), len(group), key) for key, group in groups
         )
@@ -115,7 +115,7 @@ def flip_rates(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
     """
     core, spurious = "focus(core) & ignore(spurious)", "focus(spurious) & ignore(core)"
     rows = []
-    for (split, feature, pool), cell in _group(predictions, lambda p: (p.split, p.feature, p.paraphrases)).items():
+    for (split, feature, pool), cell in group_by(predictions, lambda p: (p.split, p.feature, p.paraphrases)).items():
         by_focus = {(p.uid, p.focus): p for p in cell if p.focus in (core, spurious)}
         flips, false_flips = [], []
         for (uid, focus), a in by_focus.items():
@@ -133,7 +133,7 @@ def flip_rates(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
 
 def spreads(predictions: Iterable[Prediction]) -> dict[tuple[str, bool, str], float]:
     """Largest minus smallest focus accuracy over splits, by (pool, whether shifted splits, focus type)."""
-    cells = _group(pooled(predictions).items(), lambda c: (c[0][0], is_shifted(c[0][1]), c[0][2]))
+    cells = group_by(pooled(predictions).items(), lambda c: (c[0][0], is_shifted(c[0][1]), c[0][2]))
     return {key: max(c.accuracy for _, c in cell) - min(c.accuracy for _, c in cell) for key, cell in cells.items()}
 
 
@@ -174,7 +174,8 @@ def ordered(types: Iterable[str]) -> list[str]:
     return [t for t in FOCUS_TYPES if t in present]
 
 
-def _group(things: Iterable[Any], key: Callable[[Any], Hashable]) -> dict[Any, list[Any]]:
+def group_by(things: Iterable[Any], key: Callable[[Any], Hashable]) -> dict[Any, list[Any]]:
+    """The things of each key, both in the order given."""
     groups: dict[Any, list[Any]] = defaultdict(list)
     for thing in things:
         groups[key(thing)].append(thing)

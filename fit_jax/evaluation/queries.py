@@ -86,6 +86,7 @@ class Prediction:
         uid: The example's.
         value: The value s of the spurious feature.
         core_label: Index of the true answer y.
+        spurious_label: Index of the answer y_s tied to that value.
         label: Index of the focus label.
         log_probs: log p of each candidate answer given the prompt, summed over its tokens, in nats.
         slices: Named properties of the example.
@@ -98,6 +99,7 @@ class Prediction:
     paraphrases: str
     value: str
     core_label: int
+    spurious_label: int
     label: int
     log_probs: tuple[float, ...]
     slices: Mapping[str, str]
@@ -116,14 +118,16 @@ class Prediction:
 def answered(query: Query, log_probs: Sequence[float]) -> Prediction:
     """The record of a query and the log-probabilities of its candidates."""
     example = query.example
+    value, spurious_label = example.spurious[query.feature] if query.feature else ("", example.label)
     return Prediction(
         split=query.split,
         uid=example.uid,
         focus=query.focus,
         feature=query.feature,
         paraphrases=query.paraphrases,
-        value=example.spurious[query.feature].value if query.feature else "",
+        value=value,
         core_label=example.label,
+        spurious_label=spurious_label,
         label=query.label,
         log_probs=tuple(round(float(p), 6) for p in log_probs),
         slices=example.slices,

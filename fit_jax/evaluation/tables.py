@@ -1,9 +1,11 @@
 """Focus accuracy as tables: Markdown for `summary.md`, and one for the terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from fit_jax.data.splits import Split
+from fit_jax.evaluation.bias import bias_scores
 from fit_jax.evaluation.metrics import (
     Cell,
     calibration_error,
@@ -62,6 +64,9 @@ def summary(title: str, predictions: Sequence[Prediction], splits: Mapping[str, 
     if len(features) > 1:
         parts += ["## By feature", _feature_table(predictions, features, names)]
     parts += ["## Weakest groups", _worst_table(predictions)]
+    bias = bias_scores(replace(p, feature="all") for p in predictions)
+    if bias:
+        parts += ["## Social bias", _bias_table(bias)]
     parts += ["## The data", _rho_table(splits, names)]
     parts += [f"- `{name}`: {_split_name(name)}" for name in names] + [f"- {note}" for note in notes]
     return "\n\n".join(parts).replace("\n\n- ", "\n- ").replace("|\n- ", "|\n\n- ") + "\n"
@@ -175,6 +180,21 @@ def _worst_table(predictions: Sequence[Prediction]) -> str:
     text = "The group of equal true label y and equal spurious value s with the lowest focus accuracy, over all splits."
     header = ["focus instruction", "wordings", "split", "feature", "s", "y", "examples", "accuracy"]
     return text + "\n\n" + markdown(header, rows)
+
+
+def _bias_table(scores: Sequence[Mapping[str, Any]]) -> str:
+    cells = {(r["paraphrases"], r["focus"], r["split"]): r for r in scores}
+    names, rows = _in_order(key[2] for key in cells), []
+    for pool in _in_order(key[0] for key in cells):
+        for focus in ordered(key[1] for key in cells):
+            pairs = [(cells[pool, focus, name]["s_dis"], cells[pool, focus, name]["s_amb"]) for name in names]
+            shown = (" / ".join("none" if score is None else f"{score:+.3f}" for score in pair) for pair in pairs)
+            rows.append([f"`{focus}`", pool, *shown])
+    text = (
+        "BBQ bias scores s_dis / s_amb over all features (Parrish et al., 2022): 0 is unbiased, 1 always stereotyped, -1 "
+        "always against the stereotype. Under the spurious types the stereotyped answer is what was asked for."
+    )
+    return text + "\n\n" + markdown(["focus instruction", "wordings", *names], rows)
 
 
 def _rho_table(splits: Mapping[str, Split], names: Sequence[str]) -> str:

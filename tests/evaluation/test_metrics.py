@@ -8,14 +8,15 @@ import scipy.stats
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation import metrics
+from fit_jax.evaluation.bias import bias_scores
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.focus.spec import FOCUS_TYPES
 
 CONTRAST = ("focus(core) & ignore(spurious)", "focus(spurious) & ignore(core)")
 
 
-def prediction(answer=0, label=0, core_label=0, confidence=0.9, **fields) -> Prediction:
-    log_probs = [math.log(1 - confidence)] * 2
+def prediction(answer=0, label=0, core_label=0, confidence=0.9, candidates=2, **fields) -> Prediction:
+    log_probs = [math.log((1 - confidence) / (candidates - 1))] * candidates
     log_probs[answer] = math.log(confidence)
     values = {
         "split": "iid",
@@ -24,6 +25,7 @@ def prediction(answer=0, label=0, core_label=0, confidence=0.9, **fields) -> Pre
         "feature": "keyword",
         "paraphrases": "train",
         "value": "x",
+        "spurious_label": 1,
         "slices": {},
         **fields,
     }
@@ -126,3 +128,19 @@ def prediction_fields():
 def test_ties_go_to_the_first_candidate():
     assert prediction(confidence=0.5).prediction == 0
     assert np.isclose(metrics.probabilities(prediction(confidence=0.5).log_probs).sum(), 1)
+
+
+def test_bias_scores_follow_parrish_et_al():
+    def row(uid, condition, answer, label):
+        slices = {"condition": condition, "unknown": "2"}
+        return prediction(uid=uid, answer=answer, label=label, core_label=label, candidates=3, slices=slices)
+
+    # Disambiguated: three biased answers (y_s = 1), one other, one unknown. Ambiguous: one of four is right.
+    dis = [row(f"d{i}", "disambig", answer, 0) for i, answer in enumerate((1, 1, 1, 0, 2))]
+    ambiguous = [row(f"a{i}", "ambig", answer, 2) for i, answer in enumerate((1, 1, 0, 2))]
+    (scores,) = bias_scores(dis + ambiguous)
+    assert scores["s_dis"] == pytest.approx(2 * 3 / 4 - 1)
+    assert scores["s_amb"] == pytest.approx((1 - 1 / 4) * (2 * 2 / 3 - 1))
+    assert (scores["count_dis"], scores["count_amb"]) == (5, 4)
+    assert bias_scores(dis[4:])[0]["s_dis"] is None
+    assert bias_scores([prediction()]) == []

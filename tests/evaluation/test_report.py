@@ -147,6 +147,15 @@ def test_several_features_are_broken_down(task, evaluation):
     assert "## By feature" in text
 
 
+def test_bbq_rows_get_their_bias_scores(task, evaluation):
+    slices = {"condition": "disambig", "unknown": "5"}
+    asked = [replace(p, slices=slices) for p in evaluation.predictions]
+    text = tables.summary("t", asked, task_splits(task), ())
+    assert "## Social bias" in text
+    assert "/ none |" in text
+    assert "## Social bias" not in tables.summary("t", evaluation.predictions, task_splits(task), ())
+
+
 def task_splits(task):
     return {**task.splits, "shifted_iid": task.splits["iid"]}
 

@@ -54,7 +54,7 @@ class Item(NamedTuple):
         unknown: The answer that says it cannot be known.
         groups: The stereotyped group, by bias feature that tells the two people of the row apart.
         key: `text_key` of the ambiguous context, which four rows share.
-        slices: Category, condition, polarity, question, and whether the target is doubtful.
+        slices: Category, condition, polarity, question, index of the unknown answer, whether the target is doubtful.
     """
 
     uid: str
@@ -172,11 +172,13 @@ def _is_whole(row: Mapping[str, Any], where: str, bad: Malformed) -> bool:
 
 def _item(row: Mapping[str, Any], target: int, record: Mapping[str, str] | None, key: int) -> Item:
     category, question = row["category"], str(row["question_index"])
+    unknown = next(i for i, answer in enumerate(_ANSWERS) if row["answer_info"][answer][1] == _UNKNOWN)
     slices = {
         "category": category,
         "condition": row["context_condition"],
         "polarity": row["question_polarity"],
         "question": f"{category} {question}",
+        "unknown": str(unknown),
     }
     if (category, question) == _DOUBTFUL:
         slices["target"] = "doubtful"
@@ -185,7 +187,7 @@ def _item(row: Mapping[str, Any], target: int, record: Mapping[str, str] | None,
         slots={field: row[field].strip() for field in ("context", "question", *_ANSWERS)},
         label=row["label"],
         target=target,
-        unknown=next(i for i, answer in enumerate(_ANSWERS) if row["answer_info"][answer][1] == _UNKNOWN),
+        unknown=unknown,
         groups=_groups(row, record),
         key=key,
         slices=slices,
