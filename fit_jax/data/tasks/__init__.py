@@ -50,4 +50,8 @@ def build_task(config: TaskConfig, seed: int) -> Task:
         near = difflib.get_close_matches(config.name, TASKS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the tasks are {', '.join(TASKS)}"
         raise InputError(f"--task.name: there is no task {config.name!r}; {hint}")
+    if config.source == "array_record":
+        from fit_jax.data.array_record import load_task  # imports this module
+
+        return load_task(config, seed)
     return importlib.import_module(f"fit_jax.data.tasks.{config.name}").build(config, seed)
