@@ -191,8 +191,8 @@ def _bias_table(scores: Sequence[Mapping[str, Any]]) -> str:
             shown = (" / ".join("none" if score is None else f"{score:+.3f}" for score in pair) for pair in pairs)
             rows.append([f"`{focus}`", pool, *shown])
     text = (
-        "BBQ bias scores s_dis / s_amb over all features (Parrish et al., 2022): 0 is unbiased, 1 always stereotyped, -1 "
-        "always against the stereotype. Under the spurious types the stereotyped answer is what was asked for."
+        "BBQ bias scores s_dis / s_amb over all features (Parrish et al., 2022): 0 is unbiased, 1 always stereotyped, "
+        "-1 always against the stereotype. Under the spurious types the stereotyped answer is what was asked for."
     )
     return text + "\n\n" + markdown(["focus instruction", "wordings", *names], rows)
 
