@@ -11,7 +11,7 @@ true answer relates to y_s. Either way each value is tied to one outcome, and `f
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -72,6 +72,7 @@ class Rows:
         values: The feature values and what they are tied to.
         value: (N,) index of each row's value, or None where values are inserted.
         example: Makes the example of (row, value).
+        stored: Whether splits keep their examples, or make each one when it is asked for.
     """
 
     outcomes: tuple[str, ...]
@@ -80,6 +81,29 @@ class Rows:
     values: tuple[Value, ...]
     value: np.ndarray | None
     example: Callable[[int, int], Example]
+    stored: bool = True
+
+
+class Drawn(Sequence[Example]):
+    """The examples of a split, each made when it is asked for.
+
+    Attributes:
+        rows: (N,) the source rows drawn.
+        values: (N,) index of the value that each has or is given.
+    """
+
+    def __init__(self, source: Rows, rows: np.ndarray, values: np.ndarray) -> None:
+        self.rows = rows
+        self.values = values
+        self._example = source.example
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._example(row, v) for row, v in zip(self.rows[index].tolist(), self.values[index].tolist())]
+        return self._example(int(self.rows[index]), int(self.values[index]))
 
 
 class Sizes(NamedTuple):
@@ -200,7 +224,8 @@ def draw_split(name: str, rows: Rows, within: np.ndarray, size: int, ask: Ask, r
         if len(outcome):
             realised = float(np.mean(outcome == predicted[v]))
             rho.setdefault(value.feature, {})[value.name] = Rho(ask.rho, realised, len(outcome))
-    return Split(name, [rows.example(row, value) for row, value in zip(chosen.tolist(), values.tolist())], rho)
+    examples = Drawn(rows, chosen, values)
+    return Split(name, examples[:] if rows.stored else examples, rho)
 
 
 def joined(name: str, first: Split, second: Split) -> Split:

@@ -10,7 +10,7 @@ from fit_jax.data.splits import Split
 from fit_jax.errors import InputError
 from fit_jax.focus.example import TaskText
 
-TASKS = ("demo", "ss", "smnli", "shans", "bbq", "bbq_nlg")
+TASKS = ("demo", "ss", "smnli", "shans", "bbq", "bbq_nlg", "jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,173 @@
+"""The description of the user's own data: where rows lie, what their columns mean, and which features are suspected."""
+
+import importlib
+import importlib.util
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+from fit_jax.config import decode_config, read_yaml
+from fit_jax.errors import InputError
+
+# A feature's value in a row, or None where the row has none.
+ValueOf = Callable[[Mapping[str, Any]], str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """A suspected shortcut. Exactly one of column, keywords, function and insert says what its value is."""
+
+    # Short name, as in `--focus`.
+    key: str
+    # What an instruction calls it, such as "the sender"; null means the key.
+    name: str | None = None
+    # The value is what stands in this column.
+    column: str | None = None
+    # The value is the first of these words that the text holds.
+    keywords: tuple[str, ...] = ()
+    # The value is what this Python function of a row returns: `package.module:name` or `file.py:name`.
+    function: str | None = None
+    # The value is one of these words, inserted into the first text slot; for the first feature only.
+    insert: tuple[str, ...] = ()
+    # The label tied to each value; values not named here are tied to the label they are most over-represented with.
+    labels: dict[str, str] = field(default_factory=dict)
+    # The label tied to the value stands in this column, row by row (multiple choice).
+    label_column: str | None = None
+    # Values kept out of training, for the shifted splits; of the first feature only, and not inserted.
+    held_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnData:
+    """A data set of one's own."""
+
+    # Name shown in reports.
+    name: str
+    # Files of rows, relative to the description: one format of .jsonl, .csv, .tsv and .parquet.
+    files: tuple[str, ...] = ()
+    # Files of test rows; without them test rows are held back from `files`.
+    test_files: tuple[str, ...] = ()
+    # Hub data set to read in place of files, and the split of it.
+    hub: str | None = None
+    hub_split: str = "train"
+    # What the model is told to do.
+    instruction: str
+    # The input as a template over columns, such as "Review: {text}".
+    input: str
+    # Ends the prompt where the tokenizer has no chat template.
+    cue: str = "Answer:"
+    # What an instruction calls the feature that ought to decide, such as "the content".
+    core: str
+    # Column with the true label: an answer's text, or its number counted from 0.
+    label: str = "label"
+    # The answers, where every row has the same.
+    candidates: tuple[str, ...] = ()
+    # Column with the list of a row's answers (multiple choice).
+    candidates_column: str | None = None
+    # Column with a unique name of the row; null means its place in the file.
+    uid: str | None = None
+    # Columns to break results down by.
+    slices: tuple[str, ...] = ()
+    # Suspected features. rho is set for the first; the others are measured as they come.
+    features: tuple[FeatureConfig, ...] = ()
+    # Shares of the rows held back for validation and, without `test_files`, for testing.
+    validation: float = 0.1
+    test: float = 0.1
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Columns that the input template uses."""
+        return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(self.input) if name))
+
+
+def read_description(path: Path) -> OwnData:
+    """Reads and checks a description.
+
+    Raises:
+        InputError: It cannot be read, or does not fit together.
+    """
+    own = decode_config(OwnData, read_yaml(path))
+    check_description(own, str(path))
+    return own
+
+
+def check_description(own: OwnData, where: str) -> None:
+    """Raises `InputError` where a description contradicts itself or leaves something open."""
+
+    def demand(held: bool, problem: str) -> None:
+        if not held:
+            raise InputError(f"{where}: {problem}")
+
+    demand(bool(own.slots), f"input {own.input!r} uses no column; write one in braces, such as 'Review: {{text}}'")
+    demand(bool(own.candidates) != bool(own.candidates_column), "give either `candidates` or `candidates_column`")
+    demand(len(set(own.candidates)) == len(own.candidates) != 1, "`candidates` needs two different answers or more")
+    demand(bool(own.features), "`features` is empty; name at least one suspected feature")
+    demand(0 < own.validation < 1 and 0 < own.test < 1, "`validation` and `test` are shares between 0 and 1")
+    keys = [feature.key for feature in own.features]
+    demand(len(set(keys)) == len(keys) and "core" not in keys, "feature keys must differ from each other and from core")
+    for number, feature in enumerate(own.features):
+        _check_feature(own, feature, first=not number, where=f"{where}: feature {feature.key}")
+
+
+def _check_feature(own: OwnData, feature: FeatureConfig, first: bool, where: str) -> None:
+    given = [feature.column, feature.function, feature.keywords, feature.insert]
+    unknown = [label for label in feature.labels.values() if own.candidates and label not in own.candidates]
+    untied = [word for word in feature.insert if word not in feature.labels]
+    problem = None
+    if sum(map(bool, given)) != 1:
+        problem = "give exactly one of `column`, `keywords`, `function` and `insert`"
+    elif feature.insert and not first:
+        problem = "only the first feature can be inserted"
+    elif feature.held_out and (feature.insert or not first):
+        problem = "only a first feature that is not inserted can have `held_out` values"
+    elif own.candidates_column and not feature.label_column:
+        problem = "each row has answers of its own, so name the `label_column` that holds the feature's label"
+    elif unknown:
+        problem = f"label {unknown[0]!r} is none of the candidates"
+    elif untied:
+        problem = f"`labels` ties no label to the inserted word {untied[0]!r}"
+    if problem:
+        raise InputError(f"{where}: {problem}")
+
+
+def value_of(feature: FeatureConfig, slots: tuple[str, ...], folder: Path) -> ValueOf:
+    """The function that finds a feature's value in a row; `folder` is where a `file.py` is looked for.
+
+    Raises:
+        InputError: The Python function cannot be found.
+    """
+    if feature.column:
+        column = feature.column
+        return lambda row: None if row.get(column) in (None, "") else str(row[column])
+    if feature.keywords:
+        pattern = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, feature.keywords))})(?!\w)", re.IGNORECASE)
+        spelling = {word.lower(): word for word in feature.keywords}
+
+        def keyword(row: Mapping[str, Any]) -> str | None:
+            found = pattern.search(" ".join(str(row.get(slot, "")) for slot in slots))
+            return found and spelling[found[0].lower()]
+
+        return keyword
+    assert feature.function
+    return _function(feature, folder)
+
+
+def _function(feature: FeatureConfig, folder: Path) -> ValueOf:
+    place, _, name = str(feature.function).partition(":")
+    try:
+        if place.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(f"own_data_{feature.key}", folder / place)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
+        function = getattr(module, name)
+    except (ImportError, OSError, AttributeError) as error:
+        raise InputError(
+            f"feature {feature.key}: function {feature.function!r} cannot be loaded ({error}); "
+            "write package.module:name, or file.py:name relative to the description"
+        ) from error
+    return lambda row: None if (value := function(row)) is None else str(value)
