@@ -75,10 +75,13 @@ class TrainLoader:
         drawn = min(_SAMPLE, count)
         sample = self._items(0, drawn)
         if self.targets_per_row is None:
-            # A row must hold the longest answers, whether or not they are in the sample.
-            longest = max(len(item.target_ids) for item in sample)
-            longest = max(longest, self._draws.branches * self._longest_answer())
-            self.targets_per_row = max(longest, target_capacity(sample, self.tokens_per_row) if self._packing else 0)
+            # A row must hold the longest answer, whether or not it is in the sample; unpacked, one on every branch.
+            longest = self._longest_answer()
+            self.targets_per_row = (
+                max(longest, target_capacity(sample, self.tokens_per_row))
+                if self._packing
+                else max(longest * self._draws.branches, *(len(item.target_ids) for item in sample))
+            )
         rows = len(first_fit(sample, self.tokens_per_row, self.targets_per_row)) if self._packing else drawn
         self.steps_per_epoch = count * rows / drawn / self._batch_size
         self._lanes: list[RowStream] = []
@@ -183,27 +186,29 @@ class TrainLoader:
         ]
 
     def _laid_out(self, example: Example, prompts: Sequence[EncodedPrompt], labels: Sequence[int]) -> list[Item]:
-        """The example's branches as one item; as several where rows are packed and do not hold them together."""
-        item = lay_out(prompts, [[label] for label in labels])
-        half = len(labels) // 2
-        if len(item.tokens) > self.tokens_per_row and half and self._packing:
-            return self._laid_out(example, prompts[:half], labels[:half]) + self._laid_out(
-                example, prompts[half:], labels[half:]
-            )
-        self._check_size(example, item)
-        return [item]
+        """The example's branches as one item; as several where rows are packed and do not hold them together.
 
-    def _check_size(self, example: Example, item: Item) -> None:
-        if len(item.tokens) > self.tokens_per_row:
+        Raises:
+            InputError: An item is larger than a row.
+        """
+        item = lay_out(prompts, [[label] for label in labels])
+        tokens, targets = len(item.tokens), len(item.target_ids)
+        token_room, target_room = self.tokens_per_row, self.targets_per_row or targets
+        if tokens <= token_room and targets <= target_room:
+            return [item]
+        half = len(labels) // 2
+        if half and self._packing:
+            parts = slice(None, half), slice(half, None)
+            return [item for part in parts for item in self._laid_out(example, prompts[part], labels[part])]
+        if tokens > token_room:
             raise InputError(
-                f"example {example.uid}: {len(item.tokens)} tokens, a row holds {self.tokens_per_row}; raise "
-                "train.sequence_length, lower focus.branches, or set train.long_text to cut"
+                f"example {example.uid}: {tokens} tokens, a row holds {token_room}; raise train.sequence_length, "
+                "set train.long_text to cut, or lower focus.branches"
             )
-        if self.targets_per_row is not None and len(item.target_ids) > self.targets_per_row:
-            raise InputError(
-                f"example {example.uid}: {len(item.target_ids)} target tokens, a row holds {self.targets_per_row}; "
-                f"set train.targets_per_row to {len(item.target_ids)} or more"
-            )
+        raise InputError(
+            f"example {example.uid}: {targets} target tokens, a row holds {target_room}; set train.targets_per_row to "
+            f"{targets} or more"
+        )
 
     def _longest_answer(self) -> int:
         """Tokens of the longest answer: of those with the most characters among the first examples."""
