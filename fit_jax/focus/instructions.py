@@ -24,8 +24,8 @@ class _Setting(NamedTuple):
 _SETTINGS = {
     "demo": _Setting("review", "rate the review"),
     "ss": _Setting("sentence", "judge the sentence"),
-    "smnli": _Setting("pair of texts", "compare the two texts"),
-    "shans": _Setting("pair of sentences", "compare the two sentences"),
+    "smnli": _Setting("pair", "decide whether text 2 follows"),
+    "shans": _Setting("pair", "decide whether sentence 2 follows"),
     "bbq": _Setting("question", "choose an answer"),
     "bbq_nlg": _Setting("question", "write the answer"),
 }

@@ -1,0 +1,69 @@
+"""Training, saving and loading tokenizers, and what is no tokenizer."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from fit_jax.errors import InputError
+from fit_jax.focus.tokenizers import load_tokenizer, save_tokenizer, train_tokenizer
+
+SENTENCE = "A warm, funny film — 10 of 10!\nnaïve 中文 🙂"
+
+
+def test_training_is_deterministic_and_covers_every_byte(reviews):
+    a, b = train_tokenizer(reviews, 300), train_tokenizer(iter(reviews), 300)
+    assert a.get_vocab() == b.get_vocab()
+    assert len(a) == 300
+    assert a.decode(a(SENTENCE)["input_ids"]) == SENTENCE
+    assert (a.pad_token_id, a.eos_token_id, a.bos_token_id) == (0, 1, None)
+    assert a(SENTENCE)["input_ids"] == a(SENTENCE, add_special_tokens=False)["input_ids"]
+
+
+def test_a_vocabulary_below_the_bytes_is_an_error(reviews):
+    with pytest.raises(InputError, match="tokenizer.vocab_size 257 is too small .* take at least 258"):
+        train_tokenizer(reviews, 257)
+    assert len(train_tokenizer(reviews, 258)) == 258
+
+
+def test_saved_tokenizers_load_here_and_by_auto_tokenizer(tiny_tokenizer, tmp_path):
+    from transformers import AutoTokenizer
+
+    tiny_tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    save_tokenizer(tiny_tokenizer, tmp_path / "tokenizer")
+    for loaded in (load_tokenizer(tmp_path / "tokenizer"), AutoTokenizer.from_pretrained(str(tmp_path / "tokenizer"))):
+        assert loaded(SENTENCE)["input_ids"] == tiny_tokenizer(SENTENCE)["input_ids"]
+        assert (loaded.pad_token_id, loaded.eos_token_id) == (0, 1)
+        assert loaded.chat_template == tiny_tokenizer.chat_template
+
+
+def test_own_tokenizers_load_without_the_model_classes(tiny_tokenizer, tmp_path):
+    save_tokenizer(tiny_tokenizer, tmp_path)
+    code = (
+        "import sys; from fit_jax.focus.tokenizers import load_tokenizer; load_tokenizer(sys.argv[1]);"
+        "assert not {'torch', 'jax', 'transformers.models.auto.tokenization_auto'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
+def test_what_is_no_tokenizer_is_one_line(tmp_path, tiny_tokenizer):
+    with pytest.raises(InputError, match="tokenizer .*nowhere: there is no such path; name a folder"):
+        load_tokenizer(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no-one/no-such-model: neither a folder here nor to be had from the hub"):
+        load_tokenizer("no-one/no-such-model")
+    (tmp_path / "empty").mkdir()
+    save_tokenizer(tiny_tokenizer, tmp_path / "broken")
+    (tmp_path / "broken" / "tokenizer.json").write_text("{")
+    save_tokenizer(tiny_tokenizer, tmp_path / "no_json")
+    (tmp_path / "no_json" / "tokenizer_config.json").write_text("[")
+    (tmp_path / "llama").mkdir()
+    (tmp_path / "llama" / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "tok9.bin").write_bytes(b"\x01\x00\x00\x00\x00")
+    (tmp_path / "two").mkdir()
+    for name in ("a.model", "b.model"):
+        (tmp_path / "two" / name).write_text("")
+    for name in ("empty", "broken", "no_json", "llama", "bin", "two"):
+        with pytest.raises(InputError, match=r"^tokenizer [^\n]*; name [^\n]*$"):
+            load_tokenizer(tmp_path / name)
