@@ -1,6 +1,7 @@
 """What is asked of a model: the evaluation of a task's splits, and the smaller validation during training."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fit_jax.config import Config
@@ -11,7 +12,7 @@ from fit_jax.evaluation.metrics import check_finite
 from fit_jax.evaluation.queries import Group, Prediction, Query, answered, ask, encode
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.example import Example
-from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
 
 
 class Evaluation(NamedTuple):
@@ -21,13 +22,28 @@ class Evaluation(NamedTuple):
     predictions: list[Prediction]
 
 
+Prompts = tuple[EncodedPrompt, ...]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated: a model, and how it is asked.
+
+    Attributes:
+        encoder: The prompt code the model was trained with.
+        scorer: Scores candidates on the model's mesh.
+        params: What the scorer takes; the model's states.
+        prepare: Changes the prompts of a group before they are scored, or does not.
+    """
+
+    encoder: PromptEncoder
+    scorer: Scorer
+    params: Any
+    prepare: Callable[[Group, Prompts], Prompts] = lambda group, prompts: prompts
+
+
 def evaluate(
-    task: Task,
-    encoder: PromptEncoder,
-    scorer: Scorer,
-    params: Any,
-    config: Config,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    task: Task, subject: Subject, config: Config, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Evaluation:
     """Asks every focus type of every feature, split and wording pool that the config names (paper, section 4).
 
@@ -36,10 +52,8 @@ def evaluate(
 
     Args:
         task: Supplies the splits.
-        encoder: The prompt code the model was trained with.
-        scorer: Scores candidates on the model's mesh.
-        params: The model's states.
-        config: The run; `evaluation` says what is asked, `seed` fixes wordings and subsets.
+        subject: Who is asked.
+        config: The run; `evaluation` says what is asked, `seed` fixes wordings.
         on_progress: Called with the examples done and in all.
 
     Raises:
@@ -50,13 +64,25 @@ def evaluate(
         chosen = task.splits[name].examples[: config.evaluation.examples]
         groups += [ask(task.text, name, e, config.evaluation.paraphrases, config.seed) for e in chosen]
     result = Evaluation([], [])
-    for number, (group, answers) in enumerate(zip(groups, _scored(groups, encoder, scorer, params)), start=1):
-        for query, log_probs in zip(group.queries, answers):
-            result.queries.append(query)
-            result.predictions.append(answered(query, log_probs))
+    for number, (group, answers) in enumerate(zip(groups, answer(groups, subject)), start=1):
+        result.queries.extend(group.queries)
+        result.predictions.extend(answers)
         on_progress(number, len(groups))
-    check_finite(result.predictions)
     return result
+
+
+def answer(groups: Sequence[Group], subject: Subject) -> Iterator[list[Prediction]]:
+    """Per group, the answers to its queries.
+
+    Raises:
+        InputError: Scores that are not finite.
+    """
+    prompts = map(subject.prepare, groups, encode(subject.encoder, groups))
+    for group, scores in zip(groups, subject.scorer.score(subject.params, prompts)):
+        by_words = dict(zip(group.instructions, scores))
+        answers = [answered(q, by_words[q.instruction].log_prob) for q in group.queries]
+        check_finite(answers)
+        yield answers
 
 
 def evaluated_splits(task: Task, config: Config) -> tuple[str, ...]:
@@ -124,12 +150,3 @@ class Validation:
 def _without_instruction(query: Query, method: str) -> Query:
     label = query.example.label if method == "sft_y" else query.label
     return Query(query.example, query.split, query.focus, query.feature, query.paraphrases, "", label)
-
-
-def _scored(
-    groups: Sequence[Group], encoder: PromptEncoder, scorer: Scorer, params: Any
-) -> Iterator[list[Sequence[float]]]:
-    """Per group, the candidates' log-probabilities of each of its queries."""
-    for group, scores in zip(groups, scorer.score(params, encode(encoder, groups))):
-        by_words = dict(zip(group.instructions, scores))
-        yield [by_words[q.instruction].log_prob for q in group.queries]

@@ -1,7 +1,7 @@
 """Label-constrained scoring: log-probabilities of given answers, computed by one jitted function on the mesh."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 from fit_jax.data.layout import Item, lay_out
 from fit_jax.data.packing import Batch, first_fit, stack, target_capacity
 from fit_jax.focus.prompts import EncodedPrompt
+from fit_jax.models.decoder import Decoder
 from fit_jax.models.head import target_log_probs
 from fit_jax.parallel.processes import rows_of_this_process, to_global
 from fit_jax.parallel.sharding import row_shards
@@ -36,6 +37,16 @@ class AnswerScores(NamedTuple):
     greedy: Bool[np.ndarray, " answers"]
 
 
+# (graphdef, params, batch) -> the decoder, its hidden states at the targets, and the batch as the decoder knows it.
+Forward = Callable[[nnx.GraphDef, Any, Batch], tuple[Decoder, Float[Array, "B C D"], Batch]]
+
+
+def plain_forward(graphdef: nnx.GraphDef, params: Any, batch: Batch) -> tuple[Decoder, Float[Array, "B C D"], Batch]:
+    """The decoder's own forward pass, without dropout."""
+    decoder = nnx.merge(graphdef, *params)
+    return decoder, decoder(batch.tokens, batch.positions, batch.visible_until, batch.target_index), batch
+
+
 class Scorer:
     """Scores the answers of prompts; prompts of one group share the computation of their common tokens.
 
@@ -44,24 +55,25 @@ class Scorer:
     it is compiled once for each row length, which is that of the longest tree, rounded up.
     """
 
-    def __init__(self, graphdef: nnx.GraphDef, mesh: Mesh, rows: int) -> None:
+    def __init__(self, graphdef: nnx.GraphDef, mesh: Mesh, rows: int, forward: Forward = plain_forward) -> None:
         """A scorer of models of one structure.
 
         Args:
             graphdef: The model's structure.
             mesh: The mesh its parameters lie on.
             rows: Rows of a batch; rounded up to what the mesh divides.
+            forward: How hidden states come about.
         """
         parts = row_shards(mesh)
         self._mesh = mesh
         self._rows = -(-rows // parts) * parts
-        self._score = jax.jit(_score_function(graphdef), out_shardings=NamedSharding(mesh, PartitionSpec()))
+        self._score = jax.jit(_score_function(graphdef, forward), out_shardings=NamedSharding(mesh, PartitionSpec()))
 
     def score(self, params: Any, groups: Iterable[Sequence[EncodedPrompt]]) -> Iterator[list[AnswerScores]]:
         """Yields, for each group in the order given, the scores of each of its prompts' answers.
 
         Args:
-            params: The model's states, as `nnx.merge(graphdef, *params)` takes them.
+            params: What `forward` takes; for a plain one the model's states, as `nnx.merge(graphdef, *params)` does.
             groups: Prompts that belong together: those of one example.
         """
         counts, trees = [], []
@@ -122,10 +134,9 @@ def _round_up(size: int) -> int:
     return -(-size // step) * step
 
 
-def _score_function(graphdef: nnx.GraphDef) -> Any:
+def _score_function(graphdef: nnx.GraphDef, forward: Forward) -> Any:
     def score(params: Any, batch: Batch) -> tuple[Float[Array, "B C"], Bool[Array, "B C"]]:
-        decoder = nnx.merge(graphdef, *params)
-        hidden = decoder(batch.tokens, batch.positions, batch.visible_until, batch.target_index)
+        decoder, hidden, batch = forward(graphdef, params, batch)
         log_prob, is_argmax = target_log_probs(decoder, hidden, batch.target_ids)
         used = batch.target_weight > 0
         slots = batch.target_slot.shape[1]

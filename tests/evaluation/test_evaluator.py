@@ -8,7 +8,7 @@ import pytest
 from fit_jax.config import EvaluationConfig, FocusConfig, TrainConfig
 from fit_jax.data.splits import Split
 from fit_jax.errors import InputError
-from fit_jax.evaluation.evaluator import Validation, evaluate
+from fit_jax.evaluation.evaluator import Subject, Validation, evaluate
 from fit_jax.evaluation.metrics import focus_accuracy
 from fit_jax.evaluation.queries import ask
 from fit_jax.focus.instructions import instruction, wordings
@@ -17,7 +17,7 @@ from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 
 @pytest.fixture(scope="module")
 def evaluation(task, encoder, make_scorer, params, config):
-    return evaluate(task, encoder, make_scorer(), params, config)
+    return evaluate(task, Subject(encoder, make_scorer(), params), config)
 
 
 def test_every_cell_is_asked_of_every_example(evaluation, task):
@@ -65,10 +65,10 @@ def test_labels_follow_the_focus(evaluation):
 def test_unknown_and_empty_splits_are_reported(task, encoder, make_scorer, params, config):
     asked = replace(config, evaluation=EvaluationConfig(splits=("iid", "hihg")))
     with pytest.raises(InputError, match="no split 'hihg'; it has train, validation, iid"):
-        evaluate(task, encoder, make_scorer(), params, asked)
+        evaluate(task, Subject(encoder, make_scorer(), params), asked)
     empty = replace(task, splits={**task.splits, "iid": Split("iid", (), {})})
     with pytest.raises(InputError, match="'iid' of task demo holds no example"):
-        evaluate(empty, encoder, make_scorer(), params, config)
+        evaluate(empty, Subject(encoder, make_scorer(), params), config)
 
 
 def test_validation_is_the_mean_loss_of_the_focus_labels_tokens(task, encoder, make_scorer, params, config):

@@ -1,0 +1,1 @@
+"""Methods to compare with focus instruction tuning, in the same harness."""
