@@ -63,6 +63,7 @@ class PromptEncoder:
 
     Attributes:
         end_id: The token that ends every answer.
+        lines_part: The tokenizer keeps lines apart, so that each is tokenised once however many prompts share it.
         mismatches: Prompts encoded so far whose tokens were no prefix of those of prompt and answer together; their
             common prefix was used, so the answer starts with the tokens that straddle the boundary.
         cuts: Prompts encoded so far whose input was cut.
@@ -88,8 +89,8 @@ class PromptEncoder:
         self.end_id = self._form.end_id
         cue = self._form.cue.lstrip("\n")
         self._gap, self._cue = self._form.cue.removesuffix(cue), cue
-        self._lines_part = self._part([f"{end}\n" for end in _LINE_ENDS], _LINE_STARTS)
-        self._cue_parts = self._lines_part and self._part([end + self._gap for end in _LINE_ENDS], [cue])
+        self.lines_part = self._part([f"{end}\n" for end in _LINE_ENDS], _LINE_STARTS)
+        self._cue_parts = self.lines_part and self._part([end + self._gap for end in _LINE_ENDS], [cue])
 
     def encode(self, examples: Sequence[Example], instructions: Sequence[str]) -> list[EncodedPrompt]:
         """Encodes each example under the focus instruction beside it; "" is none. One call of the tokenizer in all.
@@ -139,7 +140,7 @@ class PromptEncoder:
         texts = [f"{line}\n" for line in lines]
         texts += [last + self._gap, self._cue] if self._cue_parts else [last + self._gap + self._cue]
         texts[0] = form.start + texts[0]
-        if not self._lines_part:
+        if not self.lines_part:
             texts = ["".join(texts)]
         return _Pieces(texts, tuple(texts[-1] + form.lead + answer + form.trail for answer in example.candidates))
 

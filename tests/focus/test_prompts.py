@@ -154,7 +154,7 @@ def test_cutting_shortens_the_longest_of_several_texts(tiny_tokenizer, make_exam
 
 def test_no_room_for_any_input_is_an_error_even_when_cutting(tiny_tokenizer, text, make_example):
     encoder = PromptEncoder(tiny_tokenizer, text, max_length=20, long_text="cut")
-    with pytest.raises(InputError, match="example row-7: .* even without its input; raise train.sequence_length"):
+    with pytest.raises(InputError, match=r"example row-7: .* even without its input; raise train.sequence_length"):
         encoder.encode([make_example("a b c " * 9)], [FOCUS])
 
 
@@ -169,7 +169,7 @@ def test_control_tokens_in_the_data_are_an_error(tiny_tokenizer, text, make_exam
 def test_a_missing_slot_is_an_error(tiny_tokenizer, make_example):
     text = TaskText(name="mine", instruction="", input_template="{title}: {text}", cue="Answer:", core="", spurious={})
     with pytest.raises(
-        InputError, match="example row-7: the input template of task mine uses slot 'title', .* has text"
+        InputError, match=r"example row-7: the input template of task mine uses slot 'title', .* has text"
     ):
         PromptEncoder(tiny_tokenizer, text).encode([make_example()], [""])
 

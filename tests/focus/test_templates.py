@@ -26,7 +26,8 @@ THINKING = (
 )
 DATED = (
     "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
-    "{% for m in messages %}<|im_start|>{{ m['role'] }} {{ date_string }}\n{{ m['content'] | trim }}<|im_end|>{% endfor %}"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }} {{ date_string }}\n"
+    "{{ m['content'] | trim }}<|im_end|>{% endfor %}"
 )
 VICUNA = (
     "A chat. {% for m in messages %}{% if m['role'] == 'user' %}USER: {{ m['content'] }} "
@@ -101,5 +102,5 @@ def test_templates_that_cannot_be_used_are_errors(with_template, template, messa
 
 def test_a_tokenizer_without_an_end_token_is_an_error(tiny_tokenizer):
     tiny_tokenizer.eos_token = None
-    with pytest.raises(InputError, match="has no end-of-sequence token; name its eos_token in tokenizer_config.json"):
+    with pytest.raises(InputError, match=r"has no end-of-sequence token; name its eos_token in tokenizer_config.json"):
         prompt_form(tiny_tokenizer, "Answer:", "auto")

@@ -22,7 +22,7 @@ def test_training_is_deterministic_and_covers_every_byte(reviews):
 
 
 def test_a_vocabulary_below_the_bytes_is_an_error(reviews):
-    with pytest.raises(InputError, match="tokenizer.vocab_size 257 is too small .* take at least 258"):
+    with pytest.raises(InputError, match=r"tokenizer.vocab_size 257 is too small .* take at least 258"):
         train_tokenizer(reviews, 257)
     assert len(train_tokenizer(reviews, 258)) == 258
 
@@ -48,7 +48,7 @@ def test_own_tokenizers_load_without_the_model_classes(tiny_tokenizer, tmp_path)
 
 
 def test_what_is_no_tokenizer_is_one_line(tmp_path, tiny_tokenizer):
-    with pytest.raises(InputError, match="tokenizer .*nowhere: there is no such path; name a folder"):
+    with pytest.raises(InputError, match=r"tokenizer .*nowhere: there is no such path; name a folder"):
         load_tokenizer(tmp_path / "nowhere")
     with pytest.raises(InputError, match="no-one/no-such-model: neither a folder here nor to be had from the hub"):
         load_tokenizer("no-one/no-such-model")
