@@ -2,8 +2,9 @@
 # slurm.sh [--dry-run] [--help] -- ARGUMENTS
 #
 # Submits `python -m fit_jax.train ARGUMENTS` to SLURM, one process a GPU. A job that reaches its time limit saves a
-# checkpoint, is queued again and goes on; a preempted job goes on from its last checkpoint. The run folder is added to ARGUMENTS. Partition, account, time limit and
-# whatever else a site asks for are sbatch's own variables: SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT.
+# checkpoint, is queued again and goes on; a preempted job goes on from its last checkpoint. The run folder is added to
+# ARGUMENTS. Partition, account, time limit and whatever else a site asks for are sbatch's own variables:
+# SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT.
 #
 # FIT_NAME           name of the job
 # FIT_VENV           virtual environment with fit_jax[cuda] installed, on storage that every node sees
