@@ -1,0 +1,138 @@
+"""Examples per second of each stage of the training stream, beside what the model of the same config trains on.
+
+    python -m benchmarks.loader [--config configs/NAME.yaml] [--section.field value ...]
+
+Prints a table and writes `runs/benchmarks/loader.json`. Medians over windows or steps; without a config, the demo.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from fit_jax.config import Config, load_config
+from fit_jax.data.draws import FocusDraws
+from fit_jax.data.layout import lay_out
+from fit_jax.data.loader import TrainLoader
+from fit_jax.data.packing import first_fit, stack
+from fit_jax.data.tasks import build_task
+from fit_jax.focus.instructions import wordings
+from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.focus.spec import FOCUS_TYPES
+from fit_jax.focus.tokenizers import load_tokenizer, train_tokenizer
+
+WINDOW = 1024
+WINDOWS = 8
+STEPS = 40
+OUTPUT = Path("runs/benchmarks/loader.json")
+
+
+def main(arguments: list[str]) -> None:
+    config = load_config(arguments)
+    task = build_task(config.task, config.seed)
+    tokenizer = (
+        load_tokenizer(config.tokenizer.path)
+        if config.tokenizer.path
+        else train_tokenizer(texts(task), config.tokenizer.vocab_size)
+    )
+    encoder = PromptEncoder(
+        tokenizer,
+        task.text,
+        config.focus.place,
+        config.tokenizer.template,
+        config.train.sequence_length,
+        config.train.long_text,
+    )
+    loader = TrainLoader(task, encoder, config)
+    rates = stage_rates(config, task, encoder, loader)
+    rates["whole, Grain thread"], fill = stream_rate(loader)
+    rates["model, train step"] = model_rate(config, loader, len(tokenizer))
+    ratio = rates["whole, Grain thread"] / rates["model, train step"]
+    print(f"{'stage':24}{'examples/s':>12}")
+    for stage, rate in rates.items():
+        print(f"{stage:24}{rate:12,.0f}")
+    print(f"\nThe loader feeds {ratio:.1f} times what the model trains on; {fill:.1%} of the rows' tokens are filled.")
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text(json.dumps({"examples_per_second": rates, "loader_over_model": ratio, "fill": fill}, indent=2))
+
+
+def texts(task) -> Iterator[str]:
+    yield from (task.text.instruction, task.text.cue, task.text.core, *task.text.spurious.values())
+    for focus_type in FOCUS_TYPES:
+        yield from wordings(task.text.name, focus_type, "train")
+    for example in task.splits["train"].examples:
+        yield from (*example.slots.values(), *example.candidates)
+
+
+def stage_rates(config: Config, task, encoder: PromptEncoder, loader: TrainLoader) -> dict[str, float]:
+    """Examples a second of each stage by itself, on windows of training examples."""
+    examples = task.splits["train"].examples
+    draws = FocusDraws(examples, task.text, config.focus, config.train.method, config.seed)
+    k, T, C = draws.branches, loader.tokens_per_row, loader.targets_per_row
+    seconds: dict[str, list[float]] = {}
+
+    def timed(stage: str, function: Callable, *arguments):
+        start = time.perf_counter()
+        result = function(*arguments)
+        seconds.setdefault(stage, []).append(time.perf_counter() - start)
+        return result
+
+    def lay_out_all(prompts: list, drawn: list) -> list:
+        return [
+            lay_out(prompts[n * k : (n + 1) * k], [[draw.label] for draw in branches])
+            for n, branches in enumerate(drawn)
+        ]
+
+    for window in range(WINDOWS):
+        indices = np.arange(window * WINDOW, (window + 1) * WINDOW) % len(examples)
+        drawn = timed("draw focus", draws.draw, window, indices)
+        shown = [draw.instruction for branches in drawn for draw in branches]
+        prompts = timed("encode", encoder.encode, [examples[i] for i in indices for _ in range(k)], shown)
+        items = timed("lay out", lay_out_all, prompts, drawn)
+        rows = timed("pack", first_fit, items, T, C)
+        timed("stack", stack, [[items[i] for i in row] for row in rows], T, C)
+    return {stage: WINDOW * k / median(times) for stage, times in seconds.items()}
+
+
+def stream_rate(loader: TrainLoader) -> tuple[float, float]:
+    """Examples a second of the loader as training uses it, and the share of tokens that are no padding."""
+    list(loader.iterate(0, 1))  # imports Grain
+    steps = max(STEPS, round(4 * WINDOW / len(loader.batch(0).tokens)))
+    start = time.perf_counter()
+    counts = [(batch.examples, (batch.visible_until > 0).mean()) for batch in loader.iterate(0, steps)]
+    seconds = time.perf_counter() - start
+    return float(sum(examples for examples, _ in counts)) / seconds, float(np.mean([fill for _, fill in counts]))
+
+
+def model_rate(config: Config, loader: TrainLoader, vocab_size: int) -> float:
+    """Examples a second of the compiled train step on batches that wait on the device."""
+    import dataclasses
+
+    import jax
+
+    from fit_jax.parallel.mesh import make_mesh
+    from fit_jax.parallel.processes import to_global
+    from fit_jax.training.optimizer import make_optimizer
+    from fit_jax.training.state import init_state
+    from fit_jax.training.step import compile_train_step
+
+    model = dataclasses.replace(config.model, vocab_size=config.model.vocab_size or vocab_size)
+    mesh = make_mesh(config.mesh)
+    optimizer = make_optimizer(config.optimizer, STEPS)
+    graphdef, state, _ = init_state(model, config.lora, optimizer, mesh, config.seed)
+    batches = [to_global(loader.batch(step), mesh) for step in range(STEPS)]
+    step = compile_train_step(graphdef, optimizer, state, batches[0], accumulate=config.train.accumulate)
+    seconds = []
+    for batch in batches:
+        start = time.perf_counter()
+        state, _ = jax.block_until_ready(step(state, batch))
+        seconds.append(time.perf_counter() - start)
+    return float(np.mean([batch.examples for batch in batches])) / median(seconds)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
