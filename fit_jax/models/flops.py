@@ -1,0 +1,111 @@
+"""Floating-point operations of the decoder, counted from its shapes: every matrix product of forward, backward and remat.
+
+Elementwise work is left out; a multiply and an add are two operations. Attention is counted over whole rows, as the XLA
+kernel computes it; a kernel that skips masked blocks does less, so that a utilisation by these numbers is an upper bound.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fit_jax.models.config import PROJECTIONS, LoraConfig, ModelConfig
+from fit_jax.models.head import CHUNK
+
+
+class Flops(NamedTuple):
+    """Operations by part; `total` is their sum.
+
+    Attributes:
+        projections: The seven projections of the layers.
+        adapters: Low-rank updates on them.
+        attention: Scores and weighted values.
+        head: The vocabulary projection.
+    """
+
+    projections: float
+    adapters: float
+    attention: float
+    head: float
+
+    @property
+    def total(self) -> float:
+        """All operations."""
+        return sum(self)
+
+
+class _Passes(NamedTuple):
+    """How often a product of the forward pass is done in a step, its backward products included."""
+
+    projection: Callable[[str], int]
+    a: Callable[[str], int]
+    b: Callable[[str], int]
+    scores: int
+    values: int
+    head: int
+
+
+def forward_flops(config: ModelConfig, lora: LoraConfig, rows: int, tokens: int, targets: int) -> Flops:
+    """Of scoring a batch: `rows` rows of `tokens` tokens with hidden states and logits at `targets` positions each."""
+    once = _Passes(lambda _: 1, lambda _: 1, lambda _: 1, 1, 1, 1)
+    return _count(config, lora, once, rows, tokens, targets)
+
+
+def train_flops(config: ModelConfig, lora: LoraConfig, rows: int, tokens: int, targets: int) -> Flops:
+    """Of one optimizer step on a batch of this size, microbatches together.
+
+    With LoRA the frozen projections have no weight gradient. Remat repeats what the backward pass needs of a layer, which
+    leaves out the down projection (its output is only added to the residual stream), unless a norm follows it.
+    """
+    full = config.remat == "full"
+    trained = lora.rank == 0
+    kept_out = set() if config.post_norms else {"down_proj"}  # outputs that no gradient depends on
+
+    def again(name: str) -> int:
+        return int(full and name not in kept_out)
+
+    adapted = set(lora.targets) if lora.rank else set()
+    # The attention output is needed again as o_proj's input, to redo the rest of the layer or for weight gradients.
+    values_again = full or (config.remat == "dots" and (trained or "o_proj" in adapted))
+    passes = _Passes(
+        projection=lambda name: 2 + trained + again(name),
+        a=lambda name: 3 + full,
+        b=lambda name: 3 + again(name),
+        scores=3 + (config.remat != "none"),
+        values=3 + values_again,
+        head=2 + trained + (targets > CHUNK),
+    )
+    return _count(config, lora, passes, rows, tokens, targets)
+
+
+def parameter_count(config: ModelConfig, lora: LoraConfig = LoraConfig()) -> tuple[int, int]:  # noqa: B008
+    """Parameters of projections, embeddings and adapters: (base, adapters); norms and biases are left out."""
+    assert config.vocab_size
+    shapes = _shapes(config)
+    base = config.layers * sum(i * o for i, o in shapes.values()) + config.vocab_size * config.width * (2 - config.tied)
+    adapters = config.layers * lora.rank * sum(sum(shapes[name]) for name in lora.targets) if lora.rank else 0
+    return base, adapters
+
+
+def _count(config: ModelConfig, lora: LoraConfig, passes: _Passes, rows: int, tokens: int, targets: int) -> Flops:
+    assert config.vocab_size
+    shapes = _shapes(config)
+    adapted = set(lora.targets) & set(PROJECTIONS) if lora.rank else set()
+    projections = adapters = attention = 0.0
+    # The last layer reads keys and values of every token but computes the rest at the targets alone.
+    for layers, queries in ((config.layers - 1, tokens), (1, targets)):
+        for name, (inputs, outputs) in shapes.items():
+            n = layers * rows * (tokens if name in ("k_proj", "v_proj") else queries)
+            projections += passes.projection(name) * 2 * n * inputs * outputs
+            if name in adapted:
+                adapters += 2 * n * lora.rank * (passes.a(name) * inputs + passes.b(name) * outputs)
+        pairs = layers * rows * queries * tokens * config.heads
+        attention += (passes.scores + passes.values) * 2 * pairs * config.head_width
+    computed = targets if targets <= CHUNK else -(-targets // CHUNK) * CHUNK
+    head = passes.head * 2 * rows * computed * config.width * config.vocab_size
+    return Flops(projections, adapters, attention, head)
+
+
+def _shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
+    D, F, G = config.width, config.feed_forward, config.head_width
+    H, K = config.heads * G, config.kv_heads * G
+    pairs = ((D, H), (D, K), (D, K), (H, D), (D, F), (D, F), (F, D))
+    return dict(zip(PROJECTIONS, pairs))

@@ -1,0 +1,151 @@
+"""Fused attention for the accelerators: splash on TPU, cuDNN on GPU; no array of all scores exists."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Bool, Float, Int
+
+# How the mesh splits attention: rows, heads, and the queries' tokens (keys and values are gathered over `context`).
+ROWS, HEADS, TOKENS = ("data", "fsdp"), "tensor", "context"
+
+# Tokens of a tile, the first that divides the row. Splash wants multiples of 128; larger tiles mean fewer passes over
+# the keys, and 512 still leaves room in the chip's vector memory for both operands of the backward pass.
+BLOCKS = (512, 384, 256, 128)
+
+CUDNN_HEAD_WIDTHS = range(8, 129, 8)
+
+
+def mesh_platform() -> str:
+    """Platform of the mesh in context (also one that is only compiled for), else of the default backend."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device is not None else jax.default_backend()
+
+
+def splash_fits(tokens: int, window: int | Array | None) -> bool:
+    """Whether splash can compute rows of this length and this window (one traced by a scan over layers is unknown)."""
+    return tokens % BLOCKS[-1] == 0 and (window is None or isinstance(window, int))
+
+
+def cudnn_fits(q: Array, softcap: float | None) -> bool:
+    """Whether cuDNN can compute such queries."""
+    return q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] in CUDNN_HEAD_WIDTHS and softcap is None
+
+
+def splash(
+    q_BTHG: Float[Array, "B T H G"],
+    k_BTKG: Float[Array, "B T K G"],
+    v_BTKG: Float[Array, "B T K G"],
+    positions_BT: Int[Array, "B T"],
+    visible_until_BT: Int[Array, "B T"],
+    *,
+    scale: float,
+    window: int | None = None,
+    softcap: float | None = None,
+    interpret: bool = False,
+) -> Float[Array, "B T H G"]:
+    """Causal attention of packed sequences by the TPU kernel, under `shard_map` on the mesh in context.
+
+    Each item of a row must be one sequence, which starts where its position is 0; a token then sees the past of its own
+    sequence. Rows that hold branching trees break this and come out as NaN rather than wrong.
+
+    Args:
+        q_BTHG: Queries of all tokens of the rows.
+        k_BTKG: Keys.
+        v_BTKG: Values.
+        positions_BT: Position of each token in its own sequence; 0 in padding.
+        visible_until_BT: The tree rule's ends (`Scope`), checked against the positions.
+        scale: Factor on the scores.
+        window: Tokens a query sees, itself included; None means all.
+        softcap: tanh cap on the scores; None means none.
+        interpret: Run the kernel's body as plain JAX, on any platform.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    shards = {axis: mesh.shape.get(axis, 1) for axis in (HEADS, TOKENS)}
+    heads = HEADS if shards[HEADS] > 1 and k_BTKG.shape[2] % shards[HEADS] == 0 else None
+    kernel = _kernel(
+        q_BTHG.shape[2], q_BTHG.shape[1], shards[HEADS] if heads else 1, shards[TOKENS], window, softcap, interpret
+    )
+    segments_BT = jnp.cumsum(positions_BT == 0, axis=1, dtype=jnp.int32)
+    run: Any = _run
+    if not mesh.empty:
+        spec_q, spec_k = P(ROWS, heads, TOKENS, None), P(ROWS, heads, None, None)
+        spec_kernel = kernel.manual_sharding_spec(NamedSharding(mesh, P(heads, TOKENS)))
+        specs = (spec_kernel, spec_q, spec_k, spec_k, P(ROWS, TOKENS), P(ROWS, None))
+        run = jax.shard_map(_run, mesh=mesh, in_specs=specs, out_specs=spec_q, check_vma=False)
+    q, k, v = (x.swapaxes(1, 2) for x in (q_BTHG * jnp.asarray(scale, q_BTHG.dtype), k_BTKG, v_BTKG))
+    y_BTHG = run(kernel, q, k, v, segments_BT, segments_BT).swapaxes(1, 2).astype(q_BTHG.dtype)
+    valid_B = single_paths(segments_BT, visible_until_BT)
+    return jnp.where(valid_B[:, None, None, None], y_BTHG, jnp.nan)
+
+
+def single_paths(segments_BT: Int[Array, "B T"], visible_until_BT: Int[Array, "B T"]) -> Bool[Array, " B"]:
+    """Whether every token of a row is visible to the end of its segment exactly, or is padding."""
+    T = segments_BT.shape[1]
+    last_BT = segments_BT != jnp.pad(segments_BT[:, 1:], ((0, 0), (0, 1)), constant_values=-1)
+    ends = jnp.where(last_BT, jnp.arange(1, T + 1, dtype=jnp.int32)[None], T)
+    end_BT = jax.lax.cummin(ends, axis=1, reverse=True)
+    return jnp.all((visible_until_BT == end_BT) | (visible_until_BT == 0), axis=1)
+
+
+def cudnn(
+    q_BCHG: Float[Array, "B C H G"],
+    k_BTKG: Float[Array, "B T K G"],
+    v_BTKG: Float[Array, "B T K G"],
+    mask_BCT: Bool[Array, "B C T"],
+    *,
+    scale: float,
+) -> Float[Array, "B C H G"]:
+    """Attention under any mask by cuDNN's fused kernel; half precision, head widths that are multiples of 8 up to 128."""
+    return jax.nn.dot_product_attention(
+        q_BCHG, k_BTKG, v_BTKG, mask=mask_BCT[:, None], scale=scale, implementation="cudnn"
+    )
+
+
+def _run(kernel: Any, q: Array, k: Array, v: Array, segments_q: Array, segments_k: Array) -> Array:
+    """The kernel on each row of a shard; heads before tokens."""
+    from jax.experimental.pallas.ops.tpu.splash_attention.splash_attention_kernel import SegmentIds
+
+    return jax.vmap(lambda q, k, v, a, b: kernel(q, k, v, SegmentIds(a, b)))(q, k, v, segments_q, segments_k)
+
+
+@functools.lru_cache
+def _mask_blocks(tokens: int) -> int:
+    return next(block for block in BLOCKS if tokens % block == 0)
+
+
+def _kernel(
+    heads: int,
+    tokens: int,
+    head_shards: int,
+    token_shards: int,
+    window: int | None,
+    softcap: float | None,
+    interpret: bool,
+) -> Any:
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernel
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    shape = (tokens, tokens)
+    mask = masks.CausalMask(shape) if window is None else masks.LocalMask(shape, (window - 1, 0), 0)
+    q_block, k_block = _mask_blocks(tokens // token_shards), _mask_blocks(tokens)
+    blocks = kernel.BlockSizes(
+        block_q=q_block,
+        block_kv=k_block,
+        block_q_dkv=q_block,
+        block_kv_dkv=k_block,
+        block_q_dq=q_block,
+        block_kv_dq=k_block,
+    )
+    with jax.ensure_compile_time_eval():
+        return kernel.make_splash_mha(
+            masks.MultiHeadMask([mask] * heads),
+            block_sizes=blocks,
+            head_shards=head_shards,
+            q_seq_shards=token_shards,
+            attn_logits_soft_cap=softcap,
+            interpret=interpret,
+        )

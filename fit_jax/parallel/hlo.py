@@ -1,0 +1,143 @@
+"""What a compiled program says of itself: its collectives and matrix products, loops counted as often as they run."""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+
+_BYTES = {"pred": 1, "s4": 0.5, "u4": 0.5, "s8": 1, "u8": 1, "f8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2}
+_WIDE = {"f32": 4, "s32": 4, "u32": 4, "f64": 8, "s64": 8, "u64": 8}
+_ITEM = _BYTES | _WIDE
+
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
+_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.*?[\])}]) ([a-z][\w\-]*)\((.*)$")
+_ARRAY = re.compile(r"\b([a-z]+\d*)\w*\[([\d,]*)\]")
+_CALLED = re.compile(r"\b(?:calls|body|condition|to_apply)=%?([\w.\-]+)|\bbranch_computations=\{([^}]*)\}")
+_TRIPS = re.compile(r'known_trip_count"?:\{"n":"(\d+)"')
+
+
+class Collective(NamedTuple):
+    """A collective operation of the program.
+
+    Attributes:
+        kind: One of `KINDS`.
+        group: Ids, in the order of the program's devices, of the first group that takes part; empty means all.
+        size: Devices of a group.
+        bytes: Of the whole array on one device: gathered, to be reduced or scattered, or sent.
+        times: How often a step runs it.
+    """
+
+    kind: str
+    group: tuple[int, ...]
+    size: int
+    bytes: float
+    times: int
+
+    @property
+    def wire(self) -> float:
+        """Bytes a device receives in all runs, by a ring."""
+        share = (self.size - 1) / max(self.size, 1)
+        passes = {"all-reduce": 2 * share, "collective-permute": 1.0}.get(self.kind, share)
+        return passes * self.bytes * self.times
+
+
+def collectives(text: str, devices: int) -> list[Collective]:
+    """The collectives of a compiled program's text (`Compiled.as_text()`).
+
+    Args:
+        text: The optimised HLO.
+        devices: Devices the program runs on.
+    """
+    found = []
+    for times, result, opcode, rest in _executed(text):
+        kind = opcode.removesuffix("-start")
+        if kind not in KINDS or not times:
+            continue
+        group, size = _group(rest, devices)
+        if kind == "collective-permute":
+            group, size = _pair(rest)
+        if size < 2:
+            continue
+        sizes = [_nbytes(array) for array in _ARRAY.finditer(result)]
+        # An asynchronous start returns its operand beside its result, and flags; a scatter's operand is the whole.
+        largest = max(sizes) if opcode.endswith("-start") else sum(sizes)
+        whole = largest * size if kind == "reduce-scatter" and not opcode.endswith("-start") else largest
+        found.append(Collective(kind, group, size, whole, times))
+    return found
+
+
+def dot_flops(text: str) -> float:
+    """Floating-point operations of all matrix products of a compiled program, a device."""
+    total = 0.0
+    shapes = {m[1]: m[2] for line in text.splitlines() if (m := _INSTRUCTION.match(line))}
+    for times, result, opcode, rest in _executed(text):
+        if opcode != "dot":
+            continue
+        contracting = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", rest)
+        lhs = _ARRAY.search(rest.split(",")[0]) or _ARRAY.search(shapes[_operand(rest)])
+        sizes = [int(d) for d in lhs[2].split(",") if d]
+        contracted = math.prod(sizes[int(d)] for d in contracting[1].split(",") if d)
+        output = math.prod(int(d) for d in _ARRAY.search(result)[2].split(",") if d)
+        total += 2.0 * times * output * contracted
+    return total
+
+
+def _operand(rest: str) -> str:
+    return re.match(r"[^%]*%([\w.\-]+)", rest)[1]
+
+
+def _executed(text: str) -> Iterator[tuple[int, str, str, str]]:
+    """(times run, result type, opcode, rest of the line) of every instruction."""
+    bodies: dict[str, list[tuple[str, str, str]]] = {}
+    entry = current = None
+    for line in text.splitlines():
+        if start := _COMPUTATION.match(line):
+            current = start[1]
+            bodies[current] = []
+            entry = current if line.startswith("ENTRY") else entry
+        elif current is not None and (m := _INSTRUCTION.match(line)):
+            bodies[current].append((m[2], m[3], m[4]))
+    times: dict[str, int] = defaultdict(int)
+
+    def run(name: str, count: int) -> None:
+        times[name] += count
+        for _, opcode, rest in bodies[name]:
+            trips = _TRIPS.search(rest) if opcode == "while" else None
+            for called in _CALLED.finditer(rest):
+                for callee in (called[1] or called[2]).replace("%", "").split(", "):
+                    if callee in bodies:
+                        run(callee, count * (int(trips[1]) if trips else 1))
+
+    if entry is not None:
+        run(entry, 1)
+    for name, instructions in bodies.items():
+        for result, opcode, rest in instructions:
+            yield times[name], result, opcode, rest
+
+
+def _nbytes(array: re.Match[str]) -> float:
+    return _ITEM.get(array[1], 4) * math.prod(int(d) for d in array[2].split(",") if d)
+
+
+def _group(rest: str, devices: int) -> tuple[tuple[int, ...], int]:
+    """The first replica group, and its size."""
+    if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
+        group = tuple(int(d) for d in listed[1].split(","))
+        return group, len(group)
+    if tiled := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest):
+        ids = np.arange(devices).reshape([int(d) for d in tiled[3].split(",")])
+        if tiled[4]:
+            ids = ids.transpose([int(d) for d in tiled[4].split(",")])
+        group = tuple(ids.reshape(int(tiled[1]), int(tiled[2]))[0].tolist())
+        return group, len(group)
+    return (), devices
+
+
+def _pair(rest: str) -> tuple[tuple[int, ...], int]:
+    pairs = re.search(r"source_target_pairs=\{\{(\d+),(\d+)\}", rest)
+    return ((int(pairs[1]), int(pairs[2])), 2) if pairs else ((), 0)
