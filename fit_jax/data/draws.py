@@ -8,6 +8,7 @@ evenly than by independent draws.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -53,10 +54,9 @@ class FocusDraws:
         """
         _check_config(config)
         if method == "sft_y":
-            config = FocusConfig(weights={"none": 1.0}, place=config.place, branches=1)
+            config = replace(config, weights={"none": 1.0}, branches=1)
         self.branches = config.branches
         self._examples = examples
-        self._text = text
         self._shown = method == "fit"
         self._seed = seed
         self._types = [name for name, weight in config.weights.items() if weight > 0]
