@@ -1,0 +1,62 @@
+"""AdamW after clipping by global norm, with linear warm-up and cosine decay; all arithmetic in fp32."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from fit_jax.config import OptimizerConfig
+from fit_jax.parallel.sharding import path_name
+
+Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
+
+# Weight decay is for matrices; norm scales, biases and DoRA's magnitudes set sizes that it would pull to zero.
+DECAYED = ("kernel", "embedding", "lora_a", "lora_b")
+
+
+class Optimizer(NamedTuple):
+    """An optax transformation and the learning rate it follows, by the number of updates done."""
+
+    transform: optax.GradientTransformation
+    schedule: Schedule
+
+
+def make_schedule(config: OptimizerConfig, steps: int) -> Schedule:
+    """Learning rate by the number of updates done: linear warm-up, whose first update already moves, then a cosine.
+
+    The last of `steps` updates comes within one step of `final` times the peak.
+    """
+    warmup = round(config.warmup * steps)
+
+    def schedule(done: Int[Array, ""]) -> Float[Array, ""]:
+        step = jnp.asarray(done, jnp.float32)
+        progress = jnp.clip((step - warmup) / max(steps - warmup, 1), 0.0, 1.0)
+        cosine = config.final + (1.0 - config.final) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+        return config.learning_rate * jnp.minimum((step + 1.0) / max(warmup, 1), cosine)
+
+    return schedule
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
+    """The optimizer of a run of `steps` updates; its state and gradients are fp32 trees like the parameters."""
+    schedule = make_schedule(config, steps)
+    transform = optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(
+            schedule,
+            b1=config.beta1,
+            b2=config.beta2,
+            eps=config.epsilon,
+            weight_decay=config.weight_decay,
+            mask=_decayed,
+        ),
+    )
+    return Optimizer(transform, schedule)
+
+
+def _decayed(params: Any) -> Any:
+    """Which leaves weight decay pulls on."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path_name(path).endswith(DECAYED), params)

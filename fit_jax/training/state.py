@@ -1,0 +1,88 @@
+"""The training state as one pytree, made on the mesh it lives on."""
+
+import zlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, Key
+
+from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.decoder import Decoder
+from fit_jax.models.lora import trainable_filter
+from fit_jax.parallel.sharding import lay_out_tree
+from fit_jax.training.optimizer import Optimizer
+
+
+class TrainState(NamedTuple):
+    """Everything that an optimizer step reads and writes.
+
+    Attributes:
+        step: Optimizer steps done.
+        trainable: Parameters that are trained: the adapters with LoRA, every parameter without.
+        frozen: The other parameters.
+        opt_state: The optimizer's state over `trainable`.
+    """
+
+    step: Int[Array, ""]
+    trainable: nnx.State
+    frozen: nnx.State
+    opt_state: Any
+
+    @property
+    def params(self) -> tuple[nnx.State, nnx.State]:
+        """The model's states, as `nnx.merge(graphdef, *params)` takes them."""
+        return self.trainable, self.frozen
+
+
+class Placed(NamedTuple):
+    """A training state that was made, or is still to be.
+
+    Attributes:
+        graphdef: The model's structure; `nnx.merge(graphdef, *state.params)` gives the `Decoder`.
+        state: Arrays, or `jax.ShapeDtypeStruct`s with shardings.
+        replicated: One line for each dimension left unsplit because its mesh axis does not divide it.
+    """
+
+    graphdef: nnx.GraphDef
+    state: TrainState
+    replicated: tuple[str, ...]
+
+
+def purpose_key(seed: int | Array, purpose: str) -> Key[Array, ""]:
+    """The random key of one purpose; independent of every other purpose's."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
+
+
+def in_fp32(tree: Any) -> Any:
+    """The tree with every leaf in fp32."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
+
+
+def abstract_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer, mesh: Mesh) -> Placed:
+    """Names, shapes, dtypes and shardings of a training state; nothing is allocated."""
+    graphdef, shapes = jax.eval_shape(lambda: _build(model, lora, optimizer, 0))
+    layout = lay_out_tree(shapes, mesh)
+    state = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, layout.shardings
+    )
+    return Placed(graphdef, state, layout.replicated)
+
+
+def init_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer, mesh: Mesh, seed: int) -> Placed:
+    """A fresh training state with random weights, each part made on the devices that hold it."""
+    abstract = abstract_state(model, lora, optimizer, mesh)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract.state)
+    build = jax.jit(lambda seed: _build(model, lora, optimizer, seed)[1], out_shardings=shardings)
+    return abstract._replace(state=build(jnp.uint32(seed)))
+
+
+def _build(
+    model: ModelConfig, lora: LoraConfig, optimizer: Optimizer, seed: int | Array
+) -> tuple[nnx.GraphDef, TrainState]:
+    decoder = Decoder(model, lora, rngs=nnx.Rngs(purpose_key(seed, "init")))
+    graphdef, trainable, frozen = nnx.split(decoder, trainable_filter(lora), ...)
+    opt_state = optimizer.transform.init(in_fp32(trainable))
+    return graphdef, TrainState(jnp.zeros((), jnp.int32), trainable, frozen, opt_state)

@@ -1,0 +1,88 @@
+"""A tiny model and random packed rows, shared by the tests of the training room."""
+
+import jax
+import numpy as np
+import pytest
+
+from fit_jax.config import MeshConfig, OptimizerConfig
+from fit_jax.data.layout import lay_out
+from fit_jax.data.packing import Batch, first_fit, stack
+from fit_jax.focus.prompts import EncodedPrompt
+from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.parallel.mesh import make_mesh
+from fit_jax.parallel.processes import to_global
+from fit_jax.training.optimizer import make_optimizer
+from fit_jax.training.state import init_state
+from fit_jax.training.step import compile_train_step
+
+VOCAB = 97
+
+
+@pytest.fixture(autouse=True)
+def _no_silent_broadcasting():
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModelConfig:
+    return ModelConfig(vocab_size=VOCAB, layers=3, width=32, feed_forward=48, heads=4, kv_heads=2)
+
+
+@pytest.fixture(scope="session")
+def random_items():
+    return _random_items
+
+
+@pytest.fixture(scope="session")
+def random_batch():
+    return _random_batch
+
+
+def _random_items(count: int, seed: int = 0) -> list:
+    """Items of 6 to 16 prompt tokens and one answer of 1 to 3 tokens."""
+    rng = np.random.default_rng(seed)
+
+    def tokens(low: int, high: int) -> np.ndarray:
+        return rng.integers(1, VOCAB, rng.integers(low, high + 1)).astype(np.int32)
+
+    return [lay_out([EncodedPrompt(tokens(6, 16), (tokens(1, 3),))], [[0]]) for _ in range(count)]
+
+
+def _random_batch(rows: int, seed: int = 0, T: int = 48, C: int = 12) -> Batch:
+    """Full packed rows; what targets they hold differs from row to row."""
+    items = _random_items(6 * rows, seed)
+    packed = [[items[i] for i in row] for row in first_fit(items, T, C)[:rows]]
+    assert len(packed) == rows
+    return stack(packed, T, C)[0]
+
+
+@pytest.fixture(scope="session")
+def run_steps(tiny):
+    """Trains on random batches: (losses, final state) of some steps under a mesh."""
+
+    def run(
+        steps: int,
+        mesh: MeshConfig = MeshConfig(),
+        devices: int = 1,
+        *,
+        rows: int = 8,
+        model: ModelConfig = tiny,
+        lora: LoraConfig = LoraConfig(),
+        accumulate: int = 1,
+        batches=None,
+        seed: int = 0,
+    ):
+        grid = make_mesh(mesh, jax.devices()[:devices])
+        optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2), steps)
+        placed = init_state(model, lora, optimizer, grid, seed)
+        state, step, losses = placed.state, None, []
+        for number in range(steps):
+            batch = to_global(_random_batch(rows, number) if batches is None else batches[number], grid)
+            if step is None:
+                step = compile_train_step(placed.graphdef, optimizer, state, batch, accumulate=accumulate, seed=seed)
+            state, metrics = step(state, batch)
+            losses.append(float(metrics.sums.loss / metrics.sums.targets))
+        return np.array(losses), state
+
+    return run
