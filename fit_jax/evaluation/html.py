@@ -16,15 +16,13 @@ EXAMPLES_PER_CELL = 12
 EXAMPLES_IN_ALL = 4000
 
 
-def page(
-    title: str, subtitle: str, radar_svg: str, tables: str, cap: str, examples: Sequence[Mapping[str, Any]]
-) -> str:
-    """The page; `radar_svg` and `tables` are markup, everything else is text and is escaped."""
+def page(title: str, subtitle: str, figures: str, tables: str, cap: str, examples: Sequence[Mapping[str, Any]]) -> str:
+    """The page; `figures` and `tables` are markup, everything else is text and is escaped."""
     template = Template(files("fit_jax.evaluation").joinpath("page.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=escape(title),
         subtitle=escape(subtitle),
-        radar=inline_svg(radar_svg),
+        figures=figures,
         tables=tables,
         cap=escape(cap),
         data=script_json(examples),
@@ -62,16 +60,20 @@ def accuracy_tables(predictions: Sequence[Prediction], pool_names: Mapping[str, 
 
 
 def choose_examples(
-    queries: Sequence[Query], predictions: Sequence[Prediction], render: Callable[[Query], str]
+    queries: Sequence[Query],
+    predictions: Sequence[Prediction],
+    render: Callable[[Query], str],
+    in_all: int = EXAMPLES_IN_ALL,
 ) -> tuple[list[dict[str, Any]], str]:
     """The examples to embed, and the sentence that says how many of how many they are.
 
-    Of each cell (split, focus type, feature, pool) the first few, half of them wrong where there are as many.
+    Of each cell (split, focus type, feature, pool) the first few, half of them wrong where there are as many; about
+    `in_all` altogether.
     """
     cells = defaultdict(list)
     for number, p in enumerate(predictions):
         cells[p.split, p.focus, p.feature, p.paraphrases].append(number)
-    limit = max(2, min(EXAMPLES_PER_CELL, EXAMPLES_IN_ALL // max(len(cells), 1)))
+    limit = max(2, min(EXAMPLES_PER_CELL, in_all // max(len(cells), 1)))
     records = []
     for numbers in cells.values():
         wrong = [n for n in numbers if not predictions[n].correct][: limit // 2]

@@ -47,7 +47,7 @@ def write_report(
     )
     subtitle = f"{len(predictions)} answers; 95 % Wilson intervals in brackets."
     accuracy = html.accuracy_tables(predictions, tables.POOL_NAMES)
-    svg = (folder / "radar.svg").read_text(encoding="utf-8")
+    svg = html.inline_svg((folder / "radar.svg").read_text(encoding="utf-8"))
     write_text(folder / "index.html", html.page(title, subtitle, svg, accuracy, cap, examples))
     return rows
 

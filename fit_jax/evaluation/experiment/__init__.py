@@ -1,0 +1,1 @@
+"""The paper's evaluation in one command: methods x seeds, with statistics."""

@@ -1,0 +1,167 @@
+"""What an experiment shows: means and deviations over seeds, intervals over examples, paired tests between methods."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fit_jax.data.random import generator
+from fit_jax.evaluation.metrics import (
+    calibration_error,
+    flip_rates,
+    group_by,
+    is_shifted,
+    kind_of,
+    ordered,
+    spreads,
+    worst_groups,
+)
+from fit_jax.evaluation.queries import Prediction
+from fit_jax.evaluation.statistics import bootstrap_interval, holm, sign_flip_p
+
+KINDS = ("core", "spurious")
+
+
+class Answer(NamedTuple):
+    """A prediction of one method and seed."""
+
+    method: str
+    seed: int
+    prediction: Prediction
+
+
+class Estimate(NamedTuple):
+    """A focus accuracy over seeds.
+
+    Attributes:
+        mean: Mean over seeds.
+        std: Standard deviation over seeds; None with one seed.
+        ci_low: Lower end of the 95 % bootstrap interval over examples.
+        ci_high: Upper end.
+        seeds: Number of seeds.
+        examples: Number of distinct examples, whatever their seeds.
+    """
+
+    mean: float
+    std: float | None
+    ci_low: float
+    ci_high: float
+    seeds: int
+    examples: int
+
+
+class Comparison(NamedTuple):
+    """The reference method minus another, on the same examples; p adjusted by Holm over all comparisons of a pool."""
+
+    method: str
+    paraphrases: str
+    kind: str
+    split: str
+    difference: float
+    ci_low: float
+    ci_high: float
+    p: float
+    p_holm: float
+
+
+def by_type(answers: Iterable[Answer]) -> dict[tuple[str, str, str, str], Estimate]:
+    """Focus accuracy by (method, pool, split, focus type), over all features."""
+    cells = group_by(answers, lambda a: (a.method, a.prediction.paraphrases, a.prediction.split, a.prediction.focus))
+    return {key: _estimate(cell, key) for key, cell in cells.items()}
+
+
+def by_kind(answers: Iterable[Answer]) -> dict[tuple[str, str, str, str], Estimate]:
+    """Mean focus accuracy of core and spurious types, by (method, pool, split, kind)."""
+    cells = group_by(
+        answers, lambda a: (a.method, a.prediction.paraphrases, a.prediction.split, kind_of(a.prediction.focus))
+    )
+    return {key: _estimate(cell, key) for key, cell in cells.items()}
+
+
+def compare(answers: Sequence[Answer], reference: str) -> list[Comparison]:
+    """The reference method against each other one, by pool, split and kind of focus type.
+
+    An example's difference is the mean over its types, features and the seeds that both methods share; the tests are
+    over examples.
+    """
+    cells = group_by(answers, lambda a: (a.prediction.paraphrases, a.prediction.split, kind_of(a.prediction.focus)))
+    found: list[Comparison] = []
+    for (pool, split, kind), cell in cells.items():
+        methods = group_by(cell, lambda a: a.method)
+        for method in methods:
+            if method == reference or reference not in methods:
+                continue
+            shared = {a.seed for a in methods[method]} & {a.seed for a in methods[reference]}
+            ours, theirs = (_by_example(a for a in methods[m] if a.seed in shared) for m in (reference, method))
+            differences = np.array([ours[uid] - theirs[uid] for uid in ours.keys() & theirs.keys()])
+            if not len(differences):
+                continue
+            rng = generator(0, "compare", reference, method, pool, split, kind)
+            low, high = bootstrap_interval(differences, rng)
+            p = sign_flip_p(differences, rng)
+            found.append(Comparison(method, pool, kind, split, float(differences.mean()), low, high, p, p))
+    adjusted = []
+    for family in group_by(found, lambda c: c.paraphrases).values():
+        adjusted += [c._replace(p_holm=p) for c, p in zip(family, holm([c.p for c in family]))]
+    return adjusted
+
+
+def measures(answers: Iterable[Answer]) -> dict[tuple[str, str, str], tuple[float, float | None]]:
+    """Further measures as (mean, deviation over seeds), by (method, pool, name); measures over nothing are left out."""
+    values: dict[tuple[str, str, str], list[float]] = {}
+    for (method, pool, _), cell in group_by(answers, lambda a: (a.method, a.prediction.paraphrases, a.seed)).items():
+        for name, value in _measures([a.prediction for a in cell]).items():
+            values.setdefault((method, pool, name), []).append(value)
+    return {key: (float(np.mean(v)), _deviation(v)) for key, v in values.items()}
+
+
+def _measures(predictions: Sequence[Prediction]) -> dict[str, float]:
+    found = {}
+    for kind in KINDS:
+        for shifted in (False, True):
+            gaps = [
+                s for (_, far, focus), s in spreads(predictions).items() if far == shifted and kind_of(focus) == kind
+            ]
+            if gaps:
+                found[f"largest spread over {'shifted ' if shifted else ''}splits, {kind} types"] = max(gaps)
+    standard = [p for p in predictions if not is_shifted(p.split)]
+    for kind in KINDS:
+        groups = [r["accuracy"] for r in worst_groups(standard) if kind_of(r["focus"]) == kind]
+        if groups:
+            found[f"worst group, {kind} types"] = min(groups)
+    for name in ("flip_rate", "false_flip_rate"):
+        rates = [r[name] for r in flip_rates(standard) if r[name] is not None]
+        if rates:
+            found[name.replace("_", " ")] = float(np.mean(rates))
+    found["calibration error"] = calibration_error(predictions)
+    return found
+
+
+def splits_of(answers: Iterable[Answer]) -> list[str]:
+    """The splits in the order asked."""
+    return list(dict.fromkeys(a.prediction.split for a in answers))
+
+
+def types_of(answers: Iterable[Answer]) -> list[str]:
+    """The focus types in the paper's order."""
+    return ordered({a.prediction.focus for a in answers})
+
+
+def _estimate(cell: Sequence[Answer], key: tuple[str, ...]) -> Estimate:
+    seeds = [float(np.mean(list(_by_example(same).values()))) for same in group_by(cell, lambda a: a.seed).values()]
+    values = np.array(list(_by_example(cell).values()), np.float64)
+    low, high = bootstrap_interval(values, generator(0, "bootstrap", *key))
+    return Estimate(float(np.mean(seeds)), _deviation(seeds), low, high, len(seeds), len(values))
+
+
+def _by_example(cell: Iterable[Answer]) -> Mapping[str, float]:
+    """Share of right answers of each example."""
+    return {uid: float(np.mean([a.prediction.correct for a in same])) for uid, same in group_by(cell, _uid).items()}
+
+
+def _uid(answer: Answer) -> str:
+    return answer.prediction.uid
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
