@@ -1,0 +1,127 @@
+"""`python -m fit_jax.data build|inspect|audit`: builds records of a task, counts what it holds, looks for shortcuts.
+
+    python -m fit_jax.data inspect --task ss [--prompts 3] [--json]
+    python -m fit_jax.data audit --config configs/ss_small.yaml [--html audit.html] [--json]
+    python -m fit_jax.data build --task smnli --out datasets
+
+Every command takes `--task NAME`, `--config FILE` and overrides such as `--task.rho_train 0.9` and `--seed 1`.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from fit_jax.config import Config, load_config
+from fit_jax.data.tasks import Task, build_task
+from fit_jax.errors import InputError, run_door
+from fit_jax.focus.prompts import PromptEncoder
+
+COMMANDS = ("build", "inspect", "audit")
+
+
+def main(arguments: list[str]) -> None:
+    """Runs one command."""
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(__doc__)
+        return
+    command, *rest = arguments or [""]
+    if command not in COMMANDS:
+        raise InputError(f"fit_jax.data: no command {command!r}; use one of {', '.join(COMMANDS)}, or --help")
+    own, rest = _own_options(rest)
+    config = load_config(rest)
+    if command == "build":
+        _build(config, Path(own.get("out", "datasets")))
+    elif command == "inspect":
+        _inspect(config, own)
+    else:
+        _audit(config, own)
+
+
+def _own_options(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The options of this door, and the arguments left for the config; `--task NAME` stands for `--task.name NAME`."""
+    own: dict[str, str] = {}
+    rest: list[str] = []
+    waiting = iter(arguments)
+    for argument in waiting:
+        if argument == "--json":
+            own["json"] = "yes"
+        elif argument in ("--out", "--html", "--prompts", "--task"):
+            value = next(waiting, None)
+            if value is None:
+                raise InputError(f"{argument} needs a value")
+            if argument == "--task":
+                rest += ["--task.name", value]
+            else:
+                own[argument[2:]] = value
+        else:
+            rest.append(argument)
+    return own, rest
+
+
+def _build(config: Config, out: Path) -> None:
+    from fit_jax.data.array_record import build_records
+
+    folder = build_records(config.task, config.seed, out)
+    print(f"{config.task.name}: {folder}")
+    print(f"read it with --task.source array_record --task.data_dir {out}")
+
+
+def _inspect(config: Config, own: dict[str, str]) -> None:
+    from fit_jax.data.inspect import summarise
+
+    task = build_task(config.task, config.seed)
+    prompts = own.get("prompts", "2")
+    if not prompts.isdigit():
+        raise InputError(f"--prompts {prompts!r} is no number")
+    encoder = _encoder(task, config)
+    summary = summarise(
+        task, int(prompts), lambda example: encoder.render(example, "", example.candidates[example.label])
+    )
+    if "json" in own:
+        json.dump(summary, sys.stdout, indent=1, ensure_ascii=False)
+        print()
+        return
+    from fit_jax.data.tables import print_summary
+
+    print_summary(summary)
+
+
+def _audit(config: Config, own: dict[str, str]) -> None:
+    from fit_jax.data.audit import audit_task
+    from fit_jax.data.tables import audit_page, print_audit, shown_prompts
+
+    html = Path(own["html"]) if "html" in own else None
+    if html is not None and html.exists():
+        raise InputError(f"--html {html}: is there already; nothing is overwritten, choose another name")
+    task = build_task(config.task, config.seed)
+    encoder = _encoder(task, config)
+
+    def lengths(examples: Any) -> list[int]:
+        return [len(prompt) for prompt in encoder.encode(examples, [""] * len(examples))]
+
+    audit = audit_task(task, lengths, config.train.sequence_length)
+    prompts = shown_prompts(task, encoder)
+    if html is not None:
+        from fit_jax.files import write_text
+
+        write_text(html, audit_page(audit, prompts))
+    if "json" in own:
+        json.dump({**dataclasses.asdict(audit), "prompts": prompts}, sys.stdout, indent=1, ensure_ascii=False)
+        print()
+    else:
+        print_audit(audit, prompts)
+        if html is not None:
+            print(f"page: {html}")
+
+
+def _encoder(task: Task, config: Config) -> PromptEncoder:
+    from fit_jax.data.vocabulary import task_tokenizer
+
+    tokenizer = task_tokenizer(task, config.tokenizer)
+    return PromptEncoder(tokenizer, task.text, config.focus.place, config.tokenizer.template)
+
+
+if __name__ == "__main__":
+    run_door(main)
