@@ -1,6 +1,6 @@
 """Attention: rotary positions, the tree rule of what a query sees, and the attention sublayer."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from fit_jax.models.config import LoraConfig, ModelConfig, RopeConfig
 from fit_jax.models.layers import RMSNorm
 from fit_jax.models.lora import Linear
+from fit_jax.models.noise import Seed
 
 # Masked scores. Finite, so that a query that sees nothing (padding) averages all values instead of giving NaN.
 MASKED = -1e30
@@ -109,15 +110,15 @@ def attention(
 class Attention(nnx.Module):
     """Projections around `attention`, with the families' biases and query/key norms."""
 
-    def __init__(self, config: ModelConfig, lora: LoraConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ModelConfig, lora: LoraConfig, *, seed: Seed) -> None:
         """Random weights; the output projection is scaled down by the depth."""
         D, H, K, G = config.width, config.heads, config.kv_heads, config.head_width
-        common: dict[str, Any] = {"param_dtype": jnp.dtype(config.param_dtype), "rngs": rngs}
+        dtype, bias, depth = jnp.dtype(config.param_dtype), config.qkv_bias, (2 * config.layers) ** -0.5
         self.config = config
-        self.q_proj = Linear("q_proj", D, H * G, lora, bias=config.qkv_bias, **common)
-        self.k_proj = Linear("k_proj", D, K * G, lora, bias=config.qkv_bias, **common)
-        self.v_proj = Linear("v_proj", D, K * G, lora, bias=config.qkv_bias, **common)
-        self.o_proj = Linear("o_proj", H * G, D, lora, scale=(2 * config.layers) ** -0.5, **common)
+        self.q_proj = Linear("q_proj", D, H * G, lora, bias=bias, param_dtype=dtype, seed=seed.fold(0))
+        self.k_proj = Linear("k_proj", D, K * G, lora, bias=bias, param_dtype=dtype, seed=seed.fold(1))
+        self.v_proj = Linear("v_proj", D, K * G, lora, bias=bias, param_dtype=dtype, seed=seed.fold(2))
+        self.o_proj = Linear("o_proj", H * G, D, lora, scale=depth, param_dtype=dtype, seed=seed.fold(3))
         self.q_norm = RMSNorm(G, config) if config.qk_norm else None
         self.k_norm = RMSNorm(G, config) if config.qk_norm else None
 

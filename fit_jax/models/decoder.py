@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Int, Key
 from fit_jax.models.attention import Attention, Rope, Scope, rope_at
 from fit_jax.models.config import LoraConfig, ModelConfig, RopeConfig
 from fit_jax.models.layers import FeedForward, RMSNorm
-from fit_jax.models.lora import Linear, dropout
+from fit_jax.models.lora import Linear
+from fit_jax.models.noise import Seed, dropout
 
 # A window that limits nothing, for the full layers of a model whose layers alternate; fits an int32 difference.
 UNLIMITED = 2**30
@@ -47,23 +48,23 @@ class Fed(NamedTuple):
 class Block(nnx.Module):
     """One layer, in two halves between which a caller may drop queries or exchange keys and values with a cache."""
 
-    def __init__(self, config: ModelConfig, lora: LoraConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ModelConfig, lora: LoraConfig, *, seed: Seed) -> None:
         """Random weights."""
         self.config = config
         self.adapter_dropout = lora.dropout if lora.rank else 0.0
         self.attention_norm = RMSNorm(config.width, config)
-        self.attention = Attention(config, lora, rngs=rngs)
+        self.attention = Attention(config, lora, seed=seed.fold(0))
         self.mlp_norm = RMSNorm(config.width, config)
-        self.mlp = FeedForward(config, lora, rngs=rngs)
+        self.mlp = FeedForward(config, lora, seed=seed.fold(1))
         self.attention_out_norm = RMSNorm(config.width, config) if config.post_norms else None
         self.mlp_out_norm = RMSNorm(config.width, config) if config.post_norms else None
 
     def read(
-        self, x: Float[Array, "B T D"], rope: Rope, key: Key[Array, ""] | None
+        self, x: Float[Array, "B T D"], rope: Rope, seed: Seed | None
     ) -> tuple[Fed, Float[Array, "B T K G"], Float[Array, "B T K G"]]:
         """The attention input, and the keys and values, of every token."""
         h = self.attention_norm(x)
-        fed = Fed(h, dropout(h, self.adapter_dropout, _fold(key, 0)))
+        fed = Fed(h, dropout(h, self.adapter_dropout, _fold(seed, 0)))
         return fed, *self.attention.keys_values(*fed, rope)
 
     def write(
@@ -75,28 +76,28 @@ class Block(nnx.Module):
         scope: Scope,
         rope: Rope,
         window: int | Int[Array, ""] | None,
-        key: Key[Array, ""] | None,
+        seed: Seed | None,
     ) -> Float[Array, "B C D"]:
         """The residual stream after attention and feed-forward, of the tokens that `scope` takes as queries."""
         y = self.attention.attend(self.attention.queries(*fed, rope), k, v, scope, window)
-        y = self.attention.o_proj(y, dropout(y, self.adapter_dropout, _fold(key, 1)))
-        x = x + self._out(y, self.attention_out_norm, _fold(key, 2))
-        y = self.mlp(self.mlp_norm(x), _fold(key, 3), _fold(key, 4))
-        return x + self._out(y, self.mlp_out_norm, _fold(key, 5))
+        y = self.attention.o_proj(y, dropout(y, self.adapter_dropout, _fold(seed, 1)))
+        x = x + self._out(y, self.attention_out_norm, _fold(seed, 2))
+        y = self.mlp(self.mlp_norm(x), _fold(seed, 3), _fold(seed, 4))
+        return x + self._out(y, self.mlp_out_norm, _fold(seed, 5))
 
-    def _out(self, y: Array, norm: RMSNorm | None, key: Key[Array, ""] | None) -> Array:
-        return dropout(y if norm is None else norm(y), self.config.dropout, key)
+    def _out(self, y: Array, norm: RMSNorm | None, seed: Seed | None) -> Array:
+        return dropout(y if norm is None else norm(y), self.config.dropout, seed)
 
 
 class Embed(nnx.Module):
     """Token embeddings, (V, D)."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ModelConfig, *, seed: Seed) -> None:
         """Random embeddings; where the output shares them, of the scale that suits it."""
         assert config.vocab_size, "vocab_size is to be resolved before the model is built"
         std = 0.02 if config.tied else 1.0
         shape = (config.vocab_size, config.width)
-        self.embedding = nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.dtype(config.param_dtype)))
+        self.embedding = nnx.Param(seed.weights(shape, std, jnp.dtype(config.param_dtype)))
 
 
 class Decoder(nnx.Module):
@@ -105,16 +106,17 @@ class Decoder(nnx.Module):
     def __init__(self, config: ModelConfig, lora: LoraConfig = LoraConfig(), *, rngs: nnx.Rngs) -> None:  # noqa: B008
         """Random weights; `config.vocab_size` must be set."""
         self.config = config
-        self.embed = Embed(config, rngs=rngs)
-        self.blocks = _stack(config.layers - 1, config, lora, rngs.params()) if config.layers > 1 else None
-        self.last_block = Block(config, lora, rngs=rngs)
+        seed, L = Seed.of(rngs.params()), config.layers
+        self.embed = Embed(config, seed=seed.fold(L))
+        self.blocks = _stack(L - 1, config, lora, seed) if L > 1 else None
+        self.last_block = Block(config, lora, seed=seed.fold(L - 1))
         self.final_norm = RMSNorm(config.width, config)
         if config.tied:
             self.lm_head = None
         else:
-            dtype = jnp.dtype(config.param_dtype)
+            dtype, no_adapter = jnp.dtype(config.param_dtype), LoraConfig()
             self.lm_head = Linear(
-                "lm_head", config.width, config.vocab_size, LoraConfig(), param_dtype=dtype, rngs=rngs
+                "lm_head", config.width, config.vocab_size, no_adapter, param_dtype=dtype, seed=seed.fold(L + 1)
             )
 
     def __call__(
@@ -142,43 +144,41 @@ class Decoder(nnx.Module):
         """
         if not deterministic and dropout_key is None:
             raise ValueError("dropout needs a dropout_key unless deterministic")
-        key = None if deterministic else dropout_key
+        seed = None if deterministic else Seed.of(dropout_key)
         config, L = self.config, self.config.layers
         ropes = self.ropes(positions_BT)
         index_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1], dtype=jnp.int32)[None], tokens_BT.shape)
         scope = Scope(index_BT, positions_BT, positions_BT, visible_until_BT)
-        x = dropout(self.embed_tokens(tokens_BT), config.dropout, _fold(key, L))
+        x = dropout(self.embed_tokens(tokens_BT), config.dropout, _fold(seed, L))
 
         if self.blocks is not None:
             graphdef, stacked = nnx.split(self.blocks)
 
             def layer(x: Array, scanned: tuple) -> tuple[Array, None]:
                 weights, number, slides = scanned
-                slides, key_l = self.uniform(slides), _fold(key, number)
+                slides, layer_seed = self.uniform(slides), _fold(seed, number)
                 with jax.named_scope("block"):
                     block = nnx.merge(graphdef, weights)
                     rope = ropes.of(slides)
-                    fed, k, v = block.read(x, rope, key_l)
-                    return block.write(x, fed, k, v, scope, rope, self.window(slides), key_l), None
+                    fed, k, v = block.read(x, rope, layer_seed)
+                    return block.write(x, fed, k, v, scope, rope, self.window(slides), layer_seed), None
 
             numbers = jnp.arange(L - 1, dtype=jnp.int32)
             x, _ = jax.lax.scan(self._remat(layer, in_scan=True), x, (stacked, numbers, self.sliding_flags()[:-1]))
 
-        return self.final_norm(self._remat(self._last)(x, scope, ropes, out_index_BC, _fold(key, L - 1)))
+        return self.final_norm(self._remat(self._last)(x, scope, ropes, out_index_BC, _fold(seed, L - 1)))
 
-    def _last(
-        self, x: Array, scope: Scope, ropes: Ropes, out_index_BC: Array | None, key: Key[Array, ""] | None
-    ) -> Array:
+    def _last(self, x: Array, scope: Scope, ropes: Ropes, out_index_BC: Array | None, seed: Seed | None) -> Array:
         slides = self.config.slides(self.config.layers - 1)
         rope = ropes.of(slides)
         with jax.named_scope("last_block"):
-            fed, k, v = self.last_block.read(x, rope, key)
+            fed, k, v = self.last_block.read(x, rope, seed)
             if out_index_BC is not None:
                 x, fed, rope = (jax.tree.map(lambda a: take(a, out_index_BC), tree) for tree in (x, fed, rope))
                 scope = scope._replace(
                     query_index=out_index_BC, query_positions=take(scope.query_positions, out_index_BC)
                 )
-            return self.last_block.write(x, fed, k, v, scope, rope, self.window(slides), key)
+            return self.last_block.write(x, fed, k, v, scope, rope, self.window(slides), seed)
 
     def _remat(self, function: Any, in_scan: bool = False) -> Any:
         if self.config.remat == "none":
@@ -231,12 +231,12 @@ def take(x_BTX: Array, index_BC: Int[Array, "B C"]) -> Array:
     return jax.vmap(lambda row, index: row[index])(x_BTX, index_BC)
 
 
-def _fold(key: Key[Array, ""] | None, number: int | Array) -> Key[Array, ""] | None:
-    return None if key is None else jax.random.fold_in(key, number)
+def _fold(seed: Seed | None, number: int | Array) -> Seed | None:
+    return None if seed is None else seed.fold(number)
 
 
-def _stack(count: int, config: ModelConfig, lora: LoraConfig, key: Key[Array, ""]) -> Block:
+def _stack(count: int, config: ModelConfig, lora: LoraConfig, seed: Seed) -> Block:
     """A block whose parameters carry a leading axis of `count` layers."""
-    graphdef, _ = nnx.split(nnx.eval_shape(lambda: Block(config, lora, rngs=nnx.Rngs(0))))
-    weights = jax.vmap(lambda k: nnx.state(Block(config, lora, rngs=nnx.Rngs(k))))(jax.random.split(key, count))
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: Block(config, lora, seed=seed)))
+    weights = jax.vmap(lambda layer: nnx.state(Block(config, lora, seed=seed.fold(layer))))(jnp.arange(count))
     return nnx.merge(graphdef, weights)

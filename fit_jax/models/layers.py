@@ -1,14 +1,13 @@
 """Norms and the gated feed-forward layer."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from fit_jax.models.config import LoraConfig, ModelConfig
-from fit_jax.models.lora import Linear, dropout
+from fit_jax.models.lora import Linear
+from fit_jax.models.noise import Seed, dropout
 
 
 class RMSNorm(nnx.Module):
@@ -32,22 +31,23 @@ class RMSNorm(nnx.Module):
 class FeedForward(nnx.Module):
     """Gated feed-forward layer: down(act(gate(x)) * up(x))."""
 
-    def __init__(self, config: ModelConfig, lora: LoraConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ModelConfig, lora: LoraConfig, *, seed: Seed) -> None:
         """Random weights; the output projection is scaled down by the depth."""
         D, F = config.width, config.feed_forward
-        common: dict[str, Any] = {"param_dtype": jnp.dtype(config.param_dtype), "rngs": rngs}
+        dtype = jnp.dtype(config.param_dtype)
         self.activation = config.activation
         self.adapter_dropout = lora.dropout if lora.rank else 0.0
-        self.gate_proj = Linear("gate_proj", D, F, lora, **common)
-        self.up_proj = Linear("up_proj", D, F, lora, **common)
-        self.down_proj = Linear("down_proj", F, D, lora, scale=(2 * config.layers) ** -0.5, **common)
+        self.gate_proj = Linear("gate_proj", D, F, lora, param_dtype=dtype, seed=seed.fold(0))
+        self.up_proj = Linear("up_proj", D, F, lora, param_dtype=dtype, seed=seed.fold(1))
+        depth = (2 * config.layers) ** -0.5
+        self.down_proj = Linear("down_proj", F, D, lora, scale=depth, param_dtype=dtype, seed=seed.fold(2))
 
     def __call__(
-        self, x: Float[Array, "B T D"], input_key: Key[Array, ""] | None, hidden_key: Key[Array, ""] | None
+        self, x: Float[Array, "B T D"], input_seed: Seed | None, hidden_seed: Seed | None
     ) -> Float[Array, "B T D"]:
-        """Transforms normalised inputs; the keys draw the adapters' dropout (None: none)."""
-        adapter_x = dropout(x, self.adapter_dropout, input_key)
+        """Transforms normalised inputs; the seeds draw the adapters' dropout (None: none)."""
+        adapter_x = dropout(x, self.adapter_dropout, input_seed)
         gate = self.gate_proj(x, adapter_x)
         gate = jax.nn.silu(gate) if self.activation == "silu" else jax.nn.gelu(gate, approximate=True)
         hidden = gate * self.up_proj(x, adapter_x)
-        return self.down_proj(hidden, dropout(hidden, self.adapter_dropout, hidden_key))
+        return self.down_proj(hidden, dropout(hidden, self.adapter_dropout, hidden_seed))

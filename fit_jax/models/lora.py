@@ -5,9 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from fit_jax.models.config import LoraConfig
+from fit_jax.models.noise import Seed
 
 
 class LoraParam(nnx.Param):
@@ -17,15 +18,6 @@ class LoraParam(nnx.Param):
 def trainable_filter(lora: LoraConfig) -> type[nnx.Param]:
     """The NNX filter of what is trained: the adapters with LoRA, every parameter without."""
     return LoraParam if lora.rank else nnx.Param
-
-
-def dropout(x: Float[Array, "..."], rate: float, key: Key[Array, ""] | None) -> Float[Array, "..."]:
-    """Inverted dropout; `x` itself where `key` is None or the rate is 0."""
-    if key is None or rate == 0.0:
-        return x
-    # 16 random bits an element halve the cost of drawing and keep the rate to 1e-5.
-    keep = jax.random.bits(key, x.shape, jnp.uint16) >= jnp.uint16(round(rate * 65536))
-    return jnp.where(keep, x * jnp.asarray(1.0 / (1.0 - rate), x.dtype), jnp.zeros((), x.dtype))
 
 
 class Linear(nnx.Module):
@@ -45,18 +37,16 @@ class Linear(nnx.Module):
         bias: bool = False,
         scale: float = 1.0,
         param_dtype: Any = jnp.float32,
-        rngs: nnx.Rngs,
+        seed: Seed,
     ) -> None:
         """Random kernel with entries of variance `scale`² / inputs; the adapter starts as the identity."""
         std = scale * inputs**-0.5
-        self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (inputs, outputs), param_dtype))
+        self.kernel = nnx.Param(seed.fold(0).weights((inputs, outputs), std, param_dtype))
         self.bias = nnx.Param(jnp.zeros((outputs,), param_dtype)) if bias else None
         self.lora = lora if lora.rank and name in lora.targets else None
         if self.lora is not None:
             # PEFT's start: kaiming-uniform with a = sqrt(5), which is U(-1/sqrt(in), 1/sqrt(in)), and zeros.
-            bound = inputs**-0.5
-            a = jax.random.uniform(rngs.params(), (inputs, lora.rank), jnp.float32, -bound, bound)
-            self.lora_a = LoraParam(a)
+            self.lora_a = LoraParam(seed.fold(1).uniform((inputs, lora.rank), inputs**-0.5))
             self.lora_b = LoraParam(jnp.zeros((lora.rank, outputs), jnp.float32))
             if lora.dora:
                 self.lora_magnitude = LoraParam(jnp.linalg.norm(self.kernel[...].astype(jnp.float32), axis=0))
