@@ -130,11 +130,11 @@ class PromptEncoder:
 
     def _pieces(self, example: Example, instruction: str) -> _Pieces:
         form = self._form
-        for held in (*example.slots.values(), *example.candidates):
+        for held in (*example.slots.values(), instruction, *example.candidates):
             if found := form.control.search(held):
                 raise InputError(
-                    f"example {example.uid}: its text holds {found[0]!r}, a control token of the tokenizer; "
-                    "take it out of the data"
+                    f"example {example.uid}: its text holds {found[0]!r}, which the tokenizer reads as a control token "
+                    "or not at all; take it out of the data"
                 )
         *lines, last = self._lines(example, instruction)
         texts = [f"{line}\n" for line in lines]
@@ -205,7 +205,10 @@ class PromptEncoder:
 
 def _cut(text: str, limit: int) -> str:
     """At most `limit` characters of a text, to the end of a word where there is one."""
-    return text if len(text) <= limit else text[:limit].rsplit(None, 1)[0]
+    if len(text) <= limit:
+        return text
+    start = text[:limit]
+    return start.rsplit(None, 1)[0] if start.strip() else ""
 
 
 def _common_prefix(a: Tokens, b: Tokens) -> int:

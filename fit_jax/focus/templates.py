@@ -36,7 +36,7 @@ class PromptForm:
         lead: Spaces that belong to the answer's first token.
         trail: Text of the template between the answer and the end token; mostly empty.
         end_id: The token that ends an answer.
-        control: Finds the texts that the tokenizer reads as control tokens.
+        control: Finds what the tokenizer reads as control tokens, and halves of surrogate pairs, which it cannot read.
     """
 
     start_ids: tuple[int, ...]
@@ -97,7 +97,7 @@ def _render_chat(tokenizer: "PreTrainedTokenizerBase", user: str, answer: str) -
 def _control_tokens(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str]:
     added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     tokens = sorted(added | set(tokenizer.all_special_tokens), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
+    return re.compile("|".join([*map(re.escape, tokens), "[\ud800-\udfff]"]))
 
 
 def _starts_with_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:

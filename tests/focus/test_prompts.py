@@ -129,7 +129,7 @@ def test_an_overlong_example_is_an_error_with_its_length(tiny_tokenizer, text, m
 @given(words=st.lists(st.text("abcé !", min_size=1, max_size=9), min_size=30, max_size=60), limit=st.integers(90, 130))
 def test_cutting_takes_input_alone_and_as_little_as_fits(tiny_tokenizer, text, make_example, words, limit):
     encoder = PromptEncoder(tiny_tokenizer, text, max_length=limit, long_text="cut")
-    example = make_example("x " + " ".join(words))
+    example = make_example("  x " + " ".join(words))
     (whole,) = PromptEncoder(tiny_tokenizer, text).encode([example], [FOCUS])
     (cut,) = encoder.encode([example], [FOCUS])
     assert len(cut) == len(whole) if len(whole) <= limit else limit - 20 < len(cut) <= limit
@@ -160,10 +160,12 @@ def test_no_room_for_any_input_is_an_error_even_when_cutting(tiny_tokenizer, tex
 
 def test_control_tokens_in_the_data_are_an_error(tiny_tokenizer, text, make_example):
     encoder = PromptEncoder(tiny_tokenizer, text)
-    with pytest.raises(InputError, match="example row-7: its text holds '<eos>', a control token"):
+    with pytest.raises(InputError, match="example row-7: its text holds '<eos>', which the tokenizer reads"):
         encoder.encode([make_example("so it ends <eos>")], [FOCUS])
     with pytest.raises(InputError, match="holds '<pad>'"):
         encoder.encode([make_example("so", ("yes<pad>",))], [FOCUS])
+    with pytest.raises(InputError, match=r"holds '\\\\udce9'"):  # a byte of the command line that is no UTF-8
+        encoder.encode([make_example("caf\udce9")], [FOCUS])
 
 
 def test_a_missing_slot_is_an_error(tiny_tokenizer, make_example):
