@@ -202,7 +202,8 @@ def _rho_table(splits: Mapping[str, Split], names: Sequence[str]) -> str:
     for name in ("train", *names):
         for feature, values in splits[name].rho.items():
             for value, rho in values.items():
-                rows.append([name, feature, value, f"{rho.asked:.3f}", f"{rho.realised:.3f}", str(rho.count)])
+                asked = "as it came" if rho.asked is None else f"{rho.asked:.3f}"
+                rows.append([name, feature, value, asked, f"{rho.realised:.3f}", str(rho.count)])
     text = "rho = P(y = y_s | s): how well the spurious value predicts its label, asked for and realised."
     return text + "\n\n" + markdown(["split", "feature", "s", "rho asked", "rho realised", "examples"], rows)
 

@@ -1,0 +1,82 @@
+"""`python -m fit_jax.data`: what it prints, what it refuses."""
+
+import json
+
+import pytest
+
+from fit_jax.data.__main__ import main
+from fit_jax.errors import InputError
+
+SMALL = ["--task.train_examples", "80", "--task.validation_examples", "20", "--task.test_examples", "40"]
+TINY = [*SMALL, "--tokenizer.vocab_size", "300"]
+
+
+def test_inspect_as_json(capsys):
+    main(["inspect", "--task", "demo", "--json", "--prompts", "1", *TINY])
+    told = json.loads(capsys.readouterr().out)
+    assert told["splits"]["train"]["labels"] == {"negative": 40, "positive": 40}
+    assert told["splits"]["high"]["rho"]["keyword"]["Marlin"] == {"asked": 0.9, "realised": 0.9, "count": 20}
+    assert told["prompts"][0].startswith("Is this review negative or positive?\nReview: ")
+
+
+def test_inspect_bbq_counts_slices(capsys, data_dir):
+    folder = ["--task.data_dir", str(data_dir), "--task.categories", "[Gender_identity]"]
+    main(["inspect", "--task", "bbq", "--json", *folder, *TINY])
+    told = json.loads(capsys.readouterr().out)
+    assert told["dropped"] == {"Gender_identity: no stereotyped answer can be determined": 16}
+    assert set(told["splits"]["iid"]["slices"]["polarity"]) == {"neg", "nonneg"}
+
+
+def test_tables_in_the_terminal(capsys):
+    main(["inspect", "--task", "demo", *TINY])
+    shown = capsys.readouterr().out
+    assert "Feature values" in shown
+    assert "Tundra" in shown
+
+
+def test_audit_shows_prompts_and_targets(capsys, tmp_path):
+    page = tmp_path / "audit.html"
+    main(["audit", "--task", "demo", "--html", str(page), *TINY])
+    shown = capsys.readouterr().out
+    assert "focus(keyword) & ignore(core)" in shown
+    assert "<eos>] <- target" in shown
+    assert page.read_text().count("<mark>") == 6
+    main(["audit", "--task", "demo", "--json", *TINY])
+    assert json.loads(capsys.readouterr().out)["unit"] == "tokens"
+    with pytest.raises(InputError, match="nothing is overwritten"):
+        main(["audit", "--task", "demo", "--html", str(page), *TINY])
+
+
+def test_build_writes_records(capsys, tmp_path):
+    main(["build", "--task", "demo", "--out", str(tmp_path), *SMALL])
+    assert "--task.source array_record" in capsys.readouterr().out
+    main(
+        [
+            "inspect",
+            "--json",
+            "--task",
+            "demo",
+            "--task.source",
+            "array_record",
+            "--task.data_dir",
+            str(tmp_path),
+            *TINY,
+        ]
+    )
+    assert json.loads(capsys.readouterr().out)["splits"]["train"]["examples"] == 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no command ''"),
+        (["bild"], "no command 'bild'"),
+        (["inspect", "--task", "dmo"], "did you mean 'demo'"),
+        (["inspect", "--prompts", "many"], "'many' is no number"),
+        (["inspect", "--task"], "needs a value"),
+        (["audit", "--task.nme", "x"], "no such field"),
+    ],
+)
+def test_wrong_commands(arguments, message):
+    with pytest.raises(InputError, match=message):
+        main(arguments)

@@ -1,0 +1,207 @@
+"""The user's own data: formats, features, ties, multiple choice, malformed rows."""
+
+import json
+import tracemalloc
+
+import pytest
+import yaml
+
+from fit_jax.config import TaskConfig
+from fit_jax.data.own_data import FeatureConfig, OwnData
+from fit_jax.data.row_stores import DatasetStore
+from fit_jax.data.tasks import build_task
+from fit_jax.data.tasks.jsonl import build_own
+from fit_jax.errors import InputError
+
+BASE = {
+    "name": "tickets",
+    "files": ["rows.jsonl"],
+    "instruction": "Is the ticket urgent?",
+    "input": "Ticket: {text}",
+    "core": "the content",
+    "label": "urgent",
+    "candidates": ["no", "yes"],
+}
+CHANNEL = {"key": "channel", "name": "the channel", "column": "channel"}
+
+
+def ticket(n):
+    """Urgent every second one; e-mail in three of four urgent ones, and so on."""
+    urgent = n % 2
+    channel = "email" if (n // 2) % 4 < (3 if urgent else 1) else "phone"
+    words = "help at once" if urgent else "whenever you like"
+    text = f"Ticket number {n}: {words}" + (", asap" if n % 5 == 0 else "")
+    return {
+        "id": f"t{n}",
+        "text": text,
+        "urgent": ("no", "yes")[urgent],
+        "channel": channel,
+        "plan": ("a", "b")[n % 3 > 0],
+    }
+
+
+def write(folder, rows, **description):
+    with (folder / "rows.jsonl").open("w") as file:
+        for row in rows:
+            file.write((row if isinstance(row, str) else json.dumps(row)) + "\n")
+    path = folder / "own.yaml"
+    path.write_text(yaml.safe_dump({**BASE, **description}))
+    return str(path)
+
+
+def build(path, **fields):
+    return build_task(TaskConfig(name="jsonl", file=path, **fields), 0)
+
+
+def test_column_feature_with_estimated_ties(tmp_path):
+    task = build(write(tmp_path, map(ticket, range(400)), features=[CHANNEL], slices=["plan"], uid="id"))
+    assert task.text.spurious == {"channel": "the channel"}
+    assert "channel = email: tied to yes (estimated; rho in the data 0.75)" in task.notes
+    high = task.splits["high"].examples
+    assert {e.spurious["channel"] for e in high} == {("email", 1), ("phone", 0)}
+    for value, rho in task.splits["high"].rho["channel"].items():
+        here = [e for e in high if e.spurious["channel"].value == value]
+        assert abs(sum(e.label == e.spurious["channel"].label for e in here) / len(here) - 0.9) <= 1 / rho.count
+    parts = [{e.uid for e in task.splits[name].examples} for name in ("train", "validation", "iid")]
+    assert sum(map(len, parts)) == len(set().union(*parts))
+    assert {e.slices["plan"] for e in high} == {"a", "b"}
+    assert high[3] == high[1:9][2] == list(high)[3]
+
+
+def test_every_format_gives_the_same_examples(tmp_path):
+    import csv
+
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [ticket(n) for n in range(300)]
+    rows[7]["text"] = 'a "quoted", two-line\ntext'
+    with (tmp_path / "rows.csv").open("w", newline="") as comma, (tmp_path / "rows.tsv").open("w", newline="") as tab:
+        for writer in (csv.DictWriter(comma, rows[0]), csv.DictWriter(tab, rows[0], delimiter="\t")):
+            writer.writeheader()
+            writer.writerows(rows)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    built = []
+    for suffix in ("jsonl", "csv", "tsv", "parquet"):
+        path = write(tmp_path, rows, features=[CHANNEL], uid="id", files=[f"rows.{suffix}"])
+        built.append({name: list(split.examples) for name, split in build(path).splits.items()})
+    assert built[0] == built[1] == built[2] == built[3]
+    own = OwnData(**{**BASE, "candidates": ("no", "yes"), "features": (FeatureConfig(**CHANNEL),), "uid": "id"})
+    import datasets
+
+    task = build_own(own, DatasetStore(datasets.Dataset.from_list(rows), "rows"), None, TaskConfig(name="jsonl"), 0)
+    assert {name: list(split.examples) for name, split in task.splits.items()} == built[0]
+
+
+def test_keyword_function_and_inserted_features(tmp_path):
+    (tmp_path / "features.py").write_text("def length(row):\n    return 'long' if len(row['text']) > 32 else None\n")
+    features = [
+        {"key": "code", "insert": ["Lynx", "Otter"], "labels": {"Lynx": "no", "Otter": "yes"}},
+        {"key": "hurry", "keywords": ["ASAP", "now"], "labels": {"ASAP": "yes"}},
+        {"key": "length", "function": "features.py:length", "labels": {"long": "no"}},
+    ]
+    task = build(write(tmp_path, map(ticket, range(400)), features=features))
+    for example in task.splits["low"].examples:
+        assert example.spurious["code"].value in example.slots["text"]
+        assert ("hurry" in example.spurious) == ("asap" in example.slots["text"])
+        assert example.spurious.get("length", ("long", 0)) == ("long", 0)
+    rho = task.splits["low"].rho
+    assert rho["code"]["Lynx"].asked == pytest.approx(0.1)
+    assert rho["hurry"]["ASAP"].asked is None
+    hurried = [e for e in task.splits["low"].examples if "hurry" in e.spurious]
+    assert rho["hurry"]["ASAP"].realised == pytest.approx(sum(e.label for e in hurried) / len(hurried))
+
+
+def test_multiple_choice_with_answers_of_each_row(tmp_path):
+    rows = []
+    for n in range(300):
+        names = [f"name{n}", f"other{n}", "unknown"]
+        answer = (n // 3) % 3
+        rows.append({"text": f"Who came in case {n}?", "choices": names, "urgent": answer, "hint": n % 3, "group": "g"})
+    features = [{"key": "group", "column": "group", "label_column": "hint"}]
+    path = write(tmp_path, rows, features=features, candidates=[], candidates_column="choices")
+    task = build(path)
+    assert len({e.candidates for e in task.splits["train"].examples}) == len(task.splits["train"].examples)
+    for name, ask in (("iid", 1 / 3), ("high", 0.9), ("low", 0.1)):
+        examples = task.splits[name].examples
+        agree = sum(e.label == e.spurious["group"].label for e in examples)
+        assert abs(agree / len(examples) - ask) <= 1 / len(examples)
+
+
+def test_held_out_values_and_test_files(tmp_path):
+    rows = [{**ticket(n), "channel": "fax" if n % 10 < 2 else ticket(n)["channel"]} for n in range(400)]
+    (tmp_path / "test.jsonl").write_text("\n".join(json.dumps({**row, "text": row["text"] + " again"}) for row in rows))
+    features = [{**CHANNEL, "held_out": ["fax"]}]
+    task = build(write(tmp_path, rows, features=features, test_files=["test.jsonl"]))
+    for name, split in task.splits.items():
+        assert all((e.spurious["channel"].value == "fax") == name.startswith("shifted") for e in split.examples)
+        assert all(e.slots["text"].endswith("again") == (name in task.test_splits) for e in split.examples)
+
+
+def test_malformed_rows_are_counted_and_shown(tmp_path):
+    rows = [ticket(n) for n in range(400)]
+    wrong = [
+        "{bad json",
+        "[]",
+        {**rows[0]},
+        {**rows[1], "id": "x1", "urgent": "maybe"},
+        {**rows[1], "id": "x2", "text": ""},
+    ]
+    wrong += [{**rows[1], "id": "x3", "text": "x" * 1_000_000}, {"id": "x4", "urgent": "no"}, {**rows[2], "id": ""}]
+    path = write(tmp_path, [*rows, *wrong], features=[CHANNEL], uid="id")
+    with (tmp_path / "rows.jsonl").open("ab") as file:
+        file.write(b'{"id": "latin", "text": "caf\xe9", "urgent": "no", "channel": "email"}\n')
+    with pytest.raises(InputError, match=r"9 malformed rows: .*rows.jsonl:401: bad JSON.*:402: .*; \.\.\.; mend them"):
+        build(path)
+    task = build(path, malformed="skip")
+    assert task.notes[0].startswith("9 malformed rows skipped")
+    assert len({e.uid for s in task.splits.values() for e in s.examples}) <= 400
+
+
+def test_rows_without_the_feature_are_counted(tmp_path):
+    rows = [{**ticket(n), "channel": None if n % 10 < 2 else ticket(n)["channel"]} for n in range(400)]
+    assert build(write(tmp_path, rows, features=[CHANNEL])).dropped == {"no value of channel": 80}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"input": "no column"}, "uses no column"),
+        ({"candidates": ["a"]}, "two different answers"),
+        ({"candidates_column": "x"}, "give either"),
+        ({"features": []}, "`features` is empty"),
+        ({"features": [{"key": "core", "column": "c"}]}, "differ from each other and from core"),
+        ({"features": [{"key": "a"}]}, "exactly one of"),
+        ({"features": [{"key": "a", "column": "channel", "labels": {"email": "urgent"}}]}, "none of the candidates"),
+        (
+            {"features": [{"key": "a", "insert": ["x", "y"], "labels": {"x": "no"}}]},
+            "ties no label to the inserted word",
+        ),
+        ({"features": [{"key": "a", "function": "nowhere:f"}]}, "cannot be loaded"),
+        ({"features": [{"key": "a", "column": "channel", "colour": 1}]}, "colour"),
+        ({"files": ["rows.txt"]}, "one format"),
+        ({"files": ["none.jsonl"]}, "No such file"),
+        ({"labels": "urgent"}, "did you mean 'label'"),
+    ],
+)
+def test_wrong_descriptions(tmp_path, change, message):
+    path = write(tmp_path, map(ticket, range(20)), **{"features": [CHANNEL], **change})
+    with pytest.raises(InputError, match=message):
+        build(path)
+
+
+def test_no_description():
+    with pytest.raises(InputError, match=r"set --task.file"):
+        build(None)
+
+
+def test_texts_of_json_lines_stay_on_the_disk(tmp_path):
+    filler = "word " * 200
+    path = write(tmp_path, ({**ticket(n), "filler": filler} for n in range(4_000)), features=[CHANNEL])
+    tracemalloc.start()
+    task = build(path)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (tmp_path / "rows.jsonl").stat().st_size > 4_000_000
+    assert kept < 1_000_000
+    assert len(task.splits["train"].examples) > 1000
