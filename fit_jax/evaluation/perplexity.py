@@ -1,0 +1,88 @@
+"""Perplexity of running text: what focus tuning cost the language model."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import exp, log
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fit_jax.errors import InputError
+from fit_jax.evaluation.scoring import Scorer
+from fit_jax.focus.prompts import EncodedPrompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """How well a model predicts a text.
+
+    Attributes:
+        nats: -log p of the whole text.
+        tokens: Tokens it has.
+        words: Words separated by white space.
+        bytes: Bytes in UTF-8.
+    """
+
+    nats: float
+    tokens: int
+    words: int
+    bytes: int
+
+    @property
+    def per_token(self) -> float:
+        """exp(-mean log p of a token); depends on the tokenizer."""
+        return exp(self.nats / self.tokens)
+
+    @property
+    def per_word(self) -> float:
+        """exp(-log p / words); comparable between tokenizers."""
+        return exp(self.nats / self.words)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """-log2 p / bytes; comparable between tokenizers."""
+        return self.nats / self.bytes / log(2)
+
+
+def perplexity(
+    texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", scorer: Scorer, params: Any, length: int
+) -> Perplexity:
+    """Perplexity of some texts, each read in windows of `length` tokens that do not overlap.
+
+    Raises:
+        InputError: There is no text, or the model's scores are not finite.
+    """
+    encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts if text]
+    windows = [w for ids in encoded for w in rolling_windows(np.asarray(ids, np.int32), prefix_id(tokenizer), length)]
+    if not windows:
+        raise InputError("perplexity: there is no text to read; give a file with some")
+    nats = -sum(float(score.log_prob[0]) for (score,) in scorer.score(params, ((w,) for w in windows)))
+    if not np.isfinite(nats):
+        raise InputError("perplexity: the model's scores are not finite: its weights are broken")
+    return Perplexity(
+        nats=nats,
+        tokens=sum(len(w.answers[0]) for w in windows),
+        words=sum(len(text.split()) for text in texts),
+        bytes=sum(len(text.encode()) for text in texts),
+    )
+
+
+def rolling_windows(ids: np.ndarray, prefix: int, length: int) -> Iterator[EncodedPrompt]:
+    """Windows that predict every token once, each from the tokens before it in its window and one before that.
+
+    Args:
+        ids: The text's tokens.
+        prefix: What stands before the first token.
+        length: Tokens predicted in a window.
+    """
+    before = np.concatenate([np.array([prefix], np.int32), ids])
+    for start in range(0, len(ids), length):
+        yield EncodedPrompt(before[start : start + 1], (ids[start : start + length],))
+
+
+def prefix_id(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """The token before a text: the one that begins texts, or else the one that ends them."""
+    return tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id

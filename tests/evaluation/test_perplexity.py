@@ -1,0 +1,33 @@
+"""Perplexity: every token once, from its own window."""
+
+import numpy as np
+import pytest
+
+from fit_jax.errors import InputError
+from fit_jax.evaluation.perplexity import perplexity, rolling_windows
+
+
+def test_windows_predict_every_token_once():
+    windows = list(rolling_windows(np.arange(10, 17, dtype=np.int32), 1, 3))
+    assert [(w.prompt.tolist(), w.answers[0].tolist()) for w in windows] == [
+        ([1], [10, 11, 12]),
+        ([12], [13, 14, 15]),
+        ([15], [16]),
+    ]
+
+
+def test_perplexity_is_the_models_over_all_texts(encoder, make_scorer, params):
+    texts = ["it feels good.", "", "a bad lamp, and a bad tent."]
+    found = perplexity(texts, encoder.tokenizer, make_scorer(), params, 8)
+    ids = [encoder.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts if text]
+    assert found.tokens == sum(map(len, ids))
+    assert (found.words, found.bytes) == (10, sum(len(t) for t in texts))
+    # An untrained model is near uniform over its vocabulary.
+    assert found.per_token == pytest.approx(320, rel=0.2)
+    assert found.per_word == pytest.approx(found.per_token ** (found.tokens / 10), rel=1e-6)
+    assert 2 ** (found.bits_per_byte * found.bytes / found.tokens) == pytest.approx(found.per_token, rel=1e-6)
+
+
+def test_no_text_is_reported(encoder, make_scorer, params):
+    with pytest.raises(InputError, match="no text"):
+        perplexity([""], encoder.tokenizer, make_scorer(), params, 8)
