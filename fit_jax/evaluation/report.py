@@ -2,18 +2,67 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fit_jax.config import Config
 from fit_jax.data.tasks import Task
 from fit_jax.evaluation import html, tables
-from fit_jax.evaluation.evaluator import Evaluation
+from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate
 from fit_jax.evaluation.metrics import Cell, focus_accuracy, is_shifted, pooled
+from fit_jax.evaluation.model_card import model_card
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.radar import Panel, draw_radars
 from fit_jax.files import make_folder, replace_with, write_text
 from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.parallel.processes import is_lead
+
+FOLDER = "report"
+
+
+def report_run(run_folder: Path, task: Task, subject: Subject, config: Config) -> None:
+    """Evaluates a run's model, writes `report/` and `MODEL_CARD.md` into its folder, and prints the main table.
+
+    Every process takes part in scoring; the lead writes and prints.
+
+    Raises:
+        InputError: As `evaluate`, or the folder cannot be written to.
+    """
+    if is_lead():
+        make_folder(run_folder / FOLDER)  # before minutes of scoring, not after
+    with progress_bar("evaluating") as on_progress:
+        evaluation = evaluate(task, subject, config, on_progress)
+    if not is_lead():
+        return
+    method = config.train.method
+    write_report(run_folder / FOLDER, evaluation, task, subject.encoder, method, config.seed)
+    write_text(run_folder / "MODEL_CARD.md", model_card(config, task, evaluation.predictions))
+    print_table(tables.terminal_table(f"{method} on {task.text.name}", evaluation.predictions))
+    print(f"report: {run_folder / FOLDER / 'index.html'}", flush=True)
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on the lead's terminal; elsewhere nothing. Yields what is to be called with examples done and in all."""
+    if not (is_lead() and sys.stdout.isatty()):
+        yield lambda done, total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("examples"), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_table(table: Any) -> None:
+    """Prints a `rich` table, as wide as it needs where output is no terminal."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def write_report(
