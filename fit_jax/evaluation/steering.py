@@ -1,20 +1,19 @@
 """One text under several focus instructions: what the model answers to each, and how sure it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from fit_jax.data.tasks import Task
 from fit_jax.errors import InputError
+from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.metrics import probabilities
-from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.example import CORE, Example, TaskText
 from fit_jax.focus.instructions import instruction, wordings
-from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES, FocusSpec, check_spec, spec_for
 
 if TYPE_CHECKING:
@@ -43,27 +42,101 @@ class Steered:
         return self.candidates[int(self.probabilities.argmax())]
 
 
-def steer(
-    text: TaskText,
-    slots: Mapping[str, str],
-    candidates: Sequence[str],
-    specs: Sequence[FocusSpec],
-    encoder: PromptEncoder,
-    scorer: Scorer,
-    params: Any,
-) -> list[Steered]:
-    """The answers to one input under each focus specification, in the first training wording of each.
+class Steering:
+    """What is asked about each text: the focus specifications and the answers to choose from."""
 
-    Raises:
-        InputError: A specification names a feature that the task lacks.
-    """
-    example = Example("steered", slots, tuple(candidates), 0, {})
-    words = [instruction(text, spec, wordings(text.name, spec, "train")[0]) for spec in specs]
-    (scores,) = scorer.score(params, [encoder.encode([example] * len(specs), words)])
-    return [
-        Steered(spec, said, example.candidates, probabilities(score.log_prob))
-        for spec, said, score in zip(specs, words, scores)
-    ]
+    def __init__(self, task: Task, focus: str | None, ignore: str | None, candidates: Sequence[str]) -> None:
+        """Takes what the command line says.
+
+        Args:
+            task: The task the model was tuned on.
+            focus: Comma-separated features to focus on, `core` included; with `ignore` None, all focus types are asked.
+            ignore: Comma-separated features to ignore.
+            candidates: The answers to choose from; none means the task's own.
+
+        Raises:
+            InputError: A feature that the task lacks or that stands on both sides, or answers that differ from example
+                to example and are not given.
+        """
+        self.slots = slot_names(task.text)
+        self._text = task.text
+        if focus is None and ignore is None:
+            self._specs = all_specs(task)
+        else:
+            self._specs = [asked_spec(task, focus or "", ignore or "")]
+        self._candidates = tuple(candidates) or common_candidates(task)
+        if not self._candidates:
+            raise InputError(
+                f"task {task.text.name} has other answers in each example; give them: "
+                '--candidate "..." --candidate "..."'
+            )
+
+    def fill(self, whole: str | None, named: Sequence[str]) -> dict[str, str]:
+        """The input's slots from `--text` (tasks of one slot) or from `--slot name=text` pairs.
+
+        Raises:
+            InputError: A slot is unknown or missing, or a pair has no `=`.
+        """
+        usage = " ".join(f'--slot {name}="..."' for name in self.slots)
+        slots = {}
+        if whole is not None:
+            if len(self.slots) != 1:
+                raise InputError(f"--text: task {self._text.name} has {len(self.slots)} texts; write {usage}")
+            slots[self.slots[0]] = whole
+        for pair in named:
+            name, equals, value = pair.partition("=")
+            if not equals or name not in self.slots:
+                raise InputError(f"--slot {pair!r}: write {usage}")
+            slots[name] = value
+        missing = [name for name in self.slots if not slots.get(name, "").strip()]
+        if missing:
+            raise InputError(f"no text for {', '.join(missing)}; write {usage}")
+        return slots
+
+    def answers(self, subject: Subject, slots: Mapping[str, str]) -> list[Steered]:
+        """The answers to one input under each specification, in the first training wording of each."""
+        example = Example("steered", slots, self._candidates, 0, {})
+        words = [instruction(self._text, spec, wordings(self._text.name, spec, "train")[0]) for spec in self._specs]
+        prompts = subject.encoder.encode([example] * len(words), words)
+        (scores,) = subject.scorer.score(subject.params, [prompts])
+        return [
+            Steered(spec, said, self._candidates, probabilities(score.log_prob))
+            for spec, said, score in zip(self._specs, words, scores)
+        ]
+
+    def table(self, subject: Subject, slots: Mapping[str, str]) -> "Table":
+        """The answers side by side, for `rich` to print."""
+        from rich.table import Table
+
+        table = Table()
+        table.add_column("focus", no_wrap=True)
+        table.add_column("instruction")
+        table.add_column("answer", style="bold")
+        for candidate in self._candidates:
+            table.add_column(f"p({candidate})", justify="right")
+        for a in self.answers(subject, slots):
+            table.add_row(str(a.spec), a.instruction, a.answer, *(f"{p:.3f}" for p in a.probabilities))
+        return table
+
+
+def read_slots(names: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Asks for the texts of one input after another, until the end of input or an interrupt; empty lines ask again."""
+    import readline  # noqa: F401  gives `input` its line editing and history
+
+    print("One text at a time; end with Ctrl-D.", flush=True)
+    while True:
+        try:
+            slots = {name: _ask(name) for name in names}
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        yield slots
+
+
+def _ask(name: str) -> str:
+    while not (text := input(f"{name}> ").strip()):
+        pass
+    return text
 
 
 def all_specs(task: Task) -> list[FocusSpec]:
@@ -91,49 +164,7 @@ def slot_names(text: TaskText) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(text.input_template) if name))
 
 
-def fill_slots(text: TaskText, whole: str | None, named: Sequence[str]) -> dict[str, str]:
-    """The input's slots from `--text` (tasks of one slot) or from `--slot name=text` pairs.
-
-    Raises:
-        InputError: A slot is unknown or missing, or a pair has no `=`.
-    """
-    known = slot_names(text)
-    slots = {}
-    if whole is not None:
-        if len(known) != 1:
-            raise InputError(f"--text: task {text.name} has {len(known)} texts; give each: {_slot_usage(known)}")
-        slots[known[0]] = whole
-    for pair in named:
-        name, equals, value = pair.partition("=")
-        if not equals or name not in known:
-            raise InputError(f"--slot {pair!r}: write {_slot_usage(known)}")
-        slots[name] = value
-    missing = [name for name in known if not slots.get(name, "").strip()]
-    if missing:
-        raise InputError(f"--slot: no text for {', '.join(missing)}; write {_slot_usage(known)}")
-    return slots
-
-
-def common_candidates(task: Task) -> tuple[str, ...] | None:
-    """The answers to choose from where all examples share them, else None."""
+def common_candidates(task: Task) -> tuple[str, ...]:
+    """The answers to choose from where all examples share them, else none."""
     sets = {example.candidates for example in task.splits["train"].examples[:100]}
-    return next(iter(sets)) if len(sets) == 1 else None
-
-
-def steered_table(answers: Sequence[Steered]) -> "Table":
-    """The answers side by side, for `rich` to print."""
-    from rich.table import Table
-
-    table = Table(show_lines=False)
-    table.add_column("focus", no_wrap=True)
-    table.add_column("instruction")
-    table.add_column("answer", style="bold")
-    for candidate in answers[0].candidates:
-        table.add_column(f"p({candidate})", justify="right")
-    for a in answers:
-        table.add_row(str(a.spec), a.instruction, a.answer, *(f"{p:.3f}" for p in a.probabilities))
-    return table
-
-
-def _slot_usage(known: Sequence[str]) -> str:
-    return " ".join(f'--slot {name}="..."' for name in known)
+    return next(iter(sets)) if len(sets) == 1 else ()

@@ -4,6 +4,7 @@ Which tokens an intervention concerns rides on the token ids: `mark` adds a mark
 and the packing carry it along like any token, and `Intervened` takes it off again before the embedding.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -111,7 +112,7 @@ def _block(
     fed, k, v = block.read(x, rope, None)
     if out_index is not None:
         x, fed, rope = (jax.tree.map(lambda a: take(a, out_index), tree) for tree in (x, fed, rope))
-        scope = scope._replace(query_index=out_index, query_positions=take(scope.query_positions, out_index))
+        scope = replace(scope, query_index=out_index, query_positions=take(scope.query_positions, out_index))
     attention, config = block.attention, block.config
     # One more dimension a head turns the bias into part of the inner product: q . k * scale + bias.
     scale = (config.query_scale or config.head_width) ** -0.5

@@ -1,0 +1,38 @@
+"""`python -m fit_jax.steer RUN --text "..."`: one text under each focus instruction, answers side by side."""
+
+from fit_jax.errors import run_door
+from fit_jax.evaluation.doors import checkpoint_option, split_folder, take_option, take_options
+
+USAGE = (
+    'python -m fit_jax.steer RUN [--text "..."] [--slot NAME="..."]... [--focus A,B] [--ignore C] '
+    '[--candidate "..."]... [--checkpoint best|last|STEP]'
+)
+
+
+def main(arguments: list[str]) -> None:
+    """Takes the run's folder and the text; asks for texts until the end of input where none is given."""
+    folder, rest = split_folder(arguments, USAGE)
+    checkpoint, rest = take_option(rest, "checkpoint")
+    text, rest = take_option(rest, "text")
+    slots, rest = take_options(rest, "slot")
+    focus, rest = take_option(rest, "focus")
+    ignore, rest = take_option(rest, "ignore")
+    candidates, rest = take_options(rest, "candidate")
+    from fit_jax.evaluation.report import print_table
+    from fit_jax.evaluation.steering import Steering, read_slots
+    from fit_jax.parallel.processes import start
+    from fit_jax.training.run import open_run, subject
+
+    start()
+    run = open_run(folder, rest)
+    steering = Steering(run.task, focus, ignore, candidates)
+    if text is not None or slots:
+        print_table(steering.table(subject(run, checkpoint_option(checkpoint)), steering.fill(text, slots)))
+        return
+    model = subject(run, checkpoint_option(checkpoint))
+    for given in read_slots(steering.slots):
+        print_table(steering.table(model, given))
+
+
+if __name__ == "__main__":
+    run_door(main)
