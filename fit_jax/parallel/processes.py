@@ -1,5 +1,6 @@
 """Several processes as one program: start-up, who writes, and whose rows are whose."""
 
+import os
 from typing import TypeVar
 
 import jax
@@ -9,6 +10,17 @@ from jax.sharding import Mesh
 from fit_jax.parallel.sharding import batch_sharding, row_shards
 
 BatchType = TypeVar("BatchType", bound=tuple)
+
+
+def start() -> None:
+    """Sets JAX up for a door: compiled programs are kept on the disk and found again by the next process.
+
+    They are kept in `JAX_COMPILATION_CACHE_DIR`, or under the user's cache folder.
+    """
+    if not jax.config.jax_compilation_cache_dir:
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        jax.config.update("jax_compilation_cache_dir", os.path.join(home, "fit_jax", "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def is_lead() -> bool:
@@ -29,6 +41,18 @@ def rows_of_this_process(batch_size: int, mesh: Mesh) -> slice:
     if stop - start != len(held):
         raise ValueError(f"process {jax.process_index()} holds rows {held.tolist()} of the batch, not one block")
     return slice(start, stop)
+
+
+def maximum_over_processes(values: list[list[int]]) -> list[list[int]]:
+    """The elementwise maximum of every process's table of integers; the tables are of one shape."""
+    if jax.process_count() == 1 or not values:
+        return values
+    from jax.experimental import multihost_utils
+
+    # JAX would cut 64-bit integers; their halves travel whole.
+    halves = np.asarray(values, np.int64).view(np.int32)
+    gathered = np.ascontiguousarray(multihost_utils.process_allgather(halves))
+    return gathered.view(np.int64).max(axis=0).tolist()
 
 
 def _held(size: int, mesh: Mesh) -> np.ndarray:

@@ -24,13 +24,16 @@ class LossSums(NamedTuple):
     correct: Float[Array, ""]
 
 
-def loss_sums(decoder: Decoder, batch: Batch, dropout_key: Key[Array, ""] | None = None) -> LossSums:
+def loss_sums(
+    decoder: Decoder, batch: Batch, dropout_key: Key[Array, ""] | None = None, trees: bool = True
+) -> LossSums:
     """The loss of a batch as sums; only target positions reach the vocabulary projection.
 
     Args:
         decoder: The model.
         batch: Packed or unpacked rows.
         dropout_key: Draws the dropout; None means none.
+        trees: Whether rows may hold items that branch (several focus instructions on one input).
     """
     hidden = decoder(
         batch.tokens,
@@ -39,6 +42,7 @@ def loss_sums(decoder: Decoder, batch: Batch, dropout_key: Key[Array, ""] | None
         batch.target_index,
         deterministic=dropout_key is None,
         dropout_key=dropout_key,
+        trees=trees,
     )
     log_prob, is_argmax = target_log_probs(decoder, hidden, batch.target_ids)
     weight = batch.target_weight

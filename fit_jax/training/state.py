@@ -61,8 +61,11 @@ def in_fp32(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
 
 
-def abstract_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer, mesh: Mesh) -> Placed:
-    """Names, shapes, dtypes and shardings of a training state; nothing is allocated."""
+def abstract_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None, mesh: Mesh) -> Placed:
+    """Names, shapes, dtypes and shardings of a training state; nothing is allocated.
+
+    Without an optimizer `opt_state` is empty: what a trained model is read into.
+    """
     graphdef, shapes = jax.eval_shape(lambda: _build(model, lora, optimizer, 0))
     layout = lay_out_tree(shapes, mesh)
     state = jax.tree.map(
@@ -71,7 +74,7 @@ def abstract_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer, m
     return Placed(graphdef, state, layout.replicated)
 
 
-def init_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer, mesh: Mesh, seed: int) -> Placed:
+def init_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None, mesh: Mesh, seed: int) -> Placed:
     """A fresh training state with random weights, each part made on the devices that hold it."""
     abstract = abstract_state(model, lora, optimizer, mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract.state)
@@ -80,9 +83,9 @@ def init_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer, mesh:
 
 
 def _build(
-    model: ModelConfig, lora: LoraConfig, optimizer: Optimizer, seed: int | Array
+    model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None, seed: int | Array
 ) -> tuple[nnx.GraphDef, TrainState]:
     decoder = Decoder(model, lora, rngs=nnx.Rngs(purpose_key(seed, "init")))
     graphdef, trainable, frozen = nnx.split(decoder, trainable_filter(lora), ...)
-    opt_state = optimizer.transform.init(in_fp32(trainable))
+    opt_state = () if optimizer is None else optimizer.transform.init(in_fp32(trainable))
     return graphdef, TrainState(jnp.zeros((), jnp.int32), trainable, frozen, opt_state)

@@ -1,0 +1,35 @@
+"""`python -m fit_jax.train`: trains the run that a config describes, resumes it, and reports on it."""
+
+import sys
+
+from fit_jax.config import load_config
+from fit_jax.errors import run_door
+
+
+def main(arguments: list[str]) -> int:
+    """Takes `--config FILE` and `--section.field value`; without any it runs the demo."""
+    config = load_config(arguments)
+    from fit_jax.parallel.processes import is_lead, start
+    from fit_jax.training.loop import TrainingFailed
+    from fit_jax.training.report import report_run
+    from fit_jax.training.run import set_up
+    from fit_jax.training.run_folder import claimed
+    from fit_jax.training.trainer import Ending, train
+
+    start()
+    with claimed(config):
+        run = set_up(config, keep_tokenizer=True)
+        try:
+            ending = train(run)
+        except TrainingFailed as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        if is_lead():
+            print(f"{run.folder}: {ending.value}", flush=True)
+        if ending is not Ending.TOLD_TO:
+            report_run(run)
+    return 0
+
+
+if __name__ == "__main__":
+    run_door(main)

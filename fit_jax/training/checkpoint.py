@@ -1,0 +1,128 @@
+"""Checkpoints by Orbax: written in the background, whole or not at all, read back on any mesh."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import nnx
+
+from fit_jax.errors import InputError
+from fit_jax.parallel.sharding import named_leaves
+from fit_jax.training.state import TrainState
+
+FOLDER = "checkpoints"
+
+
+class Checkpoints:
+    """The checkpoints of a run: the newest ones and the best.
+
+    A checkpoint holds the training state by parameter name, without the frozen parameters where these come from a
+    pretrained model, and a JSON object of everything else (`training.loop.Progress`).
+    """
+
+    def __init__(self, run_folder: Path, keep: int, with_frozen: bool) -> None:
+        """Opens the folder; leftovers of saves that were cut off are removed.
+
+        Args:
+            run_folder: The run's folder.
+            keep: Newest checkpoints kept, besides the best.
+            with_frozen: Whether checkpoints hold the frozen parameters.
+        """
+        import orbax.checkpoint as ocp
+
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self._ocp = ocp
+        self._with_frozen = with_frozen
+        self._policy = _NewestAndBest(keep)
+        self._folder = (run_folder / FOLDER).resolve()
+        options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that are whole, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: TrainState, progress: dict[str, Any], best: int | None) -> None:
+        """Starts saving; returns when the state has been copied from the devices, so that it may be donated.
+
+        Args:
+            step: Optimizer steps done.
+            state: The training state.
+            progress: Plain JSON saved with it.
+            best: The step of the checkpoint to keep as the best.
+
+        Raises:
+            RuntimeError: The step was not saved, or saving the checkpoint before failed.
+        """
+        self._policy.best = best
+        args = self._ocp.args
+        parts = args.Composite(state=args.PyTreeSave(self._saved(state)), progress=args.JsonSave(progress))
+        if not self._manager.save(step, args=parts):
+            raise RuntimeError(f"checkpoint {step} in {self._folder} was not saved")
+
+    def progress(self, step: int) -> dict[str, Any]:
+        """The JSON saved at a step."""
+        args = self._ocp.args
+        return self._restore(step, args.Composite(progress=args.JsonRestore())).progress
+
+    def restore(self, step: int, target: TrainState) -> TrainState:
+        """The state saved at a step, laid out as `target`.
+
+        Args:
+            step: One of `steps()`.
+            target: Shapes, dtypes and shardings, of the whole state or without the optimizer's; its frozen parameters
+                are handed through where checkpoints lack them.
+
+        Raises:
+            InputError: The checkpoint is damaged or of another model.
+        """
+        args = self._ocp.args
+        wanted = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), self._saved(target)
+        )
+        how = self._ocp.checkpoint_utils.construct_restore_args(wanted)
+        parts = args.Composite(state=args.PyTreeRestore(wanted, restore_args=how, partial_restore=True))
+        found = self._restore(step, parts).state
+        names = named_leaves(target)
+        leaves = [found.get(name, leaf) for name, leaf in names.items()]
+        return jax.tree.unflatten(jax.tree.structure(target), leaves)
+
+    def wait(self) -> None:
+        """Waits until what was saved is on the disk.
+
+        Raises:
+            Exception: Whatever went wrong in the background.
+        """
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then ends the background threads."""
+        self._manager.close()
+
+    def _saved(self, state: TrainState) -> dict[str, Any]:
+        return named_leaves(state if self._with_frozen else state._replace(frozen=nnx.State({})))
+
+    def _restore(self, step: int, parts: Any) -> Any:
+        try:
+            return self._manager.restore(step, args=parts)
+        except (ValueError, KeyError, OSError, json.JSONDecodeError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(
+                f"checkpoint {self._folder / str(step)} cannot be read: {reason}; "
+                "remove that folder to go on from the one before"
+            ) from error
+
+
+class _NewestAndBest:
+    """Orbax's preservation policy: the newest `keep` checkpoints and the one of step `best`."""
+
+    def __init__(self, keep: int) -> None:
+        self.keep = max(keep, 1)
+        self.best: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        first = len(checkpoints) - self.keep
+        return [i >= first or info.step == self.best for i, info in enumerate(checkpoints)]

@@ -1,0 +1,126 @@
+"""`metrics.jsonl` and TensorBoard: one record a logged step, exact again after a crash."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fit_jax.errors import InputError
+from fit_jax.files import replace_with
+
+# Fields of a record that no two runs share.
+TIMING_FIELDS = ("seconds", "tokens_per_second", "examples_per_second")
+
+
+@dataclass
+class Totals:
+    """Sums over the steps since the last record."""
+
+    steps: int = 0
+    loss: float = 0.0
+    target_tokens: int = 0
+    correct: int = 0
+    tokens: int = 0
+    examples: int = 0
+
+    def add(self, loss: float, target_tokens: int, correct: int, tokens: int, examples: int) -> None:
+        """Adds one step's sums."""
+        self.steps += 1
+        self.loss += loss
+        self.target_tokens += target_tokens
+        self.correct += correct
+        self.tokens += tokens
+        self.examples += examples
+
+    def record(self, step: int, learning_rate: float, grad_norm: float, seconds: float) -> dict[str, Any]:
+        """The record of a logged step: means per target token and sums since the last record.
+
+        Args:
+            step: Optimizer steps done.
+            learning_rate: The last step's.
+            grad_norm: The last step's.
+            seconds: Training time since the last record.
+        """
+        return {
+            "step": step,
+            "loss": self.loss / self.target_tokens,
+            "target_accuracy": self.correct / self.target_tokens,
+            "tokens": self.tokens,
+            "target_tokens": self.target_tokens,
+            "examples": self.examples,
+            "learning_rate": learning_rate,
+            "grad_norm": grad_norm,
+            "seconds": round(seconds, 3),
+            "tokens_per_second": round(self.tokens / max(seconds, 1e-9), 1),
+            "examples_per_second": round(self.examples / max(seconds, 1e-9), 1),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, from which `Totals(**values)` is the same again."""
+        return dataclasses.asdict(self)
+
+
+class MetricsLog:
+    """Appends records to `metrics.jsonl` and to TensorBoard files under `tensorboard/`."""
+
+    def __init__(self, folder: Path, size: int, step: int) -> None:
+        """Continues the log of a run as it was when it had `size` bytes and `step` steps were done.
+
+        Raises:
+            InputError: The file holds less than that.
+        """
+        self._folder = folder
+        self._step = step
+        self._path = folder / "metrics.jsonl"
+        _cut(self._path, size)
+        self._file = open(self._path, "ab")  # noqa: SIM115  closed by close()
+        self._board: Any = None
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Appends one record."""
+        self._file.write(json.dumps(record).encode() + b"\n")
+        self._file.flush()
+        if self._board is None:
+            from tensorboardX import SummaryWriter  # takes seconds, so not before training is under way
+
+            self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=self._step + 1)
+        for name, value in record.items():
+            if name != "step" and math.isfinite(value):
+                self._board.add_scalar(_board_name(name), value, record["step"])
+
+    def sync(self) -> int:
+        """Waits until the disk holds every record; returns the file's size in bytes."""
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Ends the files."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a `metrics.jsonl`."""
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def _cut(path: Path, size: int) -> None:
+    """Shortens a file to its first `size` bytes in one step."""
+    content = path.read_bytes() if path.exists() else b""
+    if len(content) < size:
+        raise InputError(
+            f"{path} holds {len(content)} bytes, its checkpoint knows of {size}; "
+            "put the whole file back, or start in a new run folder"
+        )
+    if len(content) > size:
+        replace_with(path, lambda partial: partial.write_bytes(content[:size]))
+
+
+def _board_name(name: str) -> str:
+    kind, _, rest = name.partition("_")
+    return f"validation/{rest}" if kind == "validation" else f"train/{name}"

@@ -1,0 +1,111 @@
+"""The run folder: whose it is, the config it was made with, and the tokenizer it keeps."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fit_jax.config import Config, config_differences, decode_config, dump_config, read_yaml
+from fit_jax.errors import InputError
+from fit_jax.files import make_folder, write_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from fit_jax.data.tasks import Task
+
+CONFIG = "config.yaml"
+TOKENIZER = "tokenizer"
+
+# Fields that may differ when a run is resumed: they say where and on what it runs and what is shown of it, not what
+# is computed.
+MAY_DIFFER = (
+    "run_dir",
+    "task.data_dir",
+    "mesh.",
+    "model.attention",
+    "model.remat",
+    "train.keep",
+    "evaluation.splits",
+    "evaluation.paraphrases",
+    "evaluation.batch_size",
+    "evaluation.examples",
+)
+
+
+@contextmanager
+def claimed(config: Config) -> Iterator[None]:
+    """Makes the run's folder this config's and keeps other processes from training in it meanwhile.
+
+    Raises:
+        InputError: The folder cannot be written, is in use, holds a run of another config, or files of no known run.
+    """
+    folder = Path(config.run_dir)
+    make_folder(folder)
+    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{folder}: another process is training in this run folder; wait or choose another"
+            ) from error
+        _adopt(folder, config)
+        yield
+    finally:
+        os.close(lock)
+
+
+def saved_config(folder: Path) -> Config:
+    """The config that a run was made with.
+
+    Raises:
+        InputError: The folder holds no run, or one of a version with other fields.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise InputError(f"{folder}: holds no run ({CONFIG} is missing); name the run_dir of a training run")
+    return decode_config(Config, read_yaml(path))
+
+
+def run_tokenizer(folder: Path, task: "Task", config: Config, keep: bool) -> "PreTrainedTokenizerFast":
+    """The run's own tokenizer where it keeps one, else the one its config asks for.
+
+    Args:
+        folder: The run's folder.
+        task: Supplies the texts to train a tokenizer on.
+        config: The run.
+        keep: Whether to save the tokenizer with the run.
+    """
+    from fit_jax.data.vocabulary import task_tokenizer
+    from fit_jax.focus.tokenizers import load_tokenizer, save_tokenizer
+
+    kept = folder / TOKENIZER
+    if kept.is_dir():
+        return load_tokenizer(kept)
+    tokenizer = task_tokenizer(task, config.tokenizer)
+    if keep:
+        partial = folder / f".{TOKENIZER}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        save_tokenizer(tokenizer, partial)
+        os.replace(partial, kept)
+    return tokenizer
+
+
+def _adopt(folder: Path, config: Config) -> None:
+    """Writes the config into a new run's folder; compares it with that of an old one."""
+    if not (folder / CONFIG).exists():
+        for name in ("checkpoints", "metrics.jsonl"):
+            if (folder / name).exists():
+                raise InputError(f"{folder}: holds {name} but no {CONFIG}; choose another run_dir or empty this one")
+        write_text(folder / CONFIG, dump_config(config))
+        return
+    rows = [row for row in config_differences(saved_config(folder), config) if not row.startswith(MAY_DIFFER)]
+    if rows:
+        raise InputError(
+            f"{folder}: holds a run of another config ({'; '.join(rows)}); "
+            "choose another run_dir, or give the same values to resume it"
+        )

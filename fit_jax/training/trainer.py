@@ -1,0 +1,132 @@
+"""From a config to a trained run folder: starts, resumes, or finds that nothing is left to do."""
+
+import math
+from contextlib import ExitStack
+from enum import Enum
+
+import jax
+
+from fit_jax.config import Config
+from fit_jax.data.loader import TrainLoader
+from fit_jax.errors import InputError
+from fit_jax.evaluation.evaluator import Validation
+from fit_jax.parallel.processes import is_lead
+from fit_jax.parallel.sharding import row_shards
+from fit_jax.training.checkpoint import Checkpoints
+from fit_jax.training.loop import Loop, Progress
+from fit_jax.training.metrics import MetricsLog
+from fit_jax.training.optimizer import Optimizer, make_optimizer
+from fit_jax.training.progress import Display
+from fit_jax.training.run import Run, frozen_are_given, open_checkpoints, starting_state
+from fit_jax.training.state import Placed, abstract_state
+from fit_jax.training.step import abstract_batch, compile_train_step
+from fit_jax.training.stopping import Stopping
+
+
+class Ending(Enum):
+    """How a call of `train` ended; the values say it to the user."""
+
+    ALL_STEPS = "trained to the last step"
+    PATIENCE = "stopped early: validation no longer improved"
+    ALREADY = "this run is finished; nothing is left to train"
+    TOLD_TO = "told to stop; the state is saved, the same command goes on from here"
+
+
+def train(run: Run) -> Ending:
+    """Trains a run from its last checkpoint, or from the start where it has none.
+
+    Raises:
+        InputError: Sizes that do not fit together, or checkpoints that do not fit the run.
+        TrainingFailed: The loss or the gradient is not finite; the last checkpoint is intact.
+    """
+    config = run.config
+    check_batch(config, row_shards(run.mesh))
+    with ExitStack() as stack:
+        checkpoints = open_checkpoints(run)
+        stack.callback(checkpoints.close)
+        progress = last_progress(checkpoints, config)
+        if progress.finished:
+            return Ending.ALREADY
+        loader = TrainLoader(run.task, run.encoder, config)
+        if progress.loader is not None:
+            loader.restore(progress.loader)
+        steps = config.train.steps or max(round(config.train.epochs * loader.steps_per_epoch), 1)
+        optimizer = make_optimizer(config.optimizer, steps)
+        placed = _state_at(run, optimizer, checkpoints, progress.step)
+        batch = abstract_batch(config.train.batch_size, loader.tokens_per_row, loader.targets_per_row, run.mesh)
+        train_step = compile_train_step(
+            placed.graphdef, optimizer, placed.state, batch, accumulate=config.train.accumulate, seed=config.seed
+        )
+        validate = Validation(run.task, run.encoder, run.scorer(placed.graphdef), config)
+        log = None
+        if is_lead():
+            log = MetricsLog(run.folder, progress.metrics_bytes, progress.step)
+            stack.callback(log.close)
+        display = Display(steps, progress.step, shown=is_lead())
+        stack.callback(display.close)
+        for line in _opening(run, placed, progress.step, steps):
+            display.note(line)
+        loop = Loop(config.train, steps, run.mesh, loader, train_step, validate, checkpoints, log, display)
+        loop.run(placed.state, progress)
+    if progress.finished is None:
+        return Ending.TOLD_TO
+    return Ending.ALL_STEPS if progress.finished == "steps" else Ending.PATIENCE
+
+
+def last_progress(checkpoints: Checkpoints, config: Config) -> Progress:
+    """What the newest checkpoint says, or the start of a run."""
+    saved = checkpoints.steps()
+    if saved:
+        return Progress.from_json(checkpoints.progress(saved[-1]))
+    return Progress(Stopping(config.train.best, config.train.patience))
+
+
+def check_batch(config: Config, shards: int) -> None:
+    """Checks that rows divide among microbatches and devices.
+
+    Raises:
+        InputError: They do not, or a number of the training section is not positive.
+    """
+    train = config.train
+    for name in ("batch_size", "sequence_length", "accumulate", "log_every", "checkpoint_every", "keep", "epochs"):
+        if getattr(train, name) < 1:
+            raise InputError(f"train.{name}: {getattr(train, name)} is less than 1")
+    for name in ("steps", "validate_every", "patience", "targets_per_row"):
+        if getattr(train, name) is not None and getattr(train, name) < 1:
+            raise InputError(f"train.{name}: {getattr(train, name)} is less than 1; null stands for none")
+    parts = train.accumulate * shards
+    if train.batch_size % parts:
+        raise InputError(
+            f"train.batch_size: {train.batch_size} rows do not divide into {train.accumulate} microbatch(es) over "
+            f"{shards} parts of the mesh (data x fsdp); take a multiple of {parts}"
+        )
+
+
+def _state_at(run: Run, optimizer: Optimizer, checkpoints: Checkpoints, step: int) -> Placed:
+    """The state that training goes on from: that of the checkpoint of `step`, or a fresh one at step 0."""
+    if step == 0:
+        return starting_state(run, optimizer)
+    if frozen_are_given(run):
+        placed = starting_state(run, optimizer)
+    else:
+        placed = abstract_state(run.model, run.config.lora, optimizer, run.mesh)
+    return placed._replace(state=checkpoints.restore(step, placed.state))
+
+
+def _opening(run: Run, placed: Placed, step: int, steps: int) -> list[str]:
+    """What a run says of itself before the first step."""
+    train, shape = run.config.train, {axis: size for axis, size in run.mesh.shape.items() if size > 1}
+    trained, frozen = (
+        sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(part))
+        for part in (placed.state.trainable, placed.state.frozen)
+    )
+    lines = [
+        f"task {run.task.text.name}: {len(run.task.splits['train'].examples):,} training examples",
+        f"model: {(trained + frozen) / 1e6:.2f}M parameters, {trained / 1e6:.2f}M trained; "
+        f"{run.mesh.size} {run.mesh.devices.flat[0].device_kind} device(s)"
+        + "".join(f", {axis} {size}" for axis, size in shape.items()),
+        f"{steps} steps of {train.batch_size} rows x {train.sequence_length} tokens",
+    ]
+    if step:
+        lines.append(f"resuming after step {step}")
+    return [*run.task.notes, *placed.replicated, *lines]
