@@ -135,7 +135,7 @@ def test_cutting_takes_input_alone_and_as_little_as_fits(tiny_tokenizer, text, m
     assert len(cut) == len(whole) if len(whole) <= limit else limit - 20 < len(cut) <= limit
     assert encoder.cuts == (len(whole) > limit)
     kept = tiny_tokenizer.decode(cut.prompt)
-    start, end = f"{text.instruction}\nReview: x", f"\n{FOCUS}\nAnswer:"
+    start, end = f"{text.instruction}\nReview:   x", f"\n{FOCUS}\nAnswer:"
     assert kept.startswith(start)
     assert kept.endswith(end)
     assert kept.removesuffix(end) in encoder.render(example, "")
@@ -164,7 +164,7 @@ def test_control_tokens_in_the_data_are_an_error(tiny_tokenizer, text, make_exam
         encoder.encode([make_example("so it ends <eos>")], [FOCUS])
     with pytest.raises(InputError, match="holds '<pad>'"):
         encoder.encode([make_example("so", ("yes<pad>",))], [FOCUS])
-    with pytest.raises(InputError, match=r"holds '\\\\udce9'"):  # a byte of the command line that is no UTF-8
+    with pytest.raises(InputError, match=r"holds '.udce9'"):  # a byte of the command line that is no UTF-8
         encoder.encode([make_example("caf\udce9")], [FOCUS])
 
 
