@@ -95,7 +95,12 @@ def _audit(config: Config, own: dict[str, str]) -> None:
     html = Path(own["html"]) if "html" in own else None
     if html is not None and html.exists():
         raise InputError(f"--html {html}: is there already; nothing is overwritten, choose another name")
-    task = build_task(config.task, config.seed)
+    if config.task.name == "jsonl":  # what the files hold, before rho is set
+        from fit_jax.data.tasks.jsonl import as_it_came
+
+        task = as_it_came(config.task)
+    else:
+        task = build_task(config.task, config.seed)
     encoder = _encoder(task, config)
 
     def lengths(examples: Any) -> list[int]:

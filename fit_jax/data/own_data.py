@@ -2,14 +2,16 @@
 
 import importlib
 import importlib.util
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, NamedTuple
 
 from fit_jax.config import decode_config, read_yaml
+from fit_jax.data.records import Malformed
 from fit_jax.errors import InputError
 
 # A feature's value in a row, or None where the row has none.
@@ -171,3 +173,64 @@ def _function(feature: FeatureConfig, folder: Path) -> ValueOf:
             "write package.module:name, or file.py:name relative to the description"
         ) from error
     return lambda row: None if (value := function(row)) is None else str(value)
+
+
+class ParsedRow(NamedTuple):
+    """What one row says. `values` and `tied` go by feature; `tied` is the label column's, where there is one."""
+
+    uid: str | None
+    slots: dict[str, str]
+    candidates: tuple[str, ...]
+    label: int
+    values: tuple[str | None, ...]
+    tied: tuple[int, ...]
+
+
+class OwnReader:
+    """Understands rows as the description says."""
+
+    def __init__(self, own: OwnData, folder: Path) -> None:
+        self.own = own
+        annotated = [None if feature.insert else value_of(feature, own.slots, folder) for feature in own.features]
+        self._finders: list[ValueOf | None] = annotated
+
+    def parse(self, row: Mapping[str, Any], where: str, bad: Malformed) -> ParsedRow | None:
+        """The row, or None, counted as malformed."""
+        own = self.own
+        texts = {slot: bad.text(row, slot, where) for slot in own.slots}
+        slots = {slot: text for slot, text in texts.items() if text is not None}
+        if len(slots) < len(texts):
+            return None
+        candidates = own.candidates or _answers(row.get(own.candidates_column))
+        if len(set(candidates)) < 2 or len(set(candidates)) < len(candidates):
+            bad.add(where, f"column {own.candidates_column!r} holds no list of two or more different answers")
+            return None
+        columns = [own.label, *(feature.label_column or "" for feature in own.features)]
+        labels = [_label(row.get(column), candidates) if column else -1 for column in columns]
+        for column, label in zip(columns, labels):
+            if label is None:
+                bad.add(where, f"{column} {row.get(column)!r} is none of {', '.join(candidates)}")
+                return None
+        uid = None if own.uid is None else row.get(own.uid)
+        if own.uid and uid in (None, ""):
+            bad.add(where, f"no uid in field {own.uid!r}")
+            return None
+        values = tuple(finder and finder(row) for finder in self._finders)
+        return ParsedRow(None if uid is None else str(uid), slots, candidates, labels[0], values, tuple(labels[1:]))
+
+
+def _answers(value: Any) -> tuple[str, ...]:
+    """A row's answers: a list, or a text that is a JSON list."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            return ()
+    return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
+
+
+def _label(value: Any, candidates: Sequence[str]) -> int | None:
+    """The position of an answer given by its text or by its number."""
+    if str(value) in candidates:
+        return candidates.index(str(value))
+    return value if isinstance(value, int) and 0 <= value < len(candidates) else None

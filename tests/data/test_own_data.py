@@ -10,7 +10,7 @@ from fit_jax.config import TaskConfig
 from fit_jax.data.own_data import FeatureConfig, OwnData
 from fit_jax.data.row_stores import DatasetStore
 from fit_jax.data.tasks import build_task
-from fit_jax.data.tasks.jsonl import build_own
+from fit_jax.data.tasks.jsonl import as_it_came, build_own
 from fit_jax.errors import InputError
 
 BASE = {
@@ -89,8 +89,19 @@ def test_every_format_gives_the_same_examples(tmp_path):
     own = OwnData(**{**BASE, "candidates": ("no", "yes"), "features": (FeatureConfig(**CHANNEL),), "uid": "id"})
     import datasets
 
-    task = build_own(own, DatasetStore(datasets.Dataset.from_list(rows), "rows"), None, TaskConfig(name="jsonl"), 0)
+    task = build_own(own, DatasetStore(datasets.Dataset.from_list(rows), "rows"), None, tmp_path, TaskConfig(), 0)
     assert {name: list(split.examples) for name, split in task.splits.items()} == built[0]
+
+
+def test_rows_as_they_came(tmp_path):
+    inserted = {"key": "code", "insert": ["Lynx", "Otter"], "labels": {"Lynx": "no", "Otter": "yes"}}
+    path = write(tmp_path, map(ticket, range(200)), features=[inserted, CHANNEL])
+    task = as_it_came(TaskConfig(name="jsonl", file=path))
+    assert list(task.splits) == ["train"]
+    assert [e.slots["text"] for e in task.splits["train"].examples] == [ticket(n)["text"] for n in range(200)]
+    assert task.splits["train"].rho == {"channel": {"phone": (None, 0.75, 100), "email": (None, 0.75, 100)}}
+    with pytest.raises(InputError, match="only feature is inserted"):
+        as_it_came(TaskConfig(name="jsonl", file=write(tmp_path, map(ticket, range(20)), features=[inserted])))
 
 
 def test_keyword_function_and_inserted_features(tmp_path):

@@ -4,18 +4,17 @@ The table is scanned once. Of each row only numbers are kept (its label, its fea
 texts of JSON Lines files stay on the disk until an example is asked for.
 """
 
-import json
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.own_data import OwnData, ValueOf, check_description, read_description, value_of
+from fit_jax.data.own_data import FeatureConfig, OwnData, OwnReader, check_description, read_description
 from fit_jax.data.random import generator
 from fit_jax.data.records import Malformed, hub_rows
 from fit_jax.data.row_stores import DatasetStore, RowStore, open_store
@@ -30,20 +29,28 @@ _NONE = -1
 
 def build(config: TaskConfig, seed: int) -> Task:
     """The task that the YAML file `config.file` describes."""
-    if not config.file:
-        raise InputError("task jsonl: needs a description of your data; set --task.file to its YAML file")
-    path = Path(config.file)
-    own = read_description(path)
-    if own.hub:
-        rows = [row for _, row in hub_rows(replace(config, data_dir=None), own.hub, None, own.hub_split)]
-        return build_own(own, DatasetStore(rows, own.hub), None, config, seed, path.parent)
-    store = open_store([path.parent / name for name in own.files])
-    test = open_store([path.parent / name for name in own.test_files]) if own.test_files else None
-    return build_own(own, store, test, config, seed, path.parent)
+    return build_own(*_opened(config), config, seed)
+
+
+def as_it_came(config: TaskConfig) -> Task:
+    """All rows of the described data, nothing inserted and nothing left out: what an audit should look at.
+
+    Its splits are `train` (the files) and, where there are test files, `test`.
+    """
+    own, store, test, folder = _opened(config)
+    own = replace(own, features=tuple(feature for feature in own.features if not feature.insert))
+    if not own.features:
+        raise InputError(f"{own.name}: its only feature is inserted, so the rows as they came have none")
+    source = _read(own, store, test, config, folder)
+    splits = {}
+    for name, table in source.tables.items():
+        part = _Part(source, table, set(), held_out=False, seed=0)
+        splits[name] = part.whole(name)
+    return Task(text=_text(own), splits=splits, notes=source.notes, dropped=source.dropped)
 
 
 def build_own(
-    own: OwnData, store: RowStore, test: RowStore | None, config: TaskConfig, seed: int, folder: Path = Path()
+    own: OwnData, store: RowStore, test: RowStore | None, folder: Path, config: TaskConfig, seed: int
 ) -> Task:
     """The task of rows from any store; a `datasets.Dataset` comes as `DatasetStore(dataset, name)`.
 
@@ -51,31 +58,44 @@ def build_own(
         own: What the columns mean.
         store: Rows to train, validate and, where `test` is None, test on.
         test: Rows to test on.
+        folder: Where a feature's `file.py` is looked for.
         config: Rhos, sizes, and what to do with malformed rows.
         seed: Chooses rows.
-        folder: Where a feature's `file.py` is looked for.
     """
     check_description(own, own.name)
-    bad, dropped = Malformed(config.malformed), Counter[str]()
-    reader = _Reader(own, folder)
-    table = _scan(reader, store, bad, dropped)
-    test_table = _scan(reader, test, bad, dropped) if test is not None else None
-    notes = bad.settle()
-    ties, tie_notes = _ties(own, table)
+    source = _read(own, store, test, config, folder)
     unseen = set(own.features[0].held_out)
-    parts = {"train": _Part(reader, table, ties, unseen, False, seed)}
-    if test_table is not None:
-        parts["test"] = _Part(reader, test_table, ties, unseen, False, seed)
+    parts = {name: _Part(source, table, unseen, False, seed) for name, table in source.tables.items()}
     if unseen:
-        parts["shifted"] = _Part(reader, test_table or table, ties, unseen, True, seed)
+        parts["shifted"] = _Part(source, source.tables.get("test", source.tables["train"]), unseen, True, seed)
     rows = {name: part.rows() for name, part in parts.items()}
-    sizes = _sizes(own, table, test_table)
-    splits, more = build_splits(config, seed, sizes, rows["train"], rows.get("test"), rows.get("shifted"))
+    splits, more = build_splits(
+        config, seed, _sizes(source), rows["train"], test=rows.get("test"), shifted=rows.get("shifted")
+    )
     for name, split in splits.items():
-        source = "train" if name in ("train", "validation") else "shifted" if name.startswith("shifted_") else "test"
-        measured = parts.get(source, parts["train"]).as_it_came(split)
+        origin = "train" if name in ("train", "validation") else "shifted" if name.startswith("shifted_") else "test"
+        examples = split.examples
+        assert isinstance(examples, Drawn)
+        measured = parts.get(origin, parts["train"]).measure(examples.rows, own.features[1:])
         splits[name] = replace(split, rho={**split.rho, **measured})
-    text = TaskText(
+    return Task(text=_text(own), splits=splits, notes=source.notes + more, dropped=source.dropped)
+
+
+def _opened(config: TaskConfig) -> tuple[OwnData, RowStore, RowStore | None, Path]:
+    if not config.file:
+        raise InputError("task jsonl: needs a description of your data; set --task.file to its YAML file")
+    path = Path(config.file)
+    own = read_description(path)
+    if own.hub:
+        rows = [row for _, row in hub_rows(replace(config, data_dir=None), own.hub, None, own.hub_split)]
+        return own, DatasetStore(rows, own.hub), None, path.parent
+    store = open_store([path.parent / name for name in own.files])
+    test = open_store([path.parent / name for name in own.test_files]) if own.test_files else None
+    return own, store, test, path.parent
+
+
+def _text(own: OwnData) -> TaskText:
+    return TaskText(
         name=own.name,
         instruction=own.instruction,
         input_template=own.input,
@@ -83,51 +103,6 @@ def build_own(
         core=own.core,
         spurious={feature.key: feature.name or feature.key for feature in own.features},
     )
-    return Task(text=text, splits=splits, notes=notes + tie_notes + more, dropped=dict(dropped))
-
-
-class _Parsed(NamedTuple):
-    """What one row says. `values` and `tied` go by feature; `tied` is the label column's, where there is one."""
-
-    uid: str | None
-    slots: dict[str, str]
-    candidates: tuple[str, ...]
-    label: int
-    values: tuple[str | None, ...]
-    tied: tuple[int, ...]
-
-
-class _Reader:
-    """Understands rows as the description says."""
-
-    def __init__(self, own: OwnData, folder: Path) -> None:
-        self.own = own
-        annotated = [None if feature.insert else value_of(feature, own.slots, folder) for feature in own.features]
-        self._finders: list[ValueOf | None] = annotated
-
-    def parse(self, row: Mapping[str, Any], where: str, bad: Malformed) -> _Parsed | None:
-        """The row, or None, counted as malformed."""
-        own = self.own
-        texts = {slot: bad.text(row, slot, where) for slot in own.slots}
-        slots = {slot: text for slot, text in texts.items() if text is not None}
-        if len(slots) < len(texts):
-            return None
-        candidates = own.candidates or _answers(row.get(own.candidates_column))
-        if len(set(candidates)) < 2 or len(set(candidates)) < len(candidates):
-            bad.add(where, f"column {own.candidates_column!r} holds no list of two or more different answers")
-            return None
-        columns = [own.label, *(feature.label_column or "" for feature in own.features)]
-        labels = [_label(row.get(column), candidates) if column else _NONE for column in columns]
-        for column, label in zip(columns, labels):
-            if label is None:
-                bad.add(where, f"{column} {row.get(column)!r} is none of {', '.join(candidates)}")
-                return None
-        uid = None if own.uid is None else row.get(own.uid)
-        if own.uid and uid in (None, ""):
-            bad.add(where, f"no uid in field {own.uid!r}")
-            return None
-        values = tuple(finder and finder(row) for finder in self._finders)
-        return _Parsed(None if uid is None else str(uid), slots, candidates, labels[0], values, tuple(labels[1:]))
 
 
 @dataclass
@@ -144,7 +119,28 @@ class _Table:
     names: list[dict[str, int]] = field(default_factory=list)
 
 
-def _scan(reader: _Reader, store: RowStore, bad: Malformed, dropped: Counter[str]) -> _Table:
+class _Source(NamedTuple):
+    """Data that have been read: tables by name (`train`, perhaps `test`) and the label tied to each feature value."""
+
+    reader: OwnReader
+    tables: dict[str, _Table]
+    ties: list[dict[str, int]]
+    notes: tuple[str, ...]
+    dropped: dict[str, int]
+
+
+def _read(own: OwnData, store: RowStore, test: RowStore | None, config: TaskConfig, folder: Path) -> _Source:
+    bad, dropped = Malformed(config.malformed), Counter[str]()
+    reader = OwnReader(own, folder)
+    tables = {"train": _scan(reader, store, bad, dropped)}
+    if test is not None:
+        tables["test"] = _scan(reader, test, bad, dropped)
+    notes = bad.settle()
+    ties, more = _ties(own, tables["train"])
+    return _Source(reader, tables, ties, notes + more, dict(dropped))
+
+
+def _scan(reader: OwnReader, store: RowStore, bad: Malformed, dropped: Counter[str]) -> _Table:
     features = reader.own.features
     table = _Table(store)
     table.values = [array("i") for _ in features]
@@ -197,12 +193,12 @@ def _ties(own: OwnData, table: _Table) -> tuple[list[dict[str, int]], tuple[str,
     return ties, tuple(notes)
 
 
-def _sizes(own: OwnData, table: _Table, test: _Table | None) -> Sizes:
+def _sizes(source: _Source) -> Sizes:
     """The sizes asked where the config gives none: all there is, in the description's shares."""
-    count = len(table.number)
+    own, count = source.reader.own, len(source.tables["train"].number)
     validation = round(own.validation * count)
-    if test is not None:
-        return Sizes(count - validation, validation, len(test.number))
+    if "test" in source.tables:
+        return Sizes(count - validation, validation, len(source.tables["test"].number))
     held_back = round(own.test * count)
     return Sizes(count - validation - held_back, validation, held_back)
 
@@ -210,11 +206,10 @@ def _sizes(own: OwnData, table: _Table, test: _Table | None) -> Sizes:
 class _Part:
     """The rows of a table whose value of the first feature is held out, or is not."""
 
-    def __init__(
-        self, reader: _Reader, table: _Table, ties: list[dict[str, int]], unseen: set[str], held_out: bool, seed: int
-    ) -> None:
-        first = reader.own.features[0]
-        self._reader, self._table, self._ties = reader, table, ties
+    def __init__(self, source: _Source, table: _Table, unseen: set[str], held_out: bool, seed: int) -> None:
+        self._reader, self._table, self._ties = source.reader, table, source.ties
+        own = source.reader.own
+        first = own.features[0]
         self._names = [name for name in table.names[0] if (name in unseen) == held_out]
         if first.insert:
             self._chosen, self._value = np.arange(len(table.number)), None
@@ -226,7 +221,7 @@ class _Part:
             self._value = value[self._chosen]
         if not len(self._chosen):
             kind = "held out" if held_out else "not held out"
-            raise InputError(f"{reader.own.name}: no row has a value of {first.key} that is {kind}")
+            raise InputError(f"{own.name}: no row has a value of {first.key} that is {kind}")
         self._places = generator(seed, "own", "places").random(len(table.number) if first.insert else 0)
 
     def rows(self) -> Rows:
@@ -249,13 +244,19 @@ class _Part:
             stored=False,
         )
 
-    def as_it_came(self, split: Split) -> dict[str, dict[str, Rho]]:
-        """rho in a split of the features after the first, whose values nobody chose."""
-        assert isinstance(split.examples, Drawn)
-        at = self._chosen[split.examples.rows]
+    def whole(self, name: str) -> Split:
+        """All rows in their order; the first feature must not be an inserted one."""
+        assert self._value is not None
+        every = np.arange(len(self._chosen))
+        return Split(name, Drawn(self.rows(), every, self._value), self.measure(every, self._reader.own.features))
+
+    def measure(self, rows: np.ndarray, features: Sequence[FeatureConfig]) -> dict[str, dict[str, Rho]]:
+        """rho of features whose values nobody chose, over some of the rows."""
+        at = self._chosen[rows]
         labels = np.asarray(self._table.label)[at]
         rho: dict[str, dict[str, Rho]] = {}
-        for n, feature in enumerate(self._reader.own.features[1:], 1):
+        for feature in features:
+            n = self._reader.own.features.index(feature)
             codes, tied = np.asarray(self._table.values[n])[at], np.asarray(self._table.tied[n])[at]
             for name, code in self._table.names[n].items():
                 here = codes == code
@@ -285,20 +286,3 @@ class _Part:
         }
         slices = {column: str(source.get(column, "")) for column in own.slices}
         return Example(uid, slots, parsed.candidates, parsed.label, spurious, slices)
-
-
-def _answers(value: Any) -> tuple[str, ...]:
-    """A row's answers: a list, or a text that is a JSON list."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
-            return ()
-    return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
-
-
-def _label(value: Any, candidates: Sequence[str]) -> int | None:
-    """The position of an answer given by its text or by its number."""
-    if str(value) in candidates:
-        return candidates.index(str(value))
-    return value if isinstance(value, int) and 0 <= value < len(candidates) else None
