@@ -1,5 +1,7 @@
 """Attention: rotary positions, the tree rule of what a query sees, and the attention sublayer."""
 
+from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -8,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from fit_jax.models import kernels
 from fit_jax.models.config import LoraConfig, ModelConfig, RopeConfig
 from fit_jax.models.layers import RMSNorm
 from fit_jax.models.lora import Linear
@@ -24,17 +27,25 @@ class Rope(NamedTuple):
     sin: Float[Array, "B T G/2"]
 
 
-class Scope(NamedTuple):
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("query_index", "query_positions", "key_positions", "visible_until"),
+    meta_fields=("sequences",),
+)
+@dataclass(frozen=True)
+class Scope:
     """What the C queries of each row see of its T keys.
 
     Query c, which stands at row index i = `query_index[c]`, sees key j iff j <= i < `visible_until[j]`; in a sliding
-    layer also only iff `query_positions[c]` - `key_positions[j]` < window.
+    layer also only iff `query_positions[c]` - `key_positions[j]` < window. `sequences` promises that the queries are
+    all tokens of the row in order and that no item branches, which is what splash attention can compute.
     """
 
     query_index: Int[Array, "B C"]
     query_positions: Int[Array, "B C"]
     key_positions: Int[Array, "B T"]
     visible_until: Int[Array, "B T"]
+    sequences: bool = False
 
     def mask(self, window: int | Int[Array, ""] | None) -> Bool[Array, "B C T"]:
         """True where a query sees a key."""
@@ -84,8 +95,11 @@ def attention(
     scale: float,
     window: int | Int[Array, ""] | None = None,
     softcap: float | None = None,
+    kind: str = "auto",
 ) -> Float[Array, "B C H G"]:
     """Grouped-query attention under the tree rule of `Scope`; the softmax is in fp32.
+
+    On TPU rows of plain sequences, and on GPU half precision, take a fused kernel that never holds all scores.
 
     Args:
         q_BCHG: Queries of the tokens at `scope.query_index`; query heads of one group are neighbours.
@@ -95,7 +109,17 @@ def attention(
         scale: Factor on the scores.
         window: Tokens a query sees, itself included; None means all.
         softcap: tanh cap on the scores; None means none.
+        kind: `ModelConfig.attention`.
+
+    Raises:
+        InputError: A kernel is asked for that the platform does not have.
     """
+    kernel = kernels.choose(kind, q_BCHG, scope.sequences, window, softcap)
+    if kernel == "splash":
+        positions, ends = scope.key_positions, scope.visible_until
+        return kernels.splash(q_BCHG, k_BTKG, v_BTKG, positions, ends, scale=scale, window=window, softcap=softcap)
+    if kernel == "cudnn":
+        return kernels.cudnn(q_BCHG, k_BTKG, v_BTKG, scope.mask(window), scale=scale)
     B, C, H, G = q_BCHG.shape
     K = k_BTKG.shape[2]
     q_BCKRG = (q_BCHG * jnp.asarray(scale, q_BCHG.dtype)).reshape(B, C, K, H // K, G)
@@ -147,7 +171,16 @@ class Attention(nnx.Module):
     ) -> Float[Array, "B C HG"]:
         """What the queries gather, heads side by side; `o_proj` is yet to be applied."""
         scale = (self.config.query_scale or self.config.head_width) ** -0.5
-        y = attention(q, k, v, scope, scale=scale, window=window, softcap=self.config.attention_softcap)
+        y = attention(
+            q,
+            k,
+            v,
+            scope,
+            scale=scale,
+            window=window,
+            softcap=self.config.attention_softcap,
+            kind=self.config.attention,
+        )
         return y.reshape(*y.shape[:2], -1)
 
 

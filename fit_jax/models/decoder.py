@@ -5,6 +5,7 @@ feed-forward layer run only at the positions whose hidden state is asked for, si
 tokens of a row.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,7 @@ from fit_jax.models.config import LoraConfig, ModelConfig, RopeConfig
 from fit_jax.models.layers import FeedForward, RMSNorm
 from fit_jax.models.lora import Linear
 from fit_jax.models.noise import Seed, dropout
+from fit_jax.models.partition import by_rows
 
 # A window that limits nothing, for the full layers of a model whose layers alternate; fits an int32 difference.
 UNLIMITED = 2**30
@@ -128,6 +130,7 @@ class Decoder(nnx.Module):
         *,
         deterministic: bool = True,
         dropout_key: Key[Array, ""] | None = None,
+        trees: bool = True,
     ) -> Float[Array, "B C D"]:
         """Hidden states after the final norm.
 
@@ -138,6 +141,7 @@ class Decoder(nnx.Module):
             out_index_BC: Row indices of the tokens wanted; None means all T. The last layer runs at these alone.
             deterministic: No dropout.
             dropout_key: Draws the dropout; needed unless `deterministic`.
+            trees: Whether rows may hold items that branch; attention kernels for packed sequences run only if not.
 
         Raises:
             ValueError: Neither `deterministic` nor a `dropout_key`.
@@ -148,8 +152,8 @@ class Decoder(nnx.Module):
         config, L = self.config, self.config.layers
         ropes = self.ropes(positions_BT)
         index_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1], dtype=jnp.int32)[None], tokens_BT.shape)
-        scope = Scope(index_BT, positions_BT, positions_BT, visible_until_BT)
-        x = dropout(self.embed_tokens(tokens_BT), config.dropout, _fold(seed, L))
+        scope = Scope(index_BT, positions_BT, positions_BT, visible_until_BT, sequences=not trees)
+        x = dropout(by_rows(self.embed_tokens(tokens_BT)), config.dropout, _fold(seed, L))
 
         if self.blocks is not None:
             graphdef, stacked = nnx.split(self.blocks)
@@ -161,7 +165,7 @@ class Decoder(nnx.Module):
                     block = nnx.merge(graphdef, weights)
                     rope = ropes.of(slides)
                     fed, k, v = block.read(x, rope, layer_seed)
-                    return block.write(x, fed, k, v, scope, rope, self.window(slides), layer_seed), None
+                    return by_rows(block.write(x, fed, k, v, scope, rope, self.window(slides), layer_seed)), None
 
             numbers = jnp.arange(L - 1, dtype=jnp.int32)
             x, _ = jax.lax.scan(self._remat(layer, in_scan=True), x, (stacked, numbers, self.sliding_flags()[:-1]))
@@ -175,9 +179,8 @@ class Decoder(nnx.Module):
             fed, k, v = self.last_block.read(x, rope, seed)
             if out_index_BC is not None:
                 x, fed, rope = (jax.tree.map(lambda a: take(a, out_index_BC), tree) for tree in (x, fed, rope))
-                scope = scope._replace(
-                    query_index=out_index_BC, query_positions=take(scope.query_positions, out_index_BC)
-                )
+                query_positions = take(scope.query_positions, out_index_BC)
+                scope = replace(scope, query_index=out_index_BC, query_positions=query_positions, sequences=False)
             return self.last_block.write(x, fed, k, v, scope, rope, self.window(slides), seed)
 
     def _remat(self, function: Any, in_scan: bool = False) -> Any:

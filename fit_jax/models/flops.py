@@ -1,7 +1,7 @@
-"""Floating-point operations of the decoder, counted from its shapes: every matrix product of forward, backward and remat.
+"""Floating-point operations of the decoder, from its shapes: every matrix product of forward, backward and remat.
 
-Elementwise work is left out; a multiply and an add are two operations. Attention is counted over whole rows, as the XLA
-kernel computes it; a kernel that skips masked blocks does less, so that a utilisation by these numbers is an upper bound.
+Elementwise work is left out; a multiply and an add are two operations. Attention is counted over whole rows, as the
+XLA kernel computes it; a kernel that skips masked blocks does less.
 """
 
 from collections.abc import Callable
@@ -52,8 +52,8 @@ def forward_flops(config: ModelConfig, lora: LoraConfig, rows: int, tokens: int,
 def train_flops(config: ModelConfig, lora: LoraConfig, rows: int, tokens: int, targets: int) -> Flops:
     """Of one optimizer step on a batch of this size, microbatches together.
 
-    With LoRA the frozen projections have no weight gradient. Remat repeats what the backward pass needs of a layer, which
-    leaves out the down projection (its output is only added to the residual stream), unless a norm follows it.
+    With LoRA the frozen projections have no weight gradient. Remat repeats what the backward pass needs of a layer,
+    which leaves out the down projection (its output is only added to the residual stream), unless a norm follows it.
     """
     full = config.remat == "full"
     trained = lora.rank == 0

@@ -9,8 +9,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
-# How the mesh splits attention: rows, heads, and the queries' tokens (keys and values are gathered over `context`).
-ROWS, HEADS, TOKENS = ("data", "fsdp"), "tensor", "context"
+from fit_jax.errors import InputError
+from fit_jax.models.partition import HEADS, ROWS, TOKENS
 
 # Tokens of a tile, the first that divides the row. Splash wants multiples of 128; larger tiles mean fewer passes over
 # the keys, and 512 still leaves room in the chip's vector memory for both operands of the backward pass.
@@ -19,20 +19,37 @@ BLOCKS = (512, 384, 256, 128)
 CUDNN_HEAD_WIDTHS = range(8, 129, 8)
 
 
-def mesh_platform() -> str:
-    """Platform of the mesh in context (also one that is only compiled for), else of the default backend."""
+def choose(kind: str, q: Array, sequences: bool, window: int | Array | None, softcap: float | None) -> str:
+    """The kernel for these queries: `xla`, `splash` or `cudnn`.
+
+    A kernel that cannot compute what is asked gives way to `xla`, whether it was asked for or not: trees, a few target
+    positions and a window traced by a scan over layers are beyond splash, fp32 and capped scores beyond cuDNN.
+
+    Args:
+        kind: `auto`, or the kernel asked for.
+        q: Queries, (B, C, H, G).
+        sequences: Whether they are all tokens of rows whose items do not branch.
+        window: Tokens a query sees.
+        softcap: tanh cap on the scores.
+
+    Raises:
+        InputError: A kernel is asked for that the platform does not have.
+    """
+    # The mesh in context may be one that is only compiled for; without one the default backend runs the program.
     device = jax.sharding.get_abstract_mesh().abstract_device
-    return device.platform if device is not None else jax.default_backend()
-
-
-def splash_fits(tokens: int, window: int | Array | None) -> bool:
-    """Whether splash can compute rows of this length and this window (one traced by a scan over layers is unknown)."""
-    return tokens % BLOCKS[-1] == 0 and (window is None or isinstance(window, int))
-
-
-def cudnn_fits(q: Array, softcap: float | None) -> bool:
-    """Whether cuDNN can compute such queries."""
-    return q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] in CUDNN_HEAD_WIDTHS and softcap is None
+    platform = jax.default_backend() if device is None else device.platform
+    own = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn"}.get(platform, "xla")
+    if kind not in ("auto", "xla", own):
+        raise InputError(
+            f"model.attention: {kind} does not run on {platform}; leave it `auto`, or set `xla` or `{own}`"
+        )
+    if kind == "xla" or own == "xla":
+        return "xla"
+    if own == "splash":
+        fits = sequences and q.shape[1] % BLOCKS[-1] == 0 and (window is None or isinstance(window, int))
+    else:
+        fits = q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] in CUDNN_HEAD_WIDTHS and softcap is None
+    return own if fits else "xla"
 
 
 def splash(
@@ -99,7 +116,7 @@ def cudnn(
     *,
     scale: float,
 ) -> Float[Array, "B C H G"]:
-    """Attention under any mask by cuDNN's fused kernel; half precision, head widths that are multiples of 8 up to 128."""
+    """Attention under any mask by cuDNN's fused kernel, in half precision."""
     return jax.nn.dot_product_attention(
         q_BCHG, k_BTKG, v_BTKG, mask=mask_BCT[:, None], scale=scale, implementation="cudnn"
     )

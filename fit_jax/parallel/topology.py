@@ -1,4 +1,4 @@
-"""Machines that need not be there: devices of a named TPU or GPU topology, to compile for, and their published figures."""
+"""Machines that need not be there: devices of a named topology, to compile for, and their published figures."""
 
 import importlib.util
 import math
@@ -30,7 +30,7 @@ class Accelerator:
         network: A device's share of its host's network, which joins slices and GPU hosts, bytes/s.
         wraps: Lengths of a torus axis that are multiples of this close to a ring; 0 where there is no torus.
         devices_per_chip: Devices that are rented together as one chip.
-        aliases: Options that the compiler needs to see the chip as JAX does when it runs on it.
+        options: What the compiler needs to see the chip as JAX does when it runs on it.
     """
 
     platform: str
@@ -45,8 +45,8 @@ class Accelerator:
 
 
 # Sources: Google Cloud's TPU system architecture pages and NVIDIA's data sheets (dense bf16, SXM boards, the L4's PCIe
-# card), link rates per direction. TPU memory is what the compiler says is available of it; GPUs keep a twentieth for the
-# CUDA context and the allocator. Where no figure is published (network per chip) it is that of the host's cards, shared.
+# card), link rates per direction. TPU memory is what the compiler says is available of it; GPUs keep a twentieth for
+# the CUDA context and the allocator. Network rates are assumptions: a host's cards, shared by its devices.
 ACCELERATORS = {
     "v4": Accelerator(
         platform="tpu",

@@ -1,0 +1,21 @@
+"""Where activations lie on the mesh in context: rows over `data` and `fsdp`, tokens over `context`."""
+
+import jax
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float
+
+ROWS, HEADS, TOKENS = ("data", "fsdp"), "tensor", "context"
+
+
+def by_rows(x_BTD: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    """Holds the residual stream split by rows and tokens, whole in width; unchanged where no mesh is in context.
+
+    Left to itself the partitioner splits the width as the weights are split over `fsdp`, and then sums whole
+    feed-forward activations over all devices instead of gathering weights.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x_BTD
+    # The last block keeps a few target positions of a row, which `context` need not divide.
+    tokens = TOKENS if x_BTD.shape[1] % mesh.shape[TOKENS] == 0 else None
+    return jax.lax.with_sharding_constraint(x_BTD, P(ROWS, tokens, None))
