@@ -6,21 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fit_jax.config import TaskConfig
+from fit_jax.data.drawing import Rows, Value, cell_counts
 from fit_jax.data.random import generator
-from fit_jax.data.splits import (
-    Ask,
-    Rho,
-    Rows,
-    Sizes,
-    Split,
-    Value,
-    asked_splits,
-    build_splits,
-    cell_counts,
-    draw_split,
-    joined,
-    partition,
-)
+from fit_jax.data.splits import Ask, Rho, Sizes, Split, asked_splits, build_splits, draw_split, joined, partition
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious
 

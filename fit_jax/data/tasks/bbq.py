@@ -12,8 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from fit_jax.config import TaskConfig
+from fit_jax.data.drawing import Rows, Value
 from fit_jax.data.records import Malformed
-from fit_jax.data.splits import Rows, Sizes, Value, build_splits
+from fit_jax.data.splits import Sizes, build_splits
 from fit_jax.data.tasks import Task
 from fit_jax.data.tasks.bbq_source import CATEGORIES, Item, read_category, read_metadata
 from fit_jax.errors import InputError

@@ -14,11 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from fit_jax.config import TaskConfig
+from fit_jax.data.drawing import Drawn, Rows, Value
 from fit_jax.data.own_data import FeatureConfig, OwnData, OwnReader, check_description, read_description
 from fit_jax.data.random import generator
 from fit_jax.data.records import Malformed, hub_rows
 from fit_jax.data.row_stores import DatasetStore, RowStore, open_store
-from fit_jax.data.splits import Drawn, Rho, Rows, Sizes, Split, Value, build_splits
+from fit_jax.data.splits import Rho, Sizes, Split, build_splits
 from fit_jax.data.tasks import Task
 from fit_jax.data.text import insert_keyword, text_key
 from fit_jax.errors import InputError

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fit_jax.config import TaskConfig
+from fit_jax.data.drawing import Rows, Value
 from fit_jax.data.random import generator
 from fit_jax.data.records import Malformed, data_folder, hub_rows, read_lines
-from fit_jax.data.splits import Rows, Sizes, Value, asked_splits, build_splits, draw_split, joined
+from fit_jax.data.splits import Sizes, asked_splits, build_splits, draw_split, joined
 from fit_jax.data.tasks import Task
 from fit_jax.data.text import detokenise, insert_keyword, text_key
 from fit_jax.focus.example import Example, Spurious, TaskText
