@@ -66,8 +66,13 @@ class Scorer:
         """
         parts = row_shards(mesh)
         self._mesh = mesh
-        self._rows = -(-rows // parts) * parts
+        self.rows = -(-rows // parts) * parts
         self._score = jax.jit(_score_function(graphdef, forward), out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+    def compile(self, params: Any, batch: Batch) -> jax.stages.Compiled:
+        """Compiles the step that scores a batch, from arrays or `jax.ShapeDtypeStruct`s, without running it."""
+        with jax.set_mesh(self._mesh):
+            return self._score.lower(params, batch).compile()
 
     def score(self, params: Any, groups: Iterable[Sequence[EncodedPrompt]]) -> Iterator[list[AnswerScores]]:
         """Yields, for each group in the order given, the scores of each of its prompts' answers.
@@ -94,13 +99,15 @@ class Scorer:
         if not trees:
             return
         T, C = _shape(trees)
-        local = rows_of_this_process(self._rows, self._mesh)
+        local = rows_of_this_process(self.rows, self._mesh)
         flying: deque[tuple[Any, np.ndarray]] = deque()
         batches = self._batches(trees, T, C)
         while True:
             for batch, places in islice(batches, 1 + IN_FLIGHT - len(flying)):
                 batch = to_global(Batch(*(a[local] for a in batch)), self._mesh)
-                flying.append((self._score(params, batch), places))
+                with jax.set_mesh(self._mesh):  # the model's activations are constrained to the mesh in context
+                    scores = self._score(params, batch)
+                flying.append((scores, places))
             if not flying:
                 return
             scores, places = flying.popleft()
@@ -111,10 +118,10 @@ class Scorer:
         rows: list[list[int]] = []
         for start in range(0, len(trees), WINDOW):
             rows += [[start + i for i in row] for row in first_fit(trees[start : start + WINDOW], T, C)]
-        for start in range(0, len(rows), self._rows):
-            part = rows[start : start + self._rows]
+        for start in range(0, len(rows), self.rows):
+            part = rows[start : start + self.rows]
             numbers = np.array([number for row in part for number in row])
-            part += [[]] * (self._rows - len(part))
+            part += [[]] * (self.rows - len(part))
             batch, places = stack([[trees[number] for number in row] for row in part], T, C)
             yield batch, np.column_stack([numbers, places])
 
