@@ -1,6 +1,5 @@
 """Fused attention for the accelerators: splash on TPU, cuDNN on GPU; no array of all scores exists."""
 
-import functools
 from typing import Any
 
 import jax
@@ -129,11 +128,6 @@ def _run(kernel: Any, q: Array, k: Array, v: Array, segments_q: Array, segments_
     return jax.vmap(lambda q, k, v, a, b: kernel(q, k, v, SegmentIds(a, b)))(q, k, v, segments_q, segments_k)
 
 
-@functools.lru_cache
-def _mask_blocks(tokens: int) -> int:
-    return next(block for block in BLOCKS if tokens % block == 0)
-
-
 def _kernel(
     heads: int,
     tokens: int,
@@ -148,7 +142,7 @@ def _kernel(
 
     shape = (tokens, tokens)
     mask = masks.CausalMask(shape) if window is None else masks.LocalMask(shape, (window - 1, 0), 0)
-    q_block, k_block = _mask_blocks(tokens // token_shards), _mask_blocks(tokens)
+    q_block, k_block = _block(tokens // token_shards), _block(tokens)
     blocks = kernel.BlockSizes(
         block_q=q_block,
         block_kv=k_block,
@@ -157,12 +151,16 @@ def _kernel(
         block_q_dq=q_block,
         block_kv_dq=k_block,
     )
-    with jax.ensure_compile_time_eval():
-        return kernel.make_splash_mha(
-            masks.MultiHeadMask([mask] * heads),
-            block_sizes=blocks,
-            head_shards=head_shards,
-            q_seq_shards=token_shards,
-            attn_logits_soft_cap=softcap,
-            interpret=interpret,
-        )
+    return kernel.make_splash_mha(
+        masks.MultiHeadMask([mask] * heads),
+        block_sizes=blocks,
+        head_shards=head_shards,
+        q_seq_shards=token_shards,
+        attn_logits_soft_cap=softcap,
+        interpret=interpret,
+    )
+
+
+def _block(tokens: int) -> int:
+    """The largest tile that divides the row."""
+    return next(block for block in BLOCKS if tokens % block == 0)

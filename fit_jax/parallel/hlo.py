@@ -107,17 +107,30 @@ def _executed(text: str) -> Iterator[tuple[int, str, str, str]]:
     def run(name: str, count: int) -> None:
         times[name] += count
         for _, opcode, rest in bodies[name]:
-            trips = _TRIPS.search(rest) if opcode == "while" else None
+            trips = _trips(rest, bodies) if opcode == "while" else 1
             for called in _CALLED.finditer(rest):
                 for callee in (called[1] or called[2]).replace("%", "").split(", "):
                     if callee in bodies:
-                        run(callee, count * (int(trips[1]) if trips else 1))
+                        run(callee, count * trips)
 
     if entry is not None:
         run(entry, 1)
     for name, instructions in bodies.items():
         for result, opcode, rest in instructions:
             yield times[name], result, opcode, rest
+
+
+def _trips(rest: str, bodies: dict[str, list[tuple[str, str, str]]]) -> int:
+    """How often a loop runs: as noted, or as the constant that its counter, from 0 up, is compared with."""
+    if noted := _TRIPS.search(rest):
+        return int(noted[1])
+    condition = re.search(r"condition=%?([\w.\-]+)", rest)
+    bounds = [
+        int(value[1])
+        for result, opcode, text in bodies.get(condition[1] if condition else "", ())
+        if opcode == "constant" and result.startswith("s32[]") and (value := re.match(r"(\d+)\)", text))
+    ]
+    return bounds[0] if len(bounds) == 1 else 1
 
 
 def _nbytes(array: re.Match[str]) -> float:
@@ -129,6 +142,13 @@ def _group(rest: str, devices: int) -> tuple[tuple[int, ...], int]:
     if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
         group = tuple(int(d) for d in listed[1].split(","))
         return group, len(group)
+    if named := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", rest):
+        # Groups along some axes of a grid of all devices.
+        sizes = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
+        along = re.findall(r"'(\w+)'", named[2])
+        ids = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
+        chosen = ids[tuple(slice(None) if axis in along else 0 for axis in sizes)]
+        return tuple(chosen.reshape(-1).tolist()), chosen.size
     if tiled := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest):
         ids = np.arange(devices).reshape([int(d) for d in tiled[3].split(",")])
         if tiled[4]:
