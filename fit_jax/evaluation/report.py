@@ -86,7 +86,7 @@ def write_report(
     rows = focus_accuracy(predictions, method, seed, task.text.name)
     make_folder(folder)
     write_lines(folder / "focus_accuracy.jsonl", rows)
-    write_lines(folder / "predictions.jsonl", (dataclasses.asdict(p) for p in predictions))
+    write_predictions(folder / "predictions.jsonl", predictions)
     write_text(folder / "summary.md", tables.summary(title, predictions, task.splits, task.notes))
     panels, columns = radar_panels(predictions)
     for suffix in ("svg", "png"):
@@ -113,6 +113,11 @@ def radar_panels(predictions: Sequence[Prediction]) -> tuple[list[Panel], int]:
                 kind = "values unseen in training\n" if shifted else ""
                 panels.append(_panel(kind + tables.POOL_NAMES[pool], kept))
     return panels, len(pools)
+
+
+def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
+    """Writes a `predictions.jsonl`."""
+    write_lines(path, (dataclasses.asdict(p) for p in predictions))
 
 
 def read_predictions(path: Path) -> list[Prediction]:

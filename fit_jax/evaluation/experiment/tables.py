@@ -4,11 +4,15 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fit_jax.evaluation import tables
 from fit_jax.evaluation.experiment.analysis import KINDS, Comparison, Estimate
 from fit_jax.evaluation.experiment.paper import PaperRow
 from fit_jax.evaluation.metrics import is_shifted, kind_of, ordered
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 METHOD_NAMES = {
     "zero_shot": "zero-shot",
@@ -41,6 +45,17 @@ class Grid:
         out = io.StringIO()
         csv.writer(out, lineterminator="\n").writerows([self.header, *self.rows])
         return out.getvalue()
+
+    def terminal(self) -> "Table":
+        """For `rich` to print."""
+        from rich.table import Table
+
+        table = Table(title=self.caption, title_justify="left")
+        for number, name in enumerate(self.header):
+            table.add_column(name, justify="right" if number else "left", no_wrap=not number)
+        for row in self.rows:
+            table.add_row(*row)
+        return table
 
     def latex(self) -> str:
         """A `booktabs` table that compiles by itself within a document."""

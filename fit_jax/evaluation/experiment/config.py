@@ -1,0 +1,50 @@
+"""What an experiment is: a run, and the methods and seeds it is done with."""
+
+from dataclasses import dataclass, field
+
+from fit_jax.config import Config
+from fit_jax.errors import InputError
+
+TRAINED = ("fit", "sft_y", "sft_y_focus")
+ROBUST = ("poe", "group_dro")
+STEERED = ("activation_addition", "attention_steering")
+METHODS = ("zero_shot", "few_shot", "sft_y", "sft_y_focus", "fit", *ROBUST, *STEERED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """Methods x seeds of one run. All methods see the same data and, where they train, the same budget."""
+
+    # Folder of the experiment: its cells and its report. Starting again with the same folder goes on.
+    run_dir: str = "runs/experiment"
+    # zero_shot, few_shot, sft_y, sft_y_focus, fit, poe, group_dro, activation_addition, attention_steering.
+    methods: tuple[str, ...] = METHODS
+    seeds: tuple[int, ...] = (0, 1, 2)
+    # The method that the others are compared with.
+    reference: str = "fit"
+    # Solved examples in the prompts of few_shot.
+    shots: int = 4
+    # a: weight of the bias-only model's log-probabilities in poe.
+    poe_weight: float = 1.0
+    # Step size of the groups' weights in group_dro.
+    group_step: float = 0.01
+    # The run; its run_dir, seed and train.method are set by each cell.
+    run: Config = field(default_factory=Config)
+
+
+def check_experiment(config: ExperimentConfig) -> None:
+    """Checks the lists.
+
+    Raises:
+        InputError: An unknown or repeated method, no seed, a reference that is not among the methods, no shots.
+    """
+    for method in config.methods:
+        if method not in METHODS:
+            raise InputError(f"methods: there is no method {method!r}; known are {', '.join(METHODS)}")
+    for name, values in (("methods", config.methods), ("seeds", config.seeds)):
+        if not values or len(set(values)) < len(values):
+            raise InputError(f"{name}: {list(values)} must name at least one, and each once")
+    if config.reference not in config.methods:
+        raise InputError(f"reference: {config.reference!r} is not among the methods {', '.join(config.methods)}")
+    if config.shots < 1:
+        raise InputError(f"shots: {config.shots}; few_shot needs at least one")

@@ -1,0 +1,208 @@
+"""Runs an experiment cell by cell; a cell is one method and seed, and is done once."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from fit_jax.config import Config, config_differences, decode_config, dump_config, read_yaml
+from fit_jax.errors import InputError
+from fit_jax.evaluation.baselines.few_shot import few_shot_encoder
+from fit_jax.evaluation.baselines.robust import Budget, Robust, train_robust
+from fit_jax.evaluation.baselines.steering import Base, activation_addition, attention_steering
+from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate
+from fit_jax.evaluation.experiment.config import ROBUST, STEERED, TRAINED, ExperimentConfig, check_experiment
+from fit_jax.evaluation.experiment.report import write_experiment_report
+from fit_jax.evaluation.queries import Prediction, ask
+from fit_jax.evaluation.report import FOLDER, print_table, progress_bar, read_predictions, write_predictions
+from fit_jax.files import make_folder, write_text
+from fit_jax.parallel.processes import is_lead
+from fit_jax.training.loop import TrainingFailed
+from fit_jax.training.optimizer import make_optimizer
+from fit_jax.training.run import Run, load_model, scorer, set_up, starting_state, subject
+from fit_jax.training.run_folder import claimed
+from fit_jax.training.trainer import Ending, train
+
+CONFIG = "experiment.yaml"
+# Fields in which an experiment may differ from what its folder holds: more methods and seeds, and what is shown.
+MAY_DIFFER = ("run_dir", "methods", "seeds", "reference", "run.run_dir", "run.seed", "run.train.method", "run.mesh.")
+
+
+class Cell(NamedTuple):
+    """One method and seed."""
+
+    method: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its folder's name."""
+        return f"{self.method}-seed{self.seed}"
+
+
+def run_experiment(config: ExperimentConfig) -> Path:
+    """Does the cells that are missing and writes the report of all; returns the report's folder.
+
+    Raises:
+        InputError: A wrong field, or a folder that holds another experiment.
+        TrainingFailed: A training diverged; the finished cells stay, and so does that cell's last checkpoint.
+    """
+    check_experiment(config)
+    folder = Path(config.run_dir)
+    _adopt(folder, config)
+    cells = [Cell(method, seed) for seed in config.seeds for method in config.methods]
+    for number, cell in enumerate(cells, start=1):
+        path = folder / "cells" / cell.name / "predictions.jsonl"
+        if not path.exists():
+            _say(f"cell {number} of {len(cells)}: {cell.method}, seed {cell.seed}")
+            evaluation, note = _do(config, cell)
+            if is_lead():
+                write_text(path.with_name("note.txt"), note)
+                write_predictions(path, evaluation.predictions)
+        jax.clear_caches()  # the programs of a finished cell
+    _report(config, folder, cells)
+    return folder / FOLDER
+
+
+def _do(config: ExperimentConfig, cell: Cell) -> tuple[Evaluation, str]:
+    """Trains where the method does, evaluates, and says what a reader must know of it."""
+    run = set_up(_run_config(config, cell), keep_tokenizer=True)
+    make_folder(run.folder)
+    asked, note = _METHODS[cell.method](config, cell, run)
+    with progress_bar(f"{cell.method}, seed {cell.seed}") as on_progress:
+        return evaluate(run.task, asked, run.config, on_progress), note
+
+
+def _trained(config: ExperimentConfig, cell: Cell, run: Run) -> tuple[Subject, str]:
+    with claimed(run.config):
+        if train(run) is Ending.TOLD_TO:
+            raise TrainingFailed("told to stop; the state is saved, the same command goes on from here")
+    return subject(run), ""
+
+
+def _untrained(config: ExperimentConfig, cell: Cell, run: Run) -> tuple[Subject, str]:
+    placed = starting_state(run, None)
+    note = "" if run.config.model.pretrained else "of random weights, since no pretrained model is named"
+    return Subject(run.encoder, scorer(run, placed.graphdef), placed.state.params), note
+
+
+def _few_shot(config: ExperimentConfig, cell: Cell, run: Run) -> tuple[Subject, str]:
+    base, note = _untrained(config, cell, run)
+    encoder = few_shot_encoder(
+        run.encoder, run.task, run.config.focus.place, run.config.tokenizer.template, config.shots, run.config.seed
+    )
+    return dataclasses.replace(base, encoder=encoder), note
+
+
+def _robust(config: ExperimentConfig, cell: Cell, run: Run) -> tuple[Subject, str]:
+    robust = Robust(config.poe_weight, 0.0) if cell.method == "poe" else Robust(0.0, config.group_step)
+    settings = run.config.train
+    steps = settings.steps
+    if steps is None:
+        raise InputError("run.train.steps: poe and group_dro need a number of steps; epochs alone will not do")
+    optimizer = make_optimizer(run.config.optimizer, steps)
+    placed = starting_state(run, optimizer)
+    budget = Budget(steps, settings.batch_size, settings.sequence_length, run.config.seed)
+    examples = run.task.splits["train"].examples
+    state, losses = train_robust(
+        placed.graphdef, placed.state, optimizer, examples, run.encoder, run.mesh, robust, budget
+    )
+    lines = [json.dumps({"step": n, "loss": loss}) + "\n" for n, loss in enumerate(losses, start=1)]
+    if is_lead():
+        write_text(run.folder / "metrics.jsonl", "".join(lines))
+    return Subject(run.encoder, scorer(run, placed.graphdef), state.params), ""
+
+
+def _steered(config: ExperimentConfig, cell: Cell, run: Run) -> tuple[Subject, str]:
+    """Steers the pretrained model, or, where there is none, the one that `sft_y` trains with this seed."""
+    if run.config.model.pretrained:
+        placed = starting_state(run, None)
+        graphdef, states, whose = placed.graphdef, placed.state.params, "the pretrained model"
+    else:
+        other = set_up(_run_config(config, Cell("sft_y", cell.seed)), keep_tokenizer=True)
+        with claimed(other.config):
+            if train(other) is Ending.TOLD_TO:
+                raise TrainingFailed("told to stop; the state is saved, the same command goes on from here")
+        model = load_model(other)
+        graphdef, states, whose = model.graphdef, model.params, "SFT(y)"
+        run = dataclasses.replace(run, encoder=other.encoder)
+    base = Base(graphdef, states, run.mesh, run.encoder, run.config.evaluation.batch_size)
+    steer = activation_addition if cell.method == "activation_addition" else attention_steering
+    found, note = steer(base, run.task, run.config.seed)
+    return found, f"on {whose}; {note}"
+
+
+Doer = Callable[[ExperimentConfig, Cell, Run], tuple[Subject, str]]
+_METHODS: dict[str, Doer] = {
+    "zero_shot": _untrained,
+    "few_shot": _few_shot,
+    **dict.fromkeys(TRAINED, _trained),
+    **dict.fromkeys(ROBUST, _robust),
+    **dict.fromkeys(STEERED, _steered),
+}
+
+
+def _run_config(config: ExperimentConfig, cell: Cell) -> Config:
+    method = cell.method if cell.method in TRAINED else "sft_y"
+    return dataclasses.replace(
+        config.run,
+        run_dir=str(Path(config.run_dir) / "cells" / cell.name),
+        seed=cell.seed,
+        train=dataclasses.replace(config.run.train, method=method),
+    )
+
+
+def _report(config: ExperimentConfig, folder: Path, cells: list[Cell]) -> None:
+    if not is_lead():
+        return
+    predictions = {(c.method, c.seed): read_predictions(folder / "cells" / c.name / "predictions.jsonl") for c in cells}
+    first = config.seeds[0]
+    run = set_up(_run_config(config, Cell(config.reference, first)))
+    shown = {method: _questions(run, predictions[method, first]) for method in config.methods}
+    notes = [f"{len(config.seeds)} seed(s); {len(next(iter(predictions.values()))):,} answers of each method and seed."]
+    for cell in cells:
+        note = (folder / "cells" / cell.name / "note.txt").read_text(encoding="utf-8")
+        if note:
+            notes.append(f"{cell.method}, seed {cell.seed}: {note}")
+    main = write_experiment_report(
+        folder / FOLDER, run.task.text.name, predictions, shown, run.encoder, config.reference, notes
+    )
+    print_table(main.terminal())
+    _say(f"report: {folder / FOLDER / 'index.html'}")
+
+
+def _questions(run: Run, predictions: list[Prediction]) -> Evaluation:
+    """The questions behind predictions, asked anew: they are a function of the seed."""
+    pools = tuple(dict.fromkeys(p.paraphrases for p in predictions))
+    names = dict.fromkeys(p.split for p in predictions)
+    queries = {
+        (q.split, q.example.uid, q.focus, q.feature, q.paraphrases): q
+        for name in names
+        for example in run.task.splits[name].examples[: run.config.evaluation.examples]
+        for q in ask(run.task.text, name, example, pools, run.config.seed).queries
+    }
+    return Evaluation([queries[p.split, p.uid, p.focus, p.feature, p.paraphrases] for p in predictions], predictions)
+
+
+def _adopt(folder: Path, config: ExperimentConfig) -> None:
+    """Writes the config into a new experiment's folder; compares it with that of an old one."""
+    make_folder(folder)
+    path = folder / CONFIG
+    if path.exists():
+        rows = config_differences(decode_config(ExperimentConfig, read_yaml(path)), config)
+        rows = [row for row in rows if not row.startswith(MAY_DIFFER)]
+        if rows:
+            raise InputError(
+                f"{folder}: holds another experiment ({'; '.join(rows)}); choose another run_dir, or give the same "
+                "values to go on with it"
+            )
+    elif is_lead():
+        write_text(path, dump_config(config))
+
+
+def _say(line: str) -> None:
+    if is_lead():
+        print(line, flush=True)

@@ -1,0 +1,28 @@
+"""`python -m fit_jax.experiment --config FILE`: methods x seeds on one task, with statistics and figures."""
+
+import sys
+
+from fit_jax.config import parse_config
+from fit_jax.errors import run_door
+
+
+def main(arguments: list[str]) -> int:
+    """Takes `--config FILE` and `--field value` overrides; the run's own fields are `--run.section.field value`."""
+    from fit_jax.evaluation.experiment.config import ExperimentConfig
+
+    config = parse_config(ExperimentConfig, arguments)
+    from fit_jax.evaluation.experiment.runner import run_experiment
+    from fit_jax.parallel.processes import start
+    from fit_jax.training.loop import TrainingFailed
+
+    start()
+    try:
+        run_experiment(config)
+    except TrainingFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    run_door(main)
