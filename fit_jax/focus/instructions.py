@@ -7,6 +7,7 @@ that learnt its language from the training prompts alone can therefore be asked 
 
 from collections.abc import Iterator
 from functools import cache
+from itertools import product
 from typing import Literal, NamedTuple
 
 from fit_jax.errors import InputError
@@ -76,8 +77,8 @@ _CONTRAST_FRAMES = (
     "instead of {ignore:or}, {focusing}.",
     "{focusing} rather than {ignore:or}.",
 )
-# How far each frame of a pair turns the ignoring phrases against the focusing ones; all differ, so no pair recurs.
-_TURNS = (0, 2, 3, 1, 4, 6, 7, 5)
+# Ignoring phrases that each focusing phrase meets in each frame of a pair.
+_IGNORES_EACH = 3
 # One cell in so many of a table is held out, along its diagonals: every phrase and every frame stays in training too.
 _HELDOUT_EVERY = 4
 
@@ -142,9 +143,10 @@ def _cells(focusing: bool, ignoring: bool) -> Iterator[tuple[int, str]]:
     """The cells of the table for a kind of specification, each with its diagonal."""
     if focusing and ignoring:
         for row, focus in enumerate(_FOCUS):
-            for column, frame in enumerate(_PAIR_FRAMES):
-                ignore = _IGNORE[(row + _TURNS[column]) % len(_IGNORE)]
-                yield row - column, frame.replace("{focusing}", focus).replace("{ignoring}", ignore)
+            for (column, frame), turn in product(enumerate(_PAIR_FRAMES), range(_IGNORES_EACH)):
+                # Strides under which the held-out diagonals still run through every phrase.
+                ignore = _IGNORE[(row + 2 * column + 3 * turn) % len(_IGNORE)]
+                yield row - column + turn, frame.replace("{focusing}", focus).replace("{ignoring}", ignore)
             for column, frame in enumerate(_CONTRAST_FRAMES):
                 yield row - column, frame.replace("{focusing}", focus)
     elif focusing or ignoring:
