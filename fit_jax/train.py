@@ -11,7 +11,7 @@ def main(arguments: list[str]) -> int:
     config = load_config(arguments)
     from fit_jax.parallel.processes import is_lead, start
     from fit_jax.training.loop import TrainingFailed
-    from fit_jax.training.report import report_run
+    from fit_jax.training.report import evaluate_run, has_report
     from fit_jax.training.run import set_up
     from fit_jax.training.run_folder import claimed
     from fit_jax.training.trainer import Ending, train
@@ -26,8 +26,8 @@ def main(arguments: list[str]) -> int:
             return 1
         if is_lead():
             print(f"{run.folder}: {ending.value}", flush=True)
-        if ending is not Ending.TOLD_TO:
-            report_run(run)
+        if ending is not Ending.TOLD_TO and not has_report(run):
+            evaluate_run(run)
     return 0
 
 

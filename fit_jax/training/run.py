@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from flax import nnx
 from jax.sharding import Mesh
 
-from fit_jax.config import Config, config_differences, parse_config
+from fit_jax.config import Config
 from fit_jax.data.tasks import Task, build_task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject
@@ -21,7 +21,7 @@ from fit_jax.parallel.processes import is_lead
 from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.loop import Progress
 from fit_jax.training.optimizer import Optimizer
-from fit_jax.training.run_folder import CONFIG, MAY_DIFFER, run_tokenizer, saved_config
+from fit_jax.training.run_folder import opened_config, run_tokenizer
 from fit_jax.training.state import Placed, abstract_state, init_state
 
 
@@ -44,10 +44,6 @@ class Run:
     encoder: PromptEncoder
     mesh: Mesh
     model: ModelConfig
-
-    def scorer(self, graphdef: nnx.GraphDef) -> Scorer:
-        """Scores answers by a model of this run."""
-        return Scorer(graphdef, self.mesh, self.config.evaluation.batch_size)
 
 
 class TrainedModel(NamedTuple):
@@ -99,12 +95,7 @@ def open_run(folder: str | Path, overrides: Sequence[str] = ()) -> Run:
     Raises:
         InputError: The folder holds no run, what its config names is gone, or an override would be of another run.
     """
-    saved = dataclasses.replace(saved_config(Path(folder)), run_dir=str(folder))
-    config = parse_config(Config, ["--config", str(Path(folder) / CONFIG), *overrides, "--run_dir", str(folder)])
-    rows = [row for row in config_differences(saved, config) if not row.startswith(MAY_DIFFER)]
-    if rows:
-        raise InputError(f"{folder}: {rows[0]} is not what this run was trained with; leave that option out")
-    return set_up(config)
+    return set_up(opened_config(Path(folder), overrides))
 
 
 def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> TrainedModel:
@@ -133,14 +124,25 @@ def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> Train
 
 
 def subject(run: Run, which: int | Literal["best", "last"] = "best") -> Subject:
-    """A checkpoint's model, ready to be asked; as `load_model`."""
+    """A checkpoint's model, ready to be asked; errors as `load_model`."""
     model = load_model(run, which)
-    return Subject(run.encoder, run.scorer(model.graphdef), model.params)
+    return Subject(run.encoder, scorer(run, model.graphdef), model.params)
+
+
+def scorer(run: Run, graphdef: nnx.GraphDef) -> Scorer:
+    """Scores answers by models of this run."""
+    return Scorer(graphdef, run.mesh, run.config.evaluation.batch_size)
 
 
 def starting_state(run: Run, optimizer: Optimizer | None) -> Placed:
     """The state that training starts from: random weights drawn by the run's seed."""
     return init_state(run.model, run.config.lora, optimizer, run.mesh, run.config.seed)
+
+
+def subject(run: Run, which: int | Literal["best", "last"] = "best") -> Subject:
+    """A checkpoint's model, ready to be asked; errors as `load_model`."""
+    model = load_model(run, which)
+    return Subject(run.encoder, scorer(run, model.graphdef), model.params)
 
 
 def open_checkpoints(run: Run) -> Checkpoints:

@@ -1,14 +1,15 @@
 """The run folder: whose it is, the config it was made with, and the tokenizer it keeps."""
 
+import dataclasses
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fit_jax.config import Config, config_differences, decode_config, dump_config, read_yaml
+from fit_jax.config import Config, config_differences, decode_config, dump_config, parse_config, read_yaml
 from fit_jax.errors import InputError
 from fit_jax.files import make_folder, write_text
 
@@ -71,6 +72,19 @@ def saved_config(folder: Path) -> Config:
     return decode_config(Config, read_yaml(path))
 
 
+def opened_config(folder: Path, overrides: Sequence[str]) -> Config:
+    """The config of a run, with overrides of fields that may differ.
+
+    Raises:
+        InputError: As `saved_config`, or an override changes another field.
+    """
+    saved = saved_config(folder)
+    config = parse_config(Config, ["--config", str(folder / CONFIG), *overrides])
+    if rows := _unlike(saved, config):
+        raise InputError(f"{'; '.join(rows)}: cannot change in a trained run; may change: {', '.join(MAY_DIFFER)}")
+    return dataclasses.replace(config, run_dir=str(folder))
+
+
 def run_tokenizer(folder: Path, task: "Task", config: Config, keep: bool) -> "PreTrainedTokenizerFast":
     """The run's own tokenizer where it keeps one, else the one its config asks for.
 
@@ -103,9 +117,13 @@ def _adopt(folder: Path, config: Config) -> None:
                 raise InputError(f"{folder}: holds {name} but no {CONFIG}; choose another run_dir or empty this one")
         write_text(folder / CONFIG, dump_config(config))
         return
-    rows = [row for row in config_differences(saved_config(folder), config) if not row.startswith(MAY_DIFFER)]
-    if rows:
+    if rows := _unlike(saved_config(folder), config):
         raise InputError(
             f"{folder}: holds a run of another config ({'; '.join(rows)}); "
             "choose another run_dir, or give the same values to resume it"
         )
+
+
+def _unlike(saved: Config, config: Config) -> list[str]:
+    """The differences that make it another run."""
+    return [row for row in config_differences(saved, config) if not row.startswith(MAY_DIFFER)]

@@ -17,7 +17,7 @@ from fit_jax.training.loop import Loop, Progress
 from fit_jax.training.metrics import MetricsLog
 from fit_jax.training.optimizer import Optimizer, make_optimizer
 from fit_jax.training.progress import Display
-from fit_jax.training.run import Run, frozen_are_given, open_checkpoints, starting_state
+from fit_jax.training.run import Run, frozen_are_given, open_checkpoints, scorer, starting_state
 from fit_jax.training.state import Placed, abstract_state
 from fit_jax.training.step import abstract_batch, compile_train_step
 from fit_jax.training.stopping import Stopping
@@ -55,9 +55,15 @@ def train(run: Run) -> Ending:
         placed = _state_at(run, optimizer, checkpoints, progress.step)
         batch = abstract_batch(config.train.batch_size, loader.tokens_per_row, loader.targets_per_row, run.mesh)
         train_step = compile_train_step(
-            placed.graphdef, optimizer, placed.state, batch, accumulate=config.train.accumulate, seed=config.seed
+            placed.graphdef,
+            optimizer,
+            placed.state,
+            batch,
+            accumulate=config.train.accumulate,
+            seed=config.seed,
+            trees=config.focus.branches > 1,
         )
-        validate = Validation(run.task, run.encoder, run.scorer(placed.graphdef), config)
+        validate = Validation(run.task, run.encoder, scorer(run, placed.graphdef), config)
         log = None
         if is_lead():
             log = MetricsLog(run.folder, progress.metrics_bytes, progress.step)
