@@ -139,12 +139,6 @@ def starting_state(run: Run, optimizer: Optimizer | None) -> Placed:
     return init_state(run.model, run.config.lora, optimizer, run.mesh, run.config.seed)
 
 
-def subject(run: Run, which: int | Literal["best", "last"] = "best") -> Subject:
-    """A checkpoint's model, ready to be asked; errors as `load_model`."""
-    model = load_model(run, which)
-    return Subject(run.encoder, scorer(run, model.graphdef), model.params)
-
-
 def open_checkpoints(run: Run) -> Checkpoints:
     """The checkpoints in the run's folder."""
     return Checkpoints(run.folder, run.config.train.keep, with_frozen=not frozen_are_given(run))
