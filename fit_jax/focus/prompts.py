@@ -90,7 +90,7 @@ class PromptEncoder:
         cue = self._form.cue.lstrip("\n")
         self._gap, self._cue = self._form.cue.removesuffix(cue), cue
         self.lines_part = self._part([f"{end}\n" for end in _LINE_ENDS], _LINE_STARTS)
-        self._cue_parts = self.lines_part and self._part([end + self._gap for end in _LINE_ENDS], [cue])
+        self._cue_parts = bool(cue) and self.lines_part and self._part([end + self._gap for end in _LINE_ENDS], [cue])
 
     def encode(self, examples: Sequence[Example], instructions: Sequence[str]) -> list[EncodedPrompt]:
         """Encodes each example under the focus instruction beside it; "" is none. One call of the tokenizer in all.
