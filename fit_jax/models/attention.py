@@ -137,12 +137,12 @@ class Attention(nnx.Module):
     def __init__(self, config: ModelConfig, lora: LoraConfig, *, seed: Seed) -> None:
         """Random weights; the output projection is scaled down by the depth."""
         D, H, K, G = config.width, config.heads, config.kv_heads, config.head_width
-        dtype, bias, depth = jnp.dtype(config.param_dtype), config.qkv_bias, (2 * config.layers) ** -0.5
+        bias, depth = config.qkv_bias, (2 * config.layers) ** -0.5
         self.config = config
-        self.q_proj = Linear("q_proj", D, H * G, lora, bias=bias, param_dtype=dtype, seed=seed.fold(0))
-        self.k_proj = Linear("k_proj", D, K * G, lora, bias=bias, param_dtype=dtype, seed=seed.fold(1))
-        self.v_proj = Linear("v_proj", D, K * G, lora, bias=bias, param_dtype=dtype, seed=seed.fold(2))
-        self.o_proj = Linear("o_proj", H * G, D, lora, scale=depth, param_dtype=dtype, seed=seed.fold(3))
+        self.q_proj = Linear("q_proj", D, H * G, config, lora, bias=bias, seed=seed.fold(0))
+        self.k_proj = Linear("k_proj", D, K * G, config, lora, bias=bias, seed=seed.fold(1))
+        self.v_proj = Linear("v_proj", D, K * G, config, lora, bias=bias, seed=seed.fold(2))
+        self.o_proj = Linear("o_proj", H * G, D, config, lora, scale=depth, seed=seed.fold(3))
         self.q_norm = RMSNorm(G, config) if config.qk_norm else None
         self.k_norm = RMSNorm(G, config) if config.qk_norm else None
 

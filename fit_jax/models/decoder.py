@@ -116,10 +116,8 @@ class Decoder(nnx.Module):
         if config.tied:
             self.lm_head = None
         else:
-            dtype, no_adapter = jnp.dtype(config.param_dtype), LoraConfig()
-            self.lm_head = Linear(
-                "lm_head", config.width, config.vocab_size, no_adapter, param_dtype=dtype, seed=seed.fold(L + 1)
-            )
+            head = ("lm_head", config.width, config.vocab_size)
+            self.lm_head = Linear(*head, config, LoraConfig(), seed=seed.fold(L + 1))
 
     def __call__(
         self,

@@ -34,13 +34,12 @@ class FeedForward(nnx.Module):
     def __init__(self, config: ModelConfig, lora: LoraConfig, *, seed: Seed) -> None:
         """Random weights; the output projection is scaled down by the depth."""
         D, F = config.width, config.feed_forward
-        dtype = jnp.dtype(config.param_dtype)
         self.activation = config.activation
         self.adapter_dropout = lora.dropout if lora.rank else 0.0
-        self.gate_proj = Linear("gate_proj", D, F, lora, param_dtype=dtype, seed=seed.fold(0))
-        self.up_proj = Linear("up_proj", D, F, lora, param_dtype=dtype, seed=seed.fold(1))
+        self.gate_proj = Linear("gate_proj", D, F, config, lora, seed=seed.fold(0))
+        self.up_proj = Linear("up_proj", D, F, config, lora, seed=seed.fold(1))
         depth = (2 * config.layers) ** -0.5
-        self.down_proj = Linear("down_proj", F, D, lora, scale=depth, param_dtype=dtype, seed=seed.fold(2))
+        self.down_proj = Linear("down_proj", F, D, config, lora, scale=depth, seed=seed.fold(2))
 
     def __call__(
         self, x: Float[Array, "B T D"], input_seed: Seed | None, hidden_seed: Seed | None

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from fit_jax.models.config import LoraConfig
+from fit_jax.models.config import PROJECTIONS, LoraConfig, ModelConfig
 from fit_jax.models.noise import Seed
+from fit_jax.models.quantize import QuantizedKernel
 
 
 class LoraParam(nnx.Param):
@@ -32,30 +33,32 @@ class Linear(nnx.Module):
         name: str,
         inputs: int,
         outputs: int,
+        config: ModelConfig,
         lora: LoraConfig,
         *,
         bias: bool = False,
         scale: float = 1.0,
-        param_dtype: Any = jnp.float32,
         seed: Seed,
     ) -> None:
         """Random kernel with entries of variance `scale`² / inputs; the adapter starts as the identity."""
-        std = scale * inputs**-0.5
-        self.kernel = nnx.Param(seed.fold(0).weights((inputs, outputs), std, param_dtype))
-        self.bias = nnx.Param(jnp.zeros((outputs,), param_dtype)) if bias else None
+        dtype = jnp.dtype(config.param_dtype)
+        kernel = seed.fold(0).weights((inputs, outputs), scale * inputs**-0.5, dtype)
+        quantized = config.quantize != "none" and name in PROJECTIONS
+        self.kernel = QuantizedKernel(kernel, config.quantize) if quantized else nnx.Param(kernel)
+        self.bias = nnx.Param(jnp.zeros((outputs,), dtype)) if bias else None
         self.lora = lora if lora.rank and name in lora.targets else None
         if self.lora is not None:
             # PEFT's start: kaiming-uniform with a = sqrt(5), which is U(-1/sqrt(in), 1/sqrt(in)), and zeros.
             self.lora_a = LoraParam(seed.fold(1).uniform((inputs, lora.rank), inputs**-0.5))
             self.lora_b = LoraParam(jnp.zeros((lora.rank, outputs), jnp.float32))
             if lora.dora:
-                self.lora_magnitude = LoraParam(jnp.linalg.norm(self.kernel[...].astype(jnp.float32), axis=0))
+                self.lora_magnitude = LoraParam(column_norms(self.weight(jnp.float32)))
 
     def __call__(
         self, x: Float[Array, "*n inputs"], adapter_x: Float[Array, "*n inputs"] | None = None
     ) -> Float[Array, "*n outputs"]:
         """Projects `x`; `adapter_x` is `x` after the adapter's dropout (None: no dropout)."""
-        kernel = self.kernel[...].astype(x.dtype)
+        kernel = self.weight(x.dtype)
         y = x @ kernel
         if self.lora is not None:
             dropped = x if adapter_x is None else adapter_x
@@ -71,9 +74,15 @@ class Linear(nnx.Module):
             y = y + _over_rows(self.bias[...].astype(y.dtype), y)
         return y
 
+    def weight(self, dtype: Any) -> Float[Array, "inputs outputs"]:
+        """The kernel without the adapter."""
+        if isinstance(self.kernel, QuantizedKernel):
+            return self.kernel.dequantized(dtype)
+        return self.kernel[...].astype(dtype)
+
     def merged_direction(self) -> Float[Array, "inputs outputs"]:
         """W + s A B in fp32."""
-        kernel = self.kernel[...].astype(jnp.float32)
+        kernel = self.weight(jnp.float32)
         if self.lora is None:
             return kernel
         return kernel + self.lora.scaling * (self.lora_a[...] @ self.lora_b[...])

@@ -29,10 +29,10 @@ def test_a_fresh_adapter_is_the_identity(tiny, build, row, dora):
 
 @pytest.mark.parametrize("rslora", [False, True])
 @pytest.mark.parametrize("dora", [False, True])
-def test_the_merged_kernel_computes_the_same(rslora, dora):
+def test_the_merged_kernel_computes_the_same(tiny, rslora, dora):
     lora = LoraConfig(rank=4, alpha=6.0, rslora=rslora, dora=dora)
     assert lora.scaling == (3.0 if rslora else 1.5)
-    linear = Linear("q_proj", 12, 20, lora, seed=Seed.of(jax.random.key(0)))
+    linear = Linear("q_proj", 12, 20, tiny, lora, seed=Seed.of(jax.random.key(0)))
     linear.lora_b[...] = 0.3 * jax.random.normal(jax.random.key(1), (4, 20))
     if dora:
         linear.lora_magnitude[...] = linear.lora_magnitude[...] * jnp.linspace(0.5, 2.0, 20)

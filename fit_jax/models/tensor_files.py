@@ -1,0 +1,191 @@
+"""Tensors in safetensors files: read slice by slice, written one after another, never all in memory."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from fit_jax.errors import InputError
+
+INDEX = "model.safetensors.index.json"
+DTYPES = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "I8": np.dtype(np.int8),
+    "U8": np.dtype(np.uint8),
+}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+class Tensor(NamedTuple):
+    """What is known of a stored tensor without reading it."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    file: Path
+
+
+class TensorFiles:
+    """The tensors of a folder with one or many safetensors files. Reads without holding more than what is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens every file and reads the headers.
+
+        Raises:
+            InputError: There is no such file, one is truncated or corrupt, the index names files or tensors that are
+                not there, or a tensor's dtype is no known one.
+        """
+        self.folder = folder
+        self._readers: dict[Path, Any] = {}
+        self.tensors: dict[str, Tensor] = {}
+        for file in _listed(folder):
+            try:
+                reader = safe_open(file, framework="numpy")
+                for name in reader.keys():  # noqa: SIM118  (a reader is no mapping)
+                    view = reader.get_slice(name)
+                    if view.get_dtype() not in DTYPES:
+                        raise InputError(f"{file}: {name} has dtype {view.get_dtype()}; known: {', '.join(DTYPES)}")
+                    self.tensors[name] = Tensor(tuple(view.get_shape()), DTYPES[view.get_dtype()], file)
+            except (SafetensorError, OSError) as error:
+                raise InputError(f"{file}: corrupt or truncated ({error}); fetch the file again") from error
+            self._readers[file] = reader
+        missing = sorted(set(_indexed_names(folder)) - set(self.tensors))
+        if missing:
+            raise InputError(f"{folder / INDEX}: names tensors that no file holds: {listed(missing)}")
+
+    def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
+        """The entries of a tensor in these slices (none: all of it), in the stored dtype."""
+        view = self._readers[self.tensors[name].file].get_slice(name)
+        return view[index] if index else view[:]
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Names for an error message, at most so many of them."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def write_tensors(
+    folder: Path, tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]], values: Iterator[np.ndarray], most_bytes: int
+) -> None:
+    """Writes tensors into files of about `most_bytes`, with an index where there are several.
+
+    Args:
+        folder: Existing folder.
+        tensors: Shape and dtype of every tensor, in the order of `values`.
+        values: Their entries, taken one at a time.
+        most_bytes: Size at which another file is begun.
+    """
+    files = _divide(tensors, most_bytes)
+    place = {}
+    for number, names in enumerate(files, start=1):
+        name = "model.safetensors" if len(files) == 1 else f"model-{number:05}-of-{len(files):05}.safetensors"
+        _write_file(folder / name, {n: tensors[n] for n in names}, values)
+        place |= dict.fromkeys(names, name)
+    if len(files) > 1:
+        index = {"metadata": {"total_size": sum(map(_size, tensors.values()))}, "weight_map": place}
+        (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _write_file(
+    path: Path, tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]], values: Iterator[np.ndarray]
+) -> None:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, (shape, dtype) in tensors.items():
+        end = offset + _size((shape, dtype))
+        header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # the data begin at a multiple of 8 bytes
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for (shape, dtype), value in zip(tensors.values(), values):
+            assert value.shape == shape, (path, shape, value.shape)
+            assert value.dtype == dtype, (path, dtype, value.dtype)
+            file.write(np.ascontiguousarray(value).view(np.uint8).data)
+
+
+def _divide(tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]], most_bytes: int) -> list[list[str]]:
+    files: list[list[str]] = [[]]
+    filled = 0
+    for name, tensor in tensors.items():
+        if files[-1] and filled + _size(tensor) > most_bytes:
+            files.append([])
+            filled = 0
+        files[-1].append(name)
+        filled += _size(tensor)
+    return files
+
+
+def _size(tensor: tuple[tuple[int, ...], np.dtype]) -> int:
+    shape, dtype = tensor
+    return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+
+
+def _listed(folder: Path) -> list[Path]:
+    """The files to read: those the index names, else every safetensors file."""
+    names = set(_indexed_names(folder).values())
+    files = sorted(folder / name for name in names) if names else sorted(folder.glob("*.safetensors"))
+    if not files:
+        other = "; it has PyTorch .bin files, which are not read: convert them" if any(folder.glob("*.bin")) else ""
+        raise InputError(f"{folder}: holds no safetensors file{other}")
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise InputError(f"{folder / INDEX}: names files that are not there: {listed(missing)}")
+    return files
+
+
+def _indexed_names(folder: Path) -> dict[str, str]:
+    """Tensor name to file name, as the index says; empty without an index."""
+    index = read_json(folder / INDEX) if (folder / INDEX).is_file() else {}
+    return index.get("weight_map", {})
+
+
+def read_json(path: Path) -> Any:
+    """The parsed JSON file.
+
+    Raises:
+        InputError: It is missing, unreadable or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; name a folder that holds a model") from error
+    except ValueError as error:
+        raise InputError(f"{path}: no JSON ({error})") from error
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill beside `folder`, which it becomes when the block ends well; after an error nothing is left.
+
+    Raises:
+        InputError: `folder` exists already and holds something, or cannot be made.
+    """
+    import os
+    import shutil
+    import tempfile
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists already; name a new folder, or remove it first")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
+    try:
+        yield partial
+        partial.chmod(0o755)  # mkdtemp's folders are private
+        if folder.exists():
+            folder.rmdir()
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,346 @@
+"""Models on disk: Hugging Face folders and imported ones, straight to the shards of each device and back."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from fit_jax.errors import InputError
+from fit_jax.hub import local_folder
+from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.decoder import Block, Decoder
+from fit_jax.models.families import LAYER_PREFIX, config_from_hf, sources
+from fit_jax.models.lora import Linear, LoraParam
+from fit_jax.models.quantize import quantize
+from fit_jax.models.tensor_files import TensorFiles, listed, read_json, write_tensors
+from fit_jax.parallel.sharding import named_leaves, path_name
+
+HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt")
+OWN = "fit_jax_model.json"
+FILE_BYTES = 5 * 10**9
+# Fields of `ModelConfig` that the run decides; all others are the pretrained model's.
+RUN_FIELDS = ("pretrained", "dropout", "param_dtype", "compute_dtype", "quantize", "remat", "attention")
+# Tensors that old exports hold and no model reads.
+_DERIVED = ("rotary_emb.inv_freq",)
+_QUANTIZED = (".codes", ".scales", ".scale_max")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model on disk.
+
+    Attributes:
+        folder: Where its files lie.
+        config: Its shape and switches; an imported model's also says how it is stored.
+        hf: The Hugging Face config that it came with.
+        own: Whether it is an imported model, stored under our parameters' names, stacked.
+    """
+
+    folder: Path
+    config: ModelConfig
+    hf: dict[str, Any]
+    own: bool
+
+
+def open_pretrained(name: str) -> Pretrained:
+    """The model in a folder or on the hub; only its configs are read.
+
+    Raises:
+        InputError: There is no such model, or its config is malformed or describes an unsupported one.
+    """
+    folder = local_folder(name, HUB_FILES, "model")
+    if (folder / OWN).is_file():
+        stored = read_json(folder / OWN)
+        fields = stored["model"] | {"rope": type(ModelConfig().rope)(**stored["model"]["rope"])}
+        if fields["sliding_layers"] is not None:
+            fields["sliding_layers"] = tuple(fields["sliding_layers"])
+        return Pretrained(folder, ModelConfig(**fields), stored["hf"], own=True)
+    hf = read_json(folder / "config.json")
+    return Pretrained(folder, config_from_hf(hf, str(folder / "config.json")), hf, own=False)
+
+
+def resolve(model: ModelConfig) -> ModelConfig:
+    """The config with the shape and switches of its pretrained model, if it names one.
+
+    Raises:
+        InputError: As `open_pretrained`, or the model is stored in another quantised form than the one asked for.
+    """
+    if model.pretrained is None:
+        return model
+    found = open_pretrained(model.pretrained)
+    kept = {name: getattr(model, name) for name in RUN_FIELDS}
+    if found.config.quantize != "none":
+        if model.quantize not in ("none", found.config.quantize):
+            raise InputError(
+                f"model.quantize {model.quantize}: {found.folder} is stored as {found.config.quantize}; "
+                "leave it `none`, or import the model anew"
+            )
+        kept["quantize"] = found.config.quantize
+    return dataclasses.replace(found.config, **kept)
+
+
+def load_weights(model: ModelConfig, target: nnx.State) -> nnx.State:
+    """Reads a pretrained model's parameters into a tree of shapes and shardings.
+
+    A host reads only the slices that its devices hold, one shard after another, so that it never holds the model.
+
+    Args:
+        model: Resolved config that names the model.
+        target: All parameters of the decoder but its adapters; leaves are `jax.ShapeDtypeStruct`s with shardings, or
+            arrays to be replaced.
+
+    Raises:
+        InputError: Files are missing, truncated or corrupt; tensors are missing, unused, or of another shape or dtype.
+    """
+    return read_parameters(open_pretrained(model.pretrained), model, target)
+
+
+def read_parameters(found: Pretrained, model: ModelConfig, target: nnx.State) -> nnx.State:
+    """`load_weights` of an opened model."""
+    files = TensorFiles(found.folder)
+    leaves = named_leaves(target)
+    parts = {path: _Part(files, path, leaf, found) for path, leaf in leaves.items() if not path.endswith(_QUANTIZED)}
+    quantized = _quantized_leaves(leaves)
+    if found.config.quantize == "none":
+        kernels = {kernel: _kernel_shape(group, model.quantize) for kernel, group in quantized.items()}
+        parts |= {kernel: _Part(files, kernel, leaf, found) for kernel, leaf in kernels.items()}
+    else:
+        parts |= {path: _Part(files, path, leaf, found) for path, leaf in leaves.items() if path.endswith(_QUANTIZED)}
+    _check(files, parts, model)
+
+    def read(path: tuple[Any, ...], leaf: Any) -> Any:
+        name = path_name(path)
+        return parts[name].array() if name in parts else done[name]
+
+    done = {}
+    for kernel, group in quantized.items():
+        if kernel in parts:
+            done |= _quantize_group(parts.pop(kernel).array(), kernel, group, model.quantize)
+    return jax.tree.map_with_path(read, target)
+
+
+class _Part:
+    """One parameter and the tensors it is made of."""
+
+    def __init__(self, files: TensorFiles, path: str, leaf: Any, found: Pretrained) -> None:
+        self.files, self.path, self.leaf = files, path, leaf
+        self.stacked = path.startswith("blocks.") and not found.own
+        if found.own:
+            self.names, self.transposed = [path], False
+        else:
+            given = sources(path, found.config)
+            self.names, self.transposed = [source.name for source in given], given[0].transposed
+
+    def stored_shape(self) -> tuple[int, ...]:
+        """The shape that each of its tensors must have."""
+        shape = self.leaf.shape[1:] if self.stacked else self.leaf.shape
+        return shape[::-1] if self.transposed else shape
+
+    def array(self) -> jax.Array:
+        """The parameter, each device holding its shard."""
+        shape, sharding = self.leaf.shape, self.leaf.sharding
+        if sharding is None:
+            return jax.device_put(self._slices((slice(None),) * len(shape)))
+        wanted: dict[tuple, list] = {}
+        for device, index in sharding.addressable_devices_indices_map(shape).items():
+            wanted.setdefault(tuple((s.start, s.stop) for s in index), []).append((device, index))
+        shards = []
+        for held in wanted.values():
+            value = self._slices(held[0][1])
+            # Waiting frees the host's copy before the next is read.
+            shards += jax.block_until_ready([jax.device_put(value, device) for device, _ in held])
+        return jax.make_array_from_single_device_arrays(shape, sharding, shards)
+
+    def _slices(self, index: tuple[slice, ...]) -> np.ndarray:
+        full = tuple(slice(*s.indices(n)) for s, n in zip(index, self.leaf.shape))
+        layers, inner = (range(self.leaf.shape[0])[full[0]], full[1:]) if self.stacked else (range(1), full)
+        stored = inner[::-1] if self.transposed else inner
+        shape = (len(layers), *(s.stop - s.start for s in stored))
+        value = np.empty(shape, self.files.tensors[self.names[0]].dtype)
+        for row, layer in enumerate(layers):
+            value[row] = self.files.read(self.names[layer], stored)
+        value = value.astype(self.leaf.dtype, copy=False)
+        value = value.swapaxes(1, 2) if self.transposed else value
+        return value if self.stacked else value[0]
+
+
+def _check(files: TensorFiles, parts: dict[str, _Part], model: ModelConfig) -> None:
+    """Strict agreement between the tensors that are needed and those that are there."""
+    needed = {name: part for part in parts.values() for name in part.names}
+    missing = [name for name in needed if name not in files.tensors]
+    unused = [n for n in files.tensors if n not in needed and not n.endswith(_DERIVED)]
+    if model.tied and "lm_head.weight" in unused:
+        _check_tie(files)
+        unused.remove("lm_head.weight")
+    if missing or unused:
+        parts_of_message = [f"missing: {listed(missing)}"] * bool(missing) + [f"unused: {listed(unused)}"] * bool(
+            unused
+        )
+        raise InputError(
+            f"{files.folder}: tensors do not fit config.json ({model.family}, {model.layers} layers, "
+            f"{'tied' if model.tied else 'untied'} embeddings): {'; '.join(parts_of_message)}"
+        )
+    for name, part in needed.items():
+        tensor, expected = files.tensors[name], part.stored_shape()
+        if tensor.shape != expected:
+            raise InputError(f"{tensor.file}: {name} has shape {tensor.shape}; config.json asks for {expected}")
+        if jnp.issubdtype(part.leaf.dtype, jnp.floating) != jnp.issubdtype(tensor.dtype, jnp.floating):
+            raise InputError(f"{tensor.file}: {name} holds {tensor.dtype}; {part.leaf.dtype} is needed")
+
+
+def _check_tie(files: TensorFiles) -> None:
+    """A file may hold the output embeddings of a tied model once more, but not others."""
+    first, second = "model.embed_tokens.weight", "lm_head.weight"
+    same = first in files.tensors and files.tensors[first].shape == files.tensors[second].shape
+    if not same or not np.array_equal(files.read(first), files.read(second)):
+        raise InputError(
+            f"{files.folder}: config.json ties the embeddings, but lm_head.weight is another matrix; "
+            "set tie_word_embeddings to false there if the model was trained so"
+        )
+
+
+def _quantized_leaves(leaves: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Kernel path to its `codes`, `scales` and `scale_max`."""
+    groups: dict[str, dict[str, Any]] = {}
+    for path, leaf in leaves.items():
+        if path.endswith(_QUANTIZED):
+            kernel, _, part = path.rpartition(".")
+            groups.setdefault(kernel, {})[part] = leaf
+    return groups
+
+
+def _kernel_shape(group: dict[str, Any], kind: str) -> jax.ShapeDtypeStruct:
+    """The kernel that codes stand for, lying on the devices as they do."""
+    codes = group["codes"]
+    *layers, rows, outputs = codes.shape
+    shape = (*layers, rows * 2 if kind == "nf4" else rows, outputs)
+    return jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=codes.sharding)
+
+
+def _quantize_group(kernel: jax.Array, path: str, group: dict[str, Any], kind: str) -> dict[str, jax.Array]:
+    shardings = {part: leaf.sharding for part, leaf in group.items()}
+    one = partial(quantize, kind=kind)
+    # Layer by layer, so that the fp32 arithmetic needs one layer's memory.
+    function = one if kernel.ndim == 2 else partial(jax.lax.map, one)
+    put = None if None in shardings.values() else shardings
+    done = jax.jit(function, out_shardings=put, donate_argnums=0)(kernel)
+    return {f"{path}.{part}": value for part, value in jax.block_until_ready(done).items()}
+
+
+def save_merged(folder: Path, decoder: Decoder, dtype: np.dtype, file_bytes: int = FILE_BYTES) -> None:
+    """Writes a decoder's parameters under Hugging Face's names, adapters merged, as safetensors.
+
+    Kernels are merged in fp32 and cast once. One layer at a time is brought to the host.
+
+    Args:
+        folder: Existing folder.
+        decoder: The model.
+        dtype: Floating dtype of the files.
+        file_bytes: Size at which another file is begun.
+    """
+    config = decoder.config
+    plain = nnx.state(nnx.eval_shape(lambda: Decoder(_plain(config), rngs=nnx.Rngs(0))))
+    shapes: dict[int, dict[str, tuple[tuple[int, ...], np.dtype]]] = {}
+    for path, leaf in named_leaves(plain).items():
+        for source in sources(path, config):
+            shape = leaf.shape[1:] if path.startswith("blocks.") else leaf.shape
+            shapes.setdefault(_place(source.name, config), {})[source.name] = (
+                shape[::-1] if source.transposed else shape,
+                np.dtype(dtype),
+            )
+    tensors = {name: tensor for place in sorted(shapes) for name, tensor in sorted(shapes[place].items())}
+
+    def values() -> Iterator[np.ndarray]:
+        for place in sorted(shapes):
+            held = _exported(decoder, place, dtype)
+            yield from (to_host(held[name]) for name in sorted(shapes[place]))
+
+    write_tensors(folder, tensors, values(), file_bytes)
+
+
+def save_own(folder: Path, decoder: Decoder, hf: dict[str, Any], file_bytes: int = FILE_BYTES) -> None:
+    """Writes a decoder without adapters as an imported model: our names, stacked, in its own dtypes.
+
+    Args:
+        folder: Existing folder.
+        decoder: The model.
+        hf: The Hugging Face config that an export starts from.
+        file_bytes: Size at which another file is begun.
+    """
+    leaves = named_leaves(nnx.state(decoder))
+    tensors = {path: (leaf.shape, np.dtype(leaf.dtype)) for path, leaf in leaves.items()}
+    write_tensors(folder, tensors, map(to_host, leaves.values()), file_bytes)
+    model = dataclasses.asdict(dataclasses.replace(decoder.config, pretrained=None))
+    (folder / OWN).write_text(json.dumps({"model": model, "hf": hf}, indent=2) + "\n", encoding="utf-8")
+
+
+def to_host(array: jax.Array) -> np.ndarray:
+    """The whole array on this host, also where other hosts hold parts of it."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(array, tiled=True)
+
+
+def _plain(config: ModelConfig) -> ModelConfig:
+    return dataclasses.replace(config, quantize="none")
+
+
+def _place(name: str, config: ModelConfig) -> int:
+    """Where a tensor stands in the files: its layer, before all of them (-1), or after (L)."""
+    if name.startswith(LAYER_PREFIX):
+        return int(name.removeprefix(LAYER_PREFIX).split(".")[0])
+    return -1 if "embed" in name else config.layers
+
+
+def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, jax.Array]:
+    """The tensors that stand at one place, by Hugging Face name."""
+    config = decoder.config
+    if place in (-1, config.layers):
+        paths = ("embed.embedding",) if place == -1 else ("final_norm.scale", "lm_head.kernel")
+        leaves = named_leaves(nnx.state(decoder))
+        return dict(_renamed(p, leaves[p].astype(dtype), config, 0) for p in paths if p in leaves)
+    stacked = place < config.layers - 1
+    graphdef, weights = nnx.split(decoder.blocks if stacked else decoder.last_block)
+    merged = _merge_layer(graphdef, weights, place if stacked else None, jnp.dtype(dtype))
+    part, row = ("blocks", place) if stacked else ("last_block", 0)
+    return dict(_renamed(f"{part}.{path}", value, config, row) for path, value in merged.items())
+
+
+def _renamed(path: str, value: jax.Array, config: ModelConfig, row: int) -> tuple[str, jax.Array]:
+    source = sources(path, config)[row]
+    return source.name, value.T if source.transposed else value
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def _merge_layer(graphdef: Any, weights: nnx.State, layer: int | None, dtype: Any) -> dict[str, jax.Array]:
+    """A layer's parameters by path, its adapters merged into the kernels; `layer` picks one of stacked weights."""
+    if layer is not None:
+        weights = jax.tree.map(lambda a: a[layer], weights)
+    block: Block = nnx.merge(graphdef, weights)
+    kept = named_leaves(nnx.state(block, lambda _, value: not isinstance(value, LoraParam)))
+    merged = {path: value for path, value in kept.items() if not path.endswith(_QUANTIZED)}
+    for path, module in nnx.iter_modules(block):
+        if isinstance(module, Linear):
+            merged[".".join(map(str, path)) + ".kernel"] = module.merged_kernel()
+    return {path: value.astype(dtype) for path, value in merged.items()}
+
+
+def abstract_parameters(model: ModelConfig, shardings: Callable[[nnx.State], Any] | None = None) -> tuple[Any, Any]:
+    """Structure and shapes of a decoder without adapters, laid out by `shardings` (None: on the default device)."""
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: Decoder(model, LoraConfig(), rngs=nnx.Rngs(0))))
+    if shardings is None:
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        placed = jax.tree.map(lambda _: device, state)
+    else:
+        placed = shardings(state)
+    return graphdef, jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, placed)
