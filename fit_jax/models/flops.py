@@ -79,7 +79,7 @@ def train_flops(config: ModelConfig, lora: LoraConfig, rows: int, tokens: int, t
 def parameter_count(config: ModelConfig, lora: LoraConfig = LoraConfig()) -> tuple[int, int]:  # noqa: B008
     """Parameters of projections, embeddings and adapters: (base, adapters); norms and biases are left out."""
     assert config.vocab_size
-    shapes = _shapes(config)
+    shapes = projection_shapes(config)
     base = config.layers * sum(i * o for i, o in shapes.values()) + config.vocab_size * config.width * (2 - config.tied)
     adapters = config.layers * lora.rank * sum(sum(shapes[name]) for name in lora.targets) if lora.rank else 0
     return base, adapters
@@ -87,7 +87,7 @@ def parameter_count(config: ModelConfig, lora: LoraConfig = LoraConfig()) -> tup
 
 def _count(config: ModelConfig, lora: LoraConfig, passes: _Passes, rows: int, tokens: int, targets: int) -> Flops:
     assert config.vocab_size
-    shapes = _shapes(config)
+    shapes = projection_shapes(config)
     adapted = set(lora.targets) & set(PROJECTIONS) if lora.rank else set()
     projections = adapters = attention = 0.0
     # The last layer reads keys and values of every token but computes the rest at the targets alone.
@@ -104,7 +104,8 @@ def _count(config: ModelConfig, lora: LoraConfig, passes: _Passes, rows: int, to
     return Flops(projections, adapters, attention, head)
 
 
-def _shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
+def projection_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
+    """(inputs, outputs) of each projection of a layer."""
     D, F, G = config.width, config.feed_forward, config.head_width
     H, K = config.heads * G, config.kv_heads * G
     pairs = ((D, H), (D, K), (D, K), (H, D), (D, F), (D, F), (F, D))

@@ -1,0 +1,135 @@
+"""Bytes a device needs, from shapes: exact for what lives between steps, a model of the compiler for the rest."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh, AxisType
+
+from fit_jax.models.config import PROJECTIONS
+from fit_jax.models.flops import projection_shapes
+from fit_jax.models.head import CHUNK
+from fit_jax.models.kernels import BLOCKS
+from fit_jax.parallel.mesh import AXES
+from fit_jax.parallel.sharding import named_leaves, row_shards
+from fit_jax.planning.workload import Workload
+
+# Elements a token of a layer in flight needs in the backward pass, besides the outputs of its projections: in units of
+# the model's width and of the feed-forward width. Fitted to the TPU compiler's figures (docs/scaling.md).
+WIDTHS_IN_FLIGHT = 10
+FEED_FORWARDS_IN_FLIGHT = 3
+
+
+class Memory(NamedTuple):
+    """Bytes a device.
+
+    Attributes:
+        parameters: Trained and frozen.
+        optimizer: Its state.
+        activations: Kept from the forward for the backward pass.
+        temp: The rest at the peak: gradients, the layer in flight, gathered weights, logits.
+    """
+
+    parameters: float
+    optimizer: float
+    activations: float
+    temp: float
+
+    @property
+    def total(self) -> float:
+        """All bytes."""
+        return sum(self)
+
+
+def plan_memory(load: Workload, state: Any, mesh: AbstractMesh | Any) -> Memory:
+    """The train step's memory.
+
+    Args:
+        load: The workload.
+        state: The abstract training state; its leaves carry shardings on `mesh`.
+        mesh: The mesh.
+    """
+    parameters = bytes_held((state.trainable, state.frozen))
+    activations, working = _activations(load, mesh)
+    trained = bytes_held(state.trainable)
+    # Gradients in the parameters' dtype leave the scan over layers whole; several microbatches are summed in fp32.
+    gradients = trained + (_count(state.trainable) * 4 if load.accumulate > 1 else 0)
+    return Memory(parameters, bytes_held(state.opt_state), activations, gradients + working + _head(load, mesh))
+
+
+def bytes_held(tree: Any) -> float:
+    """Bytes a device holds of a tree of `jax.ShapeDtypeStruct`s with shardings."""
+    return float(sum(math.prod(_shard(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
+
+
+def abstract_mesh(sizes: tuple[int, ...]) -> AbstractMesh:
+    """A mesh of these sizes without devices."""
+    return AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def layer_bytes(load: Workload, state: Any) -> float:
+    """Bytes of one layer's parameters, whole."""
+    leaves = named_leaves((state.trainable, state.frozen))
+    return float(sum(math.prod(a.shape) * a.dtype.itemsize for name, a in leaves.items() if ".last_block." in name))
+
+
+def uses_fused_attention(load: Workload) -> bool:
+    """Whether splash or cuDNN computes the layers' attention, so that no array of scores exists."""
+    return load.model.attention != "xla" and not load.trees and load.tokens % BLOCKS[-1] == 0
+
+
+def _shard(leaf: Any) -> tuple[int, ...]:
+    return leaf.sharding.shard_shape(leaf.shape)
+
+
+def _count(tree: Any) -> float:
+    return float(sum(math.prod(_shard(leaf)) for leaf in jax.tree.leaves(tree)))
+
+
+def microbatch_rows(load: Workload, mesh: Any) -> int:
+    """Rows of a microbatch on one device."""
+    return load.rows // (load.accumulate * row_shards(mesh))
+
+
+def _activations(load: Workload, mesh: Any) -> tuple[float, float]:
+    """Bytes kept of all scanned layers, and bytes of the layer in flight."""
+    model, tensor = load.model, mesh.shape["tensor"]
+    item = jnp.dtype(model.compute_dtype).itemsize
+    tokens = microbatch_rows(load, mesh) * load.tokens // mesh.shape["context"]
+    shapes = projection_shapes(model)
+    split = {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}
+    outputs = sum(outs / (tensor if name in split else 1) for name, (_, outs) in shapes.items())
+    adapters = load.lora.rank * len(set(load.lora.targets) & set(PROJECTIONS))
+    scores = 0.0
+    if not uses_fused_attention(load):
+        scores = tokens * load.tokens * model.heads / tensor  # elements
+    in_flight = (
+        item
+        * tokens
+        * (outputs + adapters + WIDTHS_IN_FLIGHT * model.width + FEED_FORWARDS_IN_FLIGHT * model.feed_forward / tensor)
+    )
+    in_flight += scores * (4 + 4 + item)
+    layers = model.layers - 1
+    residual = item * tokens * model.width
+    kept = {
+        "full": residual,
+        "dots": residual + item * tokens * (outputs + adapters),
+        "none": residual + in_flight,
+    }[model.remat]
+    gathered = 2 * _layer_weights(load) / tensor if mesh.shape["fsdp"] > 1 else 0.0
+    return layers * kept, in_flight + gathered
+
+
+def _layer_weights(load: Workload) -> float:
+    item = jnp.dtype(load.model.compute_dtype).itemsize
+    return item * sum(ins * outs for ins, outs in projection_shapes(load.model).values())
+
+
+def _head(load: Workload, mesh: Any) -> float:
+    """The vocabulary projection gathered over `fsdp`, and logits with their gradient."""
+    model = load.model
+    item = jnp.dtype(model.compute_dtype).itemsize
+    vocabulary = model.vocab_size / mesh.shape["tensor"]
+    gathered = item * model.width * vocabulary if mesh.shape["fsdp"] > 1 else 0.0
+    return gathered + 2 * 4 * microbatch_rows(load, mesh) * min(load.targets, CHUNK) * vocabulary

@@ -1,0 +1,120 @@
+"""A plan: whether a config's train and evaluation steps fit a named machine, and what they cost there."""
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jax.sharding import Mesh
+
+from fit_jax.config import Config
+from fit_jax.parallel.mesh import make_mesh
+from fit_jax.parallel.sharding import row_shards
+from fit_jax.parallel.topology import GIB, Topology
+from fit_jax.planning.compiled import Program, compile_evaluation, compile_train, place
+from fit_jax.planning.memory import Memory, bytes_held, plan_memory
+from fit_jax.planning.roofline import StepTime, compiled_step, plan_step, plan_traffic
+from fit_jax.planning.workload import Workload, check_rows, workload
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run needs of a machine.
+
+    Attributes:
+        topology: The machine.
+        load: The run's shapes.
+        planned: Bytes a device of the train step, by the model of the compiler.
+        held: Bytes of parameters and of the optimizer's state, exact.
+        train: The compiled train step.
+        evaluation: The compiled evaluation step.
+        time: The roofline of the train step.
+        traffic: Bytes a device receives in a train step, by kind of collective.
+        replicated: Dimensions that the mesh does not divide.
+    """
+
+    topology: Topology
+    load: Workload
+    planned: Memory
+    held: tuple[float, float]
+    train: Program
+    evaluation: Program
+    time: StepTime
+    traffic: dict[str, float]
+    replicated: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether both programs compile into the memory."""
+        return self.train.failure is None and self.evaluation.failure is None
+
+    @property
+    def spare(self) -> float:
+        """Bytes left on a device by the larger program; where one does not compile, by the planned bytes (negative)."""
+        need = max(self.train.total, self.evaluation.total) if self.fits else self.planned.total
+        return self.topology.accelerator.memory - need
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What to change where it does not fit, the most effective first; empty where it does."""
+        return () if self.fits else _advice(self.load, self.planned, self.topology)
+
+
+def make_plan(config: Config, topology: Topology) -> Plan:
+    """Compiles the steps of a config for a machine and judges them.
+
+    Raises:
+        InputError: The compiler is not installed, or config and machine do not fit together.
+    """
+    load = workload(config, topology.slices)
+    mesh = make_mesh(load.mesh, topology.devices())
+    check_rows(load, row_shards(mesh))
+    placed = place(load, mesh)
+    train, evaluation = compile_train(load, topology), compile_evaluation(load, topology)
+    time, traffic = _time(load, placed.state, mesh, topology, train)
+    held = bytes_held((placed.state.trainable, placed.state.frozen)), bytes_held(placed.state.opt_state)
+    planned = plan_memory(load, placed.state, mesh)
+    return Plan(topology, load, planned, held, train, evaluation, time, traffic, placed.replicated)
+
+
+def _time(
+    load: Workload, state: Any, mesh: Mesh, topology: Topology, train: Program
+) -> tuple[StepTime, dict[str, float]]:
+    traffic: dict[str, float] = defaultdict(float)
+    if train.failure is not None:
+        for row in plan_traffic(load, state, mesh):
+            traffic[row.kind] += row.bytes
+        return plan_step(load, state, mesh, topology), dict(traffic)
+    for collective in train.collectives:
+        traffic[collective.kind] += collective.wire
+    return compiled_step(load, state, mesh, topology, train.collectives), dict(traffic)
+
+
+def _advice(load: Workload, planned: Memory, topology: Topology) -> tuple[str, ...]:
+    """Remedies for the parts that take most, in order of their size."""
+    remedies: dict[str, list[str]] = {"parameters": [], "optimizer": [], "activations": [], "temp": []}
+    split = topology.accelerator.devices_per_chip * topology.chips
+    fsdp = load.mesh.fsdp
+    if fsdp not in (-1, split) and load.rows % split == 0:
+        remedies["parameters"].append(f"split the parameters over all devices: --mesh.data 1 --mesh.fsdp {split}")
+    if load.lora.rank and load.model.quantize == "none":
+        remedies["parameters"].append("store the frozen weights in 8 or 4 bits: --model.quantize int8 (or nf4)")
+    if load.model.param_dtype == "float32" and load.lora.rank:
+        remedies["parameters"].append("keep the weights in bf16: --model.param_dtype bfloat16")
+    if not load.lora.rank:
+        remedies["optimizer"].append("train adapters instead of every weight: --lora.rank 16")
+    if load.model.remat != "full":
+        remedies["activations"].append("recompute layers in the backward pass: --model.remat full")
+    if load.rows // load.accumulate > split:
+        remedies["activations"].append(f"smaller microbatches: --train.accumulate {load.accumulate * 2}")
+    if load.model.attention == "xla" and not load.trees:
+        remedies["temp"].append("attention without an array of scores: --model.attention auto")
+    sizes = planned._asdict()
+    chosen = [line for part in sorted(remedies, key=lambda p: -sizes[p]) for line in remedies[part]]
+    need, room = planned.total / GIB, topology.accelerator.memory / GIB
+    return (*chosen, f"a machine with at least {need / room:.1f} times the memory: more chips, or chips with more")
+
+
+def with_mesh(config: Config, load: Workload) -> Config:
+    """The config that asks for this workload's mesh, microbatches, remat and attention kernel."""
+    model = replace(config.model, remat=load.model.remat, attention=load.model.attention)
+    return replace(config, model=model, mesh=load.mesh, train=replace(config.train, accumulate=load.accumulate))

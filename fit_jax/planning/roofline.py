@@ -1,0 +1,168 @@
+"""How long a step takes at best: the slowest of arithmetic, memory and interconnect, under stated assumptions."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from fit_jax.models.flops import Flops, projection_shapes, train_flops
+from fit_jax.parallel.hlo import Collective
+from fit_jax.parallel.topology import Topology
+from fit_jax.planning.memory import bytes_held, microbatch_rows, uses_fused_attention
+from fit_jax.planning.workload import Workload
+
+# Share of the peak that large bf16 matrix products reach; training runs that are published come to 0.45 to 0.67 in all.
+MATMUL_SHARE = 0.7
+
+ASSUMPTIONS = (
+    f"matrix products reach {MATMUL_SHARE:.0%} of the bf16 peak; a fused attention kernel skips the masked half",
+    "each projection reads its input and weights and writes its output once a pass; elementwise work is fused",
+    "weight gathers and gradient sums overlap with arithmetic; sums over `tensor`, gathers over `context` do not",
+    "collectives run as rings at the published link rate; latency is left out",
+    "the input pipeline keeps up",
+)
+
+
+class StepTime(NamedTuple):
+    """Seconds of a step.
+
+    Attributes:
+        compute: Arithmetic.
+        memory: Reading and writing device memory.
+        overlapped: Collectives that run beside arithmetic.
+        exposed: Collectives that arithmetic waits for.
+        flops: Operations of all devices.
+        peak: FLOP/s of all devices.
+    """
+
+    compute: float
+    memory: float
+    overlapped: float
+    exposed: float
+    flops: Flops
+    peak: float
+
+    @property
+    def total(self) -> float:
+        """The step."""
+        return max(self.compute, self.memory, self.overlapped) + self.exposed
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the peak that the step's matrix products use (MFU)."""
+        return self.flops.total / (self.total * self.peak)
+
+    @property
+    def bound(self) -> str:
+        """What the step waits for most."""
+        parts = {"compute": self.compute, "memory": self.memory, "interconnect": self.overlapped}
+        return max(parts, key=parts.__getitem__)
+
+
+class Traffic(NamedTuple):
+    """A planned collective of a step.
+
+    Attributes:
+        kind: `all-gather`, `all-reduce` or `reduce-scatter`.
+        axis: The mesh axis it runs along.
+        bytes: A device receives in a step.
+    """
+
+    kind: str
+    axis: str
+    bytes: float
+
+
+def plan_step(load: Workload, state: Any, mesh: Mesh, topology: Topology) -> StepTime:
+    """The roofline from shapes alone."""
+    return _step_time(
+        load,
+        state,
+        mesh,
+        topology,
+        ((t.bytes, t.axis in ("tensor", "context"), _along(mesh, t.axis)) for t in plan_traffic(load, state, mesh)),
+    )
+
+
+def compiled_step(load: Workload, state: Any, mesh: Mesh, topology: Topology, found: Iterable[Collective]) -> StepTime:
+    """The roofline with the collectives of the compiled program."""
+    devices = mesh.devices.reshape(-1)
+    fixed = {axis: set(d.id for d in _along(mesh, axis)) for axis in ("tensor", "context")}
+
+    def exposed(group: Iterable[Any]) -> bool:
+        ids = {d.id for d in group}
+        return any(len(ids) > 1 and ids <= axis for axis in fixed.values())
+
+    parts = []
+    for collective in found:
+        group = devices[list(collective.group)] if collective.group else devices
+        parts.append((collective.wire, exposed(group), group))
+    return _step_time(load, state, mesh, topology, parts)
+
+
+def plan_traffic(load: Workload, state: Any, mesh: Any) -> list[Traffic]:
+    """The collectives that the sharding rules imply, by axis."""
+    model = load.model
+    item = jnp.dtype(model.compute_dtype).itemsize
+    tensor, fsdp, data, context = (mesh.shape[a] for a in ("tensor", "fsdp", "data", "context"))
+    repeats = load.accumulate
+    weights = bytes_held((state.trainable, state.frozen)) * fsdp  # of one group over fsdp, whole
+    trained = bytes_held(state.trainable)
+    residual = item * microbatch_rows(load, mesh) * load.tokens // context * model.width
+    keys_values = 2 * item * microbatch_rows(load, mesh) * load.tokens * model.kv_heads * model.head_width / tensor
+    again = int(model.remat == "full")
+    rows = [
+        # Weights are gathered for the forward and for the backward pass; what remat repeats uses the latter.
+        Traffic("all-gather", "fsdp", 2 * repeats * weights * _share(fsdp)),
+        Traffic("reduce-scatter", "fsdp", repeats * trained * fsdp * _share(fsdp)),
+        Traffic("all-reduce", "data", 2 * repeats * trained * _share(data)),
+        # After o_proj and down_proj, and in the backward pass before q/k/v and gate/up.
+        Traffic("all-reduce", "tensor", 2 * repeats * (4 + again) * model.layers * residual * _share(tensor)),
+        Traffic("all-gather", "context", repeats * (1 + again) * model.layers * keys_values * _share(context)),
+        Traffic("reduce-scatter", "context", repeats * model.layers * keys_values * _share(context)),
+    ]
+    return [row for row in rows if row.bytes]
+
+
+def _share(size: int) -> float:
+    return (size - 1) / size
+
+
+def _along(mesh: Mesh, axis: str) -> np.ndarray:
+    """The devices of one group along an axis."""
+    at = tuple(slice(None) if name == axis else 0 for name in mesh.axis_names)
+    return mesh.devices[at].reshape(-1)
+
+
+def _step_time(
+    load: Workload, state: Any, mesh: Any, topology: Topology, traffic: Iterable[tuple[float, bool, Any]]
+) -> StepTime:
+    figures, devices = topology.accelerator, mesh.size
+    flops = train_flops(load.model, load.lora, load.rows, load.tokens, load.targets)
+    attention = flops.attention * (0.5 if uses_fused_attention(load) else 1.0)
+    compute = (flops.total - flops.attention + attention) / (devices * figures.flops * MATMUL_SHARE)
+    seconds: dict[bool, float] = defaultdict(float)
+    for received, exposed, group in traffic:
+        seconds[exposed] += received / topology.rate(group)
+    moved = _moved(load, state, mesh)
+    return StepTime(compute, moved / figures.bandwidth, seconds[False], seconds[True], flops, devices * figures.flops)
+
+
+def _moved(load: Workload, state: Any, mesh: Any) -> float:
+    """Bytes that a device's memory reads and writes in a step."""
+    model, tensor = load.model, mesh.shape["tensor"]
+    item = jnp.dtype(model.compute_dtype).itemsize
+    passes = 3 + (model.remat == "full")
+    tokens = microbatch_rows(load, mesh) * load.tokens // mesh.shape["context"]
+    shapes = projection_shapes(model).values()
+    weights = item * sum(ins * outs for ins, outs in shapes) / tensor
+    activations = item * tokens * sum(ins + outs for ins, outs in shapes) / math.sqrt(tensor)
+    scores = 0.0
+    if not uses_fused_attention(load):
+        scores = 3 * 4 * tokens * load.tokens * model.heads / tensor  # written, normalised and read, fp32
+    update = 2 * (bytes_held(state.trainable) + bytes_held(state.opt_state))
+    return load.accumulate * passes * model.layers * (weights + activations + scores) + update
