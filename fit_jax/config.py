@@ -67,7 +67,7 @@ class FocusConfig:
     # The focus instruction stands `before` or `after` the input; `after` lets branches share the input's attention.
     place: Literal["after", "before"] = "after"
     # Focus instructions trained on per example and step, all sharing one pass over the input.
-    branches: int = 1
+    branches: int = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class OptimizerConfig:
 
     learning_rate: float = 3e-3
     # Share of the steps spent warming up.
-    warmup: float = 0.03
+    warmup: float = 0.1
     # Final learning rate as a share of the peak.
     final: float = 0.0
     weight_decay: float = 0.01
@@ -118,13 +118,13 @@ class TrainConfig:
     # Training method: fit, sft_y (true labels, no focus instruction) or sft_y_focus (focus labels, no instruction).
     method: Literal["fit", "sft_y", "sft_y_focus"] = "fit"
     # Optimizer steps; null means `epochs` passes over the training split.
-    steps: int | None = 300
+    steps: int | None = 350
     # Passes over the training split; used where `steps` is null.
     epochs: int = 5
     # Rows of the global batch of one optimizer step.
-    batch_size: int = 16
+    batch_size: int = 12
     # Tokens in a row.
-    sequence_length: int = 128
+    sequence_length: int = 180
     # Several examples in a row behind segment masks (true), or one example a row (false).
     packing: bool = True
     # Target positions a row may hold; null means enough for the task (the vocabulary projection runs at these alone).

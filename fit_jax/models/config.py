@@ -32,9 +32,9 @@ class ModelConfig:
     # Layer count L.
     layers: int = 4
     # Model width D.
-    width: int = 128
+    width: int = 96
     # Feed-forward width F.
-    feed_forward: int = 352
+    feed_forward: int = 256
     # Query heads H.
     heads: int = 4
     # Key/value heads K.
@@ -44,7 +44,7 @@ class ModelConfig:
     # Vocabulary size V; null means the tokenizer's.
     vocab_size: int | None = None
     # Input and output embeddings are one matrix.
-    tied: bool = True
+    tied: bool = False
     norm_epsilon: float = 1e-5
     rope: RopeConfig = field(default_factory=RopeConfig)
     # RoPE theta of sliding layers, unscaled (Gemma 3); null means they rotate as all others.
@@ -79,7 +79,7 @@ class ModelConfig:
     # Storage of the frozen projections under LoRA (QLoRA): `none` (param_dtype), `int8` or `nf4`.
     quantize: Literal["none", "int8", "nf4"] = "none"
     # What the backward pass recomputes: `none` (nothing), `dots` (all but matrix products) or `full` (every layer).
-    remat: Literal["none", "dots", "full"] = "none"
+    remat: Literal["none", "dots", "full"] = "dots"
     # Attention kernel: `auto`, `xla`, `splash` (TPU) or `cudnn` (GPU).
     attention: Literal["auto", "xla", "splash", "cudnn"] = "auto"
 

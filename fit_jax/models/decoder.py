@@ -97,7 +97,8 @@ class Embed(nnx.Module):
     def __init__(self, config: ModelConfig, *, seed: Seed) -> None:
         """Random embeddings; where the output shares them, of the scale that suits it."""
         assert config.vocab_size, "vocab_size is to be resolved before the model is built"
-        std = 0.02 if config.tied else 1.0
+        # Adam moves a weight by about the learning rate: embeddings much larger than that learn new words slowly.
+        std = 0.02 if config.tied else 0.2
         shape = (config.vocab_size, config.width)
         self.embedding = nnx.Param(seed.weights(shape, std, jnp.dtype(config.param_dtype)))
 
