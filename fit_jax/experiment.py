@@ -2,7 +2,7 @@
 
 import sys
 
-from fit_jax.config import parse_config
+from fit_jax.config_files import parse_config
 from fit_jax.errors import run_door
 
 

@@ -12,7 +12,8 @@ the config it finds. Other options are the config's: `--section.field value`.
 import json
 from pathlib import Path
 
-from fit_jax.config import dump_config, load_config
+from fit_jax.config import load_config
+from fit_jax.config_files import dump_config
 from fit_jax.errors import InputError, run_door
 
 FLAGS = ("json", "search")

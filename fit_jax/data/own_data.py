@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, NamedTuple
 
-from fit_jax.config import decode_config, read_yaml
+from fit_jax.config_files import decode_config, read_yaml
 from fit_jax.data.records import Malformed
 from fit_jax.errors import InputError
 

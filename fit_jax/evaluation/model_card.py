@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import yaml
 
-from fit_jax.config import Config, dump_config
+from fit_jax.config import Config
+from fit_jax.config_files import dump_config
 from fit_jax.data.tasks import Task
 from fit_jax.evaluation import tables
 from fit_jax.evaluation.queries import Prediction

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fit_jax.config import Config, config_differences, decode_config, dump_config, parse_config, read_yaml
+from fit_jax.config import Config
+from fit_jax.config_files import config_differences, decode_config, dump_config, parse_config, read_yaml
 from fit_jax.errors import InputError
 from fit_jax.files import make_folder, write_text
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import jax
 
-from fit_jax.config import Config, config_differences, decode_config, dump_config, read_yaml
+from fit_jax.config import Config
+from fit_jax.config_files import config_differences, decode_config, dump_config, read_yaml
 from fit_jax.errors import InputError
 from fit_jax.evaluation.baselines.few_shot import few_shot_encoder
 from fit_jax.evaluation.baselines.robust import Budget, Robust, train_robust

@@ -1,0 +1,154 @@
+"""Config trees from YAML and the command line, and back; works for any tree of dataclasses."""
+
+import difflib
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import draccus
+import yaml
+
+from fit_jax.errors import InputError
+
+ConfigType = TypeVar("ConfigType")
+
+
+def parse_config(cls: type[ConfigType], arguments: list[str]) -> ConfigType:
+    """A tree from `--config FILE` and `--section.field value`; `--help` prints every field and ends the program.
+
+    The arguments are applied in order, so a later one wins. A YAML file may name another as `base:` (a path relative
+    to itself), whose fields it overrides.
+
+    Raises:
+        InputError: Unknown field, wrong type or value, unreadable or malformed file; the message names the field.
+    """
+    if {"--help", "-h"} & set(arguments):
+        print("--config FILE\n    YAML file of the fields below; `base:` in it names another that it overrides.")
+        print("\n".join(_help(cls)))
+        raise SystemExit(0)
+    tree: dict[str, Any] = {}
+    for name, text in _pairs(arguments):
+        if name == "config":
+            _merge(tree, read_yaml(Path(text)))
+        else:
+            _check_name(cls, name, f"--{name}")
+            try:
+                value = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise InputError(f"--{name}: {text!r} is no YAML value; quote it") from error
+            for key in reversed(name.split(".")):
+                value = {key: value}
+            _merge(tree, value)
+    return decode_config(cls, tree)
+
+
+def decode_config(cls: type[ConfigType], tree: dict[str, Any]) -> ConfigType:
+    """A dataclass tree from nested dicts, as YAML gives them; errors as `load_config`."""
+    for name, value in _leaves(tree):
+        _check_name(cls, name, name, section_allowed=value == {})
+    try:
+        return draccus.decode(cls, tree)
+    except draccus.ParsingError as error:
+        raise InputError("config: " + " ".join(str(error).split())) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping a YAML file holds, merged over that of its `base:`."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise InputError(f"--config {path}: {error.strerror}; name a readable YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"--config {path}: no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"--config {path}: holds {type(tree).__name__}, not a mapping of sections to fields")
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    merged = read_yaml(path.parent / str(base))
+    _merge(merged, tree)
+    return merged
+
+
+def dump_config(config: Any) -> str:
+    """The config as YAML that `parse_config` reads back to an equal tree."""
+    return draccus.dump(config)
+
+
+def config_differences(old: Any, new: Any) -> list[str]:
+    """Dotted names of the fields in which two trees of one dataclass differ, with both values."""
+    rows = []
+    for f in fields(old):
+        a, b = getattr(old, f.name), getattr(new, f.name)
+        if is_dataclass(a):
+            rows += [f"{f.name}.{row}" for row in config_differences(a, b)]
+        elif a != b:
+            rows.append(f"{f.name}: {a!r} -> {b!r}")
+    return rows
+
+
+def _help(cls: type, prefix: str = "") -> Iterator[str]:
+    """Every field with its type, default and the comment above it."""
+    source = inspect.getsource(cls)
+    for f in fields(cls):
+        if is_dataclass(f.type):
+            yield from _help(f.type, f"{prefix}{f.name}.")
+            continue
+        default = f.default if f.default_factory is MISSING else f.default_factory()
+        above = re.search(rf"((?:^    # .*\n)*)^    {f.name}:", source, re.MULTILINE)
+        comment = " ".join(re.findall(r"# (.*)", above[1])) if above else ""
+        kind = f.type.__name__ if isinstance(f.type, type) else str(f.type).replace("typing.", "")
+        yield f"--{prefix}{f.name}  {kind} = {default!r}" + (f"\n    {comment}" if comment else "")
+
+
+def _pairs(arguments: list[str]) -> Iterator[tuple[str, str]]:
+    """(name, value) of each `--name value` or `--name=value`."""
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("--") or len(argument) == 2:
+            raise InputError(f"unexpected argument {argument!r}: options are --config FILE and --section.field VALUE")
+        name, equals, value = argument[2:].partition("=")
+        if not equals:
+            following = next(rest, None)
+            if following is None:
+                raise InputError(f"--{name} needs a value: --{name} VALUE")
+            value = following
+        yield name, value
+
+
+def _merge(tree: dict[str, Any], update: dict[str, Any]) -> None:
+    """Writes `update` over `tree`, section by section; a mapping that is a field's value replaces it whole."""
+    for key, value in update.items():
+        if isinstance(value, dict) and isinstance(tree.get(key), dict) and key != "weights":
+            _merge(tree[key], value)
+        else:
+            tree[key] = value
+
+
+def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value and key != "weights":
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _check_name(cls: type, name: str, shown: str, section_allowed: bool = False) -> None:
+    """Raises unless the dotted `name` is a field of the tree `cls`."""
+    at: Any = cls
+    for i, key in enumerate(keys := name.split(".")):
+        known = {f.name: f.type for f in fields(at)} if is_dataclass(at) else {}
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = (
+                f"did you mean {'.'.join([*keys[:i], *near])!r}?"
+                if near
+                else f"known here: {', '.join(known) or 'no field'}"
+            )
+            raise InputError(f"{shown}: there is no such field; {hint}")
+        at = known[key]
+    if is_dataclass(at) and not section_allowed:
+        raise InputError(f"{shown}: is a section; set one of its fields: {', '.join(f.name for f in fields(at))}")

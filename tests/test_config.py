@@ -1,0 +1,76 @@
+"""The config tree: files, overrides, errors, help, and the YAML files that come with the project."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fit_jax.config import Config, load_config
+from fit_jax.config_files import config_differences, decode_config, dump_config
+from fit_jax.errors import InputError
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def test_demo_config_states_the_defaults():
+    demo = load_config(["--config", str(CONFIGS / "demo.yaml")])
+    assert not config_differences(Config(), demo)
+
+
+@pytest.mark.parametrize("path", sorted(p for p in CONFIGS.rglob("*.yaml") if not {"experiments", "models"} & set(p.parts)), ids=str)
+def test_configs_parse_and_begin_with_their_command(path):
+    load_config(["--config", str(path)])
+    if not path.stem.startswith("base"):
+        assert "fit_jax.train --config configs/" in path.read_text().splitlines()[0]
+
+
+def test_dump_reads_back_equal():
+    config = load_config(["--focus.weights", "{none: 2}", "--lora.targets=[q_proj]", "--train.patience", "null"])
+    assert decode_config(Config, yaml.safe_load(dump_config(config))) == config
+    assert config.focus.weights == {"none": 2.0}
+
+
+def test_later_arguments_win_over_files(tmp_path):
+    (tmp_path / "base.yaml").write_text("seed: 1\ntrain: {steps: 7, batch_size: 3}\n")
+    (tmp_path / "run.yaml").write_text("base: base.yaml\ntrain: {steps: 8}\n")
+    config = load_config(["--config", str(tmp_path / "run.yaml"), "--train.batch_size", "5"])
+    assert (config.seed, config.train.steps, config.train.batch_size) == (1, 8, 5)
+
+
+def test_differences_name_fields_and_values():
+    assert config_differences(Config(), load_config(["--train.steps", "5"])) == ["train.steps: 350 -> 5"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--train.stepz", "5"], "did you mean 'train.steps'?"),
+        (["--train.steps", "many"], "train.steps"),
+        (["--train", "5"], "is a section"),
+        (["--train.method", "magic"], "fit, sft_y, sft_y_focus"),
+        (["--seed"], "needs a value"),
+        (["seed", "3"], "unexpected argument 'seed'"),
+        (["--seed", "[1"], "no YAML value"),
+        (["--config", "absent.yaml"], "No such file"),
+    ],
+)
+def test_wrong_input_is_told_in_one_line(arguments, said):
+    with pytest.raises(InputError) as error:
+        load_config(arguments)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_with_an_unknown_field_is_told(tmp_path):
+    (tmp_path / "run.yaml").write_text("optimizer: {learning_rat: 1}\n")
+    with pytest.raises(InputError, match="optimizer.learning_rate"):
+        load_config(["--config", str(tmp_path / "run.yaml")])
+
+
+def test_help_shows_every_field_with_its_comment(capsys):
+    with pytest.raises(SystemExit) as stop:
+        load_config(["--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert "--train.steps  int | None = 350\n    Optimizer steps; null means" in shown
+    assert "--optimizer.beta1" in shown
