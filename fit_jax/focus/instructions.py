@@ -60,6 +60,8 @@ _FRAMES = (
     "{clause} when you {act}.",
     "for this {item}, {clause}.",
     "{clause} for this {item}.",
+    "here, {clause}.",
+    "{clause} this time.",
 )
 # Both orders, so that no position tells the focused feature from the ignored one.
 _PAIR_FRAMES = (
