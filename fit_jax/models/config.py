@@ -106,6 +106,8 @@ class LoraConfig:
     rslora: bool = False
     # Train each output's magnitude apart from its direction (DoRA).
     dora: bool = False
+    # PEFT adapter (folder or hub id) to go on from; rank, alpha, targets and kind are then its own.
+    adapter: str | None = None
 
     @property
     def scaling(self) -> float:

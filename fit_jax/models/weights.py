@@ -1,8 +1,7 @@
-"""Models on disk: Hugging Face folders and imported ones, straight to the shards of each device and back."""
+"""Models from disk: Hugging Face folders and imported ones, straight to the shards of each device."""
 
 import dataclasses
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,21 +15,19 @@ from flax import nnx
 from fit_jax.errors import InputError
 from fit_jax.hub import local_folder
 from fit_jax.models.config import LoraConfig, ModelConfig
-from fit_jax.models.decoder import Block, Decoder
-from fit_jax.models.families import LAYER_PREFIX, config_from_hf, sources
-from fit_jax.models.lora import Linear, LoraParam
+from fit_jax.models.decoder import Decoder
+from fit_jax.models.families import config_from_hf, sources
 from fit_jax.models.quantize import quantize
-from fit_jax.models.tensor_files import TensorFiles, listed, read_json, write_tensors
+from fit_jax.models.tensor_files import TensorFiles, listed, read_json
 from fit_jax.parallel.sharding import named_leaves, path_name
 
 HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt")
 OWN = "fit_jax_model.json"
-FILE_BYTES = 5 * 10**9
 # Fields of `ModelConfig` that the run decides; all others are the pretrained model's.
 RUN_FIELDS = ("pretrained", "dropout", "param_dtype", "compute_dtype", "quantize", "remat", "attention")
 # Tensors that old exports hold and no model reads.
 _DERIVED = ("rotary_emb.inv_freq",)
-_QUANTIZED = (".codes", ".scales", ".scale_max")
+QUANTIZED = (".codes", ".scales", ".scale_max")
 
 
 @dataclass(frozen=True)
@@ -107,13 +104,13 @@ def read_parameters(found: Pretrained, model: ModelConfig, target: nnx.State) ->
     """`load_weights` of an opened model."""
     files = TensorFiles(found.folder)
     leaves = named_leaves(target)
-    parts = {path: _Part(files, path, leaf, found) for path, leaf in leaves.items() if not path.endswith(_QUANTIZED)}
+    parts = {path: _Part(files, path, leaf, found) for path, leaf in leaves.items() if not path.endswith(QUANTIZED)}
     quantized = _quantized_leaves(leaves)
     if found.config.quantize == "none":
         kernels = {kernel: _kernel_shape(group, model.quantize) for kernel, group in quantized.items()}
         parts |= {kernel: _Part(files, kernel, leaf, found) for kernel, leaf in kernels.items()}
     else:
-        parts |= {path: _Part(files, path, leaf, found) for path, leaf in leaves.items() if path.endswith(_QUANTIZED)}
+        parts |= {path: _Part(files, path, leaf, found) for path, leaf in leaves.items() if path.endswith(QUANTIZED)}
     _check(files, parts, model)
 
     def read(path: tuple[Any, ...], leaf: Any) -> Any:
@@ -211,7 +208,7 @@ def _quantized_leaves(leaves: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Kernel path to its `codes`, `scales` and `scale_max`."""
     groups: dict[str, dict[str, Any]] = {}
     for path, leaf in leaves.items():
-        if path.endswith(_QUANTIZED):
+        if path.endswith(QUANTIZED):
             kernel, _, part = path.rpartition(".")
             groups.setdefault(kernel, {})[part] = leaf
     return groups
@@ -233,106 +230,6 @@ def _quantize_group(kernel: jax.Array, path: str, group: dict[str, Any], kind: s
     put = None if None in shardings.values() else shardings
     done = jax.jit(function, out_shardings=put, donate_argnums=0)(kernel)
     return {f"{path}.{part}": value for part, value in jax.block_until_ready(done).items()}
-
-
-def save_merged(folder: Path, decoder: Decoder, dtype: np.dtype, file_bytes: int = FILE_BYTES) -> None:
-    """Writes a decoder's parameters under Hugging Face's names, adapters merged, as safetensors.
-
-    Kernels are merged in fp32 and cast once. One layer at a time is brought to the host.
-
-    Args:
-        folder: Existing folder.
-        decoder: The model.
-        dtype: Floating dtype of the files.
-        file_bytes: Size at which another file is begun.
-    """
-    config = decoder.config
-    plain = nnx.state(nnx.eval_shape(lambda: Decoder(_plain(config), rngs=nnx.Rngs(0))))
-    shapes: dict[int, dict[str, tuple[tuple[int, ...], np.dtype]]] = {}
-    for path, leaf in named_leaves(plain).items():
-        for source in sources(path, config):
-            shape = leaf.shape[1:] if path.startswith("blocks.") else leaf.shape
-            shapes.setdefault(_place(source.name, config), {})[source.name] = (
-                shape[::-1] if source.transposed else shape,
-                np.dtype(dtype),
-            )
-    tensors = {name: tensor for place in sorted(shapes) for name, tensor in sorted(shapes[place].items())}
-
-    def values() -> Iterator[np.ndarray]:
-        for place in sorted(shapes):
-            held = _exported(decoder, place, dtype)
-            yield from (to_host(held[name]) for name in sorted(shapes[place]))
-
-    write_tensors(folder, tensors, values(), file_bytes)
-
-
-def save_own(folder: Path, decoder: Decoder, hf: dict[str, Any], file_bytes: int = FILE_BYTES) -> None:
-    """Writes a decoder without adapters as an imported model: our names, stacked, in its own dtypes.
-
-    Args:
-        folder: Existing folder.
-        decoder: The model.
-        hf: The Hugging Face config that an export starts from.
-        file_bytes: Size at which another file is begun.
-    """
-    leaves = named_leaves(nnx.state(decoder))
-    tensors = {path: (leaf.shape, np.dtype(leaf.dtype)) for path, leaf in leaves.items()}
-    write_tensors(folder, tensors, map(to_host, leaves.values()), file_bytes)
-    model = dataclasses.asdict(dataclasses.replace(decoder.config, pretrained=None))
-    (folder / OWN).write_text(json.dumps({"model": model, "hf": hf}, indent=2) + "\n", encoding="utf-8")
-
-
-def to_host(array: jax.Array) -> np.ndarray:
-    """The whole array on this host, also where other hosts hold parts of it."""
-    if array.is_fully_addressable:
-        return np.asarray(array)
-    from jax.experimental import multihost_utils
-
-    return multihost_utils.process_allgather(array, tiled=True)
-
-
-def _plain(config: ModelConfig) -> ModelConfig:
-    return dataclasses.replace(config, quantize="none")
-
-
-def _place(name: str, config: ModelConfig) -> int:
-    """Where a tensor stands in the files: its layer, before all of them (-1), or after (L)."""
-    if name.startswith(LAYER_PREFIX):
-        return int(name.removeprefix(LAYER_PREFIX).split(".")[0])
-    return -1 if "embed" in name else config.layers
-
-
-def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, jax.Array]:
-    """The tensors that stand at one place, by Hugging Face name."""
-    config = decoder.config
-    if place in (-1, config.layers):
-        paths = ("embed.embedding",) if place == -1 else ("final_norm.scale", "lm_head.kernel")
-        leaves = named_leaves(nnx.state(decoder))
-        return dict(_renamed(p, leaves[p].astype(dtype), config, 0) for p in paths if p in leaves)
-    stacked = place < config.layers - 1
-    graphdef, weights = nnx.split(decoder.blocks if stacked else decoder.last_block)
-    merged = _merge_layer(graphdef, weights, place if stacked else None, jnp.dtype(dtype))
-    part, row = ("blocks", place) if stacked else ("last_block", 0)
-    return dict(_renamed(f"{part}.{path}", value, config, row) for path, value in merged.items())
-
-
-def _renamed(path: str, value: jax.Array, config: ModelConfig, row: int) -> tuple[str, jax.Array]:
-    source = sources(path, config)[row]
-    return source.name, value.T if source.transposed else value
-
-
-@partial(jax.jit, static_argnums=(0, 3))
-def _merge_layer(graphdef: Any, weights: nnx.State, layer: int | None, dtype: Any) -> dict[str, jax.Array]:
-    """A layer's parameters by path, its adapters merged into the kernels; `layer` picks one of stacked weights."""
-    if layer is not None:
-        weights = jax.tree.map(lambda a: a[layer], weights)
-    block: Block = nnx.merge(graphdef, weights)
-    kept = named_leaves(nnx.state(block, lambda _, value: not isinstance(value, LoraParam)))
-    merged = {path: value for path, value in kept.items() if not path.endswith(_QUANTIZED)}
-    for path, module in nnx.iter_modules(block):
-        if isinstance(module, Linear):
-            merged[".".join(map(str, path)) + ".kernel"] = module.merged_kernel()
-    return {path: value.astype(dtype) for path, value in merged.items()}
 
 
 def abstract_parameters(model: ModelConfig, shardings: Callable[[nnx.State], Any] | None = None) -> tuple[Any, Any]:
