@@ -38,12 +38,21 @@ _ONLY: dict[str, tuple[Any, ...]] = {
 }
 
 
-def resolve_lora(lora: LoraConfig) -> LoraConfig:
+def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
     """The config with rank, alpha, targets and kind of the adapter it goes on from, if it names one.
 
+    Args:
+        lora: What the run asks for.
+        model: The model that it adapts.
+
     Raises:
-        InputError: There is no such adapter, or PEFT settings that this decoder does not have.
+        InputError: A projection that does not exist, a quantised model without an adapter, no such adapter, or PEFT
+            settings that this decoder does not have.
     """
+    if other := sorted(set(lora.targets) - set(PROJECTIONS)):
+        raise InputError(f"lora.targets: {listed(other)}: no such projection; choose among {', '.join(PROJECTIONS)}")
+    if model.quantize != "none" and lora.rank == 0 and lora.adapter is None:
+        raise InputError(f"model.quantize {model.quantize}: a quantised model cannot be trained whole; set lora.rank")
     if lora.adapter is None:
         return lora
     folder = _folder(lora.adapter)

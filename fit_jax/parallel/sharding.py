@@ -19,16 +19,16 @@ TARGETS_SPEC = P(ROWS)
 RULES: tuple[tuple[re.Pattern[str], P], ...] = tuple(
     (re.compile(rf"(^|\.){pattern}$"), spec)
     for pattern, spec in (
-        (r"(q|k|v|gate|up)_proj\.kernel", P("fsdp", "tensor")),
-        (r"(q|k|v|gate|up)_proj\.bias", P("tensor")),
+        (r"(q|k|v|gate|up)_proj\.kernel(\.codes|\.scales)?", P("fsdp", "tensor")),
+        (r"(q|k|v|gate|up)_proj\.(bias|kernel\.scale_max|lora_magnitude)", P("tensor")),
         (r"(q|k|v|gate|up)_proj\.lora_a", P("fsdp", None)),
         (r"(q|k|v|gate|up)_proj\.lora_b", P(None, "tensor")),
-        (r"(o|down)_proj\.kernel", P("tensor", "fsdp")),
+        (r"(o|down)_proj\.kernel(\.codes|\.scales)?", P("tensor", "fsdp")),
         (r"(o|down)_proj\.lora_a", P("tensor", None)),
         (r"(o|down)_proj\.lora_b", P(None, "fsdp")),
         (r"embed\.embedding", P("tensor", "fsdp")),
         (r"lm_head\.kernel", P("fsdp", "tensor")),
-        (r"(o|down)_proj\.bias", P()),
+        (r"(o|down)_proj\.(bias|kernel\.scale_max|lora_magnitude)", P()),
         (r"\w*norm\.(scale|bias)", P()),
     )
 )

@@ -15,12 +15,15 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.models.adapters import resolve_lora
 from fit_jax.models.config import ModelConfig
+from fit_jax.models.weights import resolve
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.processes import is_lead
 from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.loop import Progress
 from fit_jax.training.optimizer import Optimizer
+from fit_jax.training.pretrained import pretrained_state
 from fit_jax.training.run_folder import opened_config, run_tokenizer
 from fit_jax.training.state import Placed, abstract_state, init_state
 
@@ -30,7 +33,7 @@ class Run:
     """Data, prompts, mesh and model shape of a run.
 
     Attributes:
-        config: As the user gave it.
+        config: As the user gave it, with the shapes of the pretrained model and adapter it names.
         folder: The run's folder.
         task: The data.
         encoder: The prompt code, with the run's tokenizer.
@@ -70,6 +73,7 @@ def set_up(config: Config, keep_tokenizer: bool = False) -> Run:
     Raises:
         InputError: Anything the config names that is missing, malformed or does not fit together.
     """
+    config = _resolved(config)
     folder = Path(config.run_dir)
     mesh = make_mesh(config.mesh)
     task = build_task(config.task, config.seed)
@@ -135,8 +139,9 @@ def scorer(run: Run, graphdef: nnx.GraphDef) -> Scorer:
 
 
 def starting_state(run: Run, optimizer: Optimizer | None) -> Placed:
-    """The state that training starts from: random weights drawn by the run's seed."""
-    return init_state(run.model, run.config.lora, optimizer, run.mesh, run.config.seed)
+    """The state that training starts from: the pretrained model's weights, or random ones drawn by the run's seed."""
+    make = init_state if run.model.pretrained is None else pretrained_state
+    return make(run.model, run.config.lora, optimizer, run.mesh, run.config.seed)
 
 
 def open_checkpoints(run: Run) -> Checkpoints:
@@ -147,6 +152,15 @@ def open_checkpoints(run: Run) -> Checkpoints:
 def frozen_are_given(run: Run) -> bool:
     """Whether the frozen parameters come from a pretrained model, so that no checkpoint needs to hold them."""
     return run.config.model.pretrained is not None and run.config.lora.rank > 0
+
+
+def _resolved(config: Config) -> Config:
+    """The config with what its pretrained model and adapter settle: shapes, kinds, and the tokenizer."""
+    model = resolve(config.model)
+    tokenizer = config.tokenizer
+    if tokenizer.path is None and model.pretrained is not None:
+        tokenizer = dataclasses.replace(tokenizer, path=model.pretrained)
+    return dataclasses.replace(config, model=model, lora=resolve_lora(config.lora, model), tokenizer=tokenizer)
 
 
 def _with_vocabulary(model: ModelConfig, tokens: int) -> ModelConfig:

@@ -66,7 +66,7 @@ def abstract_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | 
 
     Without an optimizer `opt_state` is empty: what a trained model is read into.
     """
-    graphdef, shapes = jax.eval_shape(lambda: _build(model, lora, optimizer, 0))
+    graphdef, shapes = jax.eval_shape(lambda: build_state(model, lora, optimizer, 0))
     layout = lay_out_tree(shapes, mesh)
     state = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, layout.shardings
@@ -78,13 +78,14 @@ def init_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None
     """A fresh training state with random weights, each part made on the devices that hold it."""
     abstract = abstract_state(model, lora, optimizer, mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract.state)
-    build = jax.jit(lambda seed: _build(model, lora, optimizer, seed)[1], out_shardings=shardings)
+    build = jax.jit(lambda seed: build_state(model, lora, optimizer, seed)[1], out_shardings=shardings)
     return abstract._replace(state=build(jnp.uint32(seed)))
 
 
-def _build(
+def build_state(
     model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None, seed: int | Array
 ) -> tuple[nnx.GraphDef, TrainState]:
+    """A fresh model and the training state around it, in any JAX transformation; `seed` draws the weights."""
     decoder = Decoder(model, lora, rngs=nnx.Rngs(purpose_key(seed, "init")))
     graphdef, trainable, frozen = nnx.split(decoder, trainable_filter(lora), ...)
     opt_state = () if optimizer is None else optimizer.transform.init(in_fp32(trainable))

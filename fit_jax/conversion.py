@@ -1,0 +1,256 @@
+"""Models between Hugging Face, this project's imported form, PEFT and training runs; each result is checked."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from fit_jax.errors import InputError
+from fit_jax.models.adapters import resolve_lora, save_adapter
+from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.decoder import Decoder
+from fit_jax.models.export import save_merged, save_own
+from fit_jax.models.families import config_to_hf
+from fit_jax.models.llama2c import convert, is_llama2c
+from fit_jax.models.lora import LoraParam
+from fit_jax.models.parity import Agreement, compare, probe_logits, probe_tokens
+from fit_jax.models.tensor_files import DTYPES, new_folder
+from fit_jax.models.weights import Pretrained, abstract_parameters, load_weights, open_pretrained, resolve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+GENERATION = "generation_config.json"
+CARD = "MODEL_CARD.md"
+_NUMPY = {"float32": DTYPES["F32"], "float16": DTYPES["F16"], "bfloat16": DTYPES["BF16"]}
+
+
+class Loaded(NamedTuple):
+    """A model in memory and what goes with it.
+
+    Attributes:
+        graphdef: Its structure.
+        params: Its states.
+        hf: The Hugging Face config to write with it.
+        files: Folder with its generation config or model card, if any.
+        tokenizer: Its tokenizer; None where the source has none.
+        lora: Its adapters.
+    """
+
+    graphdef: nnx.GraphDef
+    params: tuple[Any, ...]
+    hf: Mapping[str, Any]
+    files: Path
+    tokenizer: "PreTrainedTokenizerFast | None"
+    lora: LoraConfig
+
+    @property
+    def decoder(self) -> Decoder:
+        """The model put together."""
+        return nnx.merge(self.graphdef, *self.params)
+
+
+def import_model(source: str, target: Path, quantize: str = "none", dtype: str | None = None) -> ModelConfig:
+    """Brings a model into the form that training reads fastest; llama2.c files become a Hugging Face folder.
+
+    Args:
+        source: Hugging Face folder or hub id, or a llama2.c `.bin` file with its `tok*.bin` beside it.
+        target: New folder.
+        quantize: `none`, `int8` or `nf4`; the projections are then stored so.
+        dtype: float32 or bfloat16; None keeps the model's own.
+
+    Raises:
+        InputError: The source is no such model or is damaged, or the target exists.
+    """
+    if is_llama2c(Path(source)):
+        if quantize != "none" or dtype is not None:
+            raise InputError("a llama2.c file becomes a Hugging Face folder as it is; import that folder with options")
+        with new_folder(target) as folder:
+            hf = convert(Path(source), folder)
+            _write_json(folder / "config.json", hf)
+            _write_json(folder / GENERATION, {k: v for k, v in hf.items() if k.endswith("_token_id")})
+            _write_tokenizer(_llama2c_tokenizer(Path(source)), folder)
+        return resolve(ModelConfig(pretrained=str(target)))
+    found = open_pretrained(source)
+    if found.own:
+        raise InputError(f"{source}: is imported already")
+    own = dtype or _stored_dtype(found.hf)
+    model = ModelConfig(
+        pretrained=source, quantize=quantize, param_dtype="bfloat16" if own == "bfloat16" else "float32"
+    )
+    loaded = _load(model, found)
+    with new_folder(target) as folder:
+        save_own(folder, loaded.decoder, dict(found.hf))
+        _write_tokenizer(loaded.tokenizer, folder)
+        _copy(found.folder / GENERATION, folder)
+    return loaded.decoder.config
+
+
+def export_merged(source: str, target: Path, dtype: str | None = None) -> Agreement:
+    """Writes a folder that `AutoModelForCausalLM` loads, adapters merged, and reads it back to compare logits.
+
+    Args:
+        source: Run folder, imported model or Hugging Face folder.
+        target: New folder.
+        dtype: float32, bfloat16 or float16; None takes the base model's.
+
+    Returns:
+        How the logits of what was written agree with those of the unmerged model.
+
+    Raises:
+        InputError: The source is no model, or the target exists.
+        RuntimeError: The logits differ by more than rounding explains; nothing is left behind.
+    """
+    loaded = open_model(source)
+    dtype = dtype or _stored_dtype(loaded.hf)
+    config = loaded.decoder.config
+    with new_folder(target) as folder:
+        save_merged(folder, loaded.decoder, _NUMPY[dtype])
+        _write_json(
+            folder / "config.json", {k: v for k, v in loaded.hf.items() if k != "torch_dtype"} | {"dtype": dtype}
+        )
+        if not _copy(loaded.files / GENERATION, folder):
+            ids = {k: v for k, v in loaded.hf.items() if k.endswith("_token_id") and v is not None}
+            _write_json(folder / GENERATION, ids)
+        _write_tokenizer(loaded.tokenizer, folder)
+        _copy(loaded.files / CARD, folder)
+        tokens = probe_tokens(config)
+        before = probe_logits(loaded.graphdef, loaded.params, tokens)
+        model = resolve(dataclasses.replace(config, pretrained=str(folder), quantize="none"))
+        graphdef, shapes = abstract_parameters(model)
+        agreement = compare(before, probe_logits(graphdef, (load_weights(model, shapes),), tokens))
+        _demand(agreement, _coarser(dtype, config.compute_dtype), f"{target}: the merged model")
+    return agreement
+
+
+def export_adapter(source: str, target: Path) -> None:
+    """Writes the adapter of a run in PEFT's format, and reads it back to compare.
+
+    Args:
+        source: Run folder.
+        target: New folder.
+
+    Raises:
+        InputError: The run has no adapter or no pretrained model underneath, or the target exists.
+        RuntimeError: The adapter does nothing, or what was written is not what was trained.
+    """
+    loaded = open_model(source)
+    base = loaded.decoder.config.pretrained
+    if not loaded.lora.rank:
+        raise InputError(f"{source}: was trained whole, without an adapter; use export-merged")
+    if base is None:
+        raise InputError(f"{source}: its adapter stands on random weights that no one else has; use export-merged")
+    with new_folder(target) as folder:
+        write_adapter(folder, loaded.decoder, loaded.lora)
+        _write_tokenizer(loaded.tokenizer, folder)
+        _copy(loaded.files / CARD, folder)
+
+
+def write_adapter(folder: Path, decoder: Decoder, lora: LoraConfig) -> None:
+    """Writes an adapter into an existing folder and reads it back.
+
+    Raises:
+        RuntimeError: The adapter does nothing, or what was written is not what was trained.
+    """
+    from fit_jax.models.adapters import load_adapter
+
+    trained = nnx.state(decoder, LoraParam)
+    flat = nnx.to_flat_state(trained)
+    if not any((leaf[...] != 0).any() for path, leaf in flat if path[-1] == "lora_b"):
+        raise RuntimeError("every B of the adapter is zero: it was not trained, or not restored")
+    save_adapter(folder, decoder, lora, decoder.config.pretrained or "")
+    written = resolve_lora(dataclasses.replace(lora, adapter=str(folder)), decoder.config)
+    back = load_adapter(written, decoder.config, trained)
+    if written.scaling != lora.scaling or not all(jax.tree.leaves(jax.tree.map(np.array_equal, trained, back))):
+        raise RuntimeError(f"{folder}: the adapter read back is not the one that was trained")
+
+
+def open_model(source: str) -> Loaded:
+    """The model of a run's best checkpoint, an imported model, or a Hugging Face one.
+
+    Raises:
+        InputError: It is none of these, or is damaged.
+    """
+    from fit_jax.training.run_folder import CONFIG
+
+    if not (Path(source) / CONFIG).is_file():
+        found = open_pretrained(source)
+        own = _stored_dtype(found.hf)
+        return _load(ModelConfig(pretrained=source, param_dtype="bfloat16" if own == "bfloat16" else "float32"), found)
+    from fit_jax.training.run import load_model, open_run
+
+    run = open_run(source)
+    model = load_model(run)
+    tokenizer = run.encoder.tokenizer
+    if run.model.pretrained is not None:
+        hf = open_pretrained(run.model.pretrained).hf
+    else:
+        names = ("bos_token_id", "eos_token_id", "pad_token_id")
+        tokens = {name: getattr(tokenizer, name) for name in names}
+        hf = config_to_hf(run.model, max_positions=run.config.train.sequence_length, tokens=tokens)
+        hf["dtype"] = run.model.param_dtype
+    return Loaded(model.graphdef, model.params, hf, run.folder, tokenizer, run.config.lora)
+
+
+def _load(model: ModelConfig, found: Pretrained) -> Loaded:
+    from fit_jax.focus.tokenizers import load_tokenizer
+
+    model = resolve(model)
+    graphdef, shapes = abstract_parameters(model)
+    names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+    tokenizer = load_tokenizer(found.folder) if any((found.folder / n).is_file() for n in names) else None
+    if tokenizer is not None and len(tokenizer) > model.vocab_size:
+        raise InputError(
+            f"{found.folder}: its tokenizer has {len(tokenizer)} tokens, its embeddings {model.vocab_size}; "
+            "put the tokenizer there that belongs to the model"
+        )
+    return Loaded(graphdef, (load_weights(model, shapes),), found.hf, found.folder, tokenizer, LoraConfig())
+
+
+def _demand(agreement: Agreement, dtype: str, what: str) -> None:
+    if not agreement.within(dtype):
+        raise RuntimeError(
+            f"{what} computes other logits than the original: they differ by up to {agreement.largest:.3g} "
+            f"where the largest is {agreement.scale:.3g}; nothing was written"
+        )
+
+
+def _coarser(first: str, second: str) -> str:
+    order = ("float32", "float16", "bfloat16")
+    return max(first, second, key=order.index)
+
+
+def _stored_dtype(hf: Mapping[str, Any]) -> str:
+    """The dtype that a Hugging Face config says its weights have."""
+    name = hf.get("dtype") or hf.get("torch_dtype") or "float32"
+    return name if name in _NUMPY else "float32"
+
+
+def _llama2c_tokenizer(model: Path) -> "PreTrainedTokenizerFast | None":
+    from fit_jax.focus.tokenizers import load_tokenizer
+
+    files = sorted(model.parent.glob("tok*.bin"))
+    return load_tokenizer(files[0]) if len(files) == 1 else None
+
+
+def _write_tokenizer(tokenizer: "PreTrainedTokenizerFast | None", folder: Path) -> None:
+    from fit_jax.focus.tokenizers import save_tokenizer
+
+    if tokenizer is not None:
+        save_tokenizer(tokenizer, folder)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _copy(file: Path, folder: Path) -> bool:
+    if file.is_file():
+        shutil.copy(file, folder)
+    return file.is_file()

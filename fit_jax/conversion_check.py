@@ -1,0 +1,87 @@
+"""Parity of a model here with transformers' own implementation, on the user's machine."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fit_jax.errors import InputError
+from fit_jax.evaluation.decoding import Sampling, generate
+from fit_jax.models.config import ModelConfig
+from fit_jax.models.parity import TOLERANCE, compare, probe_logits, probe_tokens
+from fit_jax.models.weights import abstract_parameters, load_weights, open_pretrained, resolve
+
+GREEDY_TOKENS, PROMPT_TOKENS = 64, 8
+
+
+class Row(NamedTuple):
+    """One line of the table: what was compared, what came out, what was demanded."""
+
+    what: str
+    found: str
+    demanded: str
+    passed: bool
+
+
+def check_parity(name: str) -> list[Row]:
+    """Compares logits and greedy continuations in fp32.
+
+    Args:
+        name: Hugging Face folder or hub id.
+
+    Raises:
+        InputError: There is no such model, or PyTorch is not installed.
+    """
+    folder = open_pretrained(name).folder
+    torch, reference = _reference(folder)
+    model = resolve(ModelConfig(pretrained=name))
+    graphdef, shapes = abstract_parameters(model)
+    params = (load_weights(model, shapes),)
+    tokens = probe_tokens(model)
+    with torch.no_grad():
+        theirs = reference(torch.from_numpy(tokens.astype(np.int64))).logits.float().numpy()
+        prompts = tokens[:, :PROMPT_TOKENS]
+        continued = reference.generate(
+            torch.from_numpy(prompts.astype(np.int64)),
+            max_new_tokens=GREEDY_TOKENS,
+            min_new_tokens=GREEDY_TOKENS,
+            do_sample=False,
+            pad_token_id=0,
+        )[:, PROMPT_TOKENS:].numpy()
+    agreement = compare(theirs, probe_logits(graphdef, params, tokens))
+    ours = np.stack(generate(graphdef, params, list(prompts), Sampling(tokens=GREEDY_TOKENS)))
+    same = float((ours == continued).mean())
+    limit = TOLERANCE["float32"]
+    return [
+        Row("largest difference of logits", f"{agreement.largest:.2e}", f"<= {limit * agreement.scale:.2e}",
+            agreement.within("float32")),
+        Row("mean difference of logits", f"{agreement.mean:.2e}", "", True),
+        Row("same likeliest token", f"{agreement.same_argmax:.2%}", ">= 99.00%", agreement.same_argmax >= 0.99),
+        Row(f"same greedy {GREEDY_TOKENS} tokens", f"{same:.2%}", "100.00%", same == 1.0),
+    ]  # fmt: skip
+
+
+def print_parity(rows: Sequence[Row]) -> None:
+    """Prints the table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="here against transformers, fp32")
+    for column in ("compared", "found", "demanded", ""):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(row.what, row.found, row.demanded, "ok" if row.passed else "FAILED")
+    Console().print(table)
+
+
+def _reference(folder: Any) -> tuple[Any, Any]:
+    """PyTorch and transformers' model of the folder, in fp32."""
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM
+    except ImportError as error:
+        raise InputError("check compares with transformers on PyTorch: pip install torch") from error
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    # Only the likeliest token is asked for; settings for sampling or stopping of its own would change that.
+    model.generation_config.eos_token_id = None
+    return torch, model.eval()
