@@ -13,7 +13,6 @@ from fit_jax.evaluation.experiment.config import ExperimentConfig, check_experim
 from fit_jax.evaluation.experiment.runner import Cell, run_experiment
 from fit_jax.models.config import ModelConfig
 
-
 METHODS = ("few_shot", "fit", "group_dro", "activation_addition")
 
 
