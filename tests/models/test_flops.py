@@ -1,0 +1,51 @@
+from dataclasses import replace
+
+import jax
+import pytest
+
+from fit_jax.config import MeshConfig, OptimizerConfig
+from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.flops import forward_flops, parameter_count, train_flops
+from fit_jax.parallel.hlo import dot_flops
+from fit_jax.parallel.mesh import make_mesh
+from fit_jax.training.optimizer import make_optimizer
+from fit_jax.training.state import abstract_state
+from fit_jax.training.step import abstract_batch, compile_train_step
+
+MODEL = ModelConfig(layers=3, width=64, feed_forward=176, heads=4, kv_heads=2, vocab_size=96, tied=False)
+
+
+def compiled(model: ModelConfig, lora: LoraConfig, rows: int, tokens: int, targets: int) -> jax.stages.Compiled:
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    optimizer = make_optimizer(OptimizerConfig(), 10)
+    placed = abstract_state(model, lora, optimizer, mesh)
+    return compile_train_step(placed.graphdef, optimizer, placed.state, abstract_batch(rows, tokens, targets, mesh))
+
+
+@pytest.mark.parametrize(
+    ("remat", "rank", "targets"), [("none", 4, 8), ("dots", 0, 8), ("dots", 4, 8), ("full", 4, 8), ("full", 0, 80)]
+)
+def test_every_matrix_product_of_the_compiled_step_is_counted(remat, rank, targets):
+    model, lora = replace(MODEL, remat=remat), LoraConfig(rank=rank)
+    program = compiled(model, lora, 4, 128, targets).as_text()
+    assert dot_flops(program) == pytest.approx(train_flops(model, lora, 4, 128, targets).total, rel=1e-6)
+
+
+def test_the_count_is_that_of_an_unrolled_compile(monkeypatch):
+    model = replace(MODEL, width=512, feed_forward=1408, heads=8, kv_heads=4, vocab_size=1000, remat="full")
+    rolled = jax.lax.scan
+    monkeypatch.setattr(jax.lax, "scan", lambda f, init, xs=None, **kw: rolled(f, init, xs, **{**kw, "unroll": True}))
+    counted = compiled(model, LoraConfig(), 4, 128, 8).cost_analysis()["flops"]
+    assert train_flops(model, LoraConfig(), 4, 128, 8).total == pytest.approx(counted, rel=0.02)
+
+
+def test_rules_of_thumb():
+    model = replace(MODEL, layers=40)
+    base, adapters = parameter_count(model, LoraConfig(rank=4))
+    tokens = 4 * 128
+    full = train_flops(model, LoraConfig(), 4, 128, 8).projections
+    adapted = train_flops(model, LoraConfig(rank=4), 4, 128, 8).projections
+    assert full == pytest.approx(6 * base * tokens, rel=0.05)
+    assert adapted == pytest.approx(4 * base * tokens, rel=0.05)
+    assert forward_flops(model, LoraConfig(), 4, 128, 8).total < full / 2
+    assert adapters < base
