@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fit_jax.errors import InputError
+
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 Family = Literal["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"]
@@ -83,6 +85,20 @@ class ModelConfig:
     # Attention kernel: `auto`, `xla`, `splash` (TPU) or `cudnn` (GPU).
     attention: Literal["auto", "xla", "splash", "cudnn"] = "auto"
 
+    def check(self) -> None:
+        """Raises InputError for sizes that no decoder can have."""
+        for name in ("layers", "width", "feed_forward", "heads", "kv_heads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"model.{name}: {getattr(self, name)} is less than 1")
+        if self.heads % self.kv_heads:
+            raise InputError(f"model.heads: {self.heads} heads do not divide into {self.kv_heads} key/value heads")
+        if self.head_dim is None and self.width % self.heads:
+            raise InputError(f"model.width: {self.width} does not divide into {self.heads} heads; set model.head_dim")
+        if self.head_width % 2:
+            raise InputError(f"model.head_dim: {self.head_width} is odd; rotary embedding turns pairs")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"model.dropout: {self.dropout} is not in [0, 1)")
+
     @property
     def head_width(self) -> int:
         """G, given or derived."""
@@ -108,6 +124,16 @@ class LoraConfig:
     dora: bool = False
     # PEFT adapter (folder or hub id) to go on from; rank, alpha, targets and kind are then its own.
     adapter: str | None = None
+
+    def check(self) -> None:
+        """Raises InputError for an adapter that cannot be made."""
+        unknown = [target for target in self.targets if target not in PROJECTIONS]
+        if unknown:
+            raise InputError(f"lora.targets: no projection {', '.join(unknown)}; there are {', '.join(PROJECTIONS)}")
+        if self.rank < 0 or not 0 <= self.dropout < 1:
+            raise InputError(f"lora: rank {self.rank}, dropout {self.dropout}; rank is 0 or more, dropout in [0, 1)")
+        if self.rank and not self.targets:
+            raise InputError("lora.targets: names no projection; set lora.rank to 0 for full fine-tuning")
 
     @property
     def scaling(self) -> float:

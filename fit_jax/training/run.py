@@ -157,6 +157,8 @@ def frozen_are_given(run: Run) -> bool:
 def _resolved(config: Config) -> Config:
     """The config with what its pretrained model and adapter settle: shapes, kinds, and the tokenizer."""
     model = resolve(config.model)
+    model.check()
+    config.lora.check()
     tokenizer = config.tokenizer
     if tokenizer.path is None and model.pretrained is not None:
         tokenizer = dataclasses.replace(tokenizer, path=model.pretrained)

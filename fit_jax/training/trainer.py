@@ -9,7 +9,7 @@ import jax
 from fit_jax.config import Config
 from fit_jax.data.loader import TrainLoader
 from fit_jax.errors import InputError
-from fit_jax.evaluation.evaluator import Validation
+from fit_jax.evaluation.evaluator import Validation, evaluated_splits
 from fit_jax.parallel.processes import is_lead
 from fit_jax.parallel.sharding import row_shards
 from fit_jax.training.checkpoint import Checkpoints
@@ -41,6 +41,7 @@ def train(run: Run) -> Ending:
     """
     config = run.config
     check_batch(config, row_shards(run.mesh))
+    evaluated_splits(run.task, config)  # a misspelt split is to be told now, not after hours of training
     with ExitStack() as stack:
         checkpoints = open_checkpoints(run)
         stack.callback(checkpoints.close)
