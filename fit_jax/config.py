@@ -61,7 +61,7 @@ class FocusConfig:
     # The focus instruction stands `before` or `after` the input; `after` lets branches share the input's attention.
     place: Literal["after", "before"] = "after"
     # Focus instructions trained on per example and step, all sharing one pass over the input.
-    branches: int = 6
+    branches: int = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +93,9 @@ class MeshConfig:
 class OptimizerConfig:
     """AdamW with linear warm-up and cosine decay, after clipping by global norm."""
 
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     # Share of the steps spent warming up.
-    warmup: float = 0.1
+    warmup: float = 0.05
     # Final learning rate as a share of the peak.
     final: float = 0.0
     weight_decay: float = 0.01
@@ -112,13 +112,13 @@ class TrainConfig:
     # Training method: fit, sft_y (true labels, no focus instruction) or sft_y_focus (focus labels, no instruction).
     method: Literal["fit", "sft_y", "sft_y_focus"] = "fit"
     # Optimizer steps; null means `epochs` passes over the training split.
-    steps: int | None = 350
+    steps: int | None = 250
     # Passes over the training split; used where `steps` is null.
     epochs: int = 5
     # Rows of the global batch of one optimizer step.
     batch_size: int = 12
     # Tokens in a row.
-    sequence_length: int = 180
+    sequence_length: int = 216
     # Several examples in a row behind segment masks (true), or one example a row (false).
     packing: bool = True
     # Target positions a row may hold; null means enough for the task (the vocabulary projection runs at these alone).
@@ -130,7 +130,7 @@ class TrainConfig:
     # Steps between metric lines.
     log_every: int = 10
     # Steps between validations; null means only at the end.
-    validate_every: int | None = 100
+    validate_every: int | None = 50
     # Evaluations without improvement before training stops; null means never.
     patience: int | None = None
     # What `best` means for early stopping and the best checkpoint: `loss` or `focus_accuracy` on validation.

@@ -17,7 +17,9 @@ def test_demo_config_states_the_defaults():
     assert not config_differences(Config(), demo)
 
 
-@pytest.mark.parametrize("path", sorted(p for p in CONFIGS.rglob("*.yaml") if not {"experiments", "models"} & set(p.parts)), ids=str)
+@pytest.mark.parametrize(
+    "path", sorted(p for p in CONFIGS.rglob("*.yaml") if not {"experiments", "models"} & set(p.parts)), ids=str
+)
 def test_configs_parse_and_begin_with_their_command(path):
     load_config(["--config", str(path)])
     if not path.stem.startswith("base"):
@@ -38,7 +40,7 @@ def test_later_arguments_win_over_files(tmp_path):
 
 
 def test_differences_name_fields_and_values():
-    assert config_differences(Config(), load_config(["--train.steps", "5"])) == ["train.steps: 350 -> 5"]
+    assert config_differences(Config(), load_config(["--train.steps", "5"])) == ["train.steps: 250 -> 5"]
 
 
 @pytest.mark.parametrize(
@@ -72,5 +74,5 @@ def test_help_shows_every_field_with_its_comment(capsys):
         load_config(["--help"])
     assert stop.value.code == 0
     shown = capsys.readouterr().out
-    assert "--train.steps  int | None = 350\n    Optimizer steps; null means" in shown
+    assert "--train.steps  int | None = 250\n    Optimizer steps; null means" in shown
     assert "--optimizer.beta1" in shown

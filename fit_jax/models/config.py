@@ -32,15 +32,15 @@ class ModelConfig:
     # Hugging Face model type whose names and config an export uses.
     family: Family = "llama"
     # Layer count L.
-    layers: int = 4
+    layers: int = 3
     # Model width D.
-    width: int = 96
+    width: int = 128
     # Feed-forward width F.
-    feed_forward: int = 256
+    feed_forward: int = 320
     # Query heads H.
     heads: int = 4
     # Key/value heads K.
-    kv_heads: int = 2
+    kv_heads: int = 4
     # Head width G; null means width / heads.
     head_dim: int | None = None
     # Vocabulary size V; null means the tokenizer's.
