@@ -65,7 +65,7 @@ def test_wrong_input_is_told_in_one_line(arguments, said):
 
 def test_a_file_with_an_unknown_field_is_told(tmp_path):
     (tmp_path / "run.yaml").write_text("optimizer: {learning_rat: 1}\n")
-    with pytest.raises(InputError, match="optimizer.learning_rate"):
+    with pytest.raises(InputError, match=r"optimizer\.learning_rate"):
         load_config(["--config", str(tmp_path / "run.yaml")])
 
 
