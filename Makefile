@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
+PYTEST_ARGS ?= --numprocesses auto
 
-.PHONY: demo test lint format clean-demo help
+.PHONY: demo test lint format help
 
 help:
 	@echo "make demo    train the demo model and show its focus table (about two minutes on two CPU cores)"
