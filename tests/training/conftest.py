@@ -24,6 +24,20 @@ def _no_silent_broadcasting():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _compile_once(tmp_path_factory):
+    """What one test has compiled, later ones and their child processes find on the disk."""
+    folder = str(tmp_path_factory.mktemp("xla"))
+    before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
+        yield
+    jax.config.update("jax_compilation_cache_dir", before[0])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])
+
+
 @pytest.fixture(scope="session")
 def tiny() -> ModelConfig:
     return ModelConfig(vocab_size=VOCAB, layers=3, width=32, feed_forward=48, heads=4, kv_heads=2)
@@ -63,12 +77,12 @@ def run_steps(tiny):
 
     def run(
         steps: int,
-        mesh: MeshConfig = MeshConfig(),
+        mesh: MeshConfig = MeshConfig(),  # noqa: B008
         devices: int = 1,
         *,
         rows: int = 8,
         model: ModelConfig = tiny,
-        lora: LoraConfig = LoraConfig(),
+        lora: LoraConfig = LoraConfig(),  # noqa: B008
         accumulate: int = 1,
         batches=None,
         seed: int = 0,

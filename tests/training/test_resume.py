@@ -1,0 +1,149 @@
+"""A run that is killed, told to stop, or moved to other devices goes on as though nothing had happened."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from fit_jax.config import Config, load_config
+from fit_jax.errors import InputError
+from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
+from fit_jax.training.progress import Display
+from fit_jax.training.run import load_model, open_checkpoints, set_up
+from fit_jax.training.run_folder import claimed
+from fit_jax.training.trainer import Ending, train
+
+TINY = """
+seed: 3
+focus: {branches: 2}
+optimizer: {learning_rate: 0.003, warmup: 0.1}
+task: {train_examples: 96, validation_examples: 16, test_examples: 8}
+tokenizer: {vocab_size: 300}
+model: {layers: 2, width: 16, feed_forward: 24, heads: 2, kv_heads: 1, dropout: 0.1}
+train: {steps: 14, batch_size: 8, sequence_length: 256, log_every: 2, validate_every: 5, checkpoint_every: 3, keep: 2}
+evaluation: {validation_examples: 8}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "tiny.yaml").write_text(TINY)
+    return folder
+
+
+def config_of(run, *options: str) -> Config:
+    return load_config(["--config", str(run.parent / "tiny.yaml"), "--run_dir", str(run), *options])
+
+
+def start(config: Config) -> Ending:
+    with claimed(config):
+        return train(set_up(config, keep_tokenizer=True))
+
+
+def spawn(run, devices: int) -> subprocess.Popen:
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", f"device_count={devices}")
+    command = [sys.executable, "-m", "fit_jax.train", "--config", str(run.parent / "tiny.yaml"), "--run_dir", str(run)]
+    return subprocess.Popen(command, env=os.environ | {"XLA_FLAGS": flags}, stdout=subprocess.PIPE, text=True)
+
+
+def records(run) -> list[dict]:
+    return [{k: v for k, v in r.items() if k not in TIMING_FIELDS} for r in read_metrics(run / "metrics.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def straight(folder):
+    run = folder / "straight"
+    assert start(config_of(run)) is Ending.ALL_STEPS
+    return run
+
+
+def test_records_have_the_fields_that_readers_rely_on(straight):
+    rows = read_metrics(straight / "metrics.jsonl")
+    assert [r["step"] for r in rows] == [2, 4, 5, 6, 8, 10, 12, 14]
+    wanted = {"step", "loss", "tokens", "target_tokens", "examples", "tokens_per_second", "learning_rate"}
+    assert all(wanted <= set(row) for row in rows)
+    assert [r["step"] for r in rows if "validation_loss" in r] == [5, 10, 14]
+    assert all(row["tokens"] > row["target_tokens"] > row["examples"] > 0 for row in rows)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert list((straight / "tensorboard").iterdir())
+
+
+def test_a_killed_run_goes_on_bit_for_bit(folder, straight):
+    run, step = folder / "killed", random.randrange(1, 13)
+    process, metrics = spawn(run, devices=8), run / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and 2 * metrics.read_bytes().count(b"\n") >= step):
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert start(config_of(run)) is Ending.ALL_STEPS
+    assert records(run) == records(straight), f"killed after step {step}"
+    one, other = (load_model(set_up(config_of(run)), "last").params for run in (run, straight))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_a_run_told_to_stop_saves_and_goes_on_with_fewer_devices(folder, straight, monkeypatch):
+    run, advance = folder / "moved", Display.advance
+
+    def stop_after_seven(self, step):
+        advance(self, step)
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Display, "advance", stop_after_seven)
+    assert start(config_of(run)) is Ending.TOLD_TO
+    assert records(run) == [r for r in records(straight) if r["step"] <= 8]
+    output, _ = (process := spawn(run, devices=1)).communicate()
+    assert process.returncode == 0
+    assert "resuming after step 8" in output
+    for row, expected in zip(records(run), records(straight), strict=True):
+        assert row == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_finished_run_has_nothing_left_to_train(straight):
+    before = records(straight)
+    assert start(config_of(straight)) is Ending.ALREADY
+    assert records(straight) == before
+
+
+def test_another_config_in_the_folder_is_named(straight):
+    with pytest.raises(InputError, match=r"optimizer\.learning_rate: 0\.003 -> 0\.1.*seed: 3 -> 4|seed.*learning_rate"):
+        start(config_of(straight, "--optimizer.learning_rate", "0.1", "--seed", "4"))
+
+
+def test_a_folder_is_used_by_one_process_at_a_time(straight):
+    config = config_of(straight)
+    with claimed(config), pytest.raises(InputError, match="another process"), claimed(config):
+        pass
+
+
+def test_metrics_cut_by_hand_are_noticed(folder, straight):
+    run = folder / "cut"
+    shutil.copytree(straight, run, ignore=shutil.ignore_patterns("14"))
+    (run / "metrics.jsonl").write_text("")
+    with pytest.raises(InputError, match="checkpoint knows"):
+        start(config_of(run))
+
+
+def test_the_newest_checkpoints_and_the_best_are_kept(straight):
+    checkpoints = open_checkpoints(set_up(config_of(straight)))
+    best = checkpoints.progress(14)["stopping"]["best_step"]
+    checkpoints.close()
+    assert checkpoints.steps() == sorted({best, 12, 14})
+
+
+def test_a_damaged_checkpoint_says_what_to_do(folder, straight):
+    run = folder / "damaged"
+    shutil.copytree(straight, run)
+    for file in (run / "checkpoints" / "14" / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with pytest.raises(InputError, match=r"14 cannot be read.*remove that folder"):
+        load_model(set_up(config_of(run)), "last")
