@@ -107,7 +107,7 @@ def read_parameters(found: Pretrained, model: ModelConfig, target: nnx.State) ->
     parts = {path: _Part(files, path, leaf, found) for path, leaf in leaves.items() if not path.endswith(QUANTIZED)}
     quantized = _quantized_leaves(leaves)
     if found.config.quantize == "none":
-        kernels = {kernel: _kernel_shape(group, model.quantize) for kernel, group in quantized.items()}
+        kernels = {kernel: _kernel_shape(group, model) for kernel, group in quantized.items()}
         parts |= {kernel: _Part(files, kernel, leaf, found) for kernel, leaf in kernels.items()}
     else:
         parts |= {path: _Part(files, path, leaf, found) for path, leaf in leaves.items() if path.endswith(QUANTIZED)}
@@ -214,12 +214,12 @@ def _quantized_leaves(leaves: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return groups
 
 
-def _kernel_shape(group: dict[str, Any], kind: str) -> jax.ShapeDtypeStruct:
+def _kernel_shape(group: dict[str, Any], model: ModelConfig) -> jax.ShapeDtypeStruct:
     """The kernel that codes stand for, lying on the devices as they do."""
     codes = group["codes"]
     *layers, rows, outputs = codes.shape
-    shape = (*layers, rows * 2 if kind == "nf4" else rows, outputs)
-    return jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=codes.sharding)
+    shape = (*layers, rows * 2 if model.quantize == "nf4" else rows, outputs)
+    return jax.ShapeDtypeStruct(shape, jnp.dtype(model.param_dtype), sharding=codes.sharding)
 
 
 def _quantize_group(kernel: jax.Array, path: str, group: dict[str, Any], kind: str) -> dict[str, jax.Array]:
@@ -228,7 +228,7 @@ def _quantize_group(kernel: jax.Array, path: str, group: dict[str, Any], kind: s
     # Layer by layer, so that the fp32 arithmetic needs one layer's memory.
     function = one if kernel.ndim == 2 else partial(jax.lax.map, one)
     put = None if None in shardings.values() else shardings
-    done = jax.jit(function, out_shardings=put, donate_argnums=0)(kernel)
+    done = jax.jit(function, out_shardings=put)(kernel)
     return {f"{path}.{part}": value for part, value in jax.block_until_ready(done).items()}
 
 

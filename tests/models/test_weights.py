@@ -1,0 +1,177 @@
+"""Loading and saving: shards, imported models, quantised kernels, and every way a file can be wrong."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from fit_jax.errors import InputError
+from fit_jax.models.config import ModelConfig
+from fit_jax.models.export import save_own
+from fit_jax.models.parity import compare, probe_logits, probe_tokens
+from fit_jax.models.quantize import quantize, stored_bytes
+from fit_jax.models.tensor_files import INDEX, TensorFiles, new_folder, write_tensors
+from fit_jax.models.weights import abstract_parameters, load_weights, open_pretrained, resolve
+from fit_jax.parallel.sharding import lay_out_tree
+
+from .hugging_face import random_model, saved
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory):
+    return saved(random_model("llama"), tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture
+def copied(llama, tmp_path):
+    return shutil.copytree(llama, tmp_path / "model")
+
+
+def load(folder, **fields):
+    model = resolve(ModelConfig(pretrained=str(folder), **fields))
+    graphdef, shapes = abstract_parameters(model)
+    return model, graphdef, load_weights(model, shapes)
+
+
+def test_every_device_gets_its_own_shard(llama):
+    mesh = jax.make_mesh(
+        (2, 2, 2, 1), ("data", "fsdp", "tensor", "context"), axis_types=(jax.sharding.AxisType.Auto,) * 4
+    )
+    model = resolve(ModelConfig(pretrained=str(llama)))
+    _, shapes = abstract_parameters(model, lambda tree: lay_out_tree(tree, mesh).shardings)
+    split, (_, _, whole) = load_weights(model, shapes), load(llama)
+    jax.tree.map(np.testing.assert_array_equal, split, whole)
+    kernel = split["blocks"]["mlp"]["down_proj"]["kernel"][...]
+    assert {shard.data.shape for shard in kernel.addressable_shards} == {(2, 40, 24)}
+
+
+def test_parameters_take_the_asked_dtype(llama):
+    _, _, state = load(llama, param_dtype="bfloat16")
+    assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_an_imported_model_loads_the_same(llama, tmp_path):
+    model, graphdef, state = load(llama)
+    save_own(tmp_path, nnx.merge(graphdef, state), {"model_type": "llama"}, file_bytes=50_000)
+    found = open_pretrained(str(tmp_path))
+    assert found.own
+    assert found.hf == {"model_type": "llama"}
+    again, _, back = load(tmp_path)
+    assert dataclasses.replace(again, pretrained=None) == dataclasses.replace(model, pretrained=None)
+    jax.tree.map(np.testing.assert_array_equal, back, state)
+
+
+@pytest.mark.parametrize(("kind", "most_error", "most_bits"), [("int8", 0.02, 8.14), ("nf4", 0.3, 4.14)])
+def test_quantised_kernels_are_near_small_and_stored_as_they_are(llama, tmp_path, kind, most_error, most_bits):
+    _, graphdef, state = load(llama)
+    _, quantized_def, quantized = load(llama, quantize=kind)
+    tokens = probe_tokens(nnx.merge(graphdef, state).config)
+    exact, near = probe_logits(graphdef, (state,), tokens), probe_logits(quantized_def, (quantized,), tokens)
+    agreement = compare(exact, near)
+    assert 0 < agreement.mean < most_error * exact.std()
+    large = jax.eval_shape(lambda: quantize(jnp.zeros((4096, 1024)), kind))
+    assert stored_bytes(large) * 8 / (4096 * 1024) < most_bits
+
+    save_own(tmp_path, nnx.merge(quantized_def, quantized), {})
+    model, _, back = load(tmp_path)
+    assert model.quantize == kind
+    jax.tree.map(np.testing.assert_array_equal, back, quantized)
+    other = "int8" if kind == "nf4" else "nf4"
+    with pytest.raises(InputError, match=f"is stored as {kind}"):
+        resolve(ModelConfig(pretrained=str(tmp_path), quantize=other))
+
+
+def rewrite(folder, change):
+    """Applies `change` to the folder's tensors, now in one file."""
+    files = TensorFiles(folder)
+    tensors = {name: files.read(name) for name in files.tensors}
+    for file in [*folder.glob("*.safetensors"), folder / INDEX]:
+        file.unlink()
+    change(tensors)
+    write_tensors(folder, {n: (t.shape, t.dtype) for n, t in tensors.items()}, iter(tensors.values()), 2**40)
+
+
+Q = "model.layers.1.self_attn.q_proj.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop(Q), f"missing: {Q}"),
+        (lambda t: t.update(extra=np.ones(3, np.float32)), "unused: extra"),
+        (lambda t: t.update({Q: t[Q][:-1]}), r"q_proj.weight has shape \(47, 48\); config.json asks for \(48, 48\)"),
+        (lambda t: t.update({Q: t[Q].astype(np.int8)}), "q_proj.weight holds int8; float32 is needed"),
+        (lambda t: t.pop("lm_head.weight"), "untied embeddings.*missing: lm_head.weight"),
+        (
+            lambda t: t.update({"model.embed_tokens.weight": t["model.embed_tokens.weight"][:100]}),
+            r"embed_tokens.weight has shape \(100, 48\); config.json asks for \(128, 48\)",
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(copied, change, message):
+    rewrite(copied, change)
+    with pytest.raises(InputError, match=message):
+        load(copied)
+
+
+def test_derived_buffers_of_old_exports_are_no_error(copied):
+    rewrite(copied, lambda t: t.update({"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(6, np.float32)}))
+    load(copied)
+
+
+def test_a_tied_model_may_hold_its_embeddings_twice_but_not_others(copied):
+    config = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    with pytest.raises(InputError, match=r"lm_head\.weight is another matrix"):
+        load(copied)
+    rewrite(copied, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"]}))
+    load(copied)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "gone"])
+def test_damaged_files_are_named(copied, damage):
+    file = sorted(copied.glob("*.safetensors"))[1]
+    content = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes({"truncated": content[:-100], "garbage": b"\xff" * 100, "empty": b""}[damage])
+    with pytest.raises(InputError, match=file.name):
+        load(copied)
+
+
+def test_a_folder_without_weights_or_config_is_named(copied, tmp_path):
+    with pytest.raises(InputError, match=r"config\.json"):
+        resolve(ModelConfig(pretrained=str(tmp_path / "model" / "..")))
+    for file in [*copied.glob("*.safetensors"), copied / INDEX]:
+        file.unlink()
+    (copied / "pytorch_model.bin").touch()
+    with pytest.raises(InputError, match=r"no safetensors file; it has PyTorch \.bin files"):
+        load(copied)
+    (copied / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config.json: no JSON"):
+        load(copied)
+
+
+def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "deep" / "model"
+
+    def fail():
+        with new_folder(target) as partial:
+            (partial / "half").touch()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list(target.parent.iterdir()) == []
+    with new_folder(target) as partial:
+        (partial / "whole").touch()
+        assert not target.exists()
+    assert [file.name for file in target.iterdir()] == ["whole"]
+    with pytest.raises(InputError, match="exists already"), new_folder(target):
+        pass
