@@ -26,7 +26,7 @@ focus: {branches: 2}
 optimizer: {learning_rate: 0.003, warmup: 0.1}
 task: {train_examples: 96, validation_examples: 16, test_examples: 8}
 tokenizer: {vocab_size: 300}
-model: {layers: 2, width: 16, feed_forward: 24, heads: 2, kv_heads: 1, dropout: 0.1}
+model: {layers: 1, width: 16, feed_forward: 24, heads: 2, kv_heads: 1, dropout: 0.1}
 train: {steps: 14, batch_size: 8, sequence_length: 256, log_every: 2, validate_every: 5, checkpoint_every: 3, keep: 2}
 evaluation: {validation_examples: 8}
 """
