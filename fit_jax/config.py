@@ -148,7 +148,7 @@ class EvaluationConfig:
     # Splits to evaluate; empty means every test split of the task.
     splits: tuple[str, ...] = ()
     # Wording pools: `train` (seen in training) and `heldout` (never seen).
-    paraphrases: tuple[str, ...] = ("train", "heldout")
+    paraphrases: tuple[Literal["train", "heldout"], ...] = ("train", "heldout")
     # Rows of one evaluation batch.
     batch_size: int = 32
     # Most examples of a split; null means all.

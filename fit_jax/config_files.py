@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,15 +78,24 @@ def dump_config(config: Any) -> str:
     return draccus.dump(config)
 
 
-def config_differences(old: Any, new: Any) -> list[str]:
-    """Dotted names of the fields in which two trees of one dataclass differ, with both values."""
+def config_differences(old: Any, new: Any, may_differ: Collection[str] = (), prefix: str = "") -> list[str]:
+    """Dotted names of the fields in which two trees of one dataclass differ, with both values.
+
+    Args:
+        old: A tree.
+        new: Another.
+        may_differ: Dotted names of fields and of whole sections that are not compared.
+        prefix: Stands before every name.
+    """
     rows = []
     for f in fields(old):
-        a, b = getattr(old, f.name), getattr(new, f.name)
+        name, a, b = prefix + f.name, getattr(old, f.name), getattr(new, f.name)
+        if name in may_differ:
+            continue
         if is_dataclass(a):
-            rows += [f"{f.name}.{row}" for row in config_differences(a, b)]
+            rows += config_differences(a, b, may_differ, f"{name}.")
         elif a != b:
-            rows.append(f"{f.name}: {a!r} -> {b!r}")
+            rows.append(f"{name}: {a!r} -> {b!r}")
     return rows
 
 

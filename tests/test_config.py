@@ -43,6 +43,12 @@ def test_differences_name_fields_and_values():
     assert config_differences(Config(), load_config(["--train.steps", "5"])) == ["train.steps: 250 -> 5"]
 
 
+def test_fields_that_may_differ_are_whole_names():
+    other = load_config(["--model.attention", "xla", "--model.attention_softcap", "50", "--mesh.fsdp", "2"])
+    rows = config_differences(Config(), other, ("model.attention", "mesh"))
+    assert rows == ["model.attention_softcap: None -> 50.0"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -50,6 +56,7 @@ def test_differences_name_fields_and_values():
         (["--train.steps", "many"], "train.steps"),
         (["--train", "5"], "is a section"),
         (["--train.method", "magic"], "fit, sft_y, sft_y_focus"),
+        (["--evaluation.paraphrases", "[foo]"], "evaluation.paraphrases"),
         (["--seed"], "needs a value"),
         (["seed", "3"], "unexpected argument 'seed'"),
         (["--seed", "[1"], "no YAML value"),

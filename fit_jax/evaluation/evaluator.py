@@ -57,7 +57,7 @@ def evaluate(
         on_progress: Called with the examples done and in all.
 
     Raises:
-        InputError: A split that the task lacks or that is empty, or scores that are not finite.
+        InputError: As `evaluated_splits`, or scores that are not finite.
     """
     groups: list[Group] = []
     for name in evaluated_splits(task, config):
@@ -86,8 +86,19 @@ def answer(groups: Sequence[Group], subject: Subject) -> Iterator[list[Predictio
 
 
 def evaluated_splits(task: Task, config: Config) -> tuple[str, ...]:
-    """The splits that an evaluation of this task asks, checked."""
-    names = config.evaluation.splits or task.test_splits
+    """The splits that an evaluation of this task asks; `evaluation` is checked as a whole.
+
+    Raises:
+        InputError: A split that the task lacks or that is empty, no wording pool, or a size less than 1.
+    """
+    asked = config.evaluation
+    for field in ("batch_size", "examples", "validation_examples"):
+        size = getattr(asked, field)
+        if size is not None and size < 1:
+            raise InputError(f"evaluation.{field}: {size} is less than 1")
+    if not asked.paraphrases:
+        raise InputError("evaluation.paraphrases: names no wording pool; give train, heldout or both")
+    names = asked.splits or task.test_splits
     for name in names:
         if name not in task.splits:
             raise InputError(

@@ -27,7 +27,7 @@ TOKENIZER = "tokenizer"
 MAY_DIFFER = (
     "run_dir",
     "task.data_dir",
-    "mesh.",
+    "mesh",
     "model.attention",
     "model.remat",
     "train.keep",
@@ -127,4 +127,4 @@ def _adopt(folder: Path, config: Config) -> None:
 
 def _unlike(saved: Config, config: Config) -> list[str]:
     """The differences that make it another run."""
-    return [row for row in config_differences(saved, config) if not row.startswith(MAY_DIFFER)]
+    return config_differences(saved, config, MAY_DIFFER)

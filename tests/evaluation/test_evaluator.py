@@ -8,7 +8,7 @@ import pytest
 from fit_jax.config import EvaluationConfig, FocusConfig, TrainConfig
 from fit_jax.data.splits import Split
 from fit_jax.errors import InputError
-from fit_jax.evaluation.evaluator import Subject, Validation, evaluate
+from fit_jax.evaluation.evaluator import Subject, Validation, evaluate, evaluated_splits
 from fit_jax.evaluation.metrics import focus_accuracy
 from fit_jax.evaluation.queries import ask
 from fit_jax.focus.instructions import instruction, wordings
@@ -69,6 +69,14 @@ def test_unknown_and_empty_splits_are_reported(task, encoder, make_scorer, param
     empty = replace(task, splits={**task.splits, "iid": Split("iid", (), {})})
     with pytest.raises(InputError, match="'iid' of task demo holds no example"):
         evaluate(empty, Subject(encoder, make_scorer(), params), config)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"paraphrases": ()}, {"batch_size": 0}, {"examples": -5}, {"validation_examples": 0}], ids=str
+)
+def test_sizes_and_pools_that_ask_nothing_are_reported(wrong, task, config):
+    with pytest.raises(InputError, match=rf"evaluation\.{next(iter(wrong))}"):
+        evaluated_splits(task, replace(config, evaluation=EvaluationConfig(**wrong)))
 
 
 def test_validation_is_the_mean_loss_of_the_focus_labels_tokens(task, encoder, make_scorer, params, config):

@@ -29,7 +29,7 @@ from fit_jax.training.trainer import Ending, train
 
 CONFIG = "experiment.yaml"
 # Fields in which an experiment may differ from what its folder holds: more methods and seeds, and what is shown.
-MAY_DIFFER = ("run_dir", "methods", "seeds", "reference", "run.run_dir", "run.seed", "run.train.method", "run.mesh.")
+MAY_DIFFER = ("run_dir", "methods", "seeds", "reference", "run.run_dir", "run.seed", "run.train.method", "run.mesh")
 
 
 class Cell(NamedTuple):
@@ -193,9 +193,7 @@ def _adopt(folder: Path, config: ExperimentConfig) -> None:
     make_folder(folder)
     path = folder / CONFIG
     if path.exists():
-        rows = config_differences(decode_config(ExperimentConfig, read_yaml(path)), config)
-        rows = [row for row in rows if not row.startswith(MAY_DIFFER)]
-        if rows:
+        if rows := config_differences(decode_config(ExperimentConfig, read_yaml(path)), config, MAY_DIFFER):
             raise InputError(
                 f"{folder}: holds another experiment ({'; '.join(rows)}); choose another run_dir, or give the same "
                 "values to go on with it"
