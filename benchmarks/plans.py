@@ -39,6 +39,7 @@ class Case(NamedTuple):
 
 
 FULL = ("--lora.rank", "0")
+ROW = ("--train.sequence_length", "2048")
 CASES = (
     Case("Llama-3.1-8B LoRA", "llama31_8b", "v5e:2x4", 16),
     Case("Llama-3.1-8B LoRA", "llama31_8b", "v5p:2x2x1", 16),
@@ -153,7 +154,7 @@ def draw(found: dict[str, dict[int, float]], path: Path) -> None:
 
 
 def config_of(model: str, rows: int, *options: str) -> Config:
-    return load_config(["--config", f"{MODELS}/{model}.yaml", "--train.batch_size", str(rows), *options])
+    return load_config(["--config", f"{MODELS}/{model}.yaml", "--train.batch_size", str(rows), *ROW, *options])
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractMesh, AxisType
+from jax.sharding import Mesh
 
 from fit_jax.models.config import PROJECTIONS
 from fit_jax.models.flops import projection_shapes
 from fit_jax.models.head import CHUNK
 from fit_jax.models.kernels import BLOCKS
-from fit_jax.parallel.mesh import AXES
-from fit_jax.parallel.sharding import named_leaves, row_shards
+from fit_jax.parallel.sharding import row_shards
 from fit_jax.planning.workload import Workload
 
 # Elements a token of a layer in flight needs in the backward pass, besides the outputs of its projections: in units of
@@ -42,7 +41,7 @@ class Memory(NamedTuple):
         return sum(self)
 
 
-def plan_memory(load: Workload, state: Any, mesh: AbstractMesh | Any) -> Memory:
+def plan_memory(load: Workload, state: Any, mesh: Mesh) -> Memory:
     """The train step's memory.
 
     Args:
@@ -61,17 +60,6 @@ def plan_memory(load: Workload, state: Any, mesh: AbstractMesh | Any) -> Memory:
 def bytes_held(tree: Any) -> float:
     """Bytes a device holds of a tree of `jax.ShapeDtypeStruct`s with shardings."""
     return float(sum(math.prod(_shard(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
-
-
-def abstract_mesh(sizes: tuple[int, ...]) -> AbstractMesh:
-    """A mesh of these sizes without devices."""
-    return AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
-
-
-def layer_bytes(load: Workload, state: Any) -> float:
-    """Bytes of one layer's parameters, whole."""
-    leaves = named_leaves((state.trainable, state.frozen))
-    return float(sum(math.prod(a.shape) * a.dtype.itemsize for name, a in leaves.items() if ".last_block." in name))
 
 
 def uses_fused_attention(load: Workload) -> bool:
@@ -117,8 +105,9 @@ def _activations(load: Workload, mesh: Any) -> tuple[float, float]:
         "dots": residual + item * tokens * (outputs + adapters),
         "none": residual + in_flight,
     }[model.remat]
-    gathered = 2 * _layer_weights(load) / tensor if mesh.shape["fsdp"] > 1 else 0.0
-    return layers * kept, in_flight + gathered
+    # Over `fsdp` a layer's weights are gathered, one layer ahead, and their gradient is whole until it is scattered.
+    whole = (3 if load.lora.rank == 0 else 2) * _layer_weights(load) / tensor if mesh.shape["fsdp"] > 1 else 0.0
+    return layers * kept, in_flight + whole
 
 
 def _layer_weights(load: Workload) -> float:
@@ -127,9 +116,9 @@ def _layer_weights(load: Workload) -> float:
 
 
 def _head(load: Workload, mesh: Any) -> float:
-    """The vocabulary projection gathered over `fsdp`, and logits with their gradient."""
+    """The vocabulary projection (and its gradient) whole, and logits with their gradient."""
     model = load.model
     item = jnp.dtype(model.compute_dtype).itemsize
     vocabulary = model.vocab_size / mesh.shape["tensor"]
-    gathered = item * model.width * vocabulary if mesh.shape["fsdp"] > 1 else 0.0
-    return gathered + 2 * 4 * microbatch_rows(load, mesh) * min(load.targets, CHUNK) * vocabulary
+    whole = (2 if load.lora.rank == 0 else 1) * item * model.width * vocabulary if mesh.shape["fsdp"] > 1 else 0.0
+    return whole + 2 * 4 * microbatch_rows(load, mesh) * min(load.targets, CHUNK) * vocabulary

@@ -35,8 +35,7 @@ class StepTime(NamedTuple):
         memory: Reading and writing device memory.
         overlapped: Collectives that run beside arithmetic.
         exposed: Collectives that arithmetic waits for.
-        flops: Operations of all devices.
-        peak: FLOP/s of all devices.
+        flops: Operations of all devices, attention over whole rows.
     """
 
     compute: float
@@ -44,7 +43,6 @@ class StepTime(NamedTuple):
     overlapped: float
     exposed: float
     flops: Flops
-    peak: float
 
     @property
     def total(self) -> float:
@@ -53,8 +51,8 @@ class StepTime(NamedTuple):
 
     @property
     def utilisation(self) -> float:
-        """Share of the peak that the step's matrix products use (MFU)."""
-        return self.flops.total / (self.total * self.peak)
+        """Share of the peak that the step's matrix products use (MFU); masked halves that a kernel skips are no use."""
+        return MATMUL_SHARE * self.compute / self.total
 
     @property
     def bound(self) -> str:
@@ -149,7 +147,7 @@ def _step_time(
     for received, exposed, group in traffic:
         seconds[exposed] += received / topology.rate(group)
     moved = _moved(load, state, mesh)
-    return StepTime(compute, moved / figures.bandwidth, seconds[False], seconds[True], flops, devices * figures.flops)
+    return StepTime(compute, moved / figures.bandwidth, seconds[False], seconds[True], flops)
 
 
 def _moved(load: Workload, state: Any, mesh: Any) -> float:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from fit_jax.config import Config, MeshConfig
 from fit_jax.errors import InputError
+from fit_jax.models.kernels import BLOCKS
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.sharding import row_shards
 from fit_jax.parallel.topology import Topology
@@ -93,7 +94,7 @@ def mesh_sizes(load: Workload, devices: int, slices: int) -> Iterator[MeshConfig
         if model.kv_heads % tensor or model.feed_forward % tensor:
             continue
         for context in _powers(devices // tensor, longest):
-            if load.tokens % (context * 128):
+            if context > 1 and load.tokens % (context * BLOCKS[-1]):
                 continue
             rows = devices // tensor // context
             for data in (d for d in range(1, rows + 1) if rows % d == 0):
