@@ -41,8 +41,10 @@ def check_parity(name: str) -> list[Row]:
     with torch.no_grad():
         theirs = reference(torch.from_numpy(tokens.astype(np.int64))).logits.float().numpy()
         prompts = tokens[:, :PROMPT_TOKENS]
+        ids = torch.from_numpy(prompts.astype(np.int64))
         continued = reference.generate(
-            torch.from_numpy(prompts.astype(np.int64)),
+            ids,
+            attention_mask=torch.ones_like(ids),
             max_new_tokens=GREEDY_TOKENS,
             min_new_tokens=GREEDY_TOKENS,
             do_sample=False,

@@ -32,8 +32,9 @@ def test_logits_and_greedy_tokens_equal_transformers(family, tmp_path):
 
     prompts = tokens[:, :5]
     reference.generation_config.eos_token_id = None
+    ids = torch.from_numpy(prompts.astype(np.int64))
     theirs = reference.generate(
-        torch.from_numpy(prompts.astype(np.int64)), max_new_tokens=64, do_sample=False, pad_token_id=0
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=64, do_sample=False, pad_token_id=0
     )[:, 5:]
     ours = generate(graphdef, params, list(prompts), Sampling(tokens=64))
     np.testing.assert_array_equal(np.stack(ours), theirs.numpy())

@@ -1,0 +1,98 @@
+"""Decoding with the cache against plain forward passes, whatever the padding; sampling; stop tokens."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from fit_jax.errors import InputError
+from fit_jax.evaluation.decoding import Sampling, decode, generate, nucleus
+from fit_jax.models.config import ModelConfig
+from fit_jax.models.decoder import Decoder
+
+CONFIG = ModelConfig(
+    vocab_size=61, layers=3, width=32, feed_forward=48, window=6, sliding_layers=(0, 2), sliding_theta=100.0
+)
+PROMPTS = [np.array(ids, np.int32) for ids in ([5, 9, 2, 40, 7, 7, 1], [3], [60, 11, 12, 13])]
+
+
+@pytest.fixture(scope="module")
+def model():
+    graphdef, shapes = nnx.split(nnx.eval_shape(lambda: Decoder(CONFIG, rngs=nnx.Rngs(0))))
+    generator = np.random.default_rng(0)
+    draw = lambda a: jnp.asarray(generator.normal(0, 1 if a.ndim == 1 else a.shape[-2] ** -0.5, a.shape), a.dtype)  # noqa: E731
+    return graphdef, (jax.tree.map(draw, shapes),)
+
+
+@pytest.fixture(scope="module")
+def plain(model):
+    """The likeliest tokens after a prompt, each from a pass over everything before it."""
+    graphdef, params = model
+
+    @jax.jit
+    def following(tokens, length):
+        decoder = nnx.merge(graphdef, *params)
+        T = tokens.shape[1]
+        hidden = decoder(tokens, jnp.arange(T, dtype=jnp.int32)[None], jnp.full((1, T), T, jnp.int32))
+        return decoder.logits(hidden)[0, length - 1].argmax()
+
+    def continued(prompt, count):
+        row, n = np.zeros((1, 48), np.int32), len(prompt)
+        row[0, :n] = prompt
+        for i in range(n, n + count):
+            row[0, i] = following(row, i)
+        return row[0, n : n + count]
+
+    return continued
+
+
+def test_greedy_decoding_equals_plain_passes(model, plain):
+    for prompt, made in zip(PROMPTS, generate(*model, PROMPTS, Sampling(tokens=12))):
+        np.testing.assert_array_equal(made, plain(prompt, 12))
+
+
+def test_padding_on_either_side_changes_nothing(model, plain):
+    tokens, valid = np.zeros((3, 32), np.int32), np.zeros((3, 32), bool)
+    for row, prompt in enumerate(PROMPTS):
+        tokens[row, -len(prompt) :], valid[row, -len(prompt) :] = prompt, True
+    made, count = decode(model[0], Sampling(tokens=12), model[1], tokens, valid, jax.random.key(0))
+    assert count.tolist() == [12] * 3
+    for row, prompt in zip(made, PROMPTS):
+        np.testing.assert_array_equal(row, plain(prompt, 12))
+
+
+def test_a_row_ends_with_its_stop_token_and_the_others_go_on(model, plain):
+    expected = [plain(prompt, 12).tolist() for prompt in PROMPTS]
+    stop = expected[0][3]
+    made = generate(*model, PROMPTS, Sampling(tokens=12, stop=(stop, 1000)))
+    for got, full in zip(made, expected):
+        end = full.index(stop) + 1 if stop in full else 12
+        assert got.tolist() == full[:end]
+    assert len(made[0]) <= 4
+
+
+def test_draws_follow_the_seed_and_the_nucleus(model):
+    def drawn(seed, **how):
+        return np.stack(generate(*model, PROMPTS, Sampling(tokens=8, **how), jax.random.key(seed)))
+
+    hot = {"temperature": 1.5, "top_p": 0.9}
+    np.testing.assert_array_equal(drawn(0, **hot), drawn(0, **hot))
+    assert (drawn(0, **hot) != drawn(1, **hot)).any()
+    np.testing.assert_array_equal(drawn(0, temperature=1.0, top_p=1e-6), drawn(0))
+
+
+def test_the_nucleus_keeps_the_likeliest_tokens_that_reach_top_p():
+    logits = jnp.log(jnp.array([[0.1, 0.5, 0.05, 0.3, 0.05]]))
+    kept = [np.isfinite(nucleus(logits, p))[0].nonzero()[0].tolist() for p in (0.4, 0.5, 0.6, 0.85, 1.0)]
+    assert kept == [[1], [1], [1, 3], [0, 1, 3], [0, 1, 2, 3, 4]]
+
+
+def test_wrong_requests_are_named(model):
+    for how in ({"tokens": 0}, {"tokens": 1, "temperature": -1.0}, {"tokens": 1, "top_p": 0.0}):
+        with pytest.raises(InputError, match="top_p"):
+            Sampling(**how)
+    with pytest.raises(InputError, match="prompt is empty"):
+        generate(*model, [np.array([], np.int32)], Sampling(tokens=1))
+    with pytest.raises(InputError, match="needs a seed"):
+        generate(*model, PROMPTS, Sampling(tokens=1, temperature=1.0))

@@ -1,0 +1,147 @@
+"""Adapters against the real PEFT, both ways: LoRA, rsLoRA and DoRA."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from fit_jax.conversion import write_adapter
+from fit_jax.errors import InputError
+from fit_jax.models.adapters import load_adapter, resolve_lora
+from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.decoder import Decoder
+from fit_jax.models.export import save_merged
+from fit_jax.models.lora import LoraParam
+from fit_jax.models.parity import probe_logits, probe_tokens
+from fit_jax.models.weights import load_weights, resolve
+
+from .hugging_face import random_model, saved, stored_tensors, their_logits
+
+KINDS = {
+    "lora": LoraConfig(rank=4, alpha=16.0, targets=("q_proj", "v_proj", "down_proj")),
+    "rslora": LoraConfig(rank=4, alpha=6.0, rslora=True),
+    "dora": LoraConfig(rank=2, alpha=8.0, dora=True),
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return saved(random_model("llama"), tmp_path_factory.mktemp("base"))
+
+
+def split(model: ModelConfig, lora: LoraConfig):
+    """Structure, adapter and base shapes of an adapted decoder, on the default device."""
+    decoder = nnx.eval_shape(lambda: Decoder(model, lora, rngs=nnx.Rngs(0)))
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    graphdef, *states = nnx.split(decoder, LoraParam, ...)
+    return graphdef, *jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), states)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_adapter_written_here_computes_the_same_in_peft(base, kind, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model, lora = resolve(ModelConfig(pretrained=str(base))), KINDS[kind]
+    graphdef, adapter, frozen = split(model, lora)
+    generator = np.random.default_rng(0)
+    trained = jax.tree.map(lambda a: jax.numpy.asarray(generator.normal(0, 0.2, a.shape), a.dtype), adapter)
+    params = (trained, load_weights(model, frozen))
+    write_adapter(tmp_path, nnx.merge(graphdef, *params), lora)
+
+    tokens = probe_tokens(model)
+    ours = probe_logits(graphdef, params, tokens)
+    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path).eval()
+    np.testing.assert_allclose(ours, their_logits(theirs, tokens), atol=1e-4)
+    # And merged, as a serving engine would take it.
+    (tmp_path / "merged").mkdir()
+    save_merged(tmp_path / "merged", nnx.merge(graphdef, *params), np.dtype(np.float32))
+    merged = theirs.merge_and_unload().state_dict()
+    for name, value in stored_tensors(tmp_path / "merged").items():
+        np.testing.assert_allclose(value, merged[name].numpy(), atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_adapter_made_by_peft_computes_the_same_here(base, kind, tmp_path):
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    lora = KINDS[kind]
+    config = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=list(lora.targets),
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+    )
+    theirs = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).eval()
+    torch.manual_seed(0)
+    for name, parameter in theirs.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, mean=3.0 if "magnitude" in name else 0.0, std=0.2)
+    theirs.save_pretrained(tmp_path)
+
+    model = resolve(ModelConfig(pretrained=str(base)))
+    found = resolve_lora(LoraConfig(adapter=str(tmp_path)), model)
+    assert dataclasses.replace(found, adapter=None, dropout=lora.dropout) == lora
+    graphdef, adapter, frozen = split(model, found)
+    params = (load_adapter(found, model, adapter), load_weights(model, frozen))
+    tokens = probe_tokens(model)
+    np.testing.assert_allclose(probe_logits(graphdef, params, tokens), their_logits(theirs, tokens), atol=1e-4)
+
+
+@pytest.fixture
+def written(base, tmp_path):
+    model = resolve(ModelConfig(pretrained=str(base)))
+    lora = KINDS["lora"]
+    graphdef, adapter, frozen = split(model, lora)
+    ones = jax.tree.map(lambda a: jax.numpy.ones(a.shape, a.dtype), (adapter, frozen))
+    write_adapter(tmp_path, nnx.merge(graphdef, *ones), lora)
+    return tmp_path, model, graphdef, adapter
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"peft_type": "IA3"}, "peft_type 'IA3' is not supported"),
+        ({"bias": "all"}, "bias 'all' is not supported"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"),
+    ],
+)
+def test_peft_settings_that_are_not_supported_are_named(written, change, message):
+    folder, model, _, _ = written
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(InputError, match=message):
+        resolve_lora(LoraConfig(adapter=str(folder)), model)
+
+
+def test_an_adapter_of_another_model_is_an_error(written):
+    folder, model, _, _ = written
+    lora = resolve_lora(LoraConfig(adapter=str(folder)), model)
+    deeper = dataclasses.replace(model, layers=4)
+    with pytest.raises(InputError, match=r"missing: .*layers\.3"):
+        load_adapter(lora, deeper, split(deeper, lora)[1])
+    wider = dataclasses.replace(model, width=64)
+    with pytest.raises(InputError, match="the model asks for"):
+        load_adapter(lora, wider, split(wider, lora)[1])
+
+
+def test_an_adapter_that_does_nothing_is_not_written(written, tmp_path):
+    _, model, graphdef, adapter = written
+    zeros = jax.tree.map(lambda a: jax.numpy.zeros(a.shape, a.dtype), adapter)
+    frozen = split(model, KINDS["lora"])[2]
+    with pytest.raises(RuntimeError, match="every B of the adapter is zero"):
+        write_adapter(tmp_path / "new", nnx.merge(graphdef, zeros, frozen), KINDS["lora"])
+
+
+def test_what_cannot_be_adapted_is_named(tiny):
+    with pytest.raises(InputError, match=r"lora.targets: lm_head: no such projection"):
+        resolve_lora(LoraConfig(rank=2, targets=("lm_head",)), tiny)
+    with pytest.raises(InputError, match=r"quantized model cannot be trained whole|set lora.rank"):
+        resolve_lora(LoraConfig(), dataclasses.replace(tiny, quantize="nf4"))
