@@ -1,6 +1,8 @@
 """The training state as one pytree, made on the mesh it lives on."""
 
 import zlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -66,7 +68,20 @@ def abstract_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | 
 
     Without an optimizer `opt_state` is empty: what a trained model is read into.
     """
-    graphdef, shapes = jax.eval_shape(lambda: build_state(model, lora, optimizer, 0))
+    return _abstract(partial(build_state, model, lora, optimizer), mesh)
+
+
+def init_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None, mesh: Mesh, seed: int) -> Placed:
+    """A fresh training state with random weights, each part made on the devices that hold it."""
+    build = partial(build_state, model, lora, optimizer)  # one object, so that JAX traces it once
+    abstract = _abstract(build, mesh)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract.state)
+    _, state = jax.jit(build, out_shardings=(None, shardings))(jnp.uint32(seed))
+    return abstract._replace(state=state)
+
+
+def _abstract(build: Callable[[Array], tuple[nnx.GraphDef, TrainState]], mesh: Mesh) -> Placed:
+    graphdef, shapes = jax.eval_shape(build, jax.ShapeDtypeStruct((), jnp.uint32))
     layout = lay_out_tree(shapes, mesh)
     state = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, layout.shardings
@@ -74,16 +89,8 @@ def abstract_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | 
     return Placed(graphdef, state, layout.replicated)
 
 
-def init_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None, mesh: Mesh, seed: int) -> Placed:
-    """A fresh training state with random weights, each part made on the devices that hold it."""
-    abstract = abstract_state(model, lora, optimizer, mesh)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract.state)
-    build = jax.jit(lambda seed: build_state(model, lora, optimizer, seed)[1], out_shardings=shardings)
-    return abstract._replace(state=build(jnp.uint32(seed)))
-
-
 def build_state(
-    model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None, seed: int | Array
+    model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None, seed: Array
 ) -> tuple[nnx.GraphDef, TrainState]:
     """A fresh model and the training state around it, in any JAX transformation; `seed` draws the weights."""
     decoder = Decoder(model, lora, rngs=nnx.Rngs(purpose_key(seed, "init")))
