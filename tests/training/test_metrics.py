@@ -1,0 +1,62 @@
+import pytest
+
+from fit_jax.errors import InputError
+from fit_jax.training.metrics import MetricsLog, Totals, read_metrics
+
+
+def record(step: int) -> dict:
+    totals = Totals()
+    totals.add(loss=0.1 * step, target_tokens=2, correct=1, tokens=30, examples=1)
+    return totals.record(step, 1e-3, 0.5, 2.0)
+
+
+def test_records_are_means_per_target_and_sums():
+    totals = Totals()
+    totals.add(loss=6.0, target_tokens=2, correct=2, tokens=30, examples=1)
+    totals.add(loss=2.0, target_tokens=6, correct=0, tokens=50, examples=3)
+    row = totals.record(20, 1e-3, 0.5, 2.0)
+    assert (row["step"], row["loss"], row["target_accuracy"]) == (20, 1.0, 0.25)
+    assert (row["tokens"], row["target_tokens"], row["examples"]) == (80, 8, 4)
+    assert (row["tokens_per_second"], row["examples_per_second"]) == (40.0, 2.0)
+    assert Totals(**totals.to_json()) == totals
+
+
+def test_a_log_goes_on_where_its_checkpoint_was(tmp_path):
+    log = MetricsLog(tmp_path, 0, 0)
+    log.write(record(1))
+    size = log.sync()
+    log.write(record(2))
+    log.write(record(3))
+    log.close()
+    log = MetricsLog(tmp_path, size, 1)
+    log.write(record(2))
+    log.close()
+    assert read_metrics(tmp_path / "metrics.jsonl") == [record(1), record(2)]
+
+
+def test_a_line_half_written_is_cut_off(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"st')
+    MetricsLog(tmp_path, 12, 1).close()
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1}]
+
+
+def test_a_log_shorter_than_its_checkpoint_is_wrong_input(tmp_path):
+    with pytest.raises(InputError, match="holds 0 bytes, its checkpoint knows of 9"):
+        MetricsLog(tmp_path, 9, 1)
+
+
+def test_tensorboard_holds_the_same_numbers(tmp_path):
+    log = MetricsLog(tmp_path, 0, 0)
+    log.write(record(4) | {"validation_loss": 0.25})
+    log.close()
+    from tensorboardX.proto.event_pb2 import Event
+
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    content, values, at = path.read_bytes(), {}, 0
+    while at < len(content):  # a record: length (8), checksum (4), event, checksum (4)
+        length = int.from_bytes(content[at : at + 8], "little")
+        event = Event.FromString(content[at + 12 : at + 12 + length])
+        values |= {v.tag: (event.step, v.simple_value) for v in event.summary.value}
+        at += 12 + length + 4
+    assert values["train/loss"] == (4, pytest.approx(0.2))
+    assert values["validation/loss"] == (4, 0.25)
