@@ -1,4 +1,6 @@
 import dataclasses
+import logging
+import re
 
 import jax
 import numpy as np
@@ -17,16 +19,23 @@ def same_weights(one, other):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5e-5), one.trainable, other.trainable)
 
 
-def test_losses_are_the_same_on_every_mesh(run_steps, tiny):
+def test_losses_are_the_same_on_every_mesh(run_steps, tiny, random_batch):
     model = dataclasses.replace(tiny, dropout=0.1)
-    one, _ = run_steps(20, model=model)
+    batches = [random_batch(8, number % 2) for number in range(20)]  # of random tokens only what recurs can be learnt
+    one, _ = run_steps(20, model=model, batches=batches)
     assert one[-1] < one[0]
     for mesh in (MeshConfig(data=2, fsdp=2, tensor=2), MeshConfig(data=8)):
-        losses, state = run_steps(20, mesh, 8, model=model)
+        losses, state = run_steps(20, mesh, 8, model=model, batches=batches)
         np.testing.assert_allclose(losses, one, rtol=1e-5)
         kernel = named_leaves(state.trainable)["blocks.attention.q_proj.kernel"]
         assert len(kernel.addressable_shards) == 8
         assert kernel.addressable_shards[0].data.shape == (2, 32 // mesh.fsdp, 32 // mesh.tensor)
+
+
+def test_the_step_compiles_exactly_once(run_steps, caplog):
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        run_steps(3, MeshConfig(data=2, fsdp=2, tensor=2), 8)
+    assert len(re.findall(r"Finished XLA compilation of jit\(step\)", caplog.text)) == 1
 
 
 def test_adapters_train_the_same_when_sharded(run_steps):
