@@ -26,7 +26,9 @@ def main(arguments: list[str]) -> int:
             return 1
         if is_lead():
             print(f"{run.folder}: {ending.value}", flush=True)
-        if ending is not Ending.TOLD_TO and not has_report(run):
+        # A report made before the last step, of a run that was told to stop, is of another model.
+        trained = ending in (Ending.ALL_STEPS, Ending.PATIENCE)
+        if trained or (ending is Ending.ALREADY and not has_report(run)):
             evaluate_run(run)
     return 0
 

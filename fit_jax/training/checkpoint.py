@@ -23,13 +23,15 @@ class Checkpoints:
     pretrained model, and a JSON object of everything else (`training.loop.Progress`).
     """
 
-    def __init__(self, run_folder: Path, keep: int, with_frozen: bool) -> None:
-        """Opens the folder; leftovers of saves that were cut off are removed.
+    def __init__(self, run_folder: Path, keep: int, with_frozen: bool, cleans: bool) -> None:
+        """Opens the folder.
 
         Args:
             run_folder: The run's folder.
             keep: Newest checkpoints kept, besides the best.
             with_frozen: Whether checkpoints hold the frozen parameters.
+            cleans: Whether to remove what saves that were cut off left behind. Only for the process that trains:
+                to any other, the save that is under way looks the same.
         """
         import orbax.checkpoint as ocp
 
@@ -38,7 +40,7 @@ class Checkpoints:
         self._with_frozen = with_frozen
         self._policy = _NewestAndBest(keep)
         self._folder = (run_folder / FOLDER).resolve()
-        options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, cleanup_tmp_directories=True)
+        options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, cleanup_tmp_directories=cleans)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def steps(self) -> list[int]:
@@ -80,14 +82,12 @@ class Checkpoints:
             InputError: The checkpoint is damaged or of another model.
         """
         args = self._ocp.args
-        wanted = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), self._saved(target)
-        )
+        saved = self._saved(target)
+        wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), saved)
         how = self._ocp.checkpoint_utils.construct_restore_args(wanted)
         parts = args.Composite(state=args.PyTreeRestore(wanted, restore_args=how, partial_restore=True))
         found = self._restore(step, parts).state
-        names = named_leaves(target)
-        leaves = [found.get(name, leaf) for name, leaf in names.items()]
+        leaves = [found[name] if name in saved else leaf for name, leaf in named_leaves(target).items()]
         return jax.tree.unflatten(jax.tree.structure(target), leaves)
 
     def wait(self) -> None:

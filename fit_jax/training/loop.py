@@ -99,7 +99,7 @@ class Loop:
         """Trains from `progress` on, which is brought up to date, and returns the last state.
 
         Raises:
-            TrainingFailed: The loss or the gradient is not finite.
+            TrainingFailed: The loss, on training or validation data, or the gradient is not finite.
         """
         rows = rows_of_this_process(self._config.batch_size, self._mesh)
         batches = self._loader.iterate(progress.step, self._steps, rows)
@@ -152,6 +152,11 @@ class Loop:
             self._clock.stop()
             with jax.transfer_guard("allow"):
                 validation = self._validate(state.params)
+            if not math.isfinite(validation["validation_loss"]):
+                raise TrainingFailed(
+                    f"validation loss {validation['validation_loss']:.4g} at step {step}: "
+                    f"lower optimizer.learning_rate; last checkpoint: {self._last_checkpoint()}"
+                )
             progress.stopping.update(step, validation)
             self._clock.start()
         if validation or step == self._steps or _due(step, self._config.log_every):

@@ -1,5 +1,6 @@
 """AdamW after clipping by global norm, with linear warm-up and cosine decay; all arithmetic in fp32."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from fit_jax.config import OptimizerConfig
+from fit_jax.errors import InputError
 from fit_jax.parallel.sharding import path_name
 
 Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
@@ -41,7 +43,12 @@ def make_schedule(config: OptimizerConfig, steps: int) -> Schedule:
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
-    """The optimizer of a run of `steps` updates; its state and gradients are fp32 trees like the parameters."""
+    """The optimizer of a run of `steps` updates; its state and gradients are fp32 trees like the parameters.
+
+    Raises:
+        InputError: A value with which nothing is learnt, or that no schedule has.
+    """
+    _check(config)
     schedule = make_schedule(config, steps)
     transform = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
@@ -55,6 +62,22 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
         ),
     )
     return Optimizer(transform, schedule)
+
+
+def _check(config: OptimizerConfig) -> None:
+    ranges = {
+        "learning_rate": (0 < config.learning_rate < math.inf, "above 0"),
+        "warmup": (0 <= config.warmup <= 1, "a share of the steps, from 0 to 1"),
+        "final": (0 <= config.final <= 1, "a share of the peak, from 0 to 1"),
+        "weight_decay": (0 <= config.weight_decay < math.inf, "0 or more"),
+        "beta1": (0 <= config.beta1 < 1, "in [0, 1)"),
+        "beta2": (0 <= config.beta2 < 1, "in [0, 1)"),
+        "epsilon": (0 < config.epsilon < math.inf, "above 0"),
+        "clip_norm": (config.clip_norm > 0, "above 0"),
+    }
+    for name, (fits, wanted) in ranges.items():
+        if not fits:
+            raise InputError(f"optimizer.{name}: {getattr(config, name)} is not {wanted}")
 
 
 def _decayed(params: Any) -> Any:

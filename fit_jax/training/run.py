@@ -108,7 +108,7 @@ def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> Train
     Raises:
         InputError: There is no such checkpoint, or it does not fit the config.
     """
-    checkpoints = open_checkpoints(run)
+    checkpoints = open_checkpoints(run, cleans=False)
     try:
         steps = checkpoints.steps()
         if not steps:
@@ -144,9 +144,9 @@ def starting_state(run: Run, optimizer: Optimizer | None) -> Placed:
     return make(run.model, run.config.lora, optimizer, run.mesh, run.config.seed)
 
 
-def open_checkpoints(run: Run) -> Checkpoints:
-    """The checkpoints in the run's folder."""
-    return Checkpoints(run.folder, run.config.train.keep, with_frozen=not frozen_are_given(run))
+def open_checkpoints(run: Run, cleans: bool) -> Checkpoints:
+    """The checkpoints in the run's folder; `cleans` as for `Checkpoints`."""
+    return Checkpoints(run.folder, run.config.train.keep, with_frozen=not frozen_are_given(run), cleans=cleans)
 
 
 def frozen_are_given(run: Run) -> bool:

@@ -109,7 +109,7 @@ def _step(
     metrics = StepMetrics(
         sums,
         jnp.sum(batch.visible_until > 0),
-        count_answers(batch),
+        batch.examples.astype(jnp.int32),
         optax.global_norm(grads),
         optimizer.schedule(state.step),
     )
@@ -120,13 +120,6 @@ def microbatches(array: Array, count: int) -> Array:
     """(B, ...) -> (count, B / count, ...); every device keeps its rows, since each gives some to every microbatch."""
     rows = array.shape[0] // count
     return array.reshape(rows, count, *array.shape[1:]).swapaxes(0, 1)
-
-
-def count_answers(batch: Batch) -> Int[Array, ""]:
-    """Answers in a batch: runs of targets with one slot."""
-    slot = jnp.where(batch.target_weight > 0, batch.target_slot, -1)
-    before = jnp.pad(slot[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
-    return jnp.sum((slot >= 0) & (slot != before))
 
 
 def abstract_batch(rows: int, tokens: int, targets: int, mesh: Mesh) -> Batch:

@@ -43,7 +43,7 @@ def train(run: Run) -> Ending:
     check_batch(config, row_shards(run.mesh))
     evaluated_splits(run.task, config)  # a misspelt split is to be told now, not after hours of training
     with ExitStack() as stack:
-        checkpoints = open_checkpoints(run)
+        checkpoints = open_checkpoints(run, cleans=True)
         stack.callback(checkpoints.close)
         progress = last_progress(checkpoints, config)
         if progress.finished:

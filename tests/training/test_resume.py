@@ -133,10 +133,21 @@ def test_metrics_cut_by_hand_are_noticed(folder, straight):
 
 
 def test_the_newest_checkpoints_and_the_best_are_kept(straight):
-    checkpoints = open_checkpoints(set_up(config_of(straight)))
+    checkpoints = open_checkpoints(set_up(config_of(straight)), cleans=False)
     best = checkpoints.progress(14)["stopping"]["best_step"]
     checkpoints.close()
     assert checkpoints.steps() == sorted({best, 12, 14})
+
+
+def test_reading_a_checkpoint_leaves_a_save_under_way_alone(folder, straight):
+    run = folder / "saving"
+    shutil.copytree(straight, run)
+    saving = run / "checkpoints" / "16.orbax-checkpoint-tmp"
+    (saving / "state").mkdir(parents=True)
+    assert load_model(set_up(config_of(run)), "last").step == 14
+    assert saving.exists()
+    assert start(config_of(run)) is Ending.ALREADY
+    assert not saving.exists()
 
 
 def test_a_damaged_checkpoint_says_what_to_do(folder, straight):
