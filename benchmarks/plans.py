@@ -125,11 +125,14 @@ def scaling() -> None:
             option = replace(load, mesh=replace(load.mesh, **sizes))
             mesh = make_mesh(option.mesh, topology.devices())
             shapes = shapes or place(option, mesh).state
-            time = plan_step(option, laid_out(shapes, mesh), mesh, topology)
-            found[name][chips] = time.compute / time.total
+            state = laid_out(shapes, mesh)
+            if plan_memory(option, state, mesh).total <= topology.accelerator.memory:
+                time = plan_step(option, state, mesh, topology)
+                found[name][chips] = time.compute / time.total
     print("| chips | " + " | ".join(found) + " |\n|---|" + "---|" * len(found))
     for chips in found["fsdp"]:
-        print(f"| {chips} | " + " | ".join(f"{found[name][chips]:.0%}" for name in found) + " |")
+        cells = (f"{found[name][chips]:.0%}" if chips in found[name] else "does not fit" for name in found)
+        print(f"| {chips} | {' | '.join(cells)} |")
     (OUTPUT / "scaling.json").write_text(json.dumps(found, indent=1))
     draw(found, OUTPUT / "scaling.svg")
 
@@ -143,6 +146,8 @@ def draw(found: dict[str, dict[int, float]], path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(6, 3.5))
     for name, points in found.items():
+        if not points:
+            continue
         axes.plot(list(points), [100 * p for p in points.values()], marker="o", label=name)
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(found["fsdp"]), [str(chips) for chips in found["fsdp"]])

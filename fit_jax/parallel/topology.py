@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 from typing import Any
 
 import jax
 
 from fit_jax.errors import InputError
+from fit_jax.parallel.gpus import target_config
 
 GIB = 2**30
 
@@ -206,7 +206,7 @@ def _gpu_devices(topology: Topology) -> tuple[jax.Device, ...]:
         )
     from jax.experimental import topologies
 
-    card = resources.files(__package__).joinpath(f"gpus/{topology.kind}.txtpb").read_text()
+    card = target_config(topology.kind)
     hosts, gpus = topology.shape
     try:
         described = topologies.get_topology_desc(platform="cuda", target_config=card, topology=f"1x{hosts}x{gpus}")

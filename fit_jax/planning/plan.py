@@ -43,15 +43,16 @@ class Plan:
     replicated: tuple[str, ...]
 
     @property
-    def fits(self) -> bool:
-        """Whether both programs compile into the memory."""
-        return self.train.failure is None and self.evaluation.failure is None
-
-    @property
     def spare(self) -> float:
         """Bytes left on a device by the larger program; where one does not compile, by the planned bytes (negative)."""
-        need = max(self.train.total, self.evaluation.total) if self.fits else self.planned.total
+        compiled = self.train.failure is None and self.evaluation.failure is None
+        need = max(self.train.total, self.evaluation.total) if compiled else self.planned.total
         return self.topology.accelerator.memory - need
+
+    @property
+    def fits(self) -> bool:
+        """Whether both programs compile and stay within the memory, which the GPU compiler does not check."""
+        return self.train.failure is None and self.evaluation.failure is None and self.spare >= 0
 
     @property
     def advice(self) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ def print_plan(plan: Plan, price: float | None = None, console: Console | None =
     if plan.fits:
         console.print(f"[green]fits[/green], with {plan.spare / GIB:.2f} GiB a device to spare")
     else:
-        console.print(f"[red]does not fit[/red]: planned {-plan.spare / GIB:.2f} GiB a device too much")
+        console.print(f"[red]does not fit[/red]: {_shortfall(plan)}")
         for line in facts["failures"]:
             console.print(f"  the compiler says: {line}")
         for line in plan.advice:
@@ -96,6 +96,12 @@ def print_plan(plan: Plan, price: float | None = None, console: Console | None =
         console.print(f"note: {line}")
     for line in facts["assumptions"]:
         console.print(f"assumed: {line}", style="dim")
+
+
+def _shortfall(plan: Plan) -> str:
+    if plan.spare < 0:
+        return f"{-plan.spare / GIB:.2f} GiB a device too much"
+    return "by the compiler, though the planned bytes would"
 
 
 def _memory_table(plan: Plan) -> Table:
