@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fit_jax.config_files import parse_config
+from fit_jax.errors import InputError
 from fit_jax.models.config import LoraConfig, ModelConfig
 
 
@@ -87,6 +88,10 @@ class MeshConfig:
     context: int = 1
     # TPU slices; `data` spans them.
     slices: int = 1
+    # Processes that must take part, one a host or GPU; null means as many as the launcher has started.
+    processes: int | None = None
+    # Seconds to wait for processes that are missing at the start, or fall silent later.
+    timeout: int = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +179,13 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def check(self) -> None:
+        """Raises InputError for a seed that JAX does not take, or where no folder is named."""
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed: {self.seed} is not from 0 to {2**32 - 1}")
+        if not self.run_dir.strip():
+            raise InputError("run_dir: is empty; name the folder of the run")
 
 
 def load_config(arguments: list[str]) -> Config:

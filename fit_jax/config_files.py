@@ -6,7 +6,8 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import draccus
 import yaml
@@ -14,6 +15,19 @@ import yaml
 from fit_jax.errors import InputError
 
 ConfigType = TypeVar("ConfigType")
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a mapping that names a key twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in names:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+                names.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def parse_config(cls: type[ConfigType], arguments: list[str]) -> ConfigType:
@@ -49,16 +63,21 @@ def decode_config(cls: type[ConfigType], tree: dict[str, Any]) -> ConfigType:
     """A dataclass tree from nested dicts, as YAML gives them; errors as `load_config`."""
     for name, value in _leaves(tree):
         _check_name(cls, name, name, section_allowed=value == {})
+    _check_values(cls, tree)
     try:
-        return draccus.decode(cls, tree)
+        config = draccus.decode(cls, tree)
     except draccus.ParsingError as error:
         raise InputError("config: " + " ".join(str(error).split())) from error
+    _check_sections(config)
+    return config
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping a YAML file holds, merged over that of its `base:`."""
+def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The mapping a YAML file holds, merged over that of its `base:`; `above` are the files that name it so."""
+    if path.resolve() in above:
+        raise InputError(f"--config {path}: its `base:` leads back to itself; name another file there")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
     except OSError as error:
         raise InputError(f"--config {path}: {error.strerror}; name a readable YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -68,7 +87,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     base = tree.pop("base", None)
     if base is None:
         return tree
-    merged = read_yaml(path.parent / str(base))
+    merged = read_yaml(path.parent / str(base), (*above, path.resolve()))
     _merge(merged, tree)
     return merged
 
@@ -161,3 +180,40 @@ def _check_name(cls: type, name: str, shown: str, section_allowed: bool = False)
         at = known[key]
     if is_dataclass(at) and not section_allowed:
         raise InputError(f"{shown}: is a section; set one of its fields: {', '.join(f.name for f in fields(at))}")
+
+
+def _check_values(cls: type, tree: dict[str, Any], prefix: str = "") -> None:
+    """Raises where draccus would take a value for something else, or refuse it in words that do not help."""
+    for f in fields(cls):
+        value, name = tree.get(f.name), prefix + f.name
+        if f.name not in tree:
+            continue
+        if is_dataclass(f.type):
+            _check_values(f.type, value, f"{name}.")
+            continue
+        kinds = get_args(f.type) if get_origin(f.type) in (UnionType, Union) else (f.type,)
+        origins = {get_origin(kind) or kind for kind in kinds}
+        problem = None
+        if value is None:
+            problem = None if NoneType in origins else "null is no value for it; leave the field out for its default"
+        elif tuple in origins and not isinstance(value, list | tuple):
+            problem = f"{value!r} is no list; write [{value}]"
+        elif dict in origins and not isinstance(value, dict):
+            problem = f"{value!r} is no mapping; write {{name: value}}"
+        elif origins & {int, float} and bool not in origins and isinstance(value, bool):
+            problem = f"{value} is no number"
+        elif float in origins and str(value).lower().strip("+-. ") == "nan":
+            problem = "not a number (nan); give one"
+        elif int in origins and isinstance(value, int) and abs(value) >= 2**32:
+            problem = f"{value} is too large"
+        if problem:
+            raise InputError(f"{name}: {problem}")
+
+
+def _check_sections(config: Any) -> None:
+    """Asks each section that has a `check` whether its values are possible."""
+    for f in fields(config):
+        if is_dataclass(value := getattr(config, f.name)):
+            _check_sections(value)
+    if hasattr(config, "check"):
+        config.check()

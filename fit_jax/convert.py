@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     given = {}
     for name in OPTIONS[action]:
         given[name], rest = take_option(rest, name)
-        if given[name] is None and name not in CHOICES:
+        if not given[name] and name not in CHOICES:
             raise InputError(f"convert {action}: --{name} is missing")
         if given[name] is not None and given[name] not in CHOICES.get(name, (given[name],)):
             raise InputError(f"--{name} {given[name]}: choose among {', '.join(CHOICES[name])}")

@@ -10,6 +10,7 @@ the config it finds. Other options are the config's: `--section.field value`.
 """
 
 import json
+import math
 from pathlib import Path
 
 from fit_jax.config import load_config
@@ -31,7 +32,14 @@ def main(arguments: list[str]) -> int:
     out = Path(own["write"]) if "write" in own else None
     if out is not None and out.exists():
         raise InputError(f"--write {out}: is there already; nothing is overwritten, choose another name")
+    if out is not None and not out.parent.is_dir():
+        raise InputError(f"--write {out}: {out.parent} is no folder; choose one that exists")
     price = _number(own, "price", float)
+    if price is not None and not 0 <= price < math.inf:
+        raise InputError(f"--price {own['price']}: must be an amount from 0 up")
+    slices = _number(own, "slices", int)
+    if slices is not None and slices < 1:
+        raise InputError(f"--slices {slices}: must be 1 or more")
     config = load_config(rest)
     from fit_jax.files import write_text
     from fit_jax.parallel.topology import Topology
@@ -39,7 +47,7 @@ def main(arguments: list[str]) -> int:
     from fit_jax.planning.report import as_json, print_plan
     from fit_jax.planning.search import search
 
-    topology = Topology.parse(own["topology"], _number(own, "slices", int) or 1)
+    topology = Topology.parse(own["topology"], slices or 1)
     if "search" in own:
         config, plan = search(config, topology)
     else:

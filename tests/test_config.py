@@ -61,6 +61,22 @@ def test_fields_that_may_differ_are_whole_names():
         (["seed", "3"], "unexpected argument 'seed'"),
         (["--seed", "[1"], "no YAML value"),
         (["--config", "absent.yaml"], "No such file"),
+        (["--seed", "-1"], "seed"),
+        (["--seed", "5000000000"], "seed"),
+        (["--seed", "null"], "null is no value"),
+        (["--run_dir", "' '"], "run_dir"),
+        (["--task.name", "null"], "null is no value"),
+        (["--train.steps", "true"], "no number"),
+        (["--train.steps", "1000000000000000000000"], "too large"),
+        (["--optimizer.learning_rate", ".nan"], "optimizer.learning_rate"),
+        (["--optimizer.learning_rate", "nan"], "optimizer.learning_rate"),
+        (["--evaluation.splits", "iid"], "write [iid]"),
+        (["--focus.weights", "3"], "no mapping"),
+        (["--model.head_dim", "0"], "model.head_dim"),
+        (["--model.window", "-1"], "model.window"),
+        (["--model.rope.theta", "-5"], "model.rope.theta"),
+        (["--model.norm_epsilon", ".inf"], "model.norm_epsilon"),
+        (["--model.sliding_layers", "[99]"], "no layer 99"),
     ],
 )
 def test_wrong_input_is_told_in_one_line(arguments, said):
@@ -73,6 +89,16 @@ def test_wrong_input_is_told_in_one_line(arguments, said):
 def test_a_file_with_an_unknown_field_is_told(tmp_path):
     (tmp_path / "run.yaml").write_text("optimizer: {learning_rat: 1}\n")
     with pytest.raises(InputError, match=r"optimizer\.learning_rate"):
+        load_config(["--config", str(tmp_path / "run.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("train:\n  steps: 3\n  steps: 4\n", "'steps' stands twice"), ("base: run.yaml\n", "leads back to itself")],
+)
+def test_files_that_contradict_themselves_are_told(text, said, tmp_path):
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(InputError, match=said):
         load_config(["--config", str(tmp_path / "run.yaml")])
 
 

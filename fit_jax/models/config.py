@@ -1,11 +1,14 @@
 """What a decoder is: shapes and switches of the one architecture, and how it is adapted."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from fit_jax.errors import InputError
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+ROPE_NUMBERS = ("theta", "factor", "low_freq_factor", "high_freq_factor", "original_max_positions")
 
 Family = Literal["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"]
 
@@ -90,6 +93,18 @@ class ModelConfig:
         for name in ("layers", "width", "feed_forward", "heads", "kv_heads"):
             if getattr(self, name) < 1:
                 raise InputError(f"model.{name}: {getattr(self, name)} is less than 1")
+        for name in ("head_dim", "vocab_size", "window"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise InputError(f"model.{name}: {getattr(self, name)} is less than 1; null stands for none given")
+        positive = ("norm_epsilon", "sliding_theta", "query_scale", "attention_softcap", "logit_softcap")
+        numbers = {f"model.{name}": getattr(self, name) for name in positive}
+        numbers |= {f"model.rope.{name}": getattr(self.rope, name) for name in ROPE_NUMBERS}
+        for name, value in numbers.items():
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"{name}: {value} is not a number above 0")
+        for layer in self.sliding_layers or ():
+            if not 0 <= layer < self.layers:
+                raise InputError(f"model.sliding_layers: there is no layer {layer}; they are 0 to {self.layers - 1}")
         if self.heads % self.kv_heads:
             raise InputError(f"model.heads: {self.heads} heads do not divide into {self.kv_heads} key/value heads")
         if self.head_dim is None and self.width % self.heads:
@@ -132,6 +147,8 @@ class LoraConfig:
             raise InputError(f"lora.targets: no projection {', '.join(unknown)}; there are {', '.join(PROJECTIONS)}")
         if self.rank < 0 or not 0 <= self.dropout < 1:
             raise InputError(f"lora: rank {self.rank}, dropout {self.dropout}; rank is 0 or more, dropout in [0, 1)")
+        if not math.isfinite(self.alpha):
+            raise InputError(f"lora.alpha: {self.alpha} is not finite")
         if self.rank and not self.targets:
             raise InputError("lora.targets: names no projection; set lora.rank to 0 for full fine-tuning")
 

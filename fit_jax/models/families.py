@@ -67,10 +67,13 @@ def config_from_hf(hf: Mapping[str, Any], where: str) -> ModelConfig:
         InputError: An unknown family, a missing field, or a setting that the decoder does not have.
     """
     family = hf.get("model_type")
-    if family not in _FAMILIES:
+    if not isinstance(family, str) or family not in _FAMILIES:
         raise InputError(f"{where}: model_type {family!r} is not supported; supported: {', '.join(_FAMILIES)}")
     if missing := [name for name in _REQUIRED if hf.get(name) is None]:
         raise InputError(f"{where}: lacks {', '.join(missing)}; it is no complete config of a {family} model")
+    for name in _REQUIRED:
+        if not isinstance(hf[name], int) or hf[name] < 1:
+            raise InputError(f"{where}: {name} {hf[name]!r} is no number above 0; fetch the file again")
     for name, only in _ONLY.items():
         if hf.get(name, only) not in (only, None):
             raise InputError(f"{where}: {name} {hf[name]!r} is not supported; only {only!r} is")
@@ -82,7 +85,10 @@ def config_from_hf(hf: Mapping[str, Any], where: str) -> ModelConfig:
         raise InputError(f"{where}: activation {activation!r} is not supported for {family}")
     layers, window = given["num_hidden_layers"], _window(family, given)
     sliding = _sliding_layers(family, given) if window is not None else ()
-    full, local = _ropes(given, where)
+    try:
+        full, local = _ropes(given, where)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{where}: its RoPE settings are malformed ({error}); fetch the file again") from error
     return ModelConfig(
         **traits.switches,
         family=family,

@@ -27,9 +27,10 @@ def convert(path: Path, folder: Path) -> dict:
     Raises:
         InputError: The file is truncated or of another format.
     """
+    size = path.stat().st_size
+    if size < 28 or size % 4:
+        raise InputError(f"{path}: {size} bytes are no llama2.c model; fetch it again")
     data = np.memmap(path, np.uint8, "r")
-    if data.size < 28:
-        raise InputError(f"{path}: {data.size} bytes are no llama2.c model")
     D, F, L, H, K, V, length = (int(n) for n in data[:28].view(np.int32))
     tied, V = V > 0, abs(V)
     if min(D, F, L, H, K, V, length) <= 0 or D % H or H % K:

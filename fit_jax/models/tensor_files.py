@@ -149,18 +149,21 @@ def _indexed_names(folder: Path) -> dict[str, str]:
     return index.get("weight_map", {})
 
 
-def read_json(path: Path) -> Any:
-    """The parsed JSON file.
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds.
 
     Raises:
-        InputError: It is missing, unreadable or no JSON.
+        InputError: It is missing, unreadable or no JSON object.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; name a folder that holds a model") from error
     except ValueError as error:
         raise InputError(f"{path}: no JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a JSON {type(content).__name__}, not an object")
+    return content
 
 
 @contextmanager

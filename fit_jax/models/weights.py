@@ -56,10 +56,13 @@ def open_pretrained(name: str) -> Pretrained:
     folder = local_folder(name, HUB_FILES, "model")
     if (folder / OWN).is_file():
         stored = read_json(folder / OWN)
-        fields = stored["model"] | {"rope": type(ModelConfig().rope)(**stored["model"]["rope"])}
-        if fields["sliding_layers"] is not None:
-            fields["sliding_layers"] = tuple(fields["sliding_layers"])
-        return Pretrained(folder, ModelConfig(**fields), stored["hf"], own=True)
+        try:
+            fields = stored["model"] | {"rope": type(ModelConfig().rope)(**stored["model"]["rope"])}
+            if fields["sliding_layers"] is not None:
+                fields["sliding_layers"] = tuple(fields["sliding_layers"])
+            return Pretrained(folder, ModelConfig(**fields), stored["hf"], own=True)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{folder / OWN}: is not what this version imports; import the model anew") from error
     hf = read_json(folder / "config.json")
     return Pretrained(folder, config_from_hf(hf, str(folder / "config.json")), hf, own=False)
 

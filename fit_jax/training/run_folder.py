@@ -111,14 +111,21 @@ def run_tokenizer(folder: Path, task: "Task", config: Config, keep: bool) -> "Pr
 
 
 def _adopt(folder: Path, config: Config) -> None:
-    """Writes the config into a new run's folder; compares it with that of an old one."""
+    """Writes the config into a new run's folder; compares it with that of an old one.
+
+    A run that was set up and never trained, mostly for a mistake in its config, gives way to another.
+    """
     if not (folder / CONFIG).exists():
         for name in ("checkpoints", "metrics.jsonl"):
             if (folder / name).exists():
                 raise InputError(f"{folder}: holds {name} but no {CONFIG}; choose another run_dir or empty this one")
         write_text(folder / CONFIG, dump_config(config))
         return
-    if rows := _unlike(saved_config(folder), config):
+    rows = _unlike(saved_config(folder), config)
+    if rows and not any((folder / "checkpoints").glob("*")) and not (folder / "metrics.jsonl").exists():
+        shutil.rmtree(folder / TOKENIZER, ignore_errors=True)
+        write_text(folder / CONFIG, dump_config(config))
+    elif rows:
         raise InputError(
             f"{folder}: holds a run of another config ({'; '.join(rows)}); "
             "choose another run_dir, or give the same values to resume it"

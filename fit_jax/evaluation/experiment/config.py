@@ -1,6 +1,7 @@
 """What an experiment is: a run, and the methods and seeds it is done with."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 
 from fit_jax.config import Config
 from fit_jax.errors import InputError
@@ -36,7 +37,8 @@ def check_experiment(config: ExperimentConfig) -> None:
     """Checks the lists.
 
     Raises:
-        InputError: An unknown or repeated method, no seed, a reference that is not among the methods, no shots.
+        InputError: An unknown or repeated method, no seed or an impossible one, a reference that is not among the
+            methods, no shots, or a number that its method cannot use.
     """
     for method in config.methods:
         if method not in METHODS:
@@ -44,7 +46,12 @@ def check_experiment(config: ExperimentConfig) -> None:
     for name, values in (("methods", config.methods), ("seeds", config.seeds)):
         if not values or len(set(values)) < len(values):
             raise InputError(f"{name}: {list(values)} must name at least one, and each once")
+    for seed in config.seeds:
+        replace(config.run, seed=seed).check()
     if config.reference not in config.methods:
         raise InputError(f"reference: {config.reference!r} is not among the methods {', '.join(config.methods)}")
     if config.shots < 1:
         raise InputError(f"shots: {config.shots}; few_shot needs at least one")
+    for name in ("poe_weight", "group_step"):
+        if not 0 <= getattr(config, name) < math.inf:
+            raise InputError(f"{name}: {getattr(config, name)} is not a number from 0 up")

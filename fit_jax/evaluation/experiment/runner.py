@@ -189,10 +189,10 @@ def _questions(run: Run, predictions: list[Prediction]) -> Evaluation:
 
 
 def _adopt(folder: Path, config: ExperimentConfig) -> None:
-    """Writes the config into a new experiment's folder; compares it with that of an old one."""
+    """Writes the config into a new experiment's folder; compares it with that of an old one that has begun."""
     make_folder(folder)
     path = folder / CONFIG
-    if path.exists():
+    if path.exists() and any((folder / "cells").glob("*")):
         if rows := config_differences(decode_config(ExperimentConfig, read_yaml(path)), config, MAY_DIFFER):
             raise InputError(
                 f"{folder}: holds another experiment ({'; '.join(rows)}); choose another run_dir, or give the same "
