@@ -1,26 +1,126 @@
 """Several processes as one program: start-up, who writes, and whose rows are whose."""
 
 import os
-from typing import TypeVar
+import socket
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from fit_jax.config import MeshConfig
+from fit_jax.errors import EXIT_INPUT, InputError
+from fit_jax.parallel.roll_call import roll_call
 from fit_jax.parallel.sharding import batch_sharding, row_shards
 
 BatchType = TypeVar("BatchType", bound=tuple)
 
 
-def start() -> None:
-    """Sets JAX up for a door: compiled programs are kept on the disk and found again by the next process.
+class Place(NamedTuple):
+    """This process's place in a job: where process 0 listens, how many processes there are, and which this is."""
 
-    They are kept in `JAX_COMPILATION_CACHE_DIR`, or under the user's cache folder.
+    address: str
+    count: int
+    number: int
+
+
+def start(config: MeshConfig = MeshConfig()) -> None:  # noqa: B008
+    """Sets JAX up for a door, before anything touches a device.
+
+    Compiled programs are kept on the disk, in `JAX_COMPILATION_CACHE_DIR` or under the user's cache folder, and found
+    again by the next process. In a job of several processes, all of them are brought together.
+
+    Args:
+        config: `processes` says how many are to take part, `timeout` how long to wait for them, and for one that has
+            fallen silent later.
+
+    Raises:
+        InputError: Processes are missing, or there are others than expected.
     """
     if not jax.config.jax_compilation_cache_dir:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         jax.config.update("jax_compilation_cache_dir", os.path.join(home, "fit_jax", "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+    place = _find_place(config)
+    count = 1 if place is None else place.count
+    if config.processes not in (None, count):
+        raise InputError(
+            f"mesh.processes: {config.processes} expected, but the launcher started {count}; start that many (srun, a "
+            "TPU slice, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set for each), or change it"
+        )
+    if place is None or place.count == 1:
+        return
+    roll_call(*place, config.timeout)
+    jax.distributed.initialize(*place, initialization_timeout=config.timeout, heartbeat_timeout_seconds=config.timeout)
+
+
+# What launchers set for each process they start: SLURM, Open MPI, Kubernetes' indexed jobs, TPU slices.
+_LAUNCHED = (
+    "SLURM_PROCID",
+    "OMPI_COMM_WORLD_RANK",
+    "JOB_COMPLETION_INDEX",
+    "TPU_WORKER_ID",
+    "TPU_WORKER_HOSTNAMES",
+    "MEGASCALE_NUM_SLICES",
+)
+# A host of a TPU slice may know its place from the cloud's metadata alone.
+_TPU_DEVICES = ("/dev/accel0", "/dev/vfio/0")
+
+
+def _find_place(config: MeshConfig) -> Place | None:
+    """This process's place by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or by what the launcher
+    has set; None where it was started alone."""
+    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    given = [os.environ.get(name) for name in names]
+    if any(given):
+        address, count, number = given
+        if not (address and count and number and count.isdigit() and number.isdigit() and int(number) < int(count)):
+            shown = ", ".join(f"{name}={value}" for name, value in zip(names, given))
+            raise InputError(f"{shown}: all three are needed: host:port, how many, and which this is, from 0")
+        return Place(address, int(count), int(number))
+    launched = any(name in os.environ for name in _LAUNCHED) or any(map(os.path.exists, _TPU_DEVICES))
+    if not launched and config.processes in (None, 1):
+        return None
+    # JAX offers its knowledge of launchers only inside `jax.distributed.initialize`, where a missing process is fatal.
+    from jax._src.clusters import ClusterEnv
+
+    found = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, config.timeout)
+    address, count, number, _ = found
+    return None if address is None or count is None or number is None else Place(address, count, number)
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """In a job of several processes, ends this one at once when it fails, saying why.
+
+    A normal exit would wait for the others, who may be waiting for this one.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not jax.distributed.is_initialized():
+            raise
+        wrong_input = isinstance(error, InputError)
+        if not wrong_input:
+            traceback.print_exc()
+        where = f"process {jax.process_index()} of {jax.process_count()} on {socket.gethostname()}"
+        print(f"error: {where}: {str(error) or type(error).__name__}", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_INPUT if wrong_input else 1)
+
+
+def wait_for_all(what: str) -> None:
+    """Waits until every process has come to the point called `what`."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(what)
 
 
 def is_lead() -> bool:
