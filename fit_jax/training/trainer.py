@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from enum import Enum
 
 import jax
+from jax.sharding import Mesh
 
 from fit_jax.config import Config
 from fit_jax.data.loader import TrainLoader
@@ -40,7 +41,7 @@ def train(run: Run) -> Ending:
         TrainingFailed: The loss or the gradient is not finite; the last checkpoint is intact.
     """
     config = run.config
-    check_batch(config, row_shards(run.mesh))
+    check_batch(config, run.mesh)
     evaluated_splits(run.task, config)  # a misspelt split is to be told now, not after hours of training
     with ExitStack() as stack:
         checkpoints = open_checkpoints(run, cleans=True)
@@ -88,13 +89,13 @@ def last_progress(checkpoints: Checkpoints, config: Config) -> Progress:
     return Progress(Stopping(config.train.best, config.train.patience))
 
 
-def check_batch(config: Config, shards: int) -> None:
-    """Checks that rows divide among microbatches and devices.
+def check_batch(config: Config, mesh: Mesh) -> None:
+    """Checks that rows divide among microbatches and devices, and tokens among devices.
 
     Raises:
         InputError: They do not, or a number of the training section is not positive.
     """
-    train = config.train
+    train, shards, context = config.train, row_shards(mesh), mesh.shape["context"]
     for name in ("batch_size", "sequence_length", "accumulate", "log_every", "checkpoint_every", "keep", "epochs"):
         if getattr(train, name) < 1:
             raise InputError(f"train.{name}: {getattr(train, name)} is less than 1")
@@ -106,6 +107,11 @@ def check_batch(config: Config, shards: int) -> None:
         raise InputError(
             f"train.batch_size: {train.batch_size} rows do not divide into {train.accumulate} microbatch(es) over "
             f"{shards} parts of the mesh (data x fsdp); take a multiple of {parts}"
+        )
+    if train.sequence_length % context:
+        raise InputError(
+            f"train.sequence_length: {train.sequence_length} tokens do not divide among {context} parts of the mesh "
+            f"(context); take a multiple of {context}"
         )
 
 

@@ -101,6 +101,7 @@ def test_steer_shows_answers_side_by_side(run_dir, capsys):
         (["--model.width", "33"], "heads"),
         (["--model.heads", "3"], "heads"),
         (["--mesh.data", "3"], "mesh"),
+        (["--mesh.context", "8", "--train.sequence_length", "318"], "sequence_length"),
         (["--lora.rank", "2", "--lora.targets", "[qq_proj]"], "qq_proj"),
         (["--model.vocab_size", "7"], "vocab"),
         (["--evaluation.splits", "[sideways]"], "sideways"),
