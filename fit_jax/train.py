@@ -9,15 +9,15 @@ from fit_jax.errors import run_door
 def main(arguments: list[str]) -> int:
     """Takes `--config FILE` and `--section.field value`; without any it runs the demo."""
     config = load_config(arguments)
-    from fit_jax.parallel.processes import is_lead, start
+    from fit_jax.parallel.processes import failing_together, is_lead, start
     from fit_jax.training.loop import TrainingFailed
     from fit_jax.training.report import evaluate_run, has_report
     from fit_jax.training.run import set_up
     from fit_jax.training.run_folder import claimed
     from fit_jax.training.trainer import Ending, train
 
-    start()
-    with claimed(config):
+    start(config.mesh)
+    with failing_together(), claimed(config):
         run = set_up(config, keep_tokenizer=True)
         try:
             ending = train(run)

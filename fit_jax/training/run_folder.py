@@ -13,6 +13,7 @@ from fit_jax.config import Config
 from fit_jax.config_files import config_differences, decode_config, dump_config, parse_config, read_yaml
 from fit_jax.errors import InputError
 from fit_jax.files import make_folder, write_text
+from fit_jax.parallel.processes import is_lead, wait_for_all
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -40,11 +41,15 @@ MAY_DIFFER = (
 
 @contextmanager
 def claimed(config: Config) -> Iterator[None]:
-    """Makes the run's folder this config's and keeps other processes from training in it meanwhile.
+    """Makes the run's folder this config's and keeps other jobs from training in it meanwhile; the lead does it for all.
 
     Raises:
         InputError: The folder cannot be written, is in use, holds a run of another config, or files of no known run.
     """
+    if not is_lead():
+        wait_for_all("the run folder is claimed")
+        yield
+        return
     folder = Path(config.run_dir)
     make_folder(folder)
     lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
@@ -56,6 +61,7 @@ def claimed(config: Config) -> Iterator[None]:
                 f"{folder}: another process is training in this run folder; wait or choose another"
             ) from error
         _adopt(folder, config)
+        wait_for_all("the run folder is claimed")
         yield
     finally:
         os.close(lock)
@@ -65,12 +71,15 @@ def saved_config(folder: Path) -> Config:
     """The config that a run was made with.
 
     Raises:
-        InputError: The folder holds no run, or one of a version with other fields.
+        InputError: The folder holds no run, or one of a version with other fields, or its config is cut off.
     """
     path = folder / CONFIG
     if not path.is_file():
         raise InputError(f"{folder}: holds no run ({CONFIG} is missing); name the run_dir of a training run")
-    return decode_config(Config, read_yaml(path))
+    tree = read_yaml(path)
+    if missing := [f.name for f in dataclasses.fields(Config) if f.name not in tree]:
+        raise InputError(f"{path}: lacks {', '.join(missing)}; put the file back as the training run wrote it")
+    return decode_config(Config, tree)
 
 
 def opened_config(folder: Path, overrides: Sequence[str]) -> Config:
