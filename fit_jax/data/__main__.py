@@ -73,7 +73,7 @@ def _inspect(config: Config, own: dict[str, str]) -> None:
 
     task = build_task(config.task, config.seed)
     prompts = own.get("prompts", "2")
-    if not prompts.isdigit():
+    if not prompts.isdecimal():
         raise InputError(f"--prompts {prompts!r} is no number")
     encoder = _encoder(task, config)
     summary = summarise(
@@ -95,6 +95,8 @@ def _audit(config: Config, own: dict[str, str]) -> None:
     html = Path(own["html"]) if "html" in own else None
     if html is not None and html.exists():
         raise InputError(f"--html {html}: is there already; nothing is overwritten, choose another name")
+    if html is not None and not html.parent.is_dir():
+        raise InputError(f"--html {html}: {html.parent} is no folder; choose one that exists")
     if config.task.name == "jsonl":  # what the files hold, before rho is set
         from fit_jax.data.tasks.jsonl import as_it_came
 

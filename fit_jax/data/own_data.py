@@ -103,13 +103,22 @@ def check_description(own: OwnData, where: str) -> None:
         if not held:
             raise InputError(f"{where}: {problem}")
 
+    try:
+        plain = all(not form and not conversion for _, _, form, conversion in Formatter().parse(own.input))
+    except ValueError as error:
+        raise InputError(
+            f"{where}: input {own.input!r} is no template ({error}); double a brace that is text"
+        ) from error
+    demand(plain, f"input {own.input!r}: a column in braces takes no format; write it alone, as in 'Review: {{text}}'")
     demand(bool(own.slots), f"input {own.input!r} uses no column; write one in braces, such as 'Review: {{text}}'")
     demand(bool(own.candidates) != bool(own.candidates_column), "give either `candidates` or `candidates_column`")
     demand(len(set(own.candidates)) == len(own.candidates) != 1, "`candidates` needs two different answers or more")
+    demand(all(answer.strip() for answer in own.candidates), "`candidates` holds an empty answer")
     demand(bool(own.features), "`features` is empty; name at least one suspected feature")
     demand(0 < own.validation < 1 and 0 < own.test < 1, "`validation` and `test` are shares between 0 and 1")
     keys = [feature.key for feature in own.features]
     demand(len(set(keys)) == len(keys) and "core" not in keys, "feature keys must differ from each other and from core")
+    demand(all(re.fullmatch(r"[^()&∧,]+", key) for key in keys), "feature keys are names without ( ) & ∧ and commas")
     for number, feature in enumerate(own.features):
         _check_feature(own, feature, first=not number, where=f"{where}: feature {feature.key}")
 
@@ -167,12 +176,23 @@ def _function(feature: FeatureConfig, folder: Path) -> ValueOf:
         else:
             module = importlib.import_module(place)
         function = getattr(module, name)
-    except (ImportError, OSError, AttributeError) as error:
+    except (ImportError, OSError, AttributeError, SyntaxError, ValueError) as error:
         raise InputError(
             f"feature {feature.key}: function {feature.function!r} cannot be loaded ({error}); "
             "write package.module:name, or file.py:name relative to the description"
         ) from error
-    return lambda row: None if (value := function(row)) is None else str(value)
+
+    def value(row: Mapping[str, Any]) -> str | None:
+        try:
+            found = function(row)
+        except Exception as error:  # the user's code raises what it likes
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(
+                f"feature {feature.key}: function {feature.function!r} failed ({reason}) on the row {str(row)[:200]}"
+            ) from error
+        return None if found is None else str(found)
+
+    return value
 
 
 class ParsedRow(NamedTuple):

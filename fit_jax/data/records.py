@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from fit_jax.errors import InputError
 # A longer text is taken for a broken file, not for an input: no row of tokens would hold a hundredth of it.
 MAX_CHARACTERS = 200_000
 _SHOWN = 3
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # A row and where it stands, for messages: "train.jsonl:17".
 Located = tuple[str, Mapping[str, Any]]
@@ -59,6 +61,8 @@ class Malformed:
             problem = f"empty text in field {field!r}"
         elif len(text) > MAX_CHARACTERS:
             problem = f"{len(text)} characters in field {field!r}, more than {MAX_CHARACTERS}"
+        elif _SURROGATE.search(text):
+            problem = f"field {field!r} holds half of a character (a lone surrogate)"
         elif "\ufffd" in text:
             problem = f"field {field!r} holds the replacement character of a broken encoding"
         else:

@@ -58,6 +58,6 @@ def checkpoint_option(text: str | None) -> int | Literal["best", "last"]:
         return "best"
     if text == "last":
         return "last"
-    if text.isdigit():
+    if text.isdecimal():
         return int(text)
     raise InputError(f"--checkpoint {text!r}: write best, last or the number of a step")

@@ -56,7 +56,7 @@ class Steering:
 
         Raises:
             InputError: A feature that the task lacks or that stands on both sides, or answers that differ from example
-                to example and are not given.
+                to example and are not given, or given without a choice among them.
         """
         self.slots = slot_names(task.text)
         self._text = task.text
@@ -65,6 +65,8 @@ class Steering:
         else:
             self._specs = [asked_spec(task, focus or "", ignore or "")]
         self._candidates = tuple(candidates) or common_candidates(task)
+        if candidates and (len(set(candidates)) < max(len(candidates), 2) or not all(c.strip() for c in candidates)):
+            raise InputError("--candidate: give two different answers or more, none of them empty")
         if not self._candidates:
             raise InputError(
                 f"task {task.text.name} has other answers in each example; give them: "
@@ -75,13 +77,15 @@ class Steering:
         """The input's slots from `--text` (tasks of one slot) or from `--slot name=text` pairs.
 
         Raises:
-            InputError: A slot is unknown or missing, or a pair has no `=`.
+            InputError: A slot is unknown, missing or given in both ways, or a pair has no `=`.
         """
         usage = " ".join(f'--slot {name}="..."' for name in self.slots)
         slots = {}
         if whole is not None:
             if len(self.slots) != 1:
                 raise InputError(f"--text: task {self._text.name} has {len(self.slots)} texts; write {usage}")
+            if named:
+                raise InputError("--text and --slot: the task has one text; give it once")
             slots[self.slots[0]] = whole
         for pair in named:
             name, equals, value = pair.partition("=")
@@ -106,6 +110,7 @@ class Steering:
 
     def table(self, subject: Subject, slots: Mapping[str, str]) -> "Table":
         """The answers side by side, for `rich` to print."""
+        from rich.markup import escape
         from rich.table import Table
 
         table = Table()
@@ -113,9 +118,9 @@ class Steering:
         table.add_column("instruction")
         table.add_column("answer", style="bold")
         for candidate in self._candidates:
-            table.add_column(f"p({candidate})", justify="right")
+            table.add_column(escape(f"p({candidate})"), justify="right")
         for a in self.answers(subject, slots):
-            table.add_row(str(a.spec), a.instruction, a.answer, *(f"{p:.3f}" for p in a.probabilities))
+            table.add_row(*map(escape, (str(a.spec), a.instruction, a.answer)), *(f"{p:.3f}" for p in a.probabilities))
         return table
 
 

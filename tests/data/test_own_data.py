@@ -178,6 +178,10 @@ def test_rows_without_the_feature_are_counted(tmp_path):
     ("change", "message"),
     [
         ({"input": "no column"}, "uses no column"),
+        ({"input": "Text: {text"}, "is no template"),
+        ({"input": "Text: {text:d}"}, "takes no format"),
+        ({"candidates": ["", "b"]}, "an empty answer"),
+        ({"features": [{"key": "a & b", "column": "c"}]}, "names without"),
         ({"candidates": ["a"]}, "two different answers"),
         ({"candidates_column": "x"}, "give either"),
         ({"features": []}, "`features` is empty"),
@@ -189,6 +193,7 @@ def test_rows_without_the_feature_are_counted(tmp_path):
             "ties no label to the inserted word",
         ),
         ({"features": [{"key": "a", "function": "nowhere:f"}]}, "cannot be loaded"),
+        ({"features": [{"key": "a", "function": ":f"}]}, "cannot be loaded"),
         ({"features": [{"key": "a", "column": "channel", "colour": 1}]}, "colour"),
         ({"files": ["rows.txt"]}, "one format"),
         ({"files": ["none.jsonl"]}, "No such file"),

@@ -59,6 +59,11 @@ def test_slots_are_filled_from_the_command_line(task):
             two.fill(whole, named)
     with pytest.raises(InputError, match="no text for text"):
         one.fill("  ", [])
+    with pytest.raises(InputError, match="give it once"):
+        one.fill("a", ["text=b"])
+    for answers in (["a"], ["a", "a"], ["a", " "]):
+        with pytest.raises(InputError, match="--candidate"):
+            Steering(task, None, None, answers)
 
 
 def test_answers_that_differ_by_example_must_be_given(task):
@@ -97,5 +102,6 @@ def test_options_are_taken_from_the_command_line():
 
 def test_checkpoints_are_named_or_numbered():
     assert [checkpoint_option(text) for text in (None, "best", "last", "30")] == ["best", "best", "last", 30]
-    with pytest.raises(InputError, match="best, last or"):
-        checkpoint_option("newest")
+    for text in ("newest", "-1", "²"):
+        with pytest.raises(InputError, match="best, last or"):
+            checkpoint_option(text)

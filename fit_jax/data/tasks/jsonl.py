@@ -170,6 +170,7 @@ def _scan(reader: OwnReader, store: RowStore, bad: Malformed, dropped: Counter[s
         for label, tied in zip(parsed.tied, table.tied):
             tied.append(label)
     if not table.number:
+        bad.settle()  # malformed rows are the better explanation
         raise InputError(f"{reader.own.name}: no row is left of the data; check the files and the features' columns")
     return table
 

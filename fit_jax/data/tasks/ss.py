@@ -129,7 +129,7 @@ def _rows(trees: list[Tree], part: str, seed: int, insert: Insertion) -> Rows:
 
     return Rows(
         outcomes=LABELS,
-        outcome=np.array([_BINARY[tree.digit] for tree in trees]),
+        outcome=np.array([_BINARY[tree.digit] for tree in trees], int),
         key=np.array([text_key(tree.text) for tree in trees]),
         values=VALUES,
         value=None,
