@@ -106,6 +106,9 @@ def test_steer_shows_answers_side_by_side(run_dir, capsys):
         (["--model.vocab_size", "7"], "vocab"),
         (["--evaluation.splits", "[sideways]"], "sideways"),
         (["--model.pretrained", "absent/folder"], "absent/folder"),
+        (["--seed", "-1"], "seed"),
+        (["--optimizer.learning_rate", "nan"], "optimizer.learning_rate"),
+        (["--optimizer.warmup", "2"], "optimizer.warmup"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )

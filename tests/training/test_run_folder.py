@@ -6,7 +6,7 @@ import pytest
 
 from fit_jax.config import Config
 from fit_jax.errors import InputError
-from fit_jax.training.run_folder import TOKENIZER, claimed, saved_config
+from fit_jax.training.run_folder import CONFIG, TOKENIZER, claimed, saved_config
 
 
 @pytest.fixture
@@ -31,6 +31,13 @@ def test_a_run_that_trained_does_not(config, trained, tmp_path):
     with pytest.raises(InputError, match="seed: 0 -> 1"), claimed(replace(config, seed=1)):
         pass
     assert saved_config(tmp_path / "run") == config
+
+
+def test_a_config_that_was_cut_off_is_told(config, tmp_path):
+    with claimed(config):
+        (tmp_path / "run" / CONFIG).write_text("seed: 0\n")
+    with pytest.raises(InputError, match="lacks run_dir, task"):
+        saved_config(tmp_path / "run")
 
 
 def test_two_processes_do_not_train_in_one_folder(config):
