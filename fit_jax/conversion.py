@@ -7,18 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
-import numpy as np
 from flax import nnx
 
 from fit_jax.errors import InputError
-from fit_jax.models.adapters import resolve_lora, save_adapter
+from fit_jax.models.adapters import write_adapter
 from fit_jax.models.config import LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged, save_own
 from fit_jax.models.families import config_to_hf
 from fit_jax.models.llama2c import convert, is_llama2c
-from fit_jax.models.lora import LoraParam
 from fit_jax.models.parity import Agreement, compare, probe_logits, probe_tokens
 from fit_jax.models.tensor_files import DTYPES, new_folder
 from fit_jax.models.weights import Pretrained, abstract_parameters, load_weights, open_pretrained, resolve
@@ -150,25 +147,6 @@ def export_adapter(source: str, target: Path) -> None:
         write_adapter(folder, loaded.decoder, loaded.lora)
         _write_tokenizer(loaded.tokenizer, folder)
         _copy(loaded.files / CARD, folder)
-
-
-def write_adapter(folder: Path, decoder: Decoder, lora: LoraConfig) -> None:
-    """Writes an adapter into an existing folder and reads it back.
-
-    Raises:
-        RuntimeError: The adapter does nothing, or what was written is not what was trained.
-    """
-    from fit_jax.models.adapters import load_adapter
-
-    trained = nnx.state(decoder, LoraParam)
-    flat = nnx.to_flat_state(trained)
-    if not any((leaf[...] != 0).any() for path, leaf in flat if path[-1] == "lora_b"):
-        raise RuntimeError("every B of the adapter is zero: it was not trained, or not restored")
-    save_adapter(folder, decoder, lora, decoder.config.pretrained or "")
-    written = resolve_lora(dataclasses.replace(lora, adapter=str(folder)), decoder.config)
-    back = load_adapter(written, decoder.config, trained)
-    if written.scaling != lora.scaling or not all(jax.tree.leaves(jax.tree.map(np.array_equal, trained, back))):
-        raise RuntimeError(f"{folder}: the adapter read back is not the one that was trained")
 
 
 def open_model(source: str) -> Loaded:

@@ -107,24 +107,39 @@ def load_adapter(lora: LoraConfig, model: ModelConfig, target: nnx.State) -> nnx
     return jax.tree.map_with_path(read, target)
 
 
-def save_adapter(folder: Path, decoder: Decoder, lora: LoraConfig, base: str) -> None:
-    """Writes a decoder's adapter as PEFT does.
+def write_adapter(folder: Path, decoder: Decoder, lora: LoraConfig) -> None:
+    """Writes a decoder's adapter as PEFT does, and reads it back.
 
     Args:
         folder: Existing folder.
-        decoder: The model; its base weights are not written.
+        decoder: The model; its base weights are not written, its `config.pretrained` is named as the base.
         lora: The adapter's config.
-        base: What PEFT is to load underneath: a folder or hub id.
+
+    Raises:
+        RuntimeError: The adapter does nothing, or what was written is not what was trained.
     """
+    trained = nnx.state(decoder, LoraParam)
+    leaves = named_leaves(trained)
+    if not any(bool((leaf != 0).any()) for path, leaf in leaves.items() if path.endswith("lora_b")):
+        raise RuntimeError("every B of the adapter is zero: it was not trained, or not restored")
+    _write(folder, leaves, decoder.config, lora)
+    written = resolve_lora(dataclasses.replace(lora, adapter=str(folder)), decoder.config)
+    back = load_adapter(written, decoder.config, trained)
+    same = jax.tree.map(lambda a, b: np.array_equal(to_host(a), to_host(b)), trained, back)
+    if written.scaling != lora.scaling or not all(jax.tree.leaves(same)):
+        raise RuntimeError(f"{folder}: the adapter read back is not the one that was trained")
+
+
+def _write(folder: Path, leaves: Mapping[str, jax.Array], model: ModelConfig, lora: LoraConfig) -> None:
     values: dict[str, np.ndarray] = {}
-    for path, leaf in named_leaves(nnx.state(decoder, LoraParam)).items():
+    for path, leaf in leaves.items():
         host = to_host(leaf)
-        for name, value in zip(_names(path, decoder.config), host if path.startswith("blocks.") else host[None]):
+        for name, value in zip(_names(path, model), host if path.startswith("blocks.") else host[None]):
             values[name] = np.ascontiguousarray(value.T)
     tensors = {name: (values[name].shape, values[name].dtype) for name in sorted(values)}
     write_tensors(folder, tensors, (values[name] for name in tensors), most_bytes=2**62)
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
-    (folder / CONFIG).write_text(json.dumps(_peft_config(lora, base), indent=2) + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(json.dumps(_peft_config(lora, model), indent=2) + "\n", encoding="utf-8")
 
 
 def start_magnitudes(decoder: Decoder) -> None:
@@ -158,11 +173,11 @@ def _names(path: str, model: ModelConfig) -> list[str]:
     return [_PREFIX + kernel.name.removesuffix(".weight") + _SUFFIXES[leaf] for kernel in kernels]
 
 
-def _peft_config(lora: LoraConfig, base: str) -> Mapping[str, Any]:
+def _peft_config(lora: LoraConfig, model: ModelConfig) -> Mapping[str, Any]:
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base,
+        "base_model_name_or_path": model.pretrained,
         "r": lora.rank,
         "lora_alpha": int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha,
         "lora_dropout": lora.dropout,

@@ -131,7 +131,6 @@ def config_to_hf(config: ModelConfig, *, max_positions: int, tokens: Mapping[str
         "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads,
         "num_key_value_heads": config.kv_heads,
-        "head_dim": config.head_width,
         "hidden_act": "silu" if config.activation == "silu" else "gelu_pytorch_tanh",
         "max_position_embeddings": max_positions,
         "rms_norm_eps": config.norm_epsilon,
@@ -140,6 +139,8 @@ def config_to_hf(config: ModelConfig, *, max_positions: int, tokens: Mapping[str
         "rope_scaling": _rope_scaling(rope),
         **tokens,
     }
+    if family != "qwen2" or config.head_width * config.heads != config.width:  # Qwen 2 knows only the derived width
+        hf["head_dim"] = config.head_width
     if family != "llama":
         hf["sliding_window"] = config.window
     if family in ("qwen2", "qwen3"):

@@ -1,0 +1,183 @@
+"""Loading and saving a checkpoint of 1.1 B parameters (bf16, several files) beside transformers.
+
+    python -m benchmarks.loading [--rounds 3]
+
+Here the model is split over 8 simulated devices. Each round is a fresh process, the two sides in turn; medians of the
+rounds. Memory is the peak of the process's own pages (`RssAnon`; file pages are the kernel's to drop) above what it
+held before plus the model itself. Prints a table and writes `runs/benchmarks/loading.json`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+OUTPUT = Path("runs/benchmarks/loading.json")
+SHAPE = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 2048,
+    "intermediate_size": 5632,
+    "num_hidden_layers": 22,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "vocab_size": 32000,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": False,
+    "dtype": "bfloat16",
+}
+FILE_BYTES = 500 * 10**6
+DEVICES = 8
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["--side"]:
+        print(json.dumps(SIDES[arguments[1]](Path(arguments[2]))))
+        return
+    rounds = int(arguments[1]) if arguments[:1] == ["--rounds"] else 3
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model"
+        size = write_checkpoint(folder)
+        print(f"{size / 1e9:.2f} GB in {len(list(folder.glob('*.safetensors')))} files", flush=True)
+        results: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+        for _ in range(rounds):
+            for side, rows in results.items():
+                rows.append(in_fresh_process(side, folder))
+    medians = {side: {key: median(row[key] for row in rows) for key in rows[0]} for side, rows in results.items()}
+    print(f"{'':14}{'load s':>9}{'above, MiB':>12}{'save s':>9}{'above, MiB':>12}")
+    for side, row in medians.items():
+        print(
+            f"{side:14}{row['load_s']:9.2f}{row['load_mib']:12.0f}{row['save_s']:9.2f}{row['save_mib']:12.0f}",
+        )
+    ratios = {k: medians["here"][k] / medians["transformers"][k] for k in ("load_s", "save_s")}
+    print(f"time here / transformers: loading {ratios['load_s']:.2f}, saving {ratios['save_s']:.2f}")
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text(json.dumps({"bytes": size, "medians": medians, "ratios": ratios, "rounds": results}, indent=2))
+
+
+def in_fresh_process(side: str, folder: Path) -> dict[str, float]:
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_OFFLINE": "1",
+    }
+    command = [sys.executable, "-m", "benchmarks.loading", "--side", side, str(folder)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def write_checkpoint(folder: Path) -> int:
+    import jax
+    import ml_dtypes
+    import numpy as np
+
+    from fit_jax.models.families import config_from_hf, sources
+    from fit_jax.models.tensor_files import write_tensors
+    from fit_jax.models.weights import abstract_parameters
+    from fit_jax.parallel.sharding import named_leaves
+
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(SHAPE))
+    config = config_from_hf(SHAPE, "config.json")
+    tensors = {}
+    for path, leaf in named_leaves(abstract_parameters(config)[1]).items():
+        for source in sources(path, config):
+            shape = leaf.shape[1:] if path.startswith("blocks.") else leaf.shape
+            tensors[source.name] = (shape[::-1] if source.transposed else shape, np.dtype(ml_dtypes.bfloat16))
+    generator = np.random.default_rng(0)
+
+    def values() -> Iterator[np.ndarray]:
+        for shape, dtype in tensors.values():
+            yield (generator.standard_normal(shape, np.float32) * 0.02).astype(dtype)
+
+    write_tensors(folder, tensors, values(), FILE_BYTES)
+    jax.clear_caches()
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def here(folder: Path) -> dict[str, float]:
+    import jax
+    import ml_dtypes
+    import numpy as np
+    from flax import nnx
+
+    from fit_jax.models.config import ModelConfig
+    from fit_jax.models.export import save_merged
+    from fit_jax.models.weights import abstract_parameters, load_weights, resolve
+    from fit_jax.parallel.sharding import lay_out_tree
+
+    mesh = jax.make_mesh(
+        (1, DEVICES, 1, 1), ("data", "fsdp", "tensor", "context"), axis_types=(jax.sharding.AxisType.Auto,) * 4
+    )
+    model = resolve(ModelConfig(pretrained=str(folder), param_dtype="bfloat16", compute_dtype="bfloat16"))
+    graphdef, shapes = abstract_parameters(model, lambda tree: lay_out_tree(tree, mesh).shardings)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    state, load_s, load_bytes = measured(lambda: jax.block_until_ready(load_weights(model, shapes)))
+    with tempfile.TemporaryDirectory() as target:
+        dtype = np.dtype(ml_dtypes.bfloat16)
+        _, save_s, save_bytes = measured(
+            lambda: save_merged(Path(target), nnx.merge(graphdef, state), dtype, FILE_BYTES)
+        )
+    return {"load_s": load_s, "load_mib": (load_bytes - size) / 2**20, "save_s": save_s, "save_mib": save_bytes / 2**20}
+
+
+def transformers(folder: Path) -> dict[str, float]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    def load() -> Any:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+        # Mapped files are read when first touched; the model is loaded when all of it has been.
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone()
+        return model
+
+    model, load_s, load_bytes = measured(load)
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    with tempfile.TemporaryDirectory() as target:
+        _, save_s, save_bytes = measured(lambda: model.save_pretrained(target, max_shard_size=FILE_BYTES))
+    return {"load_s": load_s, "load_mib": (load_bytes - size) / 2**20, "save_s": save_s, "save_mib": save_bytes / 2**20}
+
+
+SIDES: dict[str, Callable[[Path], dict[str, float]]] = {"here": here, "transformers": transformers}
+
+
+def measured(work: Callable[[], Any]) -> tuple[Any, float, int]:
+    """What `work` returns, its seconds, and how many bytes of its own the process held at most beyond the start."""
+    before, peak, done = own_bytes(), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.01):
+            peak = max(peak, own_bytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    try:
+        result = work()
+    finally:
+        seconds = time.perf_counter() - start
+        done.set()
+        watcher.join()
+    return result, seconds, max(peak, own_bytes()) - before
+
+
+def own_bytes() -> int:
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
