@@ -105,8 +105,8 @@ def _activations(load: Workload, mesh: Any) -> tuple[float, float]:
         "dots": residual + item * tokens * (outputs + adapters),
         "none": residual + in_flight,
     }[model.remat]
-    # Over `fsdp` a layer's weights are gathered, one layer ahead, and their gradient is whole until it is scattered.
-    whole = (3 if load.lora.rank == 0 else 2) * _layer_weights(load) / tensor if mesh.shape["fsdp"] > 1 else 0.0
+    # Over `fsdp` two layers' worth of weights, or of a gradient that is yet to be scattered, are whole at a time.
+    whole = 2 * _layer_weights(load) / tensor if mesh.shape["fsdp"] > 1 else 0.0
     return layers * kept, in_flight + whole
 
 
