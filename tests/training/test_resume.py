@@ -113,17 +113,6 @@ def test_a_finished_run_has_nothing_left_to_train(straight):
     assert records(straight) == before
 
 
-def test_another_config_in_the_folder_is_named(straight):
-    with pytest.raises(InputError, match=r"optimizer\.learning_rate: 0\.003 -> 0\.1.*seed: 3 -> 4|seed.*learning_rate"):
-        start(config_of(straight, "--optimizer.learning_rate", "0.1", "--seed", "4"))
-
-
-def test_a_folder_is_used_by_one_process_at_a_time(straight):
-    config = config_of(straight)
-    with claimed(config), pytest.raises(InputError, match="another process"), claimed(config):
-        pass
-
-
 def test_metrics_cut_by_hand_are_noticed(folder, straight):
     run = folder / "cut"
     shutil.copytree(straight, run, ignore=shutil.ignore_patterns("14"))

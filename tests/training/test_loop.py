@@ -1,0 +1,122 @@
+"""The loop's decisions, on a model that is only a list of losses."""
+
+import jax
+import numpy as np
+import pytest
+
+from fit_jax.config import MeshConfig, TrainConfig
+from fit_jax.parallel.mesh import make_mesh
+from fit_jax.training.loop import Loop, Progress, TrainingFailed
+from fit_jax.training.loss import LossSums
+from fit_jax.training.step import StepMetrics
+from fit_jax.training.stopping import Stopping
+
+
+class Parts:
+    """Stands for everything around the loop and notes what is asked of it."""
+
+    def __init__(self, batch, losses=None, validations=None):
+        self.batch, self.losses, self.validations = batch, losses or {}, iter(validations or [])
+        self.params, self.saved, self.records, self.events = None, [], [], []
+
+    def iterate(self, start, stop, rows):
+        for _ in range(start, stop):
+            yield self.batch
+
+    def state(self, step):
+        return {"marks": []}
+
+    def train_step(self, state, batch):
+        step = len([e for e in self.events if e[0] == "step"]) + 1
+        self.events.append(("step", step))
+        loss = self.losses.get(step, 2.0)
+        sums = LossSums(np.float32(loss), np.float32(2), np.float32(1))
+        return state, StepMetrics(sums, np.int32(30), np.int32(1), np.float32(1), np.float32(1e-3))
+
+    def validate(self, params):
+        self.events.append(("validate", len(self.records)))
+        return {"validation_loss": next(self.validations, 1.0), "validation_focus_accuracy": 0.5}
+
+    def save(self, step, state, progress, best):
+        self.saved.append((step, best, progress["finished"]))
+
+    def steps(self):
+        return [step for step, _, _ in self.saved]
+
+    def wait(self):
+        pass
+
+    def write(self, record):
+        self.events.append(("write", record["step"]))
+        self.records.append(record)
+
+    def sync(self):
+        return len(self.records)
+
+    def advance(self, step):
+        pass
+
+    def record(self, record):
+        pass
+
+
+@pytest.fixture
+def run(random_batch):
+    def make(steps, config, **behaviour):
+        parts = Parts(random_batch(8), **behaviour)
+        mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+        progress = Progress(Stopping(config.best, config.patience))
+        loop = Loop(config, steps, mesh, parts, parts.train_step, parts.validate, parts, parts, parts)
+        try:
+            loop.run(parts, progress)
+        except TrainingFailed as error:
+            return parts, progress, str(error)
+        return parts, progress, None
+
+    return make
+
+
+def test_what_is_logged_validated_and_saved_when(run):
+    config = TrainConfig(log_every=2, validate_every=3, checkpoint_every=4, batch_size=8)
+    parts, progress, error = run(7, config, validations=[3.0, 2.0, 2.5])
+    assert error is None
+    assert [r["step"] for r in parts.records] == [2, 3, 4, 6, 7]
+    assert [r["step"] for r in parts.records if "validation_loss" in r] == [3, 6, 7]
+    assert parts.saved == [(3, 3, None), (4, 3, None), (6, 6, None), (7, 6, "steps")]
+    assert sum(r["tokens"] for r in parts.records) == 7 * 30
+    assert progress.finished == "steps"
+
+
+def test_a_step_is_under_way_before_the_last_one_is_read(run):
+    parts, _, _ = run(6, TrainConfig(log_every=1, validate_every=None, checkpoint_every=100, batch_size=8))
+    order = [e for e in parts.events if e in [("step", 4), ("write", 3), ("write", 4)]]
+    assert order == [("step", 4), ("write", 3), ("write", 4)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_before_it_is_saved(run, value):
+    config = TrainConfig(log_every=1, validate_every=None, checkpoint_every=2, batch_size=8)
+    parts, progress, error = run(20, config, losses={6: value})
+    assert "at step 6" in error
+    assert "last checkpoint: step 4" in error
+    assert progress.finished is None
+    assert [r["step"] for r in parts.records] == [1, 2, 3, 4, 5]
+
+
+def test_a_validation_that_is_not_finite_stops(run):
+    config = TrainConfig(validate_every=2, batch_size=8)
+    parts, _, error = run(20, config, validations=[1.0, float("nan")])
+    assert "validation loss nan at step 4" in error
+    assert [step for step, _, _ in parts.saved] == [2]
+
+
+def test_patience_ends_training_and_keeps_the_best(run):
+    config = TrainConfig(log_every=10, validate_every=2, checkpoint_every=100, patience=2, batch_size=8)
+    parts, progress, _ = run(100, config, validations=[3.0, 2.0, 2.0, 2.1])
+    assert progress.finished == "patience"
+    assert parts.saved == [(2, 2, None), (4, 4, None), (8, 4, "patience")]
+
+
+def test_progress_is_the_same_after_a_round_trip(run):
+    _, progress, _ = run(5, TrainConfig(log_every=3, validate_every=2, batch_size=8), validations=[0.1, 0.3, 0.2])
+    assert Progress.from_json(progress.to_json()) == progress
