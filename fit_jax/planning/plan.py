@@ -69,6 +69,7 @@ def make_plan(config: Config, topology: Topology) -> Plan:
     load = workload(config, topology.slices)
     mesh = make_mesh(load.mesh, topology.devices())
     check_rows(load, row_shards(mesh))
+    load = replace(load, mesh=replace(load.mesh, **mesh.shape))  # with an axis of -1 filled in
     placed = place(load, mesh)
     train, evaluation = compile_train(load, topology), compile_evaluation(load, topology)
     time, traffic = _time(load, placed.state, mesh, topology, train)
