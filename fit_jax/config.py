@@ -117,7 +117,7 @@ class TrainConfig:
     # Training method: fit, sft_y (true labels, no focus instruction) or sft_y_focus (focus labels, no instruction).
     method: Literal["fit", "sft_y", "sft_y_focus"] = "fit"
     # Optimizer steps; null means `epochs` passes over the training split.
-    steps: int | None = 250
+    steps: int | None = 320
     # Passes over the training split; used where `steps` is null.
     epochs: int = 5
     # Rows of the global batch of one optimizer step.

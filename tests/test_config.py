@@ -41,7 +41,7 @@ def test_later_arguments_win_over_files(tmp_path):
 
 
 def test_differences_name_fields_and_values():
-    assert config_differences(Config(), load_config(["--train.steps", "5"])) == ["train.steps: 250 -> 5"]
+    assert config_differences(Config(), load_config(["--train.steps", "5"])) == ["train.steps: 320 -> 5"]
 
 
 def test_fields_that_may_differ_are_whole_names():
@@ -108,5 +108,5 @@ def test_help_shows_every_field_with_its_comment(capsys):
         load_config(["--help"])
     assert stop.value.code == 0
     shown = capsys.readouterr().out
-    assert "--train.steps  int | None = 250\n    Optimizer steps; null means" in shown
+    assert "--train.steps  int | None = 320\n    Optimizer steps; null means" in shown
     assert "--optimizer.beta1" in shown
