@@ -41,7 +41,7 @@ MAY_DIFFER = (
 
 @contextmanager
 def claimed(config: Config) -> Iterator[None]:
-    """Makes the run's folder this config's and keeps other jobs from training in it meanwhile; the lead does it for all.
+    """Makes the run's folder this config's and keeps other jobs out of it meanwhile; the lead does it for all.
 
     Raises:
         InputError: The folder cannot be written, is in use, holds a run of another config, or files of no known run.

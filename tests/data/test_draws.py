@@ -25,8 +25,8 @@ EXAMPLES = [
 ]
 
 
-def make(method="fit", examples=EXAMPLES, seed=0, **config):
-    return FocusDraws(examples, TEXT, FocusConfig(**config), method, seed)
+def make(method="fit", examples=EXAMPLES, seed=0, branches=1, **config):
+    return FocusDraws(examples, TEXT, FocusConfig(branches=branches, **config), method, seed)
 
 
 def type_of(spec):

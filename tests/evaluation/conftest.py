@@ -40,7 +40,7 @@ def encoder(task) -> PromptEncoder:
 
 @pytest.fixture(scope="session")
 def decoder() -> Decoder:
-    shape = ModelConfig(vocab_size=320, layers=2, width=32, feed_forward=48, heads=4, kv_heads=2)
+    shape = ModelConfig(vocab_size=320, layers=2, width=32, feed_forward=48, heads=4, kv_heads=2, tied=True)
     return Decoder(shape, rngs=nnx.Rngs(1))
 
 
