@@ -11,8 +11,8 @@ the folder of a training run. `check` compares with transformers on this machine
 
 from pathlib import Path
 
+from fit_jax.doors import take_option
 from fit_jax.errors import InputError, run_door
-from fit_jax.evaluation.doors import take_option
 
 OPTIONS = {
     "import": ("from", "to", "quantize", "dtype"),

@@ -30,7 +30,7 @@ def run_door(main: Callable[[list[str]], int | None]) -> None:
     except InputError as error:
         if debug:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", *str(error).split(), file=sys.stderr)  # one line, whatever a library's own message brought in
         status = EXIT_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

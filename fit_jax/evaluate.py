@@ -1,7 +1,7 @@
 """`python -m fit_jax.evaluate RUN`: asks a trained model every focus type of every split, and writes its report."""
 
+from fit_jax.doors import checkpoint_option, split_folder, take_option
 from fit_jax.errors import run_door
-from fit_jax.evaluation.doors import checkpoint_option, split_folder, take_option
 
 USAGE = "python -m fit_jax.evaluate RUN [--checkpoint best|last|STEP] [--evaluation.FIELD VALUE] [--mesh.FIELD VALUE]"
 

@@ -1,7 +1,7 @@
 """`python -m fit_jax.steer RUN --text "..."`: one text under each focus instruction, answers side by side."""
 
+from fit_jax.doors import checkpoint_option, split_folder, take_option, take_options
 from fit_jax.errors import run_door
-from fit_jax.evaluation.doors import checkpoint_option, split_folder, take_option, take_options
 
 USAGE = (
     'python -m fit_jax.steer RUN [--text "..."] [--slot NAME="..."]... [--focus A,B] [--ignore C] '

@@ -15,49 +15,34 @@ from typing import Any
 
 from fit_jax.config import Config, load_config
 from fit_jax.data.tasks import Task, build_task
+from fit_jax.doors import new_file, take_flag, take_option
 from fit_jax.errors import InputError, run_door
 from fit_jax.focus.prompts import PromptEncoder
 
-COMMANDS = ("build", "inspect", "audit")
+# The options of each command besides `--task` and `--json`.
+COMMANDS = {"build": ("out",), "inspect": ("prompts",), "audit": ("html",)}
 
 
 def main(arguments: list[str]) -> None:
     """Runs one command."""
-    if arguments[:1] in (["-h"], ["--help"]):
+    if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return
     command, *rest = arguments or [""]
     if command not in COMMANDS:
         raise InputError(f"fit_jax.data: no command {command!r}; use one of {', '.join(COMMANDS)}, or --help")
-    own, rest = _own_options(rest)
-    config = load_config(rest)
+    task, rest = take_option(rest, "task")
+    as_text, rest = take_flag(rest, "json")
+    options = {}
+    for name in COMMANDS[command]:
+        options[name], rest = take_option(rest, name)
+    config = load_config(rest + (["--task.name", task] if task is not None else []))
     if command == "build":
-        _build(config, Path(own.get("out", "datasets")))
+        _build(config, Path(options["out"] or "datasets"))
     elif command == "inspect":
-        _inspect(config, own)
+        _inspect(config, options["prompts"] or "2", as_text)
     else:
-        _audit(config, own)
-
-
-def _own_options(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
-    """The options of this door, and the arguments left for the config; `--task NAME` stands for `--task.name NAME`."""
-    own: dict[str, str] = {}
-    rest: list[str] = []
-    waiting = iter(arguments)
-    for argument in waiting:
-        if argument == "--json":
-            own["json"] = "yes"
-        elif argument in ("--out", "--html", "--prompts", "--task"):
-            value = next(waiting, None)
-            if value is None:
-                raise InputError(f"{argument} needs a value")
-            if argument == "--task":
-                rest += ["--task.name", value]
-            else:
-                own[argument[2:]] = value
-        else:
-            rest.append(argument)
-    return own, rest
+        _audit(config, new_file(options["html"], "--html"), as_text)
 
 
 def _build(config: Config, out: Path) -> None:
@@ -68,18 +53,17 @@ def _build(config: Config, out: Path) -> None:
     print(f"read it with --task.source array_record --task.data_dir {out}")
 
 
-def _inspect(config: Config, own: dict[str, str]) -> None:
+def _inspect(config: Config, prompts: str, as_text: bool) -> None:
     from fit_jax.data.inspect import summarise
 
     task = build_task(config.task, config.seed)
-    prompts = own.get("prompts", "2")
     if not prompts.isdecimal():
         raise InputError(f"--prompts {prompts!r} is no number")
     encoder = _encoder(task, config)
     summary = summarise(
         task, int(prompts), lambda example: encoder.render(example, "", example.candidates[example.label])
     )
-    if "json" in own:
+    if as_text:
         json.dump(summary, sys.stdout, indent=1, ensure_ascii=False)
         print()
         return
@@ -88,15 +72,10 @@ def _inspect(config: Config, own: dict[str, str]) -> None:
     print_summary(summary)
 
 
-def _audit(config: Config, own: dict[str, str]) -> None:
+def _audit(config: Config, html: Path | None, as_text: bool) -> None:
     from fit_jax.data.audit import audit_task
     from fit_jax.data.tables import audit_page, print_audit, shown_prompts
 
-    html = Path(own["html"]) if "html" in own else None
-    if html is not None and html.exists():
-        raise InputError(f"--html {html}: is there already; nothing is overwritten, choose another name")
-    if html is not None and not html.parent.is_dir():
-        raise InputError(f"--html {html}: {html.parent} is no folder; choose one that exists")
     if config.task.name == "jsonl":  # what the files hold, before rho is set
         from fit_jax.data.tasks.jsonl import as_it_came
 
@@ -114,7 +93,7 @@ def _audit(config: Config, own: dict[str, str]) -> None:
         from fit_jax.files import write_text
 
         write_text(html, audit_page(audit, prompts))
-    if "json" in own:
+    if as_text:
         json.dump({**dataclasses.asdict(audit), "prompts": prompts}, sys.stdout, indent=1, ensure_ascii=False)
         print()
     else:

@@ -231,6 +231,10 @@ class OwnReader:
             if label is None:
                 bad.add(where, f"{column} {row.get(column)!r} is none of {', '.join(candidates)}")
                 return None
+        absent = [column for column in own.slices if column not in row]
+        if absent:
+            bad.add(where, f"no field {absent[0]!r}, which `slices` names")
+            return None
         uid = None if own.uid is None else row.get(own.uid)
         if own.uid and uid in (None, ""):
             bad.add(where, f"no uid in field {own.uid!r}")

@@ -153,14 +153,17 @@ def asked_spec(task: Task, focus: str, ignore: str) -> FocusSpec:
     """The specification of the comma-separated feature names to focus on and to ignore.
 
     Raises:
-        InputError: A name is no feature of the task, or stands in both lists.
+        InputError: A name is no feature of the task, or stands in both lists, or all features are to be ignored.
     """
 
     def names(text: str) -> tuple[str, ...]:
         return tuple(name.strip() for name in text.split(",") if name.strip())
 
     spec = FocusSpec(names(focus), names(ignore))
-    check_spec(spec, (CORE, *task.features))
+    features = (CORE, *task.features)
+    check_spec(spec, features)
+    if set(spec.ignore) == set(features):
+        raise InputError(f"--ignore {ignore}: nothing is left to answer by; leave out one of {', '.join(features)}")
     return spec
 
 

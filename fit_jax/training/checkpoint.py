@@ -32,6 +32,9 @@ class Checkpoints:
             with_frozen: Whether checkpoints hold the frozen parameters.
             cleans: Whether to remove what saves that were cut off left behind. Only for the process that trains:
                 to any other, the save that is under way looks the same.
+
+        Raises:
+            InputError: A file stands where the folder should.
         """
         import orbax.checkpoint as ocp
 
@@ -40,6 +43,8 @@ class Checkpoints:
         self._with_frozen = with_frozen
         self._policy = _NewestAndBest(keep)
         self._folder = (run_folder / FOLDER).resolve()
+        if self._folder.exists() and not self._folder.is_dir():
+            raise InputError(f"{self._folder}: is no folder; move it away")
         options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, cleanup_tmp_directories=cleans)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 

@@ -122,7 +122,7 @@ def run_tokenizer(folder: Path, task: "Task", config: Config, keep: bool) -> "Pr
 def _adopt(folder: Path, config: Config) -> None:
     """Writes the config into a new run's folder; compares it with that of an old one.
 
-    A run that was set up and never trained, mostly for a mistake in its config, gives way to another.
+    A run without any checkpoint, mostly for a mistake in its config, has nothing to lose and gives way to another.
     """
     if not (folder / CONFIG).exists():
         for name in ("checkpoints", "metrics.jsonl"):
@@ -131,7 +131,7 @@ def _adopt(folder: Path, config: Config) -> None:
         write_text(folder / CONFIG, dump_config(config))
         return
     rows = _unlike(saved_config(folder), config)
-    if rows and not any((folder / "checkpoints").glob("*")) and not (folder / "metrics.jsonl").exists():
+    if rows and not any((folder / "checkpoints").glob("*")):
         shutil.rmtree(folder / TOKENIZER, ignore_errors=True)
         write_text(folder / CONFIG, dump_config(config))
     elif rows:

@@ -82,10 +82,20 @@ def train(run: Run) -> Ending:
 
 
 def last_progress(checkpoints: Checkpoints, config: Config) -> Progress:
-    """What the newest checkpoint says, or the start of a run."""
+    """What the newest checkpoint says, or the start of a run.
+
+    Raises:
+        InputError: The checkpoint is damaged.
+    """
     saved = checkpoints.steps()
     if saved:
-        return Progress.from_json(checkpoints.progress(saved[-1]))
+        try:
+            return Progress.from_json(checkpoints.progress(saved[-1]))
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"checkpoint {saved[-1]}: its progress is damaged or of another version ({error}); "
+                "remove that folder to go on from the one before"
+            ) from error
     return Progress(Stopping(config.train.best, config.train.patience))
 
 

@@ -66,6 +66,12 @@ def test_build_writes_records(capsys, tmp_path):
     assert json.loads(capsys.readouterr().out)["splits"]["train"]["examples"] == 80
 
 
+def test_help_wherever_it_stands(capsys):
+    for arguments in (["--help"], ["audit", "--task", "demo", "-h"]):
+        main(arguments)
+        assert "build|inspect|audit" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

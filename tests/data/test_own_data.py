@@ -68,6 +68,13 @@ def test_column_feature_with_estimated_ties(tmp_path):
     assert high[3] == high[1:9][2] == list(high)[3]
 
 
+def test_a_slice_must_be_in_every_row(tmp_path):
+    rows = [ticket(n) for n in range(100)]
+    del rows[5]["plan"]
+    with pytest.raises(InputError, match=r"rows\.jsonl:6: no field 'plan', which `slices` names"):
+        build(write(tmp_path, rows, features=[CHANNEL], slices=["plan"]))
+
+
 def test_every_format_gives_the_same_examples(tmp_path):
     import csv
 

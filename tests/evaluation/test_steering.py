@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from fit_jax.errors import InputError
-from fit_jax.evaluation.doors import checkpoint_option, split_folder, take_option, take_options
 from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.steering import Steering, read_slots
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
@@ -37,6 +36,7 @@ def test_a_focus_is_asked_alone(task, subject):
     [
         ("colour", None, "unknown feature 'colour'; known: core, keyword"),
         ("core", "core", "both focuses on and ignores"),
+        (None, "core, keyword", "nothing is left to answer by"),
     ],
 )
 def test_wrong_features_are_reported(task, focus, ignore, message):
@@ -85,23 +85,3 @@ def test_texts_are_asked_for_until_the_end_of_input(monkeypatch, capsys):
 
     monkeypatch.setattr("builtins.input", read)
     assert list(read_slots(("premise", "hypothesis"))) == [{"premise": "one", "hypothesis": "two"}]
-
-
-def test_options_are_taken_from_the_command_line():
-    assert split_folder(["runs/x", "--text", "a"], "usage") == ("runs/x", ["--text", "a"])
-    assert take_option(["--text", "a", "--b", "c"], "text") == ("a", ["--b", "c"])
-    assert take_option(["--text=a=b"], "text") == ("a=b", [])
-    assert take_option([], "text") == (None, [])
-    assert take_options(["--slot", "a=1", "--slot=b=2"], "slot") == (["a=1", "b=2"], [])
-    for arguments in (["--text"], ["--text", "a", "--text", "b"]):
-        with pytest.raises(InputError):
-            take_option(arguments, "text")
-    with pytest.raises(InputError, match="usage"):
-        split_folder(["--text", "a"], "usage")
-
-
-def test_checkpoints_are_named_or_numbered():
-    assert [checkpoint_option(text) for text in (None, "best", "last", "30")] == ["best", "best", "last", 30]
-    for text in ("newest", "-1", "²"):
-        with pytest.raises(InputError, match="best, last or"):
-            checkpoint_option(text)

@@ -6,7 +6,9 @@ import pytest
 
 from fit_jax.config import Config
 from fit_jax.errors import InputError
+from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.run_folder import CONFIG, TOKENIZER, claimed, saved_config
+from fit_jax.training.trainer import last_progress
 
 
 @pytest.fixture
@@ -14,8 +16,9 @@ def config(tmp_path) -> Config:
     return Config(run_dir=str(tmp_path / "run"))
 
 
-def test_a_run_that_never_trained_gives_way_to_a_corrected_config(config, tmp_path):
+def test_a_run_without_a_checkpoint_gives_way_to_a_corrected_config(config, tmp_path):
     with claimed(config):
+        (tmp_path / "run" / "metrics.jsonl").touch()
         (tmp_path / "run" / TOKENIZER).mkdir()
         (tmp_path / "run" / "checkpoints").mkdir()
     with claimed(replace(config, seed=1)):
@@ -23,11 +26,9 @@ def test_a_run_that_never_trained_gives_way_to_a_corrected_config(config, tmp_pa
         assert not (tmp_path / "run" / TOKENIZER).exists()
 
 
-@pytest.mark.parametrize("trained", ["metrics.jsonl", "checkpoints/3"])
-def test_a_run_that_trained_does_not(config, trained, tmp_path):
+def test_a_run_with_a_checkpoint_does_not(config, tmp_path):
     with claimed(config):
-        (tmp_path / "run" / trained).parent.mkdir(exist_ok=True)
-        (tmp_path / "run" / trained).touch()
+        (tmp_path / "run" / "checkpoints" / "3").mkdir(parents=True)
     with pytest.raises(InputError, match="seed: 0 -> 1"), claimed(replace(config, seed=1)):
         pass
     assert saved_config(tmp_path / "run") == config
@@ -43,3 +44,16 @@ def test_a_config_that_was_cut_off_is_told(config, tmp_path):
 def test_two_processes_do_not_train_in_one_folder(config):
     with claimed(config), pytest.raises(InputError, match="another process"), claimed(config):
         pass
+
+
+def test_damaged_checkpoints_are_told(config, tmp_path):
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(InputError, match="is no folder; move it away"):
+        Checkpoints(tmp_path, 1, True, False)
+
+    class Damaged:
+        steps = staticmethod(lambda: [4])
+        progress = staticmethod(lambda step: {"stopping": {}})
+
+    with pytest.raises(InputError, match="checkpoint 4: its progress is damaged"):
+        last_progress(Damaged(), config)

@@ -286,5 +286,5 @@ class _Part:
             for feature, name, tied, tie in zip(own.features, values, parsed.tied, self._ties)
             if name is not None
         }
-        slices = {column: str(source.get(column, "")) for column in own.slices}
+        slices = {column: str(source[column]) for column in own.slices}
         return Example(uid, slots, parsed.candidates, parsed.label, spurious, slices)

@@ -1,5 +1,6 @@
-"""Command lines of the doors that work on a finished run."""
+"""Options of the doors that are no config fields."""
 
+from pathlib import Path
 from typing import Literal
 
 from fit_jax.errors import InputError
@@ -46,6 +47,28 @@ def take_options(arguments: list[str], name: str) -> tuple[list[str], list[str]]
         else:
             rest.append(argument)
     return values, rest
+
+
+def take_flag(arguments: list[str], name: str) -> tuple[bool, list[str]]:
+    """Whether `--name` is given, and the arguments without it."""
+    rest = [argument for argument in arguments if argument != f"--{name}"]
+    return len(rest) < len(arguments), rest
+
+
+def new_file(text: str | None, option: str) -> Path | None:
+    """The file that an option asks to write, if it is given.
+
+    Raises:
+        InputError: It is there already, or its folder is not.
+    """
+    if text is None:
+        return None
+    path = Path(text)
+    if path.exists():
+        raise InputError(f"{option} {path}: is there already; nothing is overwritten, choose another name")
+    if not path.parent.is_dir():
+        raise InputError(f"{option} {path}: {path.parent} is no folder; choose one that exists")
+    return path
 
 
 def checkpoint_option(text: str | None) -> int | Literal["best", "last"]:

@@ -1,0 +1,48 @@
+"""Options of the doors, and how a door ends."""
+
+import sys
+
+import pytest
+
+from fit_jax.doors import checkpoint_option, new_file, split_folder, take_flag, take_option, take_options
+from fit_jax.errors import InputError, run_door
+
+
+def test_options_are_taken_from_the_command_line():
+    assert split_folder(["runs/x", "--text", "a"], "usage") == ("runs/x", ["--text", "a"])
+    assert take_option(["--text", "a", "--b", "c"], "text") == ("a", ["--b", "c"])
+    assert take_option(["--text=a=b"], "text") == ("a=b", [])
+    assert take_option([], "text") == (None, [])
+    assert take_options(["--slot", "a=1", "--slot=b=2"], "slot") == (["a=1", "b=2"], [])
+    for arguments in (["--text"], ["--text", "a", "--text", "b"]):
+        with pytest.raises(InputError):
+            take_option(arguments, "text")
+    assert take_flag(["--json", "--b"], "json") == (True, ["--b"])
+    assert take_flag(["--b"], "json") == (False, ["--b"])
+    with pytest.raises(InputError, match="usage"):
+        split_folder(["--text", "a"], "usage")
+
+
+def test_checkpoints_are_named_or_numbered():
+    assert [checkpoint_option(text) for text in (None, "best", "last", "30")] == ["best", "best", "last", 30]
+    for text in ("newest", "-1", "²"):
+        with pytest.raises(InputError, match="best, last or"):
+            checkpoint_option(text)
+
+
+def test_a_file_to_write_must_be_new_and_have_a_folder(tmp_path):
+    assert new_file(None, "--html") is None
+    assert new_file(str(tmp_path / "a.html"), "--html") == tmp_path / "a.html"
+    for name, message in ((".", "nothing is overwritten"), ("none/a.html", "is no folder")):
+        with pytest.raises(InputError, match=message):
+            new_file(str(tmp_path / name), "--html")
+
+
+def test_wrong_input_is_one_line_and_status_two(monkeypatch, capsys):
+    def door(arguments):
+        raise InputError("row 3: bad\n  near here")
+
+    monkeypatch.setattr(sys, "argv", ["door"])
+    with pytest.raises(SystemExit, match="2"):
+        run_door(door)
+    assert capsys.readouterr().err == "error: row 3: bad near here\n"
