@@ -20,7 +20,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Key
 
-from fit_jax.evaluation.baselines.candidates import Candidate, CandidateBatch, candidate_batches, plain
+from fit_jax.baselines.candidates import Candidate, CandidateBatch, candidate_batches, plain
 from fit_jax.focus.example import Example
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.models.head import target_log_probs

@@ -8,9 +8,9 @@ import pytest
 from fit_jax.config import Config, EvaluationConfig, MeshConfig, TaskConfig, TokenizerConfig, TrainConfig
 from fit_jax.config_files import parse_config
 from fit_jax.errors import InputError
-from fit_jax.evaluation.experiment import runner
-from fit_jax.evaluation.experiment.config import ExperimentConfig, check_experiment
-from fit_jax.evaluation.experiment.runner import Cell, run_experiment
+from fit_jax.experiment import runner
+from fit_jax.experiment.config import ExperimentConfig, check_experiment
+from fit_jax.experiment.runner import Cell, run_experiment
 from fit_jax.models.config import ModelConfig
 
 METHODS = ("few_shot", "fit", "group_dro", "activation_addition")

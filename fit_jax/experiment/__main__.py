@@ -8,10 +8,10 @@ from fit_jax.errors import run_door
 
 def main(arguments: list[str]) -> int:
     """Takes `--config FILE` and `--field value` overrides; the run's own fields are `--run.section.field value`."""
-    from fit_jax.evaluation.experiment.config import ExperimentConfig
+    from fit_jax.experiment.config import ExperimentConfig
 
     config = parse_config(ExperimentConfig, arguments)
-    from fit_jax.evaluation.experiment.runner import run_experiment
+    from fit_jax.experiment.runner import run_experiment
     from fit_jax.parallel.processes import start
     from fit_jax.training.loop import TrainingFailed
 

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fit_jax.data.layout import lay_out
-from fit_jax.data.packing import Batch, stack
-from fit_jax.evaluation.baselines.intervention import (
+from fit_jax.baselines.intervention import (
     AWAY,
     INSTRUCTION,
     TOWARDS,
@@ -17,6 +15,8 @@ from fit_jax.evaluation.baselines.intervention import (
     no_intervention,
     unmarked,
 )
+from fit_jax.data.layout import lay_out
+from fit_jax.data.packing import Batch, stack
 from fit_jax.focus.prompts import EncodedPrompt
 
 

@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 import jax
 
+from fit_jax.baselines.few_shot import few_shot_encoder
+from fit_jax.baselines.robust import Budget, Robust, train_robust
+from fit_jax.baselines.steering import Base, activation_addition, attention_steering
 from fit_jax.config import Config
 from fit_jax.config_files import config_differences, decode_config, dump_config, read_yaml
 from fit_jax.errors import InputError
-from fit_jax.evaluation.baselines.few_shot import few_shot_encoder
-from fit_jax.evaluation.baselines.robust import Budget, Robust, train_robust
-from fit_jax.evaluation.baselines.steering import Base, activation_addition, attention_steering
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate
-from fit_jax.evaluation.experiment.config import ROBUST, STEERED, TRAINED, ExperimentConfig, check_experiment
-from fit_jax.evaluation.experiment.report import write_experiment_report
 from fit_jax.evaluation.queries import Prediction, ask
 from fit_jax.evaluation.report import FOLDER, print_table, progress_bar, read_predictions, write_predictions
+from fit_jax.experiment.config import ROBUST, STEERED, TRAINED, ExperimentConfig, check_experiment
+from fit_jax.experiment.report import write_experiment_report
 from fit_jax.files import make_folder, write_text
 from fit_jax.parallel.processes import is_lead
 from fit_jax.training.loop import TrainingFailed

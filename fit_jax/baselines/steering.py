@@ -16,11 +16,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from fit_jax.data.layout import lay_out
-from fit_jax.data.packing import Batch, stack
-from fit_jax.data.tasks import Task
-from fit_jax.errors import InputError
-from fit_jax.evaluation.baselines.intervention import (
+from fit_jax.baselines.intervention import (
     AWAY,
     INSTRUCTION,
     TOWARDS,
@@ -30,6 +26,10 @@ from fit_jax.evaluation.baselines.intervention import (
     mark,
     no_intervention,
 )
+from fit_jax.data.layout import lay_out
+from fit_jax.data.packing import Batch, stack
+from fit_jax.data.tasks import Task
+from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Prompts, Subject, answer
 from fit_jax.evaluation.metrics import kind_of
 from fit_jax.evaluation.queries import Group, ask

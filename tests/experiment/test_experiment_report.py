@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from fit_jax.evaluation.evaluator import Evaluation
-from fit_jax.evaluation.experiment.analysis import Answer, by_kind, by_type, compare, measures
-from fit_jax.evaluation.experiment.paper import ROWS, paper_rows
-from fit_jax.evaluation.experiment.report import write_experiment_report
-from fit_jax.evaluation.experiment.tables import Grid
 from fit_jax.evaluation.metrics import kind_of
 from fit_jax.evaluation.queries import answered, ask
+from fit_jax.experiment.analysis import Answer, by_kind, by_type, compare, measures
+from fit_jax.experiment.paper import ROWS, paper_rows
+from fit_jax.experiment.report import write_experiment_report
+from fit_jax.experiment.tables import Grid
 
 SEEDS = (0, 1, 2)
 SPURIOUS_SHARE = {"fit": 1.0, "sft_y": 0.25}

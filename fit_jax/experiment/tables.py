@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fit_jax.evaluation import tables
-from fit_jax.evaluation.experiment.analysis import KINDS, Comparison, Estimate
-from fit_jax.evaluation.experiment.paper import PaperRow
 from fit_jax.evaluation.metrics import is_shifted, kind_of, ordered
+from fit_jax.experiment.analysis import KINDS, Comparison, Estimate
+from fit_jax.experiment.paper import PaperRow
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,9 +7,13 @@ from typing import Any
 
 from fit_jax.evaluation import html
 from fit_jax.evaluation.evaluator import Evaluation
-from fit_jax.evaluation.experiment.analysis import Answer, by_kind, by_type, compare, measures
-from fit_jax.evaluation.experiment.paper import paper_rows
-from fit_jax.evaluation.experiment.tables import (
+from fit_jax.evaluation.metrics import focus_accuracy, is_shifted
+from fit_jax.evaluation.queries import Prediction
+from fit_jax.evaluation.radar import Panel, draw_radars
+from fit_jax.evaluation.report import write_lines
+from fit_jax.experiment.analysis import Answer, by_kind, by_type, compare, measures
+from fit_jax.experiment.paper import paper_rows
+from fit_jax.experiment.tables import (
     METHOD_NAMES,
     Grid,
     comparison_grid,
@@ -18,10 +22,6 @@ from fit_jax.evaluation.experiment.tables import (
     paper_grid,
     types_grid,
 )
-from fit_jax.evaluation.metrics import focus_accuracy, is_shifted
-from fit_jax.evaluation.queries import Prediction
-from fit_jax.evaluation.radar import Panel, draw_radars
-from fit_jax.evaluation.report import write_lines
 from fit_jax.files import make_folder, replace_with, write_text
 from fit_jax.focus.prompts import PromptEncoder
 

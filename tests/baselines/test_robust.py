@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fit_jax.config import MeshConfig, OptimizerConfig
-from fit_jax.evaluation.baselines.candidates import candidate_batches
-from fit_jax.evaluation.baselines.robust import (
+from fit_jax.baselines.candidates import candidate_batches
+from fit_jax.baselines.robust import (
     Budget,
     Robust,
     bias_log_probs,
@@ -16,6 +15,7 @@ from fit_jax.evaluation.baselines.robust import (
     read_candidates,
     train_robust,
 )
+from fit_jax.config import MeshConfig, OptimizerConfig
 from fit_jax.focus.example import Example, Spurious
 from fit_jax.models.config import LoraConfig
 from fit_jax.parallel.mesh import make_mesh

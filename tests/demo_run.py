@@ -1,0 +1,63 @@
+"""A small demo task, its encoder and an untrained model: fixtures of the rooms that ask models questions."""
+
+from functools import cache
+
+import jax
+import pytest
+from flax import nnx
+
+from fit_jax.config import Config, EvaluationConfig, MeshConfig, TaskConfig
+from fit_jax.data.tasks import Task, build_task
+from fit_jax.evaluation.scoring import Scorer
+from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.focus.tokenizers import train_tokenizer
+from fit_jax.models.config import ModelConfig
+from fit_jax.models.decoder import Decoder
+from fit_jax.parallel.mesh import make_mesh
+
+
+@pytest.fixture(scope="session")
+def config() -> Config:
+    """A run of few examples."""
+    return Config(
+        task=TaskConfig(train_examples=40, validation_examples=12, test_examples=10),
+        evaluation=EvaluationConfig(batch_size=4, validation_examples=10),
+    )
+
+
+@pytest.fixture(scope="session")
+def task(config) -> Task:
+    return build_task(config.task, config.seed)
+
+
+@pytest.fixture(scope="session")
+def encoder(task) -> PromptEncoder:
+    texts = [
+        f"{task.text.instruction} {e.slots['text']} {' '.join(e.candidates)}" for e in task.splits["train"].examples
+    ]
+    return PromptEncoder(train_tokenizer(texts, 320), task.text)
+
+
+@pytest.fixture(scope="session")
+def decoder() -> Decoder:
+    shape = ModelConfig(vocab_size=320, layers=2, width=32, feed_forward=48, heads=4, kv_heads=2, tied=True)
+    return Decoder(shape, rngs=nnx.Rngs(1))
+
+
+@pytest.fixture(scope="session")
+def params(decoder):
+    """The decoder's states, in one part."""
+    return (nnx.state(decoder),)
+
+
+@pytest.fixture(scope="session")
+def make_scorer(decoder):
+    """Builds, once each, a scorer on a mesh of the given sizes (default: one device)."""
+
+    @cache
+    def make(rows: int = 4, **sizes: int) -> Scorer:
+        devices = jax.devices()[: max(1, sizes.get("data", 1) * sizes.get("fsdp", 1) * sizes.get("tensor", 1))]
+        mesh = make_mesh(MeshConfig(**{"data": 1, **sizes}), devices)
+        return Scorer(nnx.graphdef(decoder), mesh, rows)
+
+    return make
