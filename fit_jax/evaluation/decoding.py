@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Int32, Key
 
 from fit_jax.errors import InputError
 from fit_jax.models.cache import empty_cache, extend
@@ -70,18 +70,28 @@ def generate(
     Raises:
         InputError: A prompt is empty, or a draw is asked for without a key.
     """
-    if any(len(prompt) == 0 for prompt in prompts):
-        raise InputError("decoding: a prompt is empty; begin with the tokenizer's first token")
     if sampling.temperature > 0 and key is None:
         raise InputError("decoding: temperature needs a seed; give one, or take temperature 0")
+    tokens, valid = padded(prompts)
+    made, count = decode(graphdef, sampling, params, tokens, valid, jax.random.key(0) if key is None else key)
+    return [row[:n] for row, n in zip(np.asarray(made), np.asarray(count))]
+
+
+def padded(prompts: Sequence[Int[np.ndarray, " n"]]) -> tuple[Int32[np.ndarray, "B T"], Bool[np.ndarray, "B T"]]:
+    """The prompts as rows of one length, a multiple of `BUCKET`, and which of their tokens are no padding.
+
+    Raises:
+        InputError: A prompt is empty.
+    """
+    if any(len(prompt) == 0 for prompt in prompts):
+        raise InputError("decoding: a prompt is empty; begin with the tokenizer's first token")
     width = -(-max(map(len, prompts)) // BUCKET) * BUCKET
     tokens = np.zeros((len(prompts), width), np.int32)
     valid = np.zeros((len(prompts), width), bool)
     for row, prompt in enumerate(prompts):
         tokens[row, : len(prompt)] = prompt
         valid[row, : len(prompt)] = True
-    made, count = decode(graphdef, sampling, params, tokens, valid, jax.random.key(0) if key is None else key)
-    return [row[:n] for row, n in zip(np.asarray(made), np.asarray(count))]
+    return tokens, valid
 
 
 @partial(jax.jit, static_argnums=(0, 1))

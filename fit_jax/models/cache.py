@@ -35,6 +35,22 @@ def empty_cache(config: ModelConfig, rows: int, slots: int) -> Cache:
     return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), nothing, nothing, jnp.int32(0))
 
 
+def repeated(cache: Cache, times: int) -> Cache:
+    """A cache in which each row stands `times` times, one after another."""
+    keys, values = (jnp.repeat(held, times, axis=1) for held in (cache.keys, cache.values))
+    positions, visible_until = (jnp.repeat(held, times, axis=0) for held in (cache.positions, cache.visible_until))
+    return Cache(keys, values, positions, visible_until, cache.length)
+
+
+def select(cache: Cache, rows: Int[Array, " B"], start: int) -> Cache:
+    """The cache whose row b holds, from slot `start` on, what row `rows[b]` held; slots before it stay as they are.
+
+    Positions stay too: this is for rows that were read in step.
+    """
+    keys, values = (held.at[:, :, start:].set(held[:, rows, start:]) for held in (cache.keys, cache.values))
+    return cache._replace(keys=keys, values=values)
+
+
 def extend(
     decoder: Decoder,
     cache: Cache,

@@ -1,0 +1,173 @@
+"""Beam search over given answers: a prefix tree says which token may follow, the cache holds what was read.
+
+Every answer of a prompt is a path from the root of its tree, so the search only ever writes answers. With a beam for
+each inner node of a level it is an exact search over the set, and agrees with scoring each answer by itself
+(`fit_jax.evaluation.scoring`); with fewer it is the usual constrained decoding (De Cao et al., 2021), for sets too
+large to be scored.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32
+
+from fit_jax.errors import InputError
+from fit_jax.evaluation.decoding import padded
+from fit_jax.focus.prompts import EncodedPrompt
+from fit_jax.models.cache import empty_cache, extend, repeated, select
+from fit_jax.models.decoder import Decoder
+
+# Nodes are padded to multiples of this, so that few shapes are compiled.
+_BUCKET = 16
+_IMPOSSIBLE = -jnp.inf
+
+
+class Trie(NamedTuple):
+    """Prefix trees of several rows' answers, padded to N nodes of up to F children; node 0 is the root.
+
+    Attributes:
+        tokens: Token on the way to each child.
+        children: Node of each child; 0 where there is none.
+    """
+
+    tokens: Int32[np.ndarray, "B N F"]
+    children: Int32[np.ndarray, "B N F"]
+
+
+class Grown(NamedTuple):
+    """Prefix trees, the node where each row's answers end, and what a search needs to know of their size.
+
+    Attributes:
+        trie: The trees.
+        ends: Per row, the node of each answer.
+        depth: Tokens of the longest answer.
+        width: Inner nodes on the widest level: with so many beams nothing is left out.
+    """
+
+    trie: Trie
+    ends: list[list[int]]
+    depth: int
+    width: int
+
+
+def grow(answers: Sequence[Sequence[Int[np.ndarray, " n"]]]) -> Grown:
+    """The prefix trees of each row's answers; equal answers end at one node, and one may be the beginning of another.
+
+    Raises:
+        InputError: A row has no answer, or an answer has no token.
+    """
+    rows: list[list[dict[int, int]]] = []
+    levels: list[list[int]] = []
+    ends: list[list[int]] = []
+    for sequences in answers:
+        nodes, level, leaves = [{}], [0], []
+        for sequence in sequences:
+            at = 0
+            for depth, token in enumerate(np.asarray(sequence).tolist(), start=1):
+                if token not in nodes[at]:
+                    nodes[at][token] = len(nodes)
+                    nodes.append({})
+                    level.append(depth)
+                at = nodes[at][token]
+            leaves.append(at)
+        if not leaves or 0 in leaves:
+            raise InputError("constrained decoding: a prompt has no answers, or an answer without tokens; give some")
+        rows.append(nodes)
+        levels.append(level)
+        ends.append(leaves)
+    N = -(-max(map(len, rows)) // _BUCKET) * _BUCKET
+    F = max(len(children) for nodes in rows for children in nodes)
+    trie = Trie(*(np.zeros((len(rows), N, F), np.int32) for _ in range(2)))
+    width = 1
+    for row, (nodes, level) in enumerate(zip(rows, levels)):
+        for number, children in enumerate(nodes):
+            trie.tokens[row, number, : len(children)] = list(children)
+            trie.children[row, number, : len(children)] = list(children.values())
+        width = max(width, *np.bincount([d for d, children in zip(level, nodes) if children]).tolist())
+    return Grown(trie, ends, max(map(max, levels)), width)
+
+
+def beam_search(
+    graphdef: nnx.GraphDef, params: tuple[Any, ...], prompts: Sequence[EncodedPrompt], beams: int | None = None
+) -> list[Float32[np.ndarray, " answers"]]:
+    """log p(answer | prompt) in nats of the answers that the search reached, -inf of those whose beginning fell out.
+
+    The largest is the answer found. Each prompt may have answers of its own.
+
+    Args:
+        graphdef: The decoder's structure.
+        params: Its states, as `nnx.merge(graphdef, *params)` takes them.
+        prompts: The prompts with the answers to choose from.
+        beams: Beginnings kept at each step; None keeps all of them, which makes the search exact.
+
+    Raises:
+        InputError: No beam, an empty prompt, or no answer to choose.
+    """
+    if beams is not None and beams < 1:
+        raise InputError(f"constrained decoding: beams {beams}; take at least 1, or none for an exact search")
+    tokens, valid = padded([p.prompt for p in prompts])
+    grown = grow([p.answers for p in prompts])
+    width = min(beams or grown.width, grown.width)
+    reached = np.asarray(_search(graphdef, width, grown.depth, params, tokens, valid, grown.trie))
+    return [row[ends] for row, ends in zip(reached, grown.ends)]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _search(
+    graphdef: nnx.GraphDef,
+    beams: int,
+    depth: int,
+    params: tuple[Any, ...],
+    tokens_BT: Int[Array, "B T"],
+    valid_BT: Bool[Array, "B T"],
+    trie: Trie,
+) -> Float[Array, "B N"]:
+    """log p of the path to each node, -inf of nodes never reached.
+
+    The beams W of a row share what the cache holds of its prompt's tokens; only what comes after is moved when beams
+    are chosen anew.
+    """
+    decoder: Decoder = nnx.merge(graphdef, *params)
+    (B, T), W = tokens_BT.shape, beams
+    rows_B = jnp.arange(B, dtype=jnp.int32)[:, None]
+    inner_BN = (trie.children > 0).any(axis=-1)
+
+    positions = jnp.maximum(jnp.cumsum(valid_BT, axis=1, dtype=jnp.int32) - 1, 0)
+    last = jnp.max(jnp.where(valid_BT, jnp.arange(T, dtype=jnp.int32)[None], 0), axis=1, keepdims=True)
+    length = jnp.repeat(positions.max(axis=1) + 1, W)[:, None]
+    cache = empty_cache(decoder.config, B, T + depth - 1)
+    hidden, cache = extend(decoder, cache, tokens_BT, positions, valid_BT, last)
+    hidden, cache = jnp.repeat(hidden, W, axis=0), repeated(cache, W)
+
+    def grow_beams(hidden: Array, node_BW: Array, score_BW: Array, reached: Array) -> tuple:
+        """The children of all beams, and the best W of those that have children themselves."""
+        log_prob = jax.nn.log_softmax(decoder.logits(hidden)[:, 0], axis=-1).reshape(B, W, -1)
+        tokens, children = trie.tokens[rows_B, node_BW], trie.children[rows_B, node_BW]
+        step = jnp.take_along_axis(log_prob, tokens, axis=-1)
+        score = jnp.where(children > 0, score_BW[:, :, None] + step, _IMPOSSIBLE).reshape(B, -1)
+        children = children.reshape(B, -1)
+        reached = reached.at[rows_B, children].max(score)  # slots without a child put -inf on the root
+        score = jnp.where(inner_BN[rows_B, children], score, _IMPOSSIBLE)
+        score_BW, best = jax.lax.top_k(score, W)
+        node_BW, token_BW = (jnp.take_along_axis(of.reshape(B, -1), best, axis=1) for of in (children, tokens))
+        return node_BW, score_BW, reached, best // tokens.shape[2], token_BW
+
+    def more(state: tuple) -> Array:
+        return (state[0] < depth) & jnp.isfinite(state[2]).any()
+
+    def step(state: tuple) -> tuple:
+        number, node, score, reached, chosen, token, cache = state
+        cache = select(cache, (rows_B * W + chosen).reshape(-1), T)
+        here, zero = token.reshape(B * W, 1), jnp.zeros((B * W, 1), jnp.int32)
+        hidden, cache = extend(decoder, cache, here, length + number - 1, jnp.ones((B * W, 1), bool), zero)
+        return number + 1, *grow_beams(hidden, node, score, reached), cache
+
+    root = jnp.zeros((B, W), jnp.int32)
+    alone = jnp.full((B, W), _IMPOSSIBLE).at[:, 0].set(0.0)  # one beam at the root, or its children would come W times
+    first = grow_beams(hidden, root, alone, jnp.full(inner_BN.shape, _IMPOSSIBLE))
+    return jax.lax.while_loop(more, step, (jnp.int32(1), *first, cache))[3]
