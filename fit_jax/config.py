@@ -154,6 +154,10 @@ class EvaluationConfig:
     splits: tuple[str, ...] = ()
     # Wording pools: `train` (seen in training) and `heldout` (never seen).
     paraphrases: tuple[Literal["train", "heldout"], ...] = ("train", "heldout")
+    # Let the model write its answers and match them to the candidates; null means where the task asks for it (bbq_nlg).
+    written: bool | None = None
+    # Most tokens of a written answer.
+    written_tokens: int = 32
     # Rows of one evaluation batch.
     batch_size: int = 32
     # Most examples of a split; null means all.

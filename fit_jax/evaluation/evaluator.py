@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from fit_jax.config import Config
 from fit_jax.data.random import generator
 from fit_jax.data.tasks import Task
 from fit_jax.errors import InputError
+from fit_jax.evaluation.decoding import Sampling, generate_all
 from fit_jax.evaluation.metrics import check_finite
 from fit_jax.evaluation.queries import Group, Prediction, Query, answered, ask, encode
 from fit_jax.evaluation.scoring import Scorer
@@ -59,30 +63,51 @@ def evaluate(
     Raises:
         InputError: As `evaluated_splits`, or scores that are not finite.
     """
+    asked = config.evaluation
+    written = asked.written_tokens if (task.text.free if asked.written is None else asked.written) else None
     groups: list[Group] = []
     for name in evaluated_splits(task, config):
         chosen = task.splits[name].examples[: config.evaluation.examples]
         groups += [ask(task.text, name, e, config.evaluation.paraphrases, config.seed) for e in chosen]
     result = Evaluation([], [])
-    for number, (group, answers) in enumerate(zip(groups, answer(groups, subject)), start=1):
+    for number, (group, answers) in enumerate(zip(groups, answer(groups, subject, written)), start=1):
         result.queries.extend(group.queries)
         result.predictions.extend(answers)
         on_progress(number, len(groups))
     return result
 
 
-def answer(groups: Sequence[Group], subject: Subject) -> Iterator[list[Prediction]]:
+def answer(groups: Sequence[Group], subject: Subject, written: int | None = None) -> Iterator[list[Prediction]]:
     """Per group, the answers to its queries.
 
+    Args:
+        groups: The questions.
+        subject: Who is asked.
+        written: Most tokens of an answer that the model writes freely; None lets it choose among the candidates.
+
     Raises:
-        InputError: Scores that are not finite.
+        InputError: Scores that are not finite, or a model under an intervention is to write.
     """
     prompts = map(subject.prepare, groups, encode(subject.encoder, groups))
+    texts: Iterator[str | None] = repeat(None)
+    if written is not None:
+        kept = list(prompts)
+        prompts, texts = iter(kept), iter(_written([p.prompt for group in kept for p in group], subject, written))
     for group, scores in zip(groups, subject.scorer.score(subject.params, prompts)):
-        by_words = dict(zip(group.instructions, scores))
-        answers = [answered(q, by_words[q.instruction].log_prob) for q in group.queries]
+        by_words = {words: (score.log_prob, next(texts)) for words, score in zip(group.instructions, scores)}
+        answers = [answered(q, *by_words[q.instruction]) for q in group.queries]
         check_finite(answers)
         yield answers
+
+
+def _written(prompts: Sequence[np.ndarray], subject: Subject, tokens: int) -> list[str]:
+    """What the model writes after each prompt, up to its end token."""
+    scorer, encoder = subject.scorer, subject.encoder
+    if not scorer.plain:
+        raise InputError("evaluation.written: a steered model only chooses; set it to false, or leave its method out")
+    sampling = Sampling(tokens=tokens, stop=(encoder.end_id,))
+    made = generate_all(scorer.graphdef, subject.params, prompts, sampling, scorer.rows)
+    return encoder.tokenizer.batch_decode(made, skip_special_tokens=True)
 
 
 def evaluated_splits(task: Task, config: Config) -> tuple[str, ...]:
@@ -92,7 +117,7 @@ def evaluated_splits(task: Task, config: Config) -> tuple[str, ...]:
         InputError: A split that the task lacks or that is empty, no wording pool, or a size less than 1.
     """
     asked = config.evaluation
-    for field in ("batch_size", "examples", "validation_examples"):
+    for field in ("batch_size", "examples", "validation_examples", "written_tokens"):
         size = getattr(asked, field)
         if size is not None and size < 1:
             raise InputError(f"evaluation.{field}: {size} is less than 1")

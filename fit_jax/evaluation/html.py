@@ -9,7 +9,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from fit_jax.evaluation.metrics import Cell, chance_rate, majority_rate, ordered, pooled, probabilities
+from fit_jax.evaluation.metrics import Cell, chance_rate, majority_rate, ordered, pooled, probabilities, three_digits
 from fit_jax.evaluation.queries import Prediction, Query
 
 EXAMPLES_PER_CELL = 12
@@ -50,9 +50,9 @@ def accuracy_tables(predictions: Sequence[Prediction], pool_names: Mapping[str, 
         parts.append(f'<h2>Focus accuracy, {escape(pool_names[pool])}</h2><section class="card"><table>')
         parts.append(_row("th", ["focus instruction", *map(escape, names)]))
         for focus in ordered(key[2] for key in cells):
-            parts.append(_row("td", [escape(focus), *(_cell(cells[pool, name, focus]) for name in names)]))
+            parts.append(_row("td", [escape(focus), *(_cell(cells.get((pool, name, focus))) for name in names)]))
         for kind, label in (("core", "y"), ("spurious", "y_s")):
-            rates = [f"{majority[name, kind]:.3f}" for name in names]
+            rates = [three_digits(majority.get((name, kind))) for name in names]
             parts.append(_row("td", [f"always the commonest {label}", *rates], "reference"))
         parts.append(_row("td", ["an answer at random", *[chance] * len(names)], "reference"))
         parts.append("</table></section>")
@@ -101,11 +101,12 @@ def _record(query: Query, prediction: Prediction, render: Callable[[Query], str]
         "label": prediction.label,
         "core_label": prediction.core_label,
         "prediction": prediction.prediction,
+        **({} if prediction.text is None else {"text": prediction.text}),
     }
 
 
-def _cell(cell: Cell) -> str:
-    return f"{cell.accuracy:.3f} <small>[{cell.ci_low:.3f}, {cell.ci_high:.3f}]</small>"
+def _cell(cell: Cell | None) -> str:
+    return "" if cell is None else f"{cell.accuracy:.3f} <small>[{cell.ci_low:.3f}, {cell.ci_high:.3f}]</small>"
 
 
 def _row(tag: str, values: Sequence[str], name: str = "") -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from fit_jax.errors import InputError
+from fit_jax.evaluation.matching import UNPARSEABLE
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.focus.spec import FOCUS_TYPES
 
@@ -152,10 +153,17 @@ def probabilities(log_probs: Sequence[float] | np.ndarray) -> Float[np.ndarray, 
 def calibration_error(predictions: Sequence[Prediction], bins: int = 15) -> float:
     """Expected calibration error of the most probable candidate, in equal-width bins (Guo et al., 2017)."""
     confidence = np.array([probabilities(p.log_probs).max() for p in predictions])
-    correct = np.array([p.correct for p in predictions], np.float64)
+    correct = np.array([p.likeliest == p.label for p in predictions], np.float64)
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [abs((correct - confidence)[bin_of == b].sum()) for b in range(bins)]
     return float(sum(gaps) / len(predictions))
+
+
+def unparseable_rates(predictions: Iterable[Prediction]) -> dict[tuple[str, str], float]:
+    """Share of written answers that mean no candidate, by (pool, split); {} where nothing was written."""
+    written = (p for p in predictions if p.meant is not None)
+    cells = group_by(written, lambda p: (p.paraphrases, p.split))
+    return {key: float(np.mean([p.meant == UNPARSEABLE for p in cell])) for key, cell in cells.items()}
 
 
 def check_finite(predictions: Iterable[Prediction]) -> None:
@@ -172,6 +180,11 @@ def ordered(types: Iterable[str]) -> list[str]:
     """Focus types in the paper's order."""
     present = set(types)
     return [t for t in FOCUS_TYPES if t in present]
+
+
+def three_digits(share: float | None) -> str:
+    """A share for a table; nothing where there is none."""
+    return "" if share is None else f"{share:.3f}"
 
 
 def group_by(things: Iterable[Any], key: Callable[[Any], Hashable]) -> dict[Any, list[Any]]:

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fit_jax.data.random import generator
+from fit_jax.evaluation.matching import match
 from fit_jax.focus.example import Example, TaskText
 from fit_jax.focus.instructions import instruction, wordings
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
@@ -90,6 +91,8 @@ class Prediction:
         label: Index of the focus label.
         log_probs: log p of each candidate answer given the prompt, summed over its tokens, in nats.
         slices: Named properties of the example.
+        text: What the model wrote; None where it was only asked to choose.
+        meant: Index of the candidate that `text` means, or `UNPARSEABLE`; None as above.
     """
 
     split: str
@@ -103,11 +106,18 @@ class Prediction:
     label: int
     log_probs: tuple[float, ...]
     slices: Mapping[str, str]
+    text: str | None = None
+    meant: int | None = None
+
+    @property
+    def likeliest(self) -> int:
+        """Index of the most probable candidate; the first of equals."""
+        return max(range(len(self.log_probs)), key=self.log_probs.__getitem__)
 
     @property
     def prediction(self) -> int:
-        """Index of the most probable candidate; the first of equals."""
-        return max(range(len(self.log_probs)), key=self.log_probs.__getitem__)
+        """Index of the answer given: what the written text means, or else the most probable candidate."""
+        return self.likeliest if self.meant is None else self.meant
 
     @property
     def correct(self) -> bool:
@@ -115,8 +125,8 @@ class Prediction:
         return self.prediction == self.label
 
 
-def answered(query: Query, log_probs: Sequence[float]) -> Prediction:
-    """The record of a query and the log-probabilities of its candidates."""
+def answered(query: Query, log_probs: Sequence[float], text: str | None = None) -> Prediction:
+    """The record of a query, the log-probabilities of its candidates, and what the model wrote, if it was let to."""
     example = query.example
     value, spurious_label = example.spurious[query.feature] if query.feature else ("", example.label)
     return Prediction(
@@ -131,4 +141,6 @@ def answered(query: Query, log_probs: Sequence[float]) -> Prediction:
         label=query.label,
         log_probs=tuple(round(float(p), 6) for p in log_probs),
         slices=example.slices,
+        text=text,
+        meant=None if text is None else match(text, example.candidates),
     )

@@ -53,6 +53,11 @@ class Scorer:
     A group is laid out as one tree of tokens (`fit_jax.data.layout`): the prefix its prompts share, a branch per
     prompt, a leaf per answer. Rows are packed with trees, and one compiled function scores every answer of a batch;
     it is compiled once for each row length, which is that of the longest tree, rounded up.
+
+    Attributes:
+        graphdef: The model's structure.
+        plain: Whether the forward pass is the decoder's own.
+        rows: Rows of a batch.
     """
 
     def __init__(self, graphdef: nnx.GraphDef, mesh: Mesh, rows: int, forward: Forward = plain_forward) -> None:
@@ -65,6 +70,8 @@ class Scorer:
             forward: How hidden states come about.
         """
         parts = row_shards(mesh)
+        self.graphdef = graphdef
+        self.plain = forward is plain_forward
         self._mesh = mesh
         self.rows = -(-rows // parts) * parts
         self._score = jax.jit(_score_function(graphdef, forward), out_shardings=NamedSharding(mesh, PartitionSpec()))

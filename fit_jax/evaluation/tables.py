@@ -15,6 +15,8 @@ from fit_jax.evaluation.metrics import (
     ordered,
     pooled,
     spreads,
+    three_digits,
+    unparseable_rates,
     worst_groups,
 )
 from fit_jax.evaluation.queries import Prediction
@@ -54,7 +56,8 @@ def summary(title: str, predictions: Sequence[Prediction], splits: Mapping[str, 
         f"# {title}",
         "Focus accuracy is the share of answers equal to the focus label: the answer that follows the focus "
         "instruction. Brackets hold 95 % Wilson intervals over examples; answers are the most probable of the "
-        "candidates. y is the true label, y_s the label tied to the value of the spurious feature.",
+        "candidates, unless they were written freely. y is the true label, y_s the label tied to the value of the "
+        "spurious feature.",
     ]
     for pool in _in_order(key[0] for key in cells):
         parts += [f"## Focus accuracy, {POOL_NAMES[pool]}", _accuracy_table(cells, pool, names)]
@@ -64,6 +67,9 @@ def summary(title: str, predictions: Sequence[Prediction], splits: Mapping[str, 
     if len(features) > 1:
         parts += ["## By feature", _feature_table(predictions, features, names)]
     parts += ["## Weakest groups", _worst_table(predictions)]
+    unparseable = unparseable_rates(predictions)
+    if unparseable:
+        parts += ["## Unparseable answers", _unparseable_table(unparseable, names)]
     bias = bias_scores(replace(p, feature="all") for p in predictions)
     if bias:
         parts += ["## Social bias", _bias_table(bias)]
@@ -84,10 +90,11 @@ def terminal_table(title: str, predictions: Sequence[Prediction]) -> "Table":
     for name in names:
         table.add_column(name, justify="right")
     for focus in ordered(key[2] for key in cells):
-        table.add_row(focus, *(f"{cells[pool, name, focus].accuracy:.3f}" for name in names))
+        found = (cells.get((pool, name, focus)) for name in names)
+        table.add_row(focus, *("" if cell is None else f"{cell.accuracy:.3f}" for cell in found))
     majority = majority_rate(predictions)
     for kind, label in (("core", "y"), ("spurious", "y_s")):
-        row = [f"{majority[name, kind]:.3f}" for name in names if (name, kind) in majority]
+        row = [three_digits(majority.get((name, kind))) for name in names]
         table.add_row(f"commonest {label}", *row, style="dim")
     return table
 
@@ -103,8 +110,8 @@ def _accuracy_table(cells: Mapping[tuple[str, str, str], Cell], pool: str, names
     for focus in ordered(key[2] for key in cells):
         row = [f"`{focus}` ({TYPE_NAMES[focus]})"]
         for name in names:
-            cell = cells[pool, name, focus]
-            row.append(f"{cell.accuracy:.3f} [{cell.ci_low:.3f}, {cell.ci_high:.3f}]")
+            cell = cells.get((pool, name, focus))
+            row.append("" if cell is None else f"{cell.accuracy:.3f} [{cell.ci_low:.3f}, {cell.ci_high:.3f}]")
         rows.append(row)
     counts = {name: max(c.count for key, c in cells.items() if key[1] == name) for name in names}
     rows.append(["examples", *(str(counts[name]) for name in names)])
@@ -115,7 +122,7 @@ def _reference_table(predictions: Sequence[Prediction], names: Sequence[str]) ->
     majority = majority_rate(predictions)
     rows = [["an answer at random", *[f"{chance_rate(predictions):.3f}"] * len(names)]]
     for kind, label in (("core", "always the commonest y"), ("spurious", "always the commonest y_s")):
-        rows.append([label, *(f"{majority[name, kind]:.3f}" for name in names)])
+        rows.append([label, *(three_digits(majority.get((name, kind))) for name in names)])
     return markdown(["without reading", *names], rows)
 
 
@@ -182,6 +189,17 @@ def _worst_table(predictions: Sequence[Prediction]) -> str:
     return text + "\n\n" + markdown(header, rows)
 
 
+def _unparseable_table(rates: Mapping[tuple[str, str], float], names: Sequence[str]) -> str:
+    rows = [
+        [pool, *(three_digits(rates.get((pool, name))) for name in names)] for pool in _in_order(k[0] for k in rates)
+    ]
+    text = (
+        "Answers were written freely and matched to the candidates: word for word, or else by the one candidate that "
+        "they contain. The share that means no candidate, or more than one, counts as wrong in every accuracy."
+    )
+    return text + "\n\n" + markdown(["wordings", *names], rows)
+
+
 def _bias_table(scores: Sequence[Mapping[str, Any]]) -> str:
     cells = {(r["paraphrases"], r["focus"], r["split"]): r for r in scores}
     names, rows = _in_order(key[2] for key in cells), []
@@ -192,7 +210,8 @@ def _bias_table(scores: Sequence[Mapping[str, Any]]) -> str:
             rows.append([f"`{focus}`", pool, *shown])
     text = (
         "BBQ bias scores s_dis / s_amb over all features (Parrish et al., 2022): 0 is unbiased, 1 always stereotyped, "
-        "-1 always against the stereotype. Under the spurious types the stereotyped answer is what was asked for."
+        "-1 always against the stereotype. Under the spurious types the stereotyped answer is what was asked for. "
+        "Unparseable answers are left out."
     )
     return text + "\n\n" + markdown(["focus instruction", "wordings", *names], rows)
 

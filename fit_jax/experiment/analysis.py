@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fit_jax.data.random import generator
+from fit_jax.evaluation.matching import UNPARSEABLE
 from fit_jax.evaluation.metrics import (
     calibration_error,
     flip_rates,
@@ -134,6 +135,8 @@ def _measures(predictions: Sequence[Prediction]) -> dict[str, float]:
         if rates:
             found[name.replace("_", " ")] = float(np.mean(rates))
     found["calibration error"] = calibration_error(predictions)
+    if any(p.meant is not None for p in predictions):
+        found["unparseable answers"] = float(np.mean([p.meant == UNPARSEABLE for p in predictions]))
     return found
 
 

@@ -46,6 +46,7 @@ class TaskText:
         cue: Ends the prompt where no chat template does; the answer follows after one space.
         core: What the core feature is called in an instruction ("the sentiment").
         spurious: What each spurious feature is called in an instruction, by feature key ("gender" -> "gender").
+        free: The answer is to be written freely, and is matched to the candidates afterwards.
     """
 
     name: str
@@ -54,3 +55,4 @@ class TaskText:
     cue: str
     core: str
     spurious: Mapping[str, str]
+    free: bool = False

@@ -34,6 +34,8 @@ MAY_DIFFER = (
     "train.keep",
     "evaluation.splits",
     "evaluation.paraphrases",
+    "evaluation.written",
+    "evaluation.written_tokens",
     "evaluation.batch_size",
     "evaluation.examples",
 )

@@ -8,7 +8,9 @@ import pytest
 from fit_jax.config import EvaluationConfig, FocusConfig, TrainConfig
 from fit_jax.data.splits import Split
 from fit_jax.errors import InputError
+from fit_jax.evaluation.decoding import Sampling, generate
 from fit_jax.evaluation.evaluator import Subject, Validation, evaluate, evaluated_splits
+from fit_jax.evaluation.matching import UNPARSEABLE, match
 from fit_jax.evaluation.metrics import focus_accuracy
 from fit_jax.evaluation.queries import ask
 from fit_jax.focus.instructions import instruction, wordings
@@ -69,6 +71,26 @@ def test_unknown_and_empty_splits_are_reported(task, encoder, make_scorer, param
     empty = replace(task, splits={**task.splits, "iid": Split("iid", (), {})})
     with pytest.raises(InputError, match="'iid' of task demo holds no example"):
         evaluate(empty, Subject(encoder, make_scorer(), params), config)
+
+
+def test_a_model_may_write_its_answers(task, encoder, make_scorer, params, config):
+    """An untrained model writes nonsense, mostly; greedy, so it writes the same again."""
+    asked = replace(config.evaluation, splits=("iid",), examples=3, paraphrases=("train",), written=True)
+    asked = replace(config, evaluation=replace(asked, written_tokens=5))
+    subject = Subject(encoder, make_scorer(), params)
+    found = evaluate(task, subject, asked).predictions
+    prompt = encoder.encode([task.splits["iid"].examples[0]], [""])[0].prompt
+    (made,) = generate(make_scorer().graphdef, params, [prompt], Sampling(tokens=5, stop=(encoder.end_id,)))
+    assert found[0].text == encoder.tokenizer.decode(made, skip_special_tokens=True)
+    candidates = task.splits["iid"].examples[0].candidates
+    assert [p.prediction for p in found] == [match(p.text, candidates) for p in found]
+    assert UNPARSEABLE in {p.prediction for p in found}
+    plain = replace(asked, evaluation=replace(asked.evaluation, written=None))
+    chosen = evaluate(task, subject, plain).predictions
+    assert {(p.text, p.meant) for p in chosen} == {(None, None)}
+    assert [p.log_probs for p in found] == [p.log_probs for p in chosen]
+    free = replace(task, text=replace(task.text, free=True))
+    assert [p.text for p in evaluate(free, subject, plain).predictions] == [p.text for p in found]
 
 
 @pytest.mark.parametrize(

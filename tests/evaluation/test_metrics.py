@@ -1,6 +1,7 @@
 """Focus metrics against values computed by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import scipy.stats
 from fit_jax.errors import InputError
 from fit_jax.evaluation import metrics
 from fit_jax.evaluation.bias import bias_scores
+from fit_jax.evaluation.matching import UNPARSEABLE
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.focus.spec import FOCUS_TYPES
 
@@ -144,3 +146,16 @@ def test_bias_scores_follow_parrish_et_al():
     assert (scores["count_dis"], scores["count_amb"]) == (5, 4)
     assert bias_scores(dis[4:])[0]["s_dis"] is None
     assert bias_scores([prediction()]) == []
+    # Written answers that mean no candidate are counted and change no score.
+    lost = [replace(p, uid=p.uid + "x", text="?", meant=UNPARSEABLE) for p in dis + ambiguous[:2]]
+    (with_lost,) = bias_scores(dis + ambiguous + lost)
+    assert with_lost == {**scores, "unparseable": 7}
+
+
+def test_written_answers_count_as_what_they_mean():
+    chosen = prediction()
+    written = [replace(chosen, text=text, meant=meant) for text, meant in (("x", chosen.label), ("?", UNPARSEABLE))]
+    assert [p.correct for p in written] == [True, False]
+    assert {p.likeliest for p in written} == {chosen.prediction}
+    assert list(metrics.unparseable_rates([chosen, *written]).values()) == [0.5]
+    assert metrics.unparseable_rates([chosen]) == {}

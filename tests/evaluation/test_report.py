@@ -14,6 +14,7 @@ from rich.console import Console
 from fit_jax.errors import InputError
 from fit_jax.evaluation import html, tables
 from fit_jax.evaluation.evaluator import Evaluation
+from fit_jax.evaluation.matching import UNPARSEABLE
 from fit_jax.evaluation.model_card import model_card
 from fit_jax.evaluation.queries import answered, ask
 from fit_jax.evaluation.report import read_predictions, write_report
@@ -145,6 +146,28 @@ def test_several_features_are_broken_down(task, evaluation):
     other = [replace(p, feature="other") for p in evaluation.predictions]
     text = tables.summary("t", evaluation.predictions + other, task_splits(task), ())
     assert "## By feature" in text
+
+
+def test_a_split_without_a_spurious_feature_leaves_its_cells_empty(task, evaluation, encoder, tmp_path):
+    """Other splits may have what one lacks: the spurious types, or a wording pool."""
+    lacking = Evaluation([], [])
+    for query, p in zip(*evaluation):
+        if p.split != "flipped" or p.focus in ("none", "focus(core)"):
+            lacking.queries.append(query)
+            lacking.predictions.append(p)
+    shifted = replace(task, splits=task_splits(task))
+    write_report(tmp_path, lacking, shifted, encoder, "fit", 0)
+    page = (tmp_path / "index.html").read_text()
+    assert "<td>always the commonest y_s</td><td>0.500</td><td></td>" in page
+    Console(width=120, file=io.StringIO()).print(tables.terminal_table("t", lacking.predictions))
+
+
+def test_written_answers_show_in_page_and_summary(task, evaluation, encoder, tmp_path):
+    said = Evaluation(evaluation.queries, [replace(p, text="hm", meant=UNPARSEABLE) for p in evaluation.predictions])
+    write_report(tmp_path, said, replace(task, splits=task_splits(task)), encoder, "fit", 0)
+    assert "## Unparseable answers" in (tmp_path / "summary.md").read_text()
+    assert '"text":"hm"' in (tmp_path / "index.html").read_text()
+    assert read_predictions(tmp_path / "predictions.jsonl") == said.predictions
 
 
 def test_bbq_rows_get_their_bias_scores(task, evaluation):

@@ -10,6 +10,7 @@ TEXT = replace(
     name="bbq_nlg",
     instruction="Answer the question in a few words.",
     input_template="Context: {context}\nQuestion: {question}",
+    free=True,
 )
 
 
