@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -96,22 +95,29 @@ def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, jax.Ar
     if place in (-1, config.layers):
         paths = ("embed.embedding",) if place == -1 else ("final_norm.scale", "lm_head.kernel")
         leaves = named_leaves(nnx.state(decoder))
-        return dict(_renamed(p, leaves[p].astype(dtype), config, 0) for p in paths if p in leaves)
-    stacked = place < config.layers - 1
-    graphdef, weights = nnx.split(decoder.blocks if stacked else decoder.last_block)
-    merged = _merge_layer(graphdef, weights, place if stacked else None, jnp.dtype(dtype))
-    part, row = ("blocks", place) if stacked else ("last_block", 0)
-    return dict(_renamed(f"{part}.{path}", value, config, row) for path, value in merged.items())
+        row, values = 0, _as_stored({path: leaves[path] for path in paths if path in leaves}, config, dtype)
+    else:
+        stacked = place < config.layers - 1
+        part, row, layer = ("blocks", place, place) if stacked else ("last_block", 0, None)
+        graphdef, weights = nnx.split(decoder.blocks if stacked else decoder.last_block)
+        values = _merge_layer(graphdef, weights, layer, part, config, dtype)
+    return {sources(path, config)[row].name: value for path, value in values.items()}
 
 
-def _renamed(path: str, value: jax.Array, config: ModelConfig, row: int) -> tuple[str, jax.Array]:
-    source = sources(path, config)[row]
-    return source.name, value.T if source.transposed else value
+@partial(jax.jit, static_argnums=(1, 2))
+def _as_stored(values: dict[str, jax.Array], config: ModelConfig, dtype: np.dtype) -> dict[str, jax.Array]:
+    """Parameters by path, each of one layer, the way round and in the dtype of the files."""
+    return {
+        path: (value.T if sources(path, config)[0].transposed else value).astype(dtype)
+        for path, value in values.items()
+    }
 
 
-@partial(jax.jit, static_argnums=(0, 3))
-def _merge_layer(graphdef: Any, weights: nnx.State, layer: int | None, dtype: Any) -> dict[str, jax.Array]:
-    """A layer's parameters by path, its adapters merged into the kernels; `layer` picks one of stacked weights."""
+@partial(jax.jit, static_argnums=(0, 3, 4, 5))
+def _merge_layer(
+    graphdef: Any, weights: nnx.State, layer: int | None, part: str, config: ModelConfig, dtype: np.dtype
+) -> dict[str, jax.Array]:
+    """`_as_stored` of a layer, its adapters merged into the kernels; `layer` picks one of stacked weights."""
     if layer is not None:
         weights = jax.tree.map(lambda a: a[layer], weights)
     block: Block = nnx.merge(graphdef, weights)
@@ -120,4 +126,4 @@ def _merge_layer(graphdef: Any, weights: nnx.State, layer: int | None, dtype: An
     for path, module in nnx.iter_modules(block):
         if isinstance(module, Linear):
             merged[".".join(map(str, path)) + ".kernel"] = module.merged_kernel()
-    return {path: value.astype(dtype) for path, value in merged.items()}
+    return _as_stored({f"{part}.{path}": value for path, value in merged.items()}, config, dtype)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,6 +86,7 @@ def write_tensors(
         most_bytes: Size at which another file is begun.
     """
     files = _divide(tensors, most_bytes)
+    values = _one_ahead(values)
     place = {}
     for number, names in enumerate(files, start=1):
         name = "model.safetensors" if len(files) == 1 else f"model-{number:05}-of-{len(files):05}.safetensors"
@@ -93,6 +95,15 @@ def write_tensors(
     if len(files) > 1:
         index = {"metadata": {"total_size": sum(map(_size, tensors.values()))}, "weight_map": place}
         (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _one_ahead(values: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same values, each made by another thread while the one before it is written."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = maker.submit(next, values, None)
+        while (value := coming.result()) is not None:
+            coming = maker.submit(next, values, None)
+            yield value
 
 
 def _write_file(

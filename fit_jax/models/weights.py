@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -127,6 +128,10 @@ def read_parameters(found: Pretrained, model: ModelConfig, target: nnx.State) ->
     return jax.tree.map_with_path(read, target)
 
 
+# Threads that copy shards of one parameter.
+_READERS = 4
+
+
 class _Part:
     """One parameter and the tensors it is made of."""
 
@@ -152,11 +157,15 @@ class _Part:
         wanted: dict[tuple, list] = {}
         for device, index in sharding.addressable_devices_indices_map(shape).items():
             wanted.setdefault(tuple((s.start, s.stop) for s in index), []).append((device, index))
-        shards = []
-        for held in wanted.values():
+
+        def read(held: list) -> list[jax.Array]:
             value = self._slices(held[0][1])
             # Waiting frees the host's copy before the next is read.
-            shards += jax.block_until_ready([jax.device_put(value, device) for device, _ in held])
+            return jax.block_until_ready([jax.device_put(value, device) for device, _ in held])
+
+        # Copying is all there is to do, and one thread does not use up the memory's speed.
+        with ThreadPoolExecutor(_READERS) as readers:
+            shards = [shard for held in readers.map(read, wanted.values()) for shard in held]
         return jax.make_array_from_single_device_arrays(shape, sharding, shards)
 
     def _slices(self, index: tuple[slice, ...]) -> np.ndarray:
