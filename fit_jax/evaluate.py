@@ -1,21 +1,40 @@
-"""`python -m fit_jax.evaluate RUN`: asks a trained model every focus type of every split, and writes its report."""
+"""`python -m fit_jax.evaluate RUN`: asks a trained model every focus type of every split, and writes its report.
+
+With `--perplexity FILE` or `--harness TASKS` it measures instead what the tuning did to the language model: perplexity
+of a text file, or tasks of lm-evaluation-harness, before and after.
+"""
+
+from pathlib import Path
 
 from fit_jax.doors import checkpoint_option, split_folder, take_option
 from fit_jax.errors import run_door
 
-USAGE = "python -m fit_jax.evaluate RUN [--checkpoint best|last|STEP] [--evaluation.FIELD VALUE] [--mesh.FIELD VALUE]"
+USAGE = (
+    "python -m fit_jax.evaluate RUN [--checkpoint best|last|STEP] [--perplexity FILE] [--harness TASK,TASK] "
+    "[--evaluation.FIELD VALUE] [--mesh.FIELD VALUE]"
+)
 
 
 def main(arguments: list[str]) -> None:
     """Takes the run's folder, the checkpoint, and overrides of the config that leave the model as it is."""
     folder, rest = split_folder(arguments, USAGE)
     checkpoint, rest = take_option(rest, "checkpoint")
+    text, rest = take_option(rest, "perplexity")
+    tasks, rest = take_option(rest, "harness")
+    which = checkpoint_option(checkpoint)
     from fit_jax.parallel.processes import start
+    from fit_jax.training.before_after import report_harness, report_perplexity
     from fit_jax.training.report import evaluate_run
     from fit_jax.training.run import open_run
 
     start()
-    evaluate_run(open_run(folder, rest), checkpoint_option(checkpoint))
+    run = open_run(folder, rest)
+    if text is not None:
+        report_perplexity(run, which, Path(text))
+    if tasks is not None:
+        report_harness(run, which, tasks.split(","))
+    if text is None and tasks is None:
+        evaluate_run(run, which)
 
 
 if __name__ == "__main__":

@@ -83,14 +83,16 @@ def generate_all(
     prompts: Sequence[Int[np.ndarray, " n"]],
     sampling: Sampling,
     rows: int,
+    key: Key[Array, ""] | None = None,
 ) -> list[Int[np.ndarray, " m"]]:
-    """As `generate` at temperature 0 for any number of prompts: `rows` at a time, those of like length together."""
+    """As `generate` for any number of prompts: `rows` at a time, those of like length together."""
     order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
     made: dict[int, np.ndarray] = {}
     for start in range(0, len(order), rows):
         part = order[start : start + rows]
         filled = part + part[-1:] * (rows - len(part))  # one shape for all batches
-        made.update(zip(part, generate(graphdef, params, [prompts[number] for number in filled], sampling)))
+        batch_key = None if key is None else jax.random.fold_in(key, start)
+        made.update(zip(part, generate(graphdef, params, [prompts[n] for n in filled], sampling, batch_key)))
     return [made[number] for number in range(len(prompts))]
 
 

@@ -1,0 +1,70 @@
+"""Before and after tuning: both models are measured alike, and what cannot be measured is told."""
+
+import json
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from fit_jax.errors import InputError
+from fit_jax.training import before_after
+from fit_jax.training.before_after import report_harness, report_perplexity
+from fit_jax.training.run import TrainedModel
+
+
+@pytest.fixture
+def run(config, encoder, make_scorer, params, tmp_path, monkeypatch):
+    """A run of a pretrained model whose tuning doubled every weight."""
+    tuned = jax.tree.map(lambda weight: 2 * weight, params)
+    graphdef = make_scorer().graphdef
+    placed = SimpleNamespace(graphdef=graphdef, state=SimpleNamespace(params=params))
+    monkeypatch.setattr(before_after, "load_model", lambda run, which: TrainedModel(graphdef, tuned, 7))
+    monkeypatch.setattr(before_after, "starting_state", lambda run, optimizer: placed)
+    monkeypatch.setattr(before_after, "scorer", lambda run, graphdef: make_scorer())
+    config = replace(config, train=replace(config.train, sequence_length=32))
+    return SimpleNamespace(
+        config=config, folder=tmp_path, encoder=encoder, model=SimpleNamespace(pretrained="somewhere")
+    )
+
+
+def test_perplexity_of_both_models(run, tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("it feels good. a bad lamp, and a bad tent.\n" * 5)
+    found = report_perplexity(run, "best", text)
+    assert list(found) == ["step 7", "before tuning"]
+    assert found["before tuning"]["perplexity per token"] == pytest.approx(320, rel=0.2)
+    assert found["step 7"]["perplexity per token"] != found["before tuning"]["perplexity per token"]
+    assert found["step 7"]["tokens"] == found["before tuning"]["tokens"]
+    assert json.loads((tmp_path / "report" / "perplexity.json").read_text())["models"] == found
+    shown = capsys.readouterr().out
+    assert shown.index("before tuning") < shown.index("step 7")
+
+
+def test_a_model_from_scratch_has_no_before(run, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("it feels good.")
+    run.model.pretrained = None
+    assert list(report_perplexity(run, "best", text)) == ["step 7"]
+
+
+def test_texts_that_cannot_be_read_are_told(run, tmp_path):
+    with pytest.raises(InputError, match="name a text file"):
+        report_perplexity(run, "best", tmp_path / "none.txt")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="name a text file"):
+        report_perplexity(run, "best", tmp_path / "binary")
+    (tmp_path / "empty").write_text("")
+    with pytest.raises(InputError, match="no text"):
+        report_perplexity(run, "best", tmp_path / "empty")
+
+
+def test_unknown_tasks_and_a_missing_harness_are_told(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    with pytest.raises(InputError, match="pip install lm-eval"):
+        report_harness(run, "best", ["hellaswag"])
+    monkeypatch.undo()
+    pytest.importorskip("lm_eval")
+    with pytest.raises(InputError, match="knows no such task"):
+        report_harness(run, "best", ["no_such_task"])
