@@ -73,7 +73,15 @@ def decode_config(cls: type[ConfigType], tree: dict[str, Any]) -> ConfigType:
 
 
 def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The mapping a YAML file holds, merged over that of its `base:`; `above` are the files that name it so."""
+    """The mapping a YAML file holds, it and its sections merged over the files that a `base:` in them names.
+
+    Args:
+        path: The file; a base is named relative to it.
+        above: The files that name it as their base.
+
+    Raises:
+        InputError: A file is unreadable, is no mapping, or is its own base.
+    """
     if path.resolve() in above:
         raise InputError(f"--config {path}: its `base:` leads back to itself; name another file there")
     try:
@@ -84,10 +92,16 @@ def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise InputError(f"--config {path}: no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise InputError(f"--config {path}: holds {type(tree).__name__}, not a mapping of sections to fields")
+    return _on_base(tree, path, (*above, path.resolve()))
+
+
+def _on_base(tree: dict[str, Any], path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """A section of the file `path`, and those in it, over what their `base:` names."""
+    tree = {key: _on_base(value, path, above) if isinstance(value, dict) else value for key, value in tree.items()}
     base = tree.pop("base", None)
     if base is None:
         return tree
-    merged = read_yaml(path.parent / str(base), (*above, path.resolve()))
+    merged = read_yaml(path.parent / str(base), above)
     _merge(merged, tree)
     return merged
 

@@ -40,6 +40,13 @@ def test_later_arguments_win_over_files(tmp_path):
     assert (config.seed, config.train.steps, config.train.batch_size) == (1, 8, 5)
 
 
+def test_a_section_may_have_a_base_of_its_own(tmp_path):
+    (tmp_path / "base.yaml").write_text("steps: 7\nbatch_size: 3\n")
+    (tmp_path / "run.yaml").write_text("train: {base: base.yaml, steps: 8}\n")
+    config = load_config(["--config", str(tmp_path / "run.yaml")])
+    assert (config.train.steps, config.train.batch_size) == (8, 3)
+
+
 def test_differences_name_fields_and_values():
     assert config_differences(Config(), load_config(["--train.steps", "5"])) == ["train.steps: 320 -> 5"]
 

@@ -102,12 +102,7 @@ def test_a_task_gives_the_same_accuracy(models, tmp_path):
     }
     (tmp_path / "words.yaml").write_text(yaml.safe_dump(task))
     asked = {"tasks": [str(tmp_path / "words.yaml")], "task_manager": TaskManager(include_defaults=False)}
-    ours, theirs = (
-        simple_evaluate(model, tasks=[str(tmp_path / "words.yaml")], bootstrap_iters=0, task_manager=manager)[
-            "results"
-        ]["words"]
-        for model in models
-    )
+    ours, theirs = (simple_evaluate(model, bootstrap_iters=0, **asked)["results"]["words"] for model in models)
     for metric in ("acc,none", "acc_norm,none"):
         assert ours[metric] == theirs[metric]
     assert 0 < ours["acc,none"] < 1
