@@ -33,8 +33,8 @@ class Panel:
     intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None
 
 
-def draw_radars(panels: Sequence[Panel], columns: int, path: Path) -> None:
-    """Draws panels in a grid, row by row, into `path` (its suffix, .svg or .png, names the format)."""
+def draw_radars(panels: Sequence[Panel | None], columns: int, path: Path) -> None:
+    """Draws panels in a grid, row by row, into `path` (its suffix, .svg or .png, names the format); None is blank."""
     import matplotlib
 
     matplotlib.use("Agg", force=False)
@@ -46,6 +46,8 @@ def draw_radars(panels: Sequence[Panel], columns: int, path: Path) -> None:
         figure = Figure(figsize=(width, height + legend))
         handles: dict[str, Any] = {}
         for number, panel in enumerate(panels):
+            if panel is None:
+                continue
             # Fixed places: a radar fills the middle of its cell, names of spokes and title stand around it.
             left, top = (number % columns) * 4.1 + 0.75, height + legend - (number // columns) * 3.75 - 0.75
             box = (left / width, (top - 2.6) / (height + legend), 2.6 / width, 2.6 / (height + legend))

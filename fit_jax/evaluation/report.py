@@ -10,6 +10,7 @@ from typing import Any
 
 from fit_jax.config import Config
 from fit_jax.data.tasks import Task
+from fit_jax.errors import InputError
 from fit_jax.evaluation import html, tables
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate
 from fit_jax.evaluation.metrics import Cell, focus_accuracy, is_shifted, pooled
@@ -121,10 +122,17 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """The predictions of a `predictions.jsonl`."""
-    with open(path, encoding="utf-8") as lines:
-        records = [json.loads(line) for line in lines]
-    return [Prediction(**{**r, "log_probs": tuple(r["log_probs"])}) for r in records]
+    """The predictions of a `predictions.jsonl`.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    try:
+        with open(path, encoding="utf-8") as lines:
+            records = [json.loads(line) for line in lines]
+        return [Prediction(**{**r, "log_probs": tuple(r["log_probs"])}) for r in records]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: holds no predictions ({error}); delete it, and they are made anew") from error
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -29,6 +29,8 @@ class ExperimentConfig:
     poe_weight: float = 1.0
     # Step size of the groups' weights in group_dro.
     group_step: float = 0.01
+    # Folders of finished experiments with other models on this task, shown beside it: methods x models.
+    beside: tuple[str, ...] = ()
     # The run; its run_dir, seed and train.method are set by each cell.
     run: Config = field(default_factory=Config)
 

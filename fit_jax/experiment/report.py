@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from fit_jax.evaluation import html
 from fit_jax.evaluation.evaluator import Evaluation
@@ -12,6 +13,7 @@ from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.radar import Panel, draw_radars
 from fit_jax.evaluation.report import write_lines
 from fit_jax.experiment.analysis import Answer, by_kind, by_type, compare, measures
+from fit_jax.experiment.models import ByModel, model_panels, models_grid
 from fit_jax.experiment.paper import paper_rows
 from fit_jax.experiment.tables import (
     METHOD_NAMES,
@@ -28,6 +30,13 @@ from fit_jax.focus.prompts import PromptEncoder
 COLUMNS = 3
 
 
+class Figure(NamedTuple):
+    """Radars in a grid."""
+
+    panels: Sequence[Panel | None]
+    columns: int
+
+
 def write_experiment_report(
     folder: Path,
     task: str,
@@ -36,6 +45,8 @@ def write_experiment_report(
     encoder: PromptEncoder,
     reference: str,
     notes: Sequence[str],
+    model: str = "",
+    beside: ByModel = MappingProxyType({}),
 ) -> Grid:
     """Writes the report of all finished cells.
 
@@ -47,6 +58,8 @@ def write_experiment_report(
         encoder: Renders the prompts that the page shows.
         reference: The method that the others are compared with.
         notes: What else a reader must know, one line each.
+        model: The model's name; needed where there are others.
+        beside: The rows of other models' experiments.
 
     Returns:
         The main table.
@@ -56,13 +69,16 @@ def write_experiment_report(
     rows = [row for (method, seed), p in cells.items() for row in focus_accuracy(p, method, seed, task)]
     write_lines(folder / "focus_accuracy.jsonl", rows)
     grids, figures = _grids(answers, task, reference), _figures(answers)
+    if beside:
+        more, pictures = _across_models({model: rows, **beside})
+        grids, figures = [*grids, *more], {**figures, **pictures}
     make_folder(folder / "tables")
     for grid in grids:
         write_text(folder / "tables" / f"{grid.name}.csv", grid.csv())
         write_text(folder / "tables" / f"{grid.name}.tex", grid.latex())
-    for name, panels in figures.items():
+    for name, figure in figures.items():
         for suffix in ("svg", "png"):
-            replace_with(folder / f"{name}.{suffix}", lambda path, p=panels: draw_radars(p, min(COLUMNS, len(p)), path))
+            replace_with(folder / f"{name}.{suffix}", lambda path, f=figure: draw_radars(f.panels, f.columns, path))
     title = f"Experiment on {task}"
     parts = [f"# {title}", "\n".join(f"- {note}" for note in notes)]
     parts += [f"![Focus accuracy by method]({name}.png)" for name in figures]
@@ -84,11 +100,11 @@ def _grids(answers: Sequence[Answer], task: str, reference: str) -> list[Grid]:
     return [*grids, measures_grid(measures(answers)), *(types_grid(types, pool) for pool in pools)]
 
 
-def _figures(answers: Sequence[Answer]) -> dict[str, list[Panel]]:
-    """A radar of each method as in the paper's Figures 3 and 5, held-out wordings where asked: seen, unseen values."""
+def _figures(answers: Sequence[Answer]) -> dict[str, Figure]:
+    """A radar of each method as in the paper's Figure 3, held-out wordings where asked: seen, and unseen values."""
     types = by_type(answers)
     pool = "heldout" if any(key[1] == "heldout" for key in types) else "train"
-    figures: dict[str, list[Panel]] = {}
+    figures: dict[str, Figure] = {}
     for name, shifted in (("radar", False), ("radar_shifted", True)):
         panels: dict[str, tuple[dict, dict]] = {}
         for (method, at, split, focus), e in types.items():
@@ -97,15 +113,28 @@ def _figures(answers: Sequence[Answer]) -> dict[str, list[Panel]]:
                 lines.setdefault(split, {})[focus] = e.mean
                 intervals.setdefault(split, {})[focus] = (e.ci_low, e.ci_high)
         if panels:
-            figures[name] = [Panel(METHOD_NAMES.get(m, m), *panel) for m, panel in panels.items()]
+            shown = [Panel(METHOD_NAMES.get(m, m), *panel) for m, panel in panels.items()]
+            figures[name] = Figure(shown, min(COLUMNS, len(shown)))
     return figures
+
+
+def _across_models(models: ByModel) -> tuple[list[Grid], dict[str, Figure]]:
+    """Tables and radars of methods x models, held-out wordings where asked."""
+    pools = {row["paraphrases"] for rows in models.values() for row in rows}
+    pool = "heldout" if "heldout" in pools else "train"
+    figures = {}
+    for name, shifted in (("radar_models", False), ("radar_models_shifted", True)):
+        panels, columns = model_panels(models, pool, shifted)
+        if panels:
+            figures[name] = Figure(panels, columns)
+    return [models_grid(models, pool)], figures
 
 
 def _page(
     folder: Path,
     title: str,
     grids: Sequence[Grid],
-    figures: Mapping[str, Sequence[Panel]],
+    figures: Mapping[str, Figure],
     shown: Mapping[str, Evaluation],
     encoder: PromptEncoder,
     notes: Sequence[str],

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +15,11 @@ from fit_jax.baselines.steering import Base, activation_addition, attention_stee
 from fit_jax.config import Config
 from fit_jax.config_files import config_differences, decode_config, dump_config, read_yaml
 from fit_jax.errors import InputError
-from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate
+from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate, evaluated_splits
 from fit_jax.evaluation.queries import Prediction, ask
 from fit_jax.evaluation.report import FOLDER, print_table, progress_bar, read_predictions, write_predictions
 from fit_jax.experiment.config import ROBUST, STEERED, TRAINED, ExperimentConfig, check_experiment
+from fit_jax.experiment.models import CONFIG, model_name, models_beside
 from fit_jax.experiment.report import write_experiment_report
 from fit_jax.files import make_folder, write_text
 from fit_jax.parallel.processes import is_lead
@@ -27,9 +29,18 @@ from fit_jax.training.run import Run, load_model, scorer, set_up, starting_state
 from fit_jax.training.run_folder import claimed
 from fit_jax.training.trainer import Ending, train
 
-CONFIG = "experiment.yaml"
 # Fields in which an experiment may differ from what its folder holds: more methods and seeds, and what is shown.
-MAY_DIFFER = ("run_dir", "methods", "seeds", "reference", "run.run_dir", "run.seed", "run.train.method", "run.mesh")
+MAY_DIFFER = (
+    "run_dir",
+    "methods",
+    "seeds",
+    "reference",
+    "beside",
+    "run.run_dir",
+    "run.seed",
+    "run.train.method",
+    "run.mesh",
+)
 
 
 class Cell(NamedTuple):
@@ -52,6 +63,7 @@ def run_experiment(config: ExperimentConfig) -> Path:
         TrainingFailed: A training diverged; the finished cells stay, and so does that cell's last checkpoint.
     """
     check_experiment(config)
+    models_beside(config)  # what is wrong there is to be told now, not after the last cell
     folder = Path(config.run_dir)
     _adopt(folder, config)
     cells = [Cell(method, seed) for seed in config.seeds for method in config.methods]
@@ -59,7 +71,10 @@ def run_experiment(config: ExperimentConfig) -> Path:
         path = folder / "cells" / cell.name / "predictions.jsonl"
         if not path.exists():
             _say(f"cell {number} of {len(cells)}: {cell.method}, seed {cell.seed}")
-            evaluation, note = _do(config, cell)
+            try:
+                evaluation, note = _do(config, cell)
+            except (InputError, TrainingFailed) as error:
+                raise type(error)(f"{cell.method}, seed {cell.seed}: {error}") from error
             if is_lead():
                 write_text(path.with_name("note.txt"), note)
                 write_predictions(path, evaluation.predictions)
@@ -71,6 +86,7 @@ def run_experiment(config: ExperimentConfig) -> Path:
 def _do(config: ExperimentConfig, cell: Cell) -> tuple[Evaluation, str]:
     """Trains where the method does, evaluates, and says what a reader must know of it."""
     run = set_up(_run_config(config, cell), keep_tokenizer=True)
+    evaluated_splits(run.task, run.config)
     make_folder(run.folder)
     asked, note = _METHODS[cell.method](config, cell, run)
     with progress_bar(f"{cell.method}, seed {cell.seed}") as on_progress:
@@ -111,6 +127,9 @@ def _robust(config: ExperimentConfig, cell: Cell, run: Run) -> tuple[Subject, st
     state, losses = train_robust(
         placed.graphdef, placed.state, optimizer, examples, run.encoder, run.mesh, robust, budget
     )
+    if not math.isfinite(sum(losses)):
+        step = next(n for n, loss in enumerate(losses, start=1) if not math.isfinite(loss))
+        raise TrainingFailed(f"the loss is not finite at step {step}; lower run.optimizer.learning_rate")
     lines = [json.dumps({"step": n, "loss": loss}) + "\n" for n, loss in enumerate(losses, start=1)]
     if is_lead():
         write_text(run.folder / "metrics.jsonl", "".join(lines))
@@ -169,7 +188,15 @@ def _report(config: ExperimentConfig, folder: Path, cells: list[Cell]) -> None:
         if note:
             notes.append(f"{cell.method}, seed {cell.seed}: {note}")
     main = write_experiment_report(
-        folder / FOLDER, run.task.text.name, predictions, shown, run.encoder, config.reference, notes
+        folder / FOLDER,
+        run.task.text.name,
+        predictions,
+        shown,
+        run.encoder,
+        config.reference,
+        notes,
+        model_name(config.run),
+        models_beside(config),
     )
     print_table(main.terminal())
     _say(f"report: {folder / FOLDER / 'index.html'}")

@@ -1,0 +1,137 @@
+"""What goes wrong in an experiment: it goes on where it was killed, and says plainly what is broken and where."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from fit_jax.config import Config, EvaluationConfig, TaskConfig, TokenizerConfig
+from fit_jax.data.splits import Split
+from fit_jax.errors import InputError
+from fit_jax.evaluation.evaluator import Evaluation
+from fit_jax.evaluation.queries import answered, ask
+from fit_jax.experiment import runner
+from fit_jax.experiment.config import ExperimentConfig
+from fit_jax.experiment.runner import Cell, run_experiment
+from fit_jax.files import make_folder
+from fit_jax.models.config import ModelConfig
+from fit_jax.training.loop import TrainingFailed
+from fit_jax.training.run import set_up
+
+
+@pytest.fixture
+def config(tmp_path) -> ExperimentConfig:
+    run = Config(
+        task=TaskConfig(train_examples=40, validation_examples=8, test_examples=4),
+        tokenizer=TokenizerConfig(vocab_size=300),
+        model=ModelConfig(layers=2, width=16, feed_forward=24, heads=2, kv_heads=1),
+        evaluation=EvaluationConfig(splits=("iid",), paraphrases=("heldout",), batch_size=8),
+    )
+    return ExperimentConfig(run_dir=str(tmp_path / "experiment"), methods=("fit", "sft_y"), seeds=(0, 1), run=run)
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """The cells that are done, in order; doing one takes no time and answers always right."""
+    cells: list[Cell] = []
+
+    def do(config, cell):
+        cells.append(cell)
+        run = set_up(runner._run_config(config, cell))
+        make_folder(run.folder)
+        queries = [
+            q
+            for e in run.task.splits["iid"].examples
+            for q in ask(run.task.text, "iid", e, ("heldout",), cell.seed).queries
+        ]
+        scores = ([-0.1 if i == q.label else -2.0 for i in range(2)] for q in queries)
+        return Evaluation(queries, [answered(q, s) for q, s in zip(queries, scores)]), ""
+
+    monkeypatch.setattr(runner, "_do", do)
+    return cells
+
+
+def test_a_killed_experiment_goes_on_without_repeating_a_cell(config, done, monkeypatch, tmp_path):
+    do = runner._do
+    stop = lambda config, cell: do(config, cell) if len(done) < 2 else (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
+    monkeypatch.setattr(runner, "_do", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(config)
+    assert not (tmp_path / "experiment" / "report").exists()
+    monkeypatch.setattr(runner, "_do", do)
+    report = run_experiment(config)
+    assert done == [Cell(method, seed) for seed in (0, 1) for method in ("fit", "sft_y")]
+    assert (report / "index.html").exists()
+
+
+def test_a_kill_while_a_cell_is_written_leaves_it_undone(config, done, monkeypatch):
+    write = runner.write_predictions
+    monkeypatch.setattr(runner, "write_predictions", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(config)
+    monkeypatch.setattr(runner, "write_predictions", write)
+    run_experiment(config)
+    assert len(done) == 5
+    assert done[0] == done[1]
+
+
+def test_damaged_predictions_are_told(config, done, tmp_path):
+    run_experiment(config)
+    path = tmp_path / "experiment" / "cells" / "fit-seed1" / "predictions.jsonl"
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(InputError, match=r"fit-seed1.*delete it"):
+        run_experiment(config)
+
+
+def test_a_model_of_nans_is_told_with_its_cell(config, monkeypatch):
+    def broken(config, cell, run):
+        found, note = runner._untrained(config, cell, run)
+        return replace(found, params=jax.tree.map(lambda w: jnp.full_like(w, jnp.nan), found.params)), note
+
+    monkeypatch.setitem(runner._METHODS, "fit", broken)
+    with pytest.raises(InputError, match=r"fit, seed 0: the model's scores are not finite \(split iid"):
+        run_experiment(config)
+
+
+def test_a_robust_training_that_diverges_is_told_with_its_cell(config, monkeypatch):
+    monkeypatch.setattr(runner, "train_robust", lambda *_: (None, [0.5, float("nan"), float("nan")]))
+    monkeypatch.setattr(runner, "starting_state", lambda *_: SimpleNamespace(graphdef=None, state=None))
+    with pytest.raises(TrainingFailed, match="poe, seed 0: the loss is not finite at step 2"):
+        run_experiment(replace(config, methods=("poe", "fit")))
+
+
+def test_an_empty_split_is_told_before_training(config, monkeypatch):
+    def emptied(*args, **more):
+        run = set_up(*args, **more)
+        return replace(run, task=replace(run.task, splits={**run.task.splits, "iid": Split("iid", (), {})}))
+
+    monkeypatch.setattr(runner, "set_up", emptied)
+    monkeypatch.setitem(runner._METHODS, "fit", lambda *_: pytest.fail("trained for nothing"))
+    with pytest.raises(InputError, match="fit, seed 0: split 'iid' of task demo holds no example"):
+        run_experiment(config)
+
+
+def test_a_missing_pretrained_model_is_told(config, tmp_path):
+    model = replace(config.run.model, pretrained=str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match=r"fit, seed 0: .*nowhere"):
+        run_experiment(replace(config, run=replace(config.run, model=model)))
+
+
+def test_experiments_beside_are_shown_and_checked(config, done, tmp_path):
+    run_experiment(config)
+    wide = replace(config.run, model=replace(config.run.model, width=32))
+    other = replace(config, run_dir=str(tmp_path / "other"), run=wide, beside=(config.run_dir,))
+    report = run_experiment(other)
+    assert (report / "radar_models.svg").exists()
+    table = (report / "tables" / "models_heldout.csv").read_text().splitlines()
+    assert [line.split('"')[1] for line in table[1:]] == ["2 layers, width 32"] * 2 + ["2 layers, width 16"] * 2
+    about_ss = {"run": replace(wide, task=replace(wide.task, name="ss")), "run_dir": str(tmp_path / "ss")}
+    for changed, message in (
+        ({"beside": (str(tmp_path / "none"),)}, "no finished experiment"),
+        ({"beside": (config.run_dir,) * 2}, "name each model once"),
+        (about_ss, "about task demo"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run_experiment(replace(other, **changed))
