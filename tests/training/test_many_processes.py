@@ -103,3 +103,25 @@ def test_processes_fail_stop_and_resume_together(tmp_path):
     assert alone(run) is Ending.ALL_STEPS
     for row, expected in zip(records(run), records(straight), strict=True):
         assert row == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("after", [1, 4])
+@pytest.mark.parametrize("before", [2, 4])
+def test_told_to_stop_and_started_as_another_number_of_processes(before, after, tmp_path):
+    (tmp_path / "run.yaml").write_text(CONFIG.replace("steps: 60", "steps: 30"))
+    straight, run = tmp_path / "straight", tmp_path / "run"
+    assert [status for status, _ in Job(straight, 1).outcome()] == [0]
+
+    job = Job(run, before)
+    job.signal(0, signal.SIGTERM, run / "metrics.jsonl", lines=12)
+    stopped = job.outcome()
+    assert [status for status, _ in stopped] == [0] * before
+    assert "told to stop" in stopped[0][1]
+
+    resumed = Job(run, after).outcome()
+    assert [status for status, _ in resumed] == [0] * after, resumed
+    assert "resuming after step" in resumed[0][1]
+    for row, expected in zip(records(run), records(straight), strict=True):
+        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-6)
