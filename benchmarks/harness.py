@@ -3,7 +3,7 @@
     python -m benchmarks.harness MODEL [--rows 100]
 
 MODEL is a Hugging Face folder, or a llama2.c file, which is converted first. The tasks are made on the spot, one for
-each kind of request: which of four endings a story has (`loglikelihood`), the perplexity of stories
+each kind of request: which thing a story ends with (`loglikelihood`), the perplexity of stories
 (`loglikelihood_rolling`), and what is written after a story's beginning (`generate_until`). Prints both backends'
 metrics and seconds, writes `runs/benchmarks/harness.json`, and ends with status 1 where the metrics differ.
 """
@@ -23,14 +23,14 @@ import yaml
 from benchmarks.models import hugging_face_folder
 
 OUTPUT = Path("runs/benchmarks/harness.json")
+SECONDS = "seconds, compiling included"
 NAMES, THINGS = ("Lily", "Tom", "Ben", "Sue", "Max"), ("ball", "dog", "cake", "hat", "boat")
 STORIES = (
-    ("Once upon a time, there was a little girl named {name}. {name} had a {thing}. She loved to play with her", 2),
-    ("One day, {name} went to the park with mom. {name} saw a big {thing}. {name} was very", 0),
-    ("{name} was sad. The {thing} was lost. {name}'s mom gave {name} a big hug. {name} was", 0),
-    ("{name} and a friend wanted to share the {thing}. They played together all", 1),
+    "Once upon a time, there was a little girl named {name}. {name} had a {thing}. She loved her",
+    "One day, {name} went to the park and saw a big {thing}. {name} wanted to have the",
+    "{name} was sad because the {thing} was lost. {name}'s mom said, \"Let us look for the",
+    "{name} and a friend had a {thing}. They were happy and they played with the",
 )
-ENDINGS = (" happy.", " day long.", " {thing}.", " named.")
 
 
 def main(arguments: list[str]) -> int:
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
         folder = hugging_face_folder(asked.model, scratch)
         tasks = write_tasks(Path(scratch), asked.rows)
         found = {name: measured(make(folder), tasks) for name, make in (("here", adapter), ("hf backend", backend))}
-    pairs = [(found["here"][name], found["hf backend"][name]) for name in found["here"] if name != "seconds"]
+    pairs = [(found["here"][name], found["hf backend"][name]) for name in found["here"] if name != SECONDS]
     same = all(math.isclose(ours, theirs, rel_tol=1e-4) for ours, theirs in pairs)
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps({"model": asked.model, "rows": asked.rows, **found, "same": same}, indent=2) + "\n")
@@ -55,11 +55,18 @@ def main(arguments: list[str]) -> int:
 def write_tasks(folder: Path, rows: int) -> list[str]:
     """The tasks' YAML files, over one JSONL of stories whose endings are known."""
     made = []
-    for (text, right), name, thing in product(STORIES, NAMES, THINGS):
-        words = {"name": name, "thing": thing}
-        endings = [ending.format(**words) for ending in ENDINGS]
-        story = text.format(**words)
-        made.append({"story": story, "endings": endings, "right": right, "whole": story + endings[right]})
+    for text, name, thing in product(STORIES, NAMES, THINGS):
+        story = text.format(name=name, thing=thing)
+        endings = [f" {other}." for other in THINGS]
+        made.append(
+            {
+                "story": story,
+                "thing": thing,
+                "endings": endings,
+                "right": THINGS.index(thing),
+                "whole": f"{story} {thing}.",
+            }
+        )
     order = np.random.default_rng(0).permutation(len(made))[:rows]
     data = folder / "stories.jsonl"
     data.write_text("".join(json.dumps(made[i]) + "\n" for i in order))
@@ -84,9 +91,12 @@ def write_tasks(folder: Path, rows: int) -> list[str]:
         },
         "written": {
             "output_type": "generate_until",
-            "doc_to_target": "{{endings[right]}}",
+            "doc_to_target": "{{thing}}",
+            "filter_list": [
+                {"name": "word", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}
+            ],
             "generation_kwargs": {"until": ["."], "max_gen_toks": 16, "do_sample": False},
-            "metric_list": [{"metric": "exact_match", "ignore_punctuation": True, "ignore_case": True}],
+            "metric_list": [{"metric": "exact_match"}],
         },
     }
     for name, task in tasks.items():
@@ -108,7 +118,7 @@ def measured(model: object, tasks: list[str]) -> dict[str, float]:
         for metric, value in metrics.items()
         if isinstance(value, float) and "stderr" not in metric
     }
-    return {**found, "seconds": time.perf_counter() - start}
+    return {**found, SECONDS: time.perf_counter() - start}
 
 
 def adapter(folder: str) -> object:

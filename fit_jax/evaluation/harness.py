@@ -6,7 +6,6 @@ context share the pass over it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -126,7 +125,7 @@ class HarnessModel(TemplateLM):
 
     def _loglikelihood_tokens(self, requests: Iterable[Request], **_: Any) -> list[tuple[float, bool]]:
         """log p in nats of each continuation after its context, and whether greedy decoding would write it."""
-        groups = [self._prompt(list(same)) for _, same in groupby(requests, key=lambda request: request[1])]
+        groups = [self._prompt(same) for same in _sharing(requests)]
         found: list[tuple[float, bool]] = []
         for prompts, scores in zip(groups, self._scorer.score(self._params, groups)):
             for _, score in zip(prompts, scores, strict=True):
@@ -150,6 +149,23 @@ class HarnessModel(TemplateLM):
             for number, piece in enumerate(pieces):
                 if any(text in piece for text in texts):
                     yield number
+
+
+def _sharing(requests: Iterable[Request]) -> Iterator[list[Request]]:
+    """Runs of requests with one context, cut where all together would be twice as long as any of them alone."""
+    run: list[Request] = []
+    size = longest = 0
+    for request in requests:
+        _, context, continuation = request
+        alone = len(context) + len(continuation)
+        if run and (context != run[0][1] or size + len(continuation) > 2 * max(longest, alone)):
+            yield run
+            run, longest = [], 0
+        size = size + len(continuation) if run else alone
+        longest = max(longest, alone)
+        run.append(request)
+    if run:
+        yield run
 
 
 class _Decoding(NamedTuple):

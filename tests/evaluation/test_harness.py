@@ -17,7 +17,7 @@ from lm_eval.tasks import TaskManager
 from fit_jax.config import MeshConfig
 from fit_jax.conversion import open_model
 from fit_jax.errors import InputError
-from fit_jax.evaluation.harness import HarnessModel
+from fit_jax.evaluation.harness import HarnessModel, _sharing
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.tokenizers import save_tokenizer
 from fit_jax.parallel.mesh import make_mesh
@@ -62,9 +62,20 @@ def test_continuations_score_alike(models):
 
 
 def test_whole_texts_score_alike(models):
-    asked = requests("loglikelihood_rolling", [(text,) for text in TEXTS])
+    asked = requests("loglikelihood_rolling", [(text,) for text in TEXTS * 3])
     ours, theirs = (model.loglikelihood_rolling(asked) for model in models)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_contexts_are_shared_where_that_is_no_burden():
+    """Four answers to a long context are one tree; texts that share a start token alone are not."""
+    long, start = list(range(40)), [1]
+    answers = [(None, long, [n, n]) for n in range(4)]
+    texts = [(None, start, [n] * 30) for n in range(50)]
+    runs = list(_sharing([*answers, *texts]))
+    assert [len(run) for run in runs[:2]] == [4, 2]
+    assert [request for run in runs for request in run] == [*answers, *texts]
+    assert max(len(run) for run in runs[1:]) == 2
 
 
 @pytest.mark.parametrize("until", [[], ["e"], ["\n", ". ", "zz"]])
