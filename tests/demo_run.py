@@ -1,5 +1,7 @@
 """A small demo task, its encoder and an untrained model: fixtures of the rooms that ask models questions."""
 
+import shutil
+import subprocess
 from functools import cache
 
 import jax
@@ -61,3 +63,24 @@ def make_scorer(decoder):
         return Scorer(nnx.graphdef(decoder), mesh, rows)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browse(tmp_path_factory):
+    """Opens a page in a real browser, runs a script in it, and returns what the page then holds."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    if browser is None:
+        pytest.skip("needs a Chromium browser on PATH")
+    folder = tmp_path_factory.mktemp("browser")
+    quiet = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+    more = f"--disable-component-update --virtual-time-budget=2000 --user-data-dir={folder} --dump-dom"
+
+    def show(page, script: str = "") -> str:
+        copy = folder / "page.html"
+        copy.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
+        command = [browser, *quiet.split(), *more.split(), copy.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return show

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from fit_jax.evaluation.evaluator import Evaluation
-from fit_jax.evaluation.metrics import kind_of
+from fit_jax.evaluation.metrics import focus_accuracy, kind_of
 from fit_jax.evaluation.queries import answered, ask
 from fit_jax.experiment.analysis import Answer, by_kind, by_type, compare, measures
+from fit_jax.experiment.models import model_panels
 from fit_jax.experiment.paper import ROWS, paper_rows
 from fit_jax.experiment.report import write_experiment_report
 from fit_jax.experiment.tables import Grid
@@ -121,6 +122,39 @@ def test_rows_figures_and_page_are_there(report):
     assert {e["method"] for e in json.loads(data)} == {"FIT", "SFT(y)"}
     assert "&lt;tags&gt;" in page
     assert not (report / "radar_shifted.png").exists()
+
+
+def test_the_page_shows_the_chosen_cell_in_a_browser(report, browse):
+    """One method, split and outcome chosen, the counts say how many there are and only such examples are shown."""
+    choose = """
+        for (const [name, value] of [["method", "SFT(y)"], ["split", "flipped"], ["outcome", "wrong"]])
+          document.querySelector(`[name=${name}]`).value = value;
+        document.getElementById("filters").dispatchEvent(new Event("input"));
+    """
+    chosen = browse(report / "index.html", choose)
+    shown, of = (int(n) for n in re.search(r">(\d+) of (\d+) examples<", chosen).groups())
+    assert 0 < shown < of
+    places = re.findall('<div class="where">(.*?)</div>', chosen)
+    assert places
+    assert all(place.startswith("SFT(y) · flipped · focus(spurious)") for place in places)
+    assert 'class="right"' not in chosen
+    assert chosen.count("<svg") == 1
+    assert "<table>" in chosen
+
+
+def test_other_models_stand_beside_in_table_and_figure(evaluations, encoder, tmp_path):
+    cells = {("fit", 0): evaluations["fit", 0].predictions}
+    shown = {"fit": evaluations["fit", 0]}
+    rows = focus_accuracy(evaluations["sft_y", 0].predictions, "sft_y", 0, "demo")
+    write_experiment_report(tmp_path, "demo", cells, shown, encoder, "fit", [], "small", {"large": rows})
+    assert (tmp_path / "radar_models.png").read_bytes().startswith(b"\x89PNG")
+    panels, columns = model_panels({"small": [], "large": rows}, "heldout", False)
+    assert (len(panels), columns) == (2, 1)
+    assert panels[0] is None
+    assert set(panels[1].lines) == {"iid", "flipped"}
+    summary = (tmp_path / "summary.md").read_text()
+    assert "| large | SFT(y) |" in summary
+    assert "radar_models.png" in summary
 
 
 def test_latex_escapes_its_special_characters():
