@@ -33,9 +33,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = hugging_face_folder(asked.model, scratch)
         found = compare(folder, asked.task, asked.prompts)
-    found["passed"] = (
-        found["same answer"] >= SAME_ANSWER and found["largest difference, nats a token"] <= NATS_PER_TOKEN
-    )
+    found["passed"] = found["same answer"] >= SAME_ANSWER and found["largest difference, nats"] <= NATS
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps({"model": asked.model, "task": asked.task, **found}, indent=2) + "\n")
     for name, value in found.items():

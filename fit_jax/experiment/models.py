@@ -77,7 +77,7 @@ def models_grid(models: ByModel, pool: str) -> Grid:
                 lines.append((model, METHOD_NAMES.get(method, method), *cells))
     header = ("model", "method", *(f"{kind} {split}" for kind in KINDS for split in splits))
     caption = f"Focus accuracy by model and kind of focus type, {POOL_NAMES[pool]}: mean over seeds."
-    return Grid(f"models_{pool}", caption, header, tuple(lines))
+    return Grid(f"models_{pool}", "Methods and models", caption, header, tuple(lines))
 
 
 def _methods(models: ByModel) -> list[str]:

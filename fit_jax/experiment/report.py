@@ -160,4 +160,4 @@ def _table(grid: Grid) -> str:
     body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in grid.rows)
     caption = f'<p class="soft">{escape(grid.caption)}</p>'
     table = f'<section class="card"><table><tr>{head}</tr>{body}</table></section>'
-    return f"<h2>{escape(grid.name.replace('_', ', '))}</h2>{caption}{table}"
+    return f"<h2>{escape(grid.title)}</h2>{caption}{table}"

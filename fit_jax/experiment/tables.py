@@ -29,16 +29,17 @@ METHOD_NAMES = {
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: what it shows, its header and its rows; the first column is text."""
+    """A table: its file's name, heading and caption, its header and its rows; the first column is text."""
 
     name: str
+    title: str
     caption: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
     def markdown(self) -> str:
-        """The caption and a Markdown table."""
-        return f"{self.caption}\n\n{tables.markdown(self.header, self.rows)}"
+        """Heading, caption and a Markdown table."""
+        return f"## {self.title}\n\n{self.caption}\n\n{tables.markdown(self.header, self.rows)}"
 
     def csv(self) -> str:
         """Comma-separated values with a header."""
@@ -92,7 +93,7 @@ def kinds_grid(estimates: Mapping[tuple[str, str, str, str], Estimate], pool: st
         f"Focus accuracy by kind of focus type, {tables.POOL_NAMES[pool]}: mean and standard deviation over seeds "
         "[95 % bootstrap interval over examples]. Core types ask for y, spurious types for y_s."
     )
-    return Grid(f"kinds_{pool}", caption, header, tuple(rows))
+    return Grid(f"kinds_{pool}", f"Core and spurious types, {tables.POOL_NAMES[pool]}", caption, header, tuple(rows))
 
 
 def types_grid(estimates: Mapping[tuple[str, str, str, str], Estimate], pool: str) -> Grid:
@@ -107,7 +108,13 @@ def types_grid(estimates: Mapping[tuple[str, str, str, str], Estimate], pool: st
         f"Focus accuracy of every focus type and split, {tables.POOL_NAMES[pool]}: mean and standard deviation over "
         "seeds [95 % bootstrap interval over examples]."
     )
-    return Grid(f"types_{pool}", caption, ("method", "focus instruction", *splits), tuple(rows))
+    return Grid(
+        f"types_{pool}",
+        f"Every focus type, {tables.POOL_NAMES[pool]}",
+        caption,
+        ("method", "focus instruction", *splits),
+        tuple(rows),
+    )
 
 
 def comparison_grid(comparisons: Sequence[Comparison], reference: str) -> Grid:
@@ -130,7 +137,7 @@ def comparison_grid(comparisons: Sequence[Comparison], reference: str) -> Grid:
         "bootstrap interval, p of a paired sign-flip test over examples, and p after Holm's correction."
     )
     header = ("method", "types", "split", "wordings", "difference", "95 % interval", "p", "p (Holm)")
-    return Grid("comparisons", caption, header, rows)
+    return Grid("comparisons", f"{_name(reference)} against each other method", caption, header, rows)
 
 
 def measures_grid(found: Mapping[tuple[str, str, str], tuple[float, float | None]]) -> Grid:
@@ -146,7 +153,7 @@ def measures_grid(found: Mapping[tuple[str, str, str], tuple[float, float | None
         "answer goes from y to y_s with the instruction (1 is best); false flip rate: share of x with y = y_s whose "
         "answer changes (0 is best)."
     )
-    return Grid("measures", caption, ("method", "wordings", *names), tuple(rows))
+    return Grid("measures", "Further measures", caption, ("method", "wordings", *names), tuple(rows))
 
 
 def paper_grid(rows: Sequence[PaperRow], estimates: Mapping[tuple[str, str, str, str], Estimate], pool: str) -> Grid:
@@ -171,7 +178,7 @@ def paper_grid(rows: Sequence[PaperRow], estimates: Mapping[tuple[str, str, str,
         "The paper's focus accuracies in per cent, read off its plots (within 2 points), and ours: the range over the "
         "focus types (core: and over splits). The models differ; the pattern over splits is what to compare."
     )
-    return Grid("paper", caption, tuple(header), tuple(lines))
+    return Grid("paper", "Beside the paper", caption, tuple(header), tuple(lines))
 
 
 def _methods(estimates: Mapping[tuple[str, str, str, str], Estimate]) -> list[str]:

@@ -109,7 +109,7 @@ def test_every_table_is_there_in_every_form(report):
         assert latex.count("{") == latex.count("}")
         assert not re.search(r"(?<!\\)[%#]", latex)
     summary = (report / "summary.md").read_text()
-    for part in ("SFT(y)", "84-90", "Holm", "worst group", "A note with 5 %"):
+    for part in ("## Beside the paper", "SFT(y)", "84-90", "Holm", "worst group", "A note with 5 %"):
         assert part in summary
 
 
@@ -158,7 +158,7 @@ def test_other_models_stand_beside_in_table_and_figure(evaluations, encoder, tmp
 
 
 def test_latex_escapes_its_special_characters():
-    text = Grid("a_b", "5 % of y_s & ~^\\", ("x", "y"), (("{1}", "0.5 ± 0.1"),)).latex()
+    text = Grid("a_b", "title", "5 % of y_s & ~^\\", ("x", "y"), (("{1}", "0.5 ± 0.1"),)).latex()
     assert r"5 \% of y\_s \& \textasciitilde{}\textasciicircum{}\textbackslash{}" in text
     assert r"\{1\} & 0.5 $\pm$ 0.1 \\" in text
     assert r"\label{tab:a-b}" in text
