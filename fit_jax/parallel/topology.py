@@ -134,6 +134,12 @@ class Topology:
         """Chips or GPUs in all."""
         return math.prod(self.shape) * self.slices
 
+    @property
+    def closed(self) -> bool:
+        """Whether it is one TPU slice all of whose axes close to rings."""
+        wraps = self.accelerator.wraps
+        return wraps > 0 and self.slices == 1 and all(length % wraps == 0 for length in self.shape)
+
     def devices(self) -> list[jax.Device]:
         """Devices that programs can be compiled for but not run on.
 

@@ -12,6 +12,7 @@ from fit_jax.models.flops import projection_shapes
 from fit_jax.models.head import CHUNK
 from fit_jax.models.kernels import BLOCKS
 from fit_jax.parallel.sharding import row_shards
+from fit_jax.parallel.topology import Topology
 from fit_jax.planning.workload import Workload
 
 # Elements a token of a layer in flight needs in the backward pass, besides the outputs of its projections: in units of
@@ -41,20 +42,25 @@ class Memory(NamedTuple):
         return sum(self)
 
 
-def plan_memory(load: Workload, state: Any, mesh: Mesh) -> Memory:
+def plan_memory(load: Workload, state: Any, mesh: Mesh, topology: Topology) -> Memory:
     """The train step's memory.
 
     Args:
         load: The workload.
         state: The abstract training state; its leaves carry shardings on `mesh`.
         mesh: The mesh.
+        topology: The machine.
     """
     parameters = bytes_held((state.trainable, state.frozen))
     activations, working = _activations(load, mesh)
     trained = bytes_held(state.trainable)
     # Gradients in the parameters' dtype leave the scan over layers whole; several microbatches are summed in fp32.
     gradients = trained + (_count(state.trainable) * 4 if load.accumulate > 1 else 0)
-    return Memory(parameters, bytes_held(state.opt_state), activations, gradients + working + _head(load, mesh))
+    # On open tori, and over several slices, the compiler defers scattering the vocabulary's gradient until after the
+    # layers; where all axes are rings it is gone by then.
+    head = _head(load, mesh)
+    peak = max(working, head) if topology.closed else working + head
+    return Memory(parameters, bytes_held(state.opt_state), activations, gradients + peak)
 
 
 def bytes_held(tree: Any) -> float:

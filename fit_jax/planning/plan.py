@@ -74,7 +74,7 @@ def make_plan(config: Config, topology: Topology) -> Plan:
     train, evaluation = compile_train(load, topology), compile_evaluation(load, topology)
     time, traffic = _time(load, placed.state, mesh, topology, train)
     held = bytes_held((placed.state.trainable, placed.state.frozen)), bytes_held(placed.state.opt_state)
-    planned = plan_memory(load, placed.state, mesh)
+    planned = plan_memory(load, placed.state, mesh, topology)
     return Plan(topology, load, planned, held, train, evaluation, time, traffic, placed.replicated)
 
 

@@ -83,7 +83,9 @@ def candidates(load: Workload, topology: Topology) -> Iterator[Candidate]:
         for accumulate, remat, kernel in product(_powers(rows), ("none", "dots", "full"), kernels):
             model = replace(load.model, remat=remat, attention=kernel)
             option = replace(load, model=model, mesh=sizes, accumulate=accumulate)
-            yield Candidate(option, plan_step(option, state, mesh, topology), plan_memory(option, state, mesh).total)
+            yield Candidate(
+                option, plan_step(option, state, mesh, topology), plan_memory(option, state, mesh, topology).total
+            )
 
 
 def mesh_sizes(load: Workload, devices: int, slices: int) -> Iterator[MeshConfig]:
