@@ -17,6 +17,10 @@ METHODS = {
     "sft_y": "supervised fine-tuning on the true labels, without focus instructions",
     "sft_y_focus": "supervised fine-tuning on focus labels, without focus instructions",
 }
+ANSWERS = {
+    False: "Answers were chosen among the task's candidates, not generated freely.",
+    True: "Answers were generated freely and matched to the task's candidates.",
+}
 
 
 def model_card(config: Config, task: Task, predictions: Sequence[Prediction]) -> str:
@@ -51,7 +55,7 @@ def model_card(config: Config, task: Task, predictions: Sequence[Prediction]) ->
         _wordings(task),
         "## Limits",
         "The label tied to a spurious value is learnt from the training data: focus on a value that training never "
-        "showed can do no better than chance. Answers were chosen among the task's candidates, not generated freely.",
+        f"showed can do no better than chance. {ANSWERS[any(p.meant is not None for p in predictions)]}",
         tables.summary("Focus accuracy", predictions, task.splits, task.notes)
         .replace("\n#", "\n##")
         .replace("# Focus", "## Focus", 1),

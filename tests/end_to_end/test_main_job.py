@@ -76,6 +76,20 @@ def test_evaluate_gives_the_same_rows_again(run_dir, capsys):
     assert "focus(core)" in capsys.readouterr().out
 
 
+def test_evaluate_measures_perplexity_and_leaves_the_report(run_dir, tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("I bought the lamp in spring, the handle is superb.\n" * 20)
+    report = run_dir / "report" / "focus_accuracy.jsonl"
+    before = report.read_bytes()
+    assert not evaluate.main([str(run_dir), "--perplexity", str(text)])
+    assert "perplexity per word" in capsys.readouterr().out
+    (found,) = json.loads((run_dir / "report" / "perplexity.json").read_text())["models"].values()
+    assert found["perplexity per token"] > 1
+    assert report.read_bytes() == before
+    with pytest.raises(InputError, match="name a text file"):
+        evaluate.main([str(run_dir), "--perplexity", str(tmp_path / "absent.txt")])
+
+
 def test_steer_shows_answers_side_by_side(run_dir, capsys):
     assert not steer.main([str(run_dir), "--text", "I bought the lamp in spring, the Tundra handle is superb."])
     shown = capsys.readouterr().out

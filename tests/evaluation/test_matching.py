@@ -1,5 +1,7 @@
 """The match rule of freely written answers."""
 
+import json
+
 import pytest
 
 from fit_jax.evaluation.matching import UNPARSEABLE, match, normalise
@@ -45,3 +47,14 @@ def test_equal_candidates_are_the_first_and_articles_may_be_all_there_is():
 
 def test_compatible_characters_are_the_same_word():
     assert normalise("ﬁne ＡＢＣ snake_case") == ("fine", "abc", "snake", "case")
+
+
+def test_every_answer_of_bbq_is_found_alone_and_in_a_sentence(data_dir):
+    for file in sorted((data_dir / "bbq").glob("*.jsonl")):
+        for line in file.read_text().splitlines()[::60]:
+            row = json.loads(line)
+            candidates = tuple(row[f"ans{number}"] for number in range(3))
+            for number, candidate in enumerate(candidates):
+                assert match(candidate, candidates) == number
+                sentence = f"I think it is {candidate[0].lower()}{candidate[1:]}, given the context."
+                assert match(sentence, candidates) == number, candidates

@@ -96,6 +96,7 @@ def test_free_text_differs_in_the_prompt_alone(built):
     assert choice.splits["high"].examples == free.splits["high"].examples
     assert "{ans0}" in choice.text.input_template
     assert "{ans0}" not in free.text.input_template
+    assert (choice.text.free, free.text.free) == (False, True)
 
 
 def test_wrong_categories(data_dir, tmp_path):
