@@ -21,6 +21,7 @@ from fit_jax.evaluation.decoding import padded
 from fit_jax.focus.prompts import EncodedPrompt
 from fit_jax.models.cache import empty_cache, extend, repeated, select
 from fit_jax.models.decoder import Decoder
+from fit_jax.models.export import to_host
 
 # Nodes are padded to multiples of this, so that few shapes are compiled.
 _BUCKET = 16
@@ -113,7 +114,7 @@ def beam_search(
     tokens, valid = padded([p.prompt for p in prompts])
     grown = grow([p.answers for p in prompts])
     width = min(beams or grown.width, grown.width)
-    reached = np.asarray(_search(graphdef, width, grown.depth, params, tokens, valid, grown.trie))
+    reached = to_host(_search(graphdef, width, grown.depth, params, tokens, valid, grown.trie))
     return [row[ends] for row, ends in zip(reached, grown.ends)]
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32, Key
 from fit_jax.errors import InputError
 from fit_jax.models.cache import empty_cache, extend
 from fit_jax.models.decoder import Decoder
+from fit_jax.models.export import to_host
 
 # Prompts are padded to multiples of this, so that few lengths are compiled.
 BUCKET = 32
@@ -74,7 +75,7 @@ def generate(
         raise InputError("decoding: temperature needs a seed; give one, or take temperature 0")
     tokens, valid = padded(prompts)
     made, count = decode(graphdef, sampling, params, tokens, valid, jax.random.key(0) if key is None else key)
-    return [row[:n] for row, n in zip(np.asarray(made), np.asarray(count))]
+    return [row[:n] for row, n in zip(to_host(made), to_host(count))]
 
 
 def generate_all(

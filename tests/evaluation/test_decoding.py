@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from fit_jax.config import MeshConfig
 from fit_jax.errors import InputError
-from fit_jax.evaluation.decoding import Sampling, decode, generate, nucleus
+from fit_jax.evaluation.decoding import Sampling, decode, generate, generate_all, nucleus
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.decoder import Decoder
+from fit_jax.parallel.mesh import make_mesh
+from fit_jax.parallel.sharding import lay_out_tree
 
 CONFIG = ModelConfig(
     vocab_size=61, layers=3, width=32, feed_forward=48, window=6, sliding_layers=(0, 2), sliding_theta=100.0
@@ -60,6 +63,21 @@ def test_padding_on_either_side_changes_nothing(model, plain):
     assert count.tolist() == [12] * 3
     for row, prompt in zip(made, PROMPTS):
         np.testing.assert_array_equal(row, plain(prompt, 12))
+
+
+def test_the_mesh_changes_nothing(model, plain):
+    graphdef, (state,) = model
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    spread = (jax.device_put(state, lay_out_tree(state, mesh).shardings),)
+    for prompt, made in zip(PROMPTS, generate(graphdef, spread, PROMPTS, Sampling(tokens=6))):
+        np.testing.assert_array_equal(made, plain(prompt, 6))
+
+
+def test_any_number_of_prompts_in_batches(model):
+    prompts = [*PROMPTS, PROMPTS[0]]
+    whole, sampling = generate(*model, prompts, Sampling(tokens=5)), Sampling(tokens=5)
+    for a, b in zip(generate_all(*model, prompts, sampling, 3), whole, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_row_ends_with_its_stop_token_and_the_others_go_on(model, plain):
