@@ -114,6 +114,12 @@ def _report(run: Run, name: str, title: str, asked: Mapping[str, Any], found: Ma
         table.add_column(column, justify="left" if column == "measure" else "right")
     for measure in found[models[-1]]:
         values = (found[model][measure] for model in models)
-        table.add_row(measure, *(f"{v:,.4f}" if isinstance(v, float) else f"{v:,}" for v in values))
+        table.add_row(measure, *map(_shown, values))
     print_table(table)
     print(f"report: {path}", flush=True)
+
+
+def _shown(value: float) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.4f}" if value < 1e6 else f"{value:.3e}"
