@@ -152,7 +152,7 @@ def _page(
         examples += [{"method": METHOD_NAMES.get(method, method), **example} for example in found]
     cap = f"One seed of each method. Of each: {cap}"
     tables = "".join(_table(grid) for grid in grids)
-    return html.page(title, " ".join(notes), svgs, tables, cap, examples)
+    return html.page(title, "; ".join(note.rstrip(".") for note in notes), svgs, tables, cap, examples)
 
 
 def _table(grid: Grid) -> str:
