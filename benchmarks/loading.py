@@ -8,16 +8,15 @@ held before plus the model itself. Prints a table and writes `runs/benchmarks/lo
 """
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from benchmarks.processes import in_fresh_process, own_bytes, watched
 
 OUTPUT = Path("runs/benchmarks/loading.json")
 SHAPE = {
@@ -39,6 +38,8 @@ SHAPE = {
 FILE_BYTES = 500 * 10**6
 DEVICES = 8
 FILLER_BYTES = 4 * 10**9
+COMMAND = (sys.executable, "-m", "benchmarks.loading", "--side")
+SEVERAL = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}"}
 
 
 def main(arguments: list[str]) -> None:
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> None:
         results: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
         for _ in range(rounds):
             for side, rows in results.items():
-                rows.append(in_fresh_process(side, folder))
+                rows.append(in_fresh_process([*COMMAND, side, str(folder)], SEVERAL))
     medians = {side: {key: median(row[key] for row in rows) for key in rows[0]} for side, rows in results.items()}
     print(f"{'':14}{'load s':>9}{'above, MiB':>12}{'save s':>9}{'above, MiB':>12}")
     for side, row in medians.items():
@@ -64,18 +65,6 @@ def main(arguments: list[str]) -> None:
     print(f"time here / transformers: loading {ratios['load_s']:.2f}, saving {ratios['save_s']:.2f}")
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps({"bytes": size, "medians": medians, "ratios": ratios, "rounds": results}, indent=2))
-
-
-def in_fresh_process(side: str, folder: Path) -> dict[str, float]:
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "HF_HUB_OFFLINE": "1",
-    }
-    command = [sys.executable, "-m", "benchmarks.loading", "--side", side, str(folder)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def write_checkpoint(folder: Path) -> int:
@@ -157,23 +146,11 @@ SIDES: dict[str, Callable[[Path], dict[str, float]]] = {"here": here, "transform
 def measured(work: Callable[[], Any]) -> tuple[Any, float, int]:
     """What `work` returns, its seconds, and how many bytes of its own the process held at most beyond the start."""
     touch_memory()
-    before, peak, done = own_bytes(), 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.01):
-            peak = max(peak, own_bytes())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    start = time.perf_counter()
-    try:
+    before, start = own_bytes(), time.perf_counter()
+    with watched() as peak:
         result = work()
-    finally:
         seconds = time.perf_counter() - start
-        done.set()
-        watcher.join()
-    return result, seconds, max(peak, own_bytes()) - before
+    return result, seconds, peak.bytes - before
 
 
 def touch_memory() -> None:
@@ -185,11 +162,6 @@ def touch_memory() -> None:
     with tempfile.TemporaryFile() as file:
         for _ in range(FILLER_BYTES // len(block)):
             file.write(block)
-
-
-def own_bytes() -> int:
-    status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))
 
 
 if __name__ == "__main__":

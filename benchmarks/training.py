@@ -1,0 +1,327 @@
+"""Training examples a second, peak memory and loss beside TRL's SFTTrainer with PEFT, and a plain transformers loop.
+
+    FIT_JAX_DATA=DATA python -m benchmarks.training [--tune lora|full] [--rounds 3] [--peer_python PYTHON]
+
+A Llama of 6 layers, width 288 and 32,000 tokens with random weights, and SS prompts with their answers, one focus
+instruction each: the same weights, token ids and targets on every side, fp32. Each side is a fresh process, the sides
+in turn, `--rounds` times; medians. Rates leave out what happens before the sixth step. Memory is the peak of the
+process's own pages during the steps above what it held after its imports: weights, adapters, optimizer and all that a
+step needs. Prints a table and writes `runs/benchmarks/training_lora.json` or `training_full.json`.
+
+Sides: `here` (packed rows), `here, branches` (three focus instructions share each input; other prompts of the same
+data, so its loss is its own), `trl default`, `trl best` (completion-only, no gradient checkpointing, rows of similar
+length together), `transformers` (a loop of ten lines, padded batches).
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmarks.processes import in_fresh_process, own_bytes, watched
+
+OUTPUT = Path("runs/benchmarks")
+SIDES = ("here", "here, branches", "trl default", "trl best", "transformers")
+SHAPE = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 288,
+    "intermediate_size": 768,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 6,
+    "vocab_size": 32000,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "max_position_embeddings": 1024,
+    "tie_word_embeddings": True,
+    "dtype": "float32",
+}
+EXAMPLES, SKIPPED, STEPS = 1024, 5, 20
+RANK, ALPHA, RATE = 16, 32, 1e-4
+ROWS, TOKENS = 8, 256
+FIRST_BATCH = 16  # examples whose loss is compared
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--tune", choices=("lora", "full"), default="lora")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peer_python", default=sys.executable, help="interpreter that has trl, peft and torch")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args(arguments)
+    if asked.side:
+        print(json.dumps(measured(asked.side, asked.folder, asked.tune == "lora")))
+        return
+    if "FIT_JAX_DATA" not in os.environ:
+        parser.error("set FIT_JAX_DATA to the folder that holds sst5 and tokenizers")
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    with tempfile.TemporaryDirectory() as scratch:
+        write_model_and_examples(Path(scratch))
+        for _ in range(asked.rounds):
+            for side, rows in found.items():
+                python = sys.executable if side.startswith("here") else asked.peer_python
+                options = ["--tune", asked.tune, "--side", side, "--folder", scratch]
+                rows.append(in_fresh_process([python, "-m", "benchmarks.training", *options]))
+                print(side, rows[-1], file=sys.stderr)
+    medians = {side: {key: median(row[key] for row in rows) for key in rows[0]} for side, rows in found.items()}
+    print(f"{'side':16}{'examples/s':>12}{'here is':>9}{'peak MiB':>10}{'here takes':>12}{'first loss':>12}")
+    ours = medians["here"]
+    for side, row in medians.items():
+        faster, smaller = ours["rate"] / row["rate"], ours["mib"] / row["mib"]
+        print(f"{side:16}{row['rate']:12.1f}{faster:8.2f}x{row['mib']:10.0f}{smaller:11.2f}x{row['loss']:12.6f}")
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    (OUTPUT / f"training_{asked.tune}.json").write_text(json.dumps({"medians": medians, "rounds": found}, indent=2))
+
+
+def config(branches: int = 1, lora: bool = True):
+    """The run, as `python -m fit_jax.train` would be told of it."""
+    from fit_jax.config import load_config
+
+    options = {
+        "task.name": "ss",
+        "focus.branches": branches,
+        "tokenizer.path": str(Path(os.environ["FIT_JAX_DATA"]) / "tokenizers" / "llama2_32k"),
+        "lora.rank": RANK if lora else 0,
+        "lora.alpha": ALPHA,
+        "lora.dropout": 0.0,
+        "optimizer.learning_rate": RATE,
+        "train.batch_size": ROWS,
+        "train.sequence_length": TOKENS,
+    }
+    return load_config([text for name, value in options.items() for text in (f"--{name}", str(value))])
+
+
+def train_loader(branches: int):
+    from fit_jax.data.loader import TrainLoader
+    from fit_jax.data.tasks import build_task
+    from fit_jax.focus.prompts import PromptEncoder
+    from fit_jax.focus.tokenizers import load_tokenizer
+
+    run = config(branches)
+    task = build_task(run.task, run.seed)
+    return TrainLoader(task, PromptEncoder(load_tokenizer(run.tokenizer.path), task.text), run)
+
+
+def write_model_and_examples(folder: Path) -> None:
+    """The model as a Hugging Face folder, and the loader's rows taken apart into prompts with their answers."""
+    from flax import nnx
+
+    from fit_jax.models.decoder import Decoder
+    from fit_jax.models.export import save_merged
+    from fit_jax.models.families import config_from_hf
+
+    (folder / "config.json").write_text(json.dumps(SHAPE))
+    decoder = Decoder(config_from_hf(SHAPE, "config.json"), rngs=nnx.Rngs(0))
+    save_merged(folder, decoder, np.dtype(np.float32))
+    examples, step, loader = [], 0, train_loader(1)
+    while len(examples) < EXAMPLES:
+        examples += taken_apart(loader.batch(step))
+        step += 1
+    (folder / "examples.json").write_text(json.dumps(examples[:EXAMPLES]))
+
+
+def taken_apart(batch) -> list[dict[str, list[int]]]:
+    """Token ids and targets of the examples in packed rows that do not branch."""
+    examples = []
+    for row in range(len(batch.tokens)):
+        used = batch.visible_until[row] > 0
+        for end in np.unique(batch.visible_until[row][used]):
+            place = np.flatnonzero(used & (batch.visible_until[row] == end))
+            here = (batch.target_weight[row] > 0) & np.isin(batch.target_index[row], place)
+            answer = batch.target_ids[row][here]
+            ids = [*batch.tokens[row][place], answer[-1]]
+            examples.append({"input_ids": [int(i) for i in ids], "answer": len(answer)})
+    return examples
+
+
+def measured(side: str, folder: Path, lora: bool) -> dict[str, float]:
+    if side.startswith("here"):
+        return here(folder, 3 if "branches" in side else 1, lora)
+    examples = json.loads((folder / "examples.json").read_text())
+    import trl as _  # noqa: F401  so that no side's imports count as memory of its steps
+
+    before = own_bytes()
+    model = their_model(folder, lora)
+    loss = their_loss(model, examples[:FIRST_BATCH])
+    with watched() as peak:
+        rate = loop(model, examples) if side == "transformers" else trl(model, examples, best=side == "trl best")
+    return {"rate": rate, "mib": (peak.bytes - before) / 2**20, "loss": loss}
+
+
+def here(folder: Path, branches: int, lora: bool) -> dict[str, float]:
+    import dataclasses
+
+    import jax
+
+    from fit_jax.models.weights import resolve
+    from fit_jax.parallel.mesh import make_mesh
+    from fit_jax.parallel.processes import to_global
+    from fit_jax.training.optimizer import make_optimizer
+    from fit_jax.training.pretrained import pretrained_state
+    from fit_jax.training.step import compile_train_step
+
+    run, loader = config(branches, lora), train_loader(branches)
+    batches = list(loader.iterate(0, SKIPPED + STEPS))
+    jax.devices()
+    before = own_bytes()
+    model = resolve(dataclasses.replace(run.model, pretrained=str(folder), remat="dots"))
+    mesh, steps = make_mesh(run.mesh), SKIPPED + STEPS
+    optimizer = make_optimizer(run.optimizer, steps)
+    placed = pretrained_state(model, run.lora, optimizer, mesh, run.seed)
+    batch = to_global(batches[0], mesh)
+    step = compile_train_step(placed.graphdef, optimizer, placed.state, batch, accumulate=1, trees=branches > 1)
+    loss = first_loss(placed, batches[0])
+    state, examples = placed.state, 0
+    with watched() as peak:
+        for number, batch in enumerate(batches):
+            state, metrics = step(state, to_global(batch, mesh))
+            if number == SKIPPED - 1:
+                jax.block_until_ready(metrics)
+                start = time.perf_counter()
+            elif number >= SKIPPED:
+                examples += int(batch.examples)
+        jax.block_until_ready(metrics)
+        seconds = time.perf_counter() - start
+    return {"rate": examples / seconds, "mib": (peak.bytes - before) / 2**20, "loss": loss}
+
+
+def first_loss(placed, batch) -> float:
+    """Mean loss of a target token over the first examples, from the rows as training sees them."""
+    import jax.numpy as jnp
+    from flax import nnx
+
+    from fit_jax.models.head import target_log_probs
+
+    decoder = nnx.merge(placed.graphdef, *placed.state.params)
+    hidden = decoder(batch.tokens, batch.positions, batch.visible_until, batch.target_index)
+    log_probs = np.asarray(target_log_probs(decoder, hidden, jnp.asarray(batch.target_ids))[0])
+    weights, left, total, count = batch.target_weight, FIRST_BATCH, 0.0, 0
+    for row in range(len(weights)):
+        for slot in np.unique(batch.target_slot[row][weights[row] > 0]):
+            if left:
+                chosen = (batch.target_slot[row] == slot) & (weights[row] > 0)
+                total, count, left = total - log_probs[row][chosen].sum(), count + chosen.sum(), left - 1
+    return float(total / count)
+
+
+def their_model(folder: Path, lora: bool):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    if not lora:
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    adapters = LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules="all-linear")
+    return get_peft_model(model, adapters)
+
+
+def padded(examples: list[dict]):
+    """Token ids, attention mask and labels of some examples, the answers alone labelled."""
+    import torch
+
+    length = max(len(example["input_ids"]) for example in examples)
+    ids = torch.zeros(len(examples), length, dtype=torch.long)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for row, example in enumerate(examples):
+        tokens, answer = torch.tensor(example["input_ids"]), example["answer"]
+        ids[row, : len(tokens)], mask[row, : len(tokens)] = tokens, 1
+        labels[row, len(tokens) - answer : len(tokens)] = tokens[-answer:]
+    return ids, mask, labels
+
+
+def their_loss(model, examples: list[dict]) -> float:
+    import torch
+
+    ids, mask, labels = padded(examples)
+    with torch.no_grad():
+        return float(model(input_ids=ids, attention_mask=mask, labels=labels).loss)
+
+
+def loop(model, examples: list[dict]) -> float:
+    import torch
+
+    model.train()
+    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=RATE)
+    for number in range(SKIPPED + STEPS):
+        if number == SKIPPED:
+            start = time.perf_counter()
+        first = number * ROWS % (len(examples) - ROWS)
+        ids, mask, labels = padded(examples[first : first + ROWS])
+        model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return STEPS * ROWS / (time.perf_counter() - start)
+
+
+def trl(model, examples: list[dict], best: bool) -> float:
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    class Clock(TrainerCallback):
+        start = end = 0.0
+
+        def on_step_end(self, arguments, state, control, **_):
+            if state.global_step == SKIPPED:
+                self.start = time.perf_counter()
+            self.end = time.perf_counter()
+
+    rows = []
+    for example in examples:
+        length, answer = len(example["input_ids"]), example["answer"]
+        rows.append(
+            {"input_ids": example["input_ids"], "completion_mask": [0] * (length - answer) + [1] * answer}
+            if best
+            else {"input_ids": example["input_ids"]}
+        )
+    options = {
+        "completion_only_loss": True,
+        "gradient_checkpointing": False,
+        "train_sampling_strategy": "group_by_length",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = SFTConfig(
+            output_dir=folder,
+            max_steps=SKIPPED + STEPS,
+            learning_rate=RATE,
+            use_cpu=True,
+            bf16=False,
+            report_to="none",
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            per_device_train_batch_size=ROWS,
+            **(options if best else {}),
+        )
+        clock = Clock()
+        tokenizer = their_tokenizer()
+        trainer = SFTTrainer(model, arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+        trainer.add_callback(clock)
+        trainer.train()
+    return STEPS * ROWS / (clock.end - clock.start)
+
+
+def their_tokenizer():
+    """A tokenizer for the pad token alone; the examples are token ids already."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>")), eos_token="</s>", pad_token="<unk>"
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
