@@ -19,7 +19,7 @@ from fit_jax.doors import new_file, take_flag, take_option
 from fit_jax.errors import InputError, run_door
 from fit_jax.focus.prompts import PromptEncoder
 
-# The options of each command besides `--task` and `--json`.
+# The options of each command besides `--task`, and `--json` of those that print tables.
 COMMANDS = {"build": ("out",), "inspect": ("prompts",), "audit": ("html",)}
 
 
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     if command not in COMMANDS:
         raise InputError(f"fit_jax.data: no command {command!r}; use one of {', '.join(COMMANDS)}, or --help")
     task, rest = take_option(rest, "task")
-    as_text, rest = take_flag(rest, "json")
+    as_text, rest = (False, rest) if command == "build" else take_flag(rest, "json")
     options = {}
     for name in COMMANDS[command]:
         options[name], rest = take_option(rest, name)

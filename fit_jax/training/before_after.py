@@ -5,7 +5,7 @@ lm-evaluation-harness, show it.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +19,10 @@ from fit_jax.parallel.processes import is_lead
 from fit_jax.training.run import Run, load_model, scorer, starting_state
 
 Which = int | Literal["best", "last"]
+Measures = dict[str, Any]
 
 
-def report_perplexity(run: Run, which: Which, file: Path) -> dict[str, dict[str, Any]]:
+def report_perplexity(run: Run, which: Which, file: Path) -> dict[str, Measures]:
     """Perplexity of a text file in windows of the run's row length; prints it and writes `report/perplexity.json`.
 
     Returns:
@@ -35,20 +36,22 @@ def report_perplexity(run: Run, which: Which, file: Path) -> dict[str, dict[str,
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--perplexity {file}: {error}; name a text file in UTF-8") from error
     length = run.config.train.sequence_length
-    found = {}
-    for name, scores, params in _models(run, which):
+
+    def measure(scores: Scorer, params: Any) -> Measures:
         p = perplexity([text], run.encoder.tokenizer, scores, params, length)
-        found[name] = {
+        return {
             "perplexity per token": p.per_token,
             "perplexity per word": p.per_word,
             "bits per byte": p.bits_per_byte,
             "tokens": p.tokens,
         }
+
+    found = _of_both(run, which, measure)
     _report(run, "perplexity", f"{file.name} in windows of {length} tokens", {"file": str(file)}, found)
     return found
 
 
-def report_harness(run: Run, which: Which, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
+def report_harness(run: Run, which: Which, tasks: Sequence[str]) -> dict[str, Measures]:
     """Tasks of lm-evaluation-harness, by name or YAML file; prints them and writes `report/harness.json`.
 
     Returns:
@@ -68,29 +71,36 @@ def report_harness(run: Run, which: Which, tasks: Sequence[str]) -> dict[str, di
     for task in tasks:
         if task not in manager.all_tasks and not Path(task).is_file():
             raise InputError(f"--harness {task}: lm_eval knows no such task; see its list, or name a YAML file")
-    found = {}
-    for name, scores, params in _models(run, which):
+
+    def measure(scores: Scorer, params: Any) -> Measures:
         asked = HarnessModel(scores, params, run.encoder.tokenizer, _context(run))
         results = lm_eval.simple_evaluate(
             asked, tasks=list(tasks), task_manager=manager, bootstrap_iters=0, log_samples=False
         )["results"]
-        found[name] = {
+        return {
             f"{task}: {metric.removesuffix(',none')}": value
             for task, metrics in results.items()
             for metric, value in metrics.items()
             if isinstance(value, float) and "stderr" not in metric
         }
+
+    found = _of_both(run, which, measure)
     _report(run, "harness", "lm-evaluation-harness", {"tasks": list(tasks)}, found)
     return found
 
 
-def _models(run: Run, which: Which) -> Iterable[tuple[str, Scorer, Any]]:
-    """The checkpoint's model, and then the pretrained one it was tuned from, where there is one."""
+def _of_both(run: Run, which: Which, measure: Callable[[Scorer, Any], Measures]) -> dict[str, Measures]:
+    """Measures of the checkpoint's model, and of the pretrained one it was tuned from, where there is one.
+
+    The first is let go before the second is read: a device may not hold both.
+    """
     tuned = load_model(run, which)
-    yield f"step {tuned.step}", scorer(run, tuned.graphdef), tuned.params
+    found = {f"step {tuned.step}": measure(scorer(run, tuned.graphdef), tuned.params)}
+    del tuned
     if run.model.pretrained is not None:
         placed = starting_state(run, None)
-        yield "before tuning", scorer(run, placed.graphdef), placed.state.params
+        found["before tuning"] = measure(scorer(run, placed.graphdef), placed.state.params)
+    return found
 
 
 def _context(run: Run) -> int:

@@ -115,7 +115,7 @@ def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> Train
             raise InputError(f"{run.folder}: holds no checkpoint yet; train first")
         step = steps[-1] if isinstance(which, str) else which
         if which == "best":
-            step = Progress.from_json(checkpoints.progress(steps[-1])).stopping.best_step or step
+            step = read_progress(checkpoints, steps[-1]).stopping.best_step or step
         if step not in steps:
             raise InputError(f"{run.folder}: no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
         if frozen_are_given(run):
@@ -147,6 +147,21 @@ def starting_state(run: Run, optimizer: Optimizer | None) -> Placed:
 def open_checkpoints(run: Run, cleans: bool) -> Checkpoints:
     """The checkpoints in the run's folder; `cleans` as for `Checkpoints`."""
     return Checkpoints(run.folder, run.config.train.keep, with_frozen=not frozen_are_given(run), cleans=cleans)
+
+
+def read_progress(checkpoints: Checkpoints, step: int) -> Progress:
+    """What the checkpoint of a step says besides the training state.
+
+    Raises:
+        InputError: The checkpoint is damaged.
+    """
+    try:
+        return Progress.from_json(checkpoints.progress(step))
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"checkpoint {step}: its progress is damaged or of another version ({error}); "
+            "remove that folder to go on from the one before"
+        ) from error
 
 
 def frozen_are_given(run: Run) -> bool:

@@ -18,7 +18,7 @@ from fit_jax.training.loop import Loop, Progress
 from fit_jax.training.metrics import MetricsLog
 from fit_jax.training.optimizer import Optimizer, make_optimizer
 from fit_jax.training.progress import Display
-from fit_jax.training.run import Run, frozen_are_given, open_checkpoints, scorer, starting_state
+from fit_jax.training.run import Run, frozen_are_given, open_checkpoints, read_progress, scorer, starting_state
 from fit_jax.training.state import Placed, abstract_state
 from fit_jax.training.step import abstract_batch, compile_train_step
 from fit_jax.training.stopping import Stopping
@@ -89,13 +89,7 @@ def last_progress(checkpoints: Checkpoints, config: Config) -> Progress:
     """
     saved = checkpoints.steps()
     if saved:
-        try:
-            return Progress.from_json(checkpoints.progress(saved[-1]))
-        except (KeyError, TypeError) as error:
-            raise InputError(
-                f"checkpoint {saved[-1]}: its progress is damaged or of another version ({error}); "
-                "remove that folder to go on from the one before"
-            ) from error
+        return read_progress(checkpoints, saved[-1])
     return Progress(Stopping(config.train.best, config.train.patience))
 
 

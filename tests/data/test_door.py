@@ -47,6 +47,11 @@ def test_audit_shows_prompts_and_targets(capsys, tmp_path):
         main(["audit", "--task", "demo", "--html", str(page), *TINY])
 
 
+def test_build_prints_no_json():
+    with pytest.raises(InputError, match="--json: there is no such field"):
+        main(["build", "--task", "demo", "--json"])
+
+
 def test_build_writes_records(capsys, tmp_path):
     main(["build", "--task", "demo", "--out", str(tmp_path), *SMALL])
     assert "--task.source array_record" in capsys.readouterr().out

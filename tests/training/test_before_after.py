@@ -2,6 +2,7 @@
 
 import json
 import sys
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import jax
 import pytest
 
 from fit_jax.errors import InputError
+from fit_jax.evaluation.perplexity import Perplexity
 from fit_jax.training import before_after
 from fit_jax.training.before_after import report_harness, report_perplexity
 from fit_jax.training.run import TrainedModel
@@ -47,6 +49,29 @@ def test_a_model_from_scratch_has_no_before(run, tmp_path):
     text.write_text("it feels good.")
     run.model.pretrained = None
     assert list(report_perplexity(run, "best", text)) == ["step 7"]
+
+
+def test_the_tuned_model_is_let_go_before_the_other_is_read(run, monkeypatch):
+    class Weights:
+        """Stands for arrays on a device."""
+
+    held = []
+
+    def load(run, which):
+        weights = Weights()
+        held.append(weakref.ref(weights))
+        return TrainedModel(None, weights, 7)
+
+    def start(run, optimizer):
+        assert held[0]() is None
+        return SimpleNamespace(graphdef=None, state=SimpleNamespace(params=Weights()))
+
+    monkeypatch.setattr(before_after, "load_model", load)
+    monkeypatch.setattr(before_after, "starting_state", start)
+    monkeypatch.setattr(before_after, "perplexity", lambda *asked: Perplexity(nats=1.0, tokens=1, words=1, bytes=1))
+    text = run.folder / "text.txt"
+    text.write_text("it feels good.")
+    assert list(report_perplexity(run, "best", text)) == ["step 7", "before tuning"]
 
 
 def test_texts_that_cannot_be_read_are_told(run, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from fit_jax.config import Config
 from fit_jax.errors import InputError
 from fit_jax.training.checkpoint import Checkpoints
+from fit_jax.training.run import read_progress
 from fit_jax.training.run_folder import CONFIG, TOKENIZER, claimed, saved_config
 from fit_jax.training.trainer import last_progress
 
@@ -57,3 +58,5 @@ def test_damaged_checkpoints_are_told(config, tmp_path):
 
     with pytest.raises(InputError, match="checkpoint 4: its progress is damaged"):
         last_progress(Damaged(), config)
+    with pytest.raises(InputError, match="checkpoint 4: its progress is damaged"):
+        read_progress(Damaged(), 4)  # as evaluation and steering ask for the best step
