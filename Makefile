@@ -9,7 +9,7 @@ PYTEST_ARGS ?= --numprocesses auto
 
 help:
 	@echo "make demo    train the demo model and show its focus table (about two minutes on two CPU cores)"
-	@echo "make test    lint, format check and the whole test suite"
+	@echo "make test    lint, format check and the tests (the exhaustive ones: .venv/bin/python -m pytest -m slow)"
 	@echo "make format  rewrite the sources as ruff formats them"
 
 $(VENV)/.installed-%: pyproject.toml

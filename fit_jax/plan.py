@@ -5,8 +5,8 @@
     python -m fit_jax.plan --config C --topology v6e:4x4 --search --write fast.yaml
 
 Compiles the train and evaluation steps for the named TPU (v4, v5e, v5p, v6e, tpu7x) or GPU (h100, a100, l4) on this
-machine, which needs neither. `--search` looks for the fastest mesh, microbatches, remat and attention; `--write` keeps
-the config it finds. Other options are the config's: `--section.field value`.
+machine, which needs neither. `--price` is dollars a chip and hour. `--search` looks for the fastest mesh, microbatches,
+remat and attention; `--write` keeps the config it finds. Other options are the config's: `--section.field value`.
 """
 
 import json

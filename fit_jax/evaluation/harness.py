@@ -136,6 +136,9 @@ class HarnessModel(TemplateLM):
         """Requests of one context: one prompt with its answers, or, where some are too long, prompts of their own."""
         _, context, _ = requests[0]
         rooms = [self.max_length + 1 - len(continuation) for _, _, continuation in requests]
+        if min(rooms) < 1:
+            longest = max(len(continuation) for _, _, continuation in requests)
+            raise InputError(f"lm_eval: a continuation of {longest} tokens does not fit into {self.max_length}")
         answers = [np.array(continuation, np.int32) for _, _, continuation in requests]
         ids = np.array(context, np.int32)
         if min(rooms) >= len(ids):

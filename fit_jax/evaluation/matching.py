@@ -2,7 +2,7 @@
 
 The rule, on words without case, punctuation and articles: the answer is a candidate word for word; or else it contains
 one candidate's words in a row, where a candidate within a longer one that is contained too does not count; an answer
-that contains several, or none, means no candidate.
+that contains several, or none, means no candidate. Words alone count: "not the man" contains "the man".
 """
 
 import re
@@ -17,7 +17,7 @@ def match(text: str, candidates: Sequence[str]) -> int:
     """Index of the candidate that the text means, the first of equal ones, or `UNPARSEABLE`."""
     said = normalise(text)
     words = {normalise(candidate): number for number, candidate in reversed(list(enumerate(candidates)))}
-    if said in words:
+    if said and said in words:
         return words[said]
     contained = [candidate for candidate in words if _holds(said, candidate)]
     longest = [c for c in contained if not any(c != other and _holds(other, c) for other in contained)]

@@ -13,7 +13,6 @@ from fit_jax.evaluation.metrics import (
     group_by,
     is_shifted,
     kind_of,
-    ordered,
     spreads,
     worst_groups,
 )
@@ -138,16 +137,6 @@ def _measures(predictions: Sequence[Prediction]) -> dict[str, float]:
     if any(p.meant is not None for p in predictions):
         found["unparseable answers"] = float(np.mean([p.meant == UNPARSEABLE for p in predictions]))
     return found
-
-
-def splits_of(answers: Iterable[Answer]) -> list[str]:
-    """The splits in the order asked."""
-    return list(dict.fromkeys(a.prediction.split for a in answers))
-
-
-def types_of(answers: Iterable[Answer]) -> list[str]:
-    """The focus types in the paper's order."""
-    return ordered({a.prediction.focus for a in answers})
 
 
 def _estimate(cell: Sequence[Answer], key: tuple[str, ...]) -> Estimate:

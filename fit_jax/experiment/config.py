@@ -40,7 +40,7 @@ def check_experiment(config: ExperimentConfig) -> None:
 
     Raises:
         InputError: An unknown or repeated method, no seed or an impossible one, a reference that is not among the
-            methods, no shots, or a number that its method cannot use.
+            methods, no shots, a number that its method cannot use, or epochs where steps are needed.
     """
     for method in config.methods:
         if method not in METHODS:
@@ -52,6 +52,8 @@ def check_experiment(config: ExperimentConfig) -> None:
         replace(config.run, seed=seed).check()
     if config.reference not in config.methods:
         raise InputError(f"reference: {config.reference!r} is not among the methods {', '.join(config.methods)}")
+    if config.run.train.steps is None and set(config.methods) & set(ROBUST):
+        raise InputError(f"run.train.steps: {' and '.join(ROBUST)} need a number of steps; epochs alone will not do")
     if config.shots < 1:
         raise InputError(f"shots: {config.shots}; few_shot needs at least one")
     for name in ("poe_weight", "group_step"):

@@ -118,8 +118,7 @@ def _robust(config: ExperimentConfig, cell: Cell, run: Run) -> tuple[Subject, st
     robust = Robust(config.poe_weight, 0.0) if cell.method == "poe" else Robust(0.0, config.group_step)
     settings = run.config.train
     steps = settings.steps
-    if steps is None:
-        raise InputError("run.train.steps: poe and group_dro need a number of steps; epochs alone will not do")
+    assert steps is not None, "check_experiment"
     optimizer = make_optimizer(run.config.optimizer, steps)
     placed = starting_state(run, optimizer)
     budget = Budget(steps, settings.batch_size, settings.sequence_length, run.config.seed)

@@ -128,8 +128,8 @@ def read_parameters(found: Pretrained, model: ModelConfig, target: nnx.State) ->
     return jax.tree.map_with_path(read, target)
 
 
-# Threads that copy shards of one parameter.
-_READERS = 4
+# Threads that copy shards of one parameter, each holding one on the host.
+_READERS = 2
 
 
 class _Part:
@@ -160,7 +160,7 @@ class _Part:
 
         def read(held: list) -> list[jax.Array]:
             value = self._slices(held[0][1])
-            # Waiting frees the host's copy before the next is read.
+            # Waiting frees this thread's copy on the host before it reads the next.
             return jax.block_until_ready([jax.device_put(value, device) for device, _ in held])
 
         # Copying is all there is to do, and one thread does not use up the memory's speed.

@@ -21,6 +21,9 @@ class Checkpoints:
 
     A checkpoint holds the training state by parameter name, without the frozen parameters where these come from a
     pretrained model, and a JSON object of everything else (`training.loop.Progress`).
+
+    Attributes:
+        folder: Holds a folder for each step.
     """
 
     def __init__(self, run_folder: Path, keep: int, with_frozen: bool, cleans: bool) -> None:
@@ -42,11 +45,11 @@ class Checkpoints:
         self._ocp = ocp
         self._with_frozen = with_frozen
         self._policy = _NewestAndBest(keep)
-        self._folder = (run_folder / FOLDER).resolve()
-        if self._folder.exists() and not self._folder.is_dir():
-            raise InputError(f"{self._folder}: is no folder; move it away")
+        self.folder = (run_folder / FOLDER).resolve()
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"{self.folder}: is no folder; move it away")
         options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, cleanup_tmp_directories=cleans)
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are whole, ascending."""
@@ -68,7 +71,7 @@ class Checkpoints:
         args = self._ocp.args
         parts = args.Composite(state=args.PyTreeSave(self._saved(state)), progress=args.JsonSave(progress))
         if not self._manager.save(step, args=parts):
-            raise RuntimeError(f"checkpoint {step} in {self._folder} was not saved")
+            raise RuntimeError(f"checkpoint {step} in {self.folder} was not saved")
 
     def progress(self, step: int) -> dict[str, Any]:
         """The JSON saved at a step."""
@@ -116,7 +119,7 @@ class Checkpoints:
         except (ValueError, KeyError, OSError, json.JSONDecodeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(
-                f"checkpoint {self._folder / str(step)} cannot be read: {reason}; "
+                f"checkpoint {self.folder / str(step)} cannot be read: {reason}; "
                 "remove that folder to go on from the one before"
             ) from error
 

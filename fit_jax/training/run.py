@@ -159,7 +159,7 @@ def read_progress(checkpoints: Checkpoints, step: int) -> Progress:
         return Progress.from_json(checkpoints.progress(step))
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"checkpoint {step}: its progress is damaged or of another version ({error}); "
+            f"checkpoint {checkpoints.folder / str(step)}: its progress is damaged or of another version ({error}); "
             "remove that folder to go on from the one before"
         ) from error
 

@@ -43,6 +43,7 @@ def test_equal_candidates_are_the_first_and_articles_may_be_all_there_is():
     assert match("Maria", ("maria", "Maria!", "unknown")) == 0
     assert normalise("The") == ("the",)
     assert match("an A", ("A", "B")) == 0
+    assert match("", ("?", "yes")) == UNPARSEABLE
 
 
 def test_compatible_characters_are_the_same_word():

@@ -53,10 +53,11 @@ def test_damaged_checkpoints_are_told(config, tmp_path):
         Checkpoints(tmp_path, 1, True, False)
 
     class Damaged:
+        folder = tmp_path
         steps = staticmethod(lambda: [4])
         progress = staticmethod(lambda step: {"stopping": {}})
 
-    with pytest.raises(InputError, match="checkpoint 4: its progress is damaged"):
+    with pytest.raises(InputError, match="4: its progress is damaged"):
         last_progress(Damaged(), config)
-    with pytest.raises(InputError, match="checkpoint 4: its progress is damaged"):
+    with pytest.raises(InputError, match="4: its progress is damaged"):
         read_progress(Damaged(), 4)  # as evaluation and steering ask for the best step
