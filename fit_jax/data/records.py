@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -169,7 +170,11 @@ def hub_rows(config: TaskConfig, dataset: str, name: str | None, split: str) -> 
 
     source = config.data_dir or dataset
     try:
-        rows = datasets.load_dataset(source, name, split=split)
+        if config.data_dir is None:
+            rows = datasets.load_dataset(source, name, split=split)
+        else:  # the library's cache does not tell folders of one name apart, nor what they held before
+            with tempfile.TemporaryDirectory() as cache:
+                rows = datasets.load_dataset(source, name, split=split, cache_dir=cache, keep_in_memory=True)
     except Exception as error:  # the library raises its own, the network's and the file system's errors
         reason = " ".join(str(error).split())[:200]
         raise InputError(

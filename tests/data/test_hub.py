@@ -6,6 +6,7 @@ import json
 import pytest
 
 from fit_jax.config import TaskConfig
+from fit_jax.data.records import hub_rows
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 
@@ -31,9 +32,8 @@ def write_card(folder, configs):
 
 
 @pytest.fixture
-def same(tmp_path, monkeypatch):
+def same(tmp_path):
     """Asserts that a task reads the same from files in tmp_path/files as from tmp_path/hub."""
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
     def check(name, **fields):
         sources = {"files": tmp_path / "files", "hub": tmp_path / "hub"}
@@ -118,6 +118,14 @@ def test_bbq(tmp_path, data_dir, same):
     (tmp_path / "files" / "bbq" / "additional_metadata.csv").write_text(metadata)
     write_card(tmp_path / "hub", {name: {"test": f"data/{name}.jsonl"} for name in ("Age", "Religion")})
     same("bbq", categories=("Age", "Religion"))
+
+
+def test_a_local_copy_that_has_changed_is_read_again(tmp_path):
+    config = TaskConfig(name="any", data_dir=str(tmp_path / "hub"))
+    for text in ("first", "other"):
+        write_split(tmp_path / "hub", "test", [{"text": text}])
+        write_card(tmp_path / "hub", {"default": {"test": "test-*.parquet"}})
+        assert [row["text"] for _, row in hub_rows(config, "unused", None, "test")] == [text]
 
 
 def test_a_hub_that_cannot_be_reached(tmp_path):
