@@ -135,14 +135,13 @@ class Scorer:
 
 def _shape(trees: Sequence[Item]) -> tuple[int, int]:
     """Tokens and targets of a row that holds any of the trees and, with others beside it, is well filled."""
-    T = _round_up(max(len(tree.tokens) for tree in trees))
+    T = _round_up(max(len(tree.tokens) for tree in trees), 16)
     C = max(target_capacity(trees[:SAMPLE], T), max(len(tree.target_ids) for tree in trees))
-    return T, _round_up(C)
+    return T, _round_up(C, 8)
 
 
-def _round_up(size: int) -> int:
-    """The next multiple of 32, or of an eighth of the size: few shapes, little padding."""
-    step = 32
+def _round_up(size: int, step: int) -> int:
+    """The next multiple of the step, or of a sixteenth of the size: few shapes, little padding."""
     while size > 16 * step:
         step *= 2
     return -(-size // step) * step

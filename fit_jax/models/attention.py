@@ -122,13 +122,20 @@ def attention(
         return kernels.cudnn(q_BCHG, k_BTKG, v_BTKG, scope.mask(window), scale=scale)
     B, C, H, G = q_BCHG.shape
     K = k_BTKG.shape[2]
-    q_BCKRG = (q_BCHG * jnp.asarray(scale, q_BCHG.dtype)).reshape(B, C, K, H // K, G)
-    scores = jnp.einsum("bckrg,btkg->bkrct", q_BCKRG, k_BTKG, preferred_element_type=jnp.float32)
+    # Batched dimensions lead and the queries of a group lie below each other: the form that XLA multiplies as is. The
+    # division by the softmax's sum is left for the end, where there are G numbers a query and not T.
+    q_BKRCG = (q_BCHG * jnp.asarray(scale, q_BCHG.dtype)).reshape(B, C, K, H // K, G).transpose(0, 2, 3, 1, 4)
+    k_BKGT, v_BKTG = k_BTKG.transpose(0, 2, 3, 1), v_BTKG.transpose(0, 2, 1, 3)
+    scores = jnp.matmul(q_BKRCG.reshape(B, K, -1, G), k_BKGT, preferred_element_type=jnp.float32)
+    scores = scores.reshape(B, K, H // K, C, -1)
     if softcap is not None:
         scores = softcap * jnp.tanh(scores / softcap)
     scores = jnp.where(scope.mask(window)[:, None, None], scores, MASKED)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v_BTKG.dtype)
-    return jnp.einsum("bkrct,btkg->bckrg", weights, v_BTKG).reshape(B, C, H, G)
+    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+    sums = weights.sum(axis=-1, keepdims=True)
+    y_BKRCG = jnp.matmul(weights.astype(v_BTKG.dtype).reshape(B, K, -1, weights.shape[-1]), v_BKTG)
+    y_BKRCG = (y_BKRCG.reshape(B, K, H // K, C, G) / sums).astype(v_BTKG.dtype)
+    return y_BKRCG.transpose(0, 3, 1, 2, 4).reshape(B, C, H, G)
 
 
 class Attention(nnx.Module):
