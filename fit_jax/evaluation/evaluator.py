@@ -64,17 +64,22 @@ def evaluate(
         InputError: As `evaluated_splits`, or scores that are not finite.
     """
     asked = config.evaluation
-    written = asked.written_tokens if (task.text.free if asked.written is None else asked.written) else None
     groups: list[Group] = []
     for name in evaluated_splits(task, config):
-        chosen = task.splits[name].examples[: config.evaluation.examples]
-        groups += [ask(task.text, name, e, config.evaluation.paraphrases, config.seed) for e in chosen]
+        chosen = task.splits[name].examples[: asked.examples]
+        groups += [ask(task.text, name, e, asked.paraphrases, config.seed) for e in chosen]
     result = Evaluation([], [])
+    written = asked.written_tokens if is_written(task, config) else None
     for number, (group, answers) in enumerate(zip(groups, answer(groups, subject, written)), start=1):
         result.queries.extend(group.queries)
         result.predictions.extend(answers)
         on_progress(number, len(groups))
     return result
+
+
+def is_written(task: Task, config: Config) -> bool:
+    """Whether an evaluation lets the model write its answers freely: as the config says, or else the task."""
+    return task.text.free if config.evaluation.written is None else config.evaluation.written
 
 
 def answer(groups: Sequence[Group], subject: Subject, written: int | None = None) -> Iterator[list[Prediction]]:

@@ -14,8 +14,9 @@ from fit_jax.baselines.robust import Budget, Robust, train_robust
 from fit_jax.baselines.steering import Base, activation_addition, attention_steering
 from fit_jax.config import Config
 from fit_jax.config_files import config_differences, decode_config, dump_config, read_yaml
+from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
-from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate, evaluated_splits
+from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate, evaluated_splits, is_written
 from fit_jax.evaluation.queries import Prediction, ask
 from fit_jax.evaluation.report import FOLDER, print_table, progress_bar, read_predictions, write_predictions
 from fit_jax.experiment.config import ROBUST, STEERED, TRAINED, ExperimentConfig, check_experiment
@@ -63,7 +64,9 @@ def run_experiment(config: ExperimentConfig) -> Path:
         TrainingFailed: A training diverged; the finished cells stay, and so does that cell's last checkpoint.
     """
     check_experiment(config)
-    models_beside(config)  # what is wrong there is to be told now, not after the last cell
+    # What is wrong here is to be told now, not after the last cell.
+    models_beside(config)
+    _check_steered(config)
     folder = Path(config.run_dir)
     _adopt(folder, config)
     cells = [Cell(method, seed) for seed in config.seeds for method in config.methods]
@@ -81,6 +84,18 @@ def run_experiment(config: ExperimentConfig) -> Path:
         jax.clear_caches()  # the programs of a finished cell
     _report(config, folder, cells)
     return folder / FOLDER
+
+
+def _check_steered(config: ExperimentConfig) -> None:
+    steered = " and ".join(method for method in config.methods if method in STEERED)
+    if not steered or config.run.evaluation.written is False:
+        return
+    task = build_task(config.run.task, config.seeds[0])
+    if is_written(task, config.run):
+        raise InputError(
+            f"methods: {steered} can only choose among given answers, but those to task {task.text.name} are to be "
+            "written; leave them out, or set run.evaluation.written to false"
+        )
 
 
 def _do(config: ExperimentConfig, cell: Cell) -> tuple[Evaluation, str]:

@@ -9,6 +9,7 @@ import pytest
 
 from fit_jax.config import Config, EvaluationConfig, TaskConfig, TokenizerConfig
 from fit_jax.data.splits import Split
+from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation
 from fit_jax.evaluation.queries import answered, ask
@@ -111,6 +112,23 @@ def test_an_empty_split_is_told_before_training(config, monkeypatch):
     monkeypatch.setitem(runner._METHODS, "fit", lambda *_: pytest.fail("trained for nothing"))
     with pytest.raises(InputError, match="fit, seed 0: split 'iid' of task demo holds no example"):
         run_experiment(config)
+
+
+@pytest.mark.parametrize(("free", "written"), [(True, None), (False, True)])
+def test_a_steered_method_that_is_to_write_is_refused_before_any_cell(free, written, config, done, monkeypatch):
+    def build(task, seed):
+        built = build_task(task, seed)
+        return replace(built, text=replace(built.text, free=free))
+
+    monkeypatch.setattr(runner, "build_task", build)
+    run = replace(config.run, evaluation=replace(config.run.evaluation, written=written))
+    asked = replace(config, run=run, methods=("fit", "attention_steering"), seeds=(0,))
+    with pytest.raises(InputError, match=r"attention_steering .* task demo .* set run\.evaluation\.written to false"):
+        run_experiment(asked)
+    assert done == []
+    if free:
+        run_experiment(replace(asked, run=replace(run, evaluation=replace(run.evaluation, written=False))))
+        assert len(done) == 2
 
 
 def test_a_missing_pretrained_model_is_told(config, tmp_path):
