@@ -3,10 +3,12 @@
 import json
 import os
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"}
@@ -17,6 +19,26 @@ def in_fresh_process(command: list[str], environment: Mapping[str, str] | None =
     variables = os.environ | QUIET | (environment or {})
     done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def in_turn(
+    sides: Sequence[str],
+    rounds: int,
+    command: Callable[[str], list[str]],
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, list[dict[str, float]]]:
+    """What each side's command gives, every side once in each round, so that none has the machine to itself longer."""
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+    for _ in range(rounds):
+        for side, rows in found.items():
+            rows.append(in_fresh_process(command(side), environment))
+            print(side, rows[-1], file=sys.stderr, flush=True)
+    return found
+
+
+def medians_of(found: Mapping[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Each side's medians over the rounds."""
+    return {side: {key: median(row[key] for row in rows) for key in rows[0]} for side, rows in found.items()}
 
 
 def own_bytes() -> int:

@@ -20,11 +20,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 
-from benchmarks.processes import in_fresh_process, own_bytes, watched
+from benchmarks.processes import in_turn, medians_of, own_bytes, watched
+from benchmarks.timed import own_steps, trl_steps
 
 OUTPUT = Path("runs/benchmarks")
 SIDES = ("here", "here, branches", "trl default", "trl best", "transformers")
@@ -63,16 +63,16 @@ def main(arguments: list[str]) -> None:
         return
     if "FIT_JAX_DATA" not in os.environ:
         parser.error("set FIT_JAX_DATA to the folder that holds sst5 and tokenizers")
-    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as scratch:
         write_model_and_examples(Path(scratch))
-        for _ in range(asked.rounds):
-            for side, rows in found.items():
-                python = sys.executable if side.startswith("here") else asked.peer_python
-                options = ["--tune", asked.tune, "--side", side, "--folder", scratch]
-                rows.append(in_fresh_process([python, "-m", "benchmarks.training", *options]))
-                print(side, rows[-1], file=sys.stderr)
-    medians = {side: {key: median(row[key] for row in rows) for key in rows[0]} for side, rows in found.items()}
+
+        def command(side: str) -> list[str]:
+            python = sys.executable if side.startswith("here") else asked.peer_python
+            options = ["--tune", asked.tune, "--side", side, "--folder", scratch]
+            return [python, "-m", "benchmarks.training", *options]
+
+        found = in_turn(SIDES, asked.rounds, command)
+    medians = medians_of(found)
     print(f"{'side':16}{'examples/s':>12}{'here is':>9}{'peak MiB':>10}{'here takes':>12}{'first loss':>12}")
     ours = medians["here"]
     for side, row in medians.items():
@@ -174,24 +174,14 @@ def here(folder: Path, branches: int, lora: bool) -> dict[str, float]:
     jax.devices()
     before = own_bytes()
     model = resolve(dataclasses.replace(run.model, pretrained=str(folder), remat="dots"))
-    mesh, steps = make_mesh(run.mesh), SKIPPED + STEPS
-    optimizer = make_optimizer(run.optimizer, steps)
+    mesh, optimizer = make_mesh(run.mesh), make_optimizer(run.optimizer, SKIPPED + STEPS)
     placed = pretrained_state(model, run.lora, optimizer, mesh, run.seed)
     batch = to_global(batches[0], mesh)
     step = compile_train_step(placed.graphdef, optimizer, placed.state, batch, accumulate=1, trees=branches > 1)
     loss = first_loss(placed, batches[0])
-    state, examples = placed.state, 0
     with watched() as peak:
-        for number, batch in enumerate(batches):
-            state, metrics = step(state, to_global(batch, mesh))
-            if number == SKIPPED - 1:
-                jax.block_until_ready(metrics)
-                start = time.perf_counter()
-            elif number >= SKIPPED:
-                examples += int(batch.examples)
-        jax.block_until_ready(metrics)
-        seconds = time.perf_counter() - start
-    return {"rate": examples / seconds, "mib": (peak.bytes - before) / 2**20, "loss": loss}
+        timed = own_steps(step, placed.state, batches, mesh, SKIPPED)
+    return {"rate": timed.examples / timed.seconds, "mib": (peak.bytes - before) / 2**20, "loss": loss}
 
 
 def first_loss(placed, batch) -> float:
@@ -265,62 +255,23 @@ def loop(model, examples: list[dict]) -> float:
 
 
 def trl(model, examples: list[dict], best: bool) -> float:
-    from datasets import Dataset
-    from transformers import TrainerCallback
-    from trl import SFTConfig, SFTTrainer
-
-    class Clock(TrainerCallback):
-        start = end = 0.0
-
-        def on_step_end(self, arguments, state, control, **_):
-            if state.global_step == SKIPPED:
-                self.start = time.perf_counter()
-            self.end = time.perf_counter()
-
-    rows = []
-    for example in examples:
-        length, answer = len(example["input_ids"]), example["answer"]
-        rows.append(
-            {"input_ids": example["input_ids"], "completion_mask": [0] * (length - answer) + [1] * answer}
-            if best
-            else {"input_ids": example["input_ids"]}
-        )
     options = {
         "completion_only_loss": True,
         "gradient_checkpointing": False,
         "train_sampling_strategy": "group_by_length",
     }
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = SFTConfig(
-            output_dir=folder,
-            max_steps=SKIPPED + STEPS,
-            learning_rate=RATE,
-            use_cpu=True,
-            bf16=False,
-            report_to="none",
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-            per_device_train_batch_size=ROWS,
-            **(options if best else {}),
-        )
-        clock = Clock()
-        tokenizer = their_tokenizer()
-        trainer = SFTTrainer(model, arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
-        trainer.add_callback(clock)
-        trainer.train()
-    return STEPS * ROWS / (clock.end - clock.start)
-
-
-def their_tokenizer():
-    """A tokenizer for the pad token alone; the examples are token ids already."""
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>")), eos_token="</s>", pad_token="<unk>"
+    timed = trl_steps(
+        model,
+        examples,
+        SKIPPED,
+        STEPS,
+        learning_rate=RATE,
+        use_cpu=True,
+        bf16=False,
+        per_device_train_batch_size=ROWS,
+        **(options if best else {}),
     )
+    return timed.examples / timed.seconds
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ Elementwise work is left out; a multiply and an add are two operations. Attentio
 XLA kernel computes it; a kernel that skips masked blocks does less.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 from fit_jax.models.config import PROJECTIONS, LoraConfig, ModelConfig
-from fit_jax.models.head import CHUNK
+from fit_jax.models.head import chunks_of
 
 
 class Flops(NamedTuple):
@@ -71,7 +72,7 @@ def train_flops(config: ModelConfig, lora: LoraConfig, rows: int, tokens: int, t
         b=lambda name: 3 + again(name),
         scores=3 + (config.remat != "none"),
         values=3 + values_again,
-        head=2 + trained + (targets > CHUNK),
+        head=2 + trained + (chunks_of(targets)[0] > 1),
     )
     return _count(config, lora, passes, rows, tokens, targets)
 
@@ -99,7 +100,7 @@ def _count(config: ModelConfig, lora: LoraConfig, passes: _Passes, rows: int, to
                 adapters += 2 * n * lora.rank * (passes.a(name) * inputs + passes.b(name) * outputs)
         pairs = layers * rows * queries * tokens * config.heads
         attention += (passes.scores + passes.values) * 2 * pairs * config.head_width
-    computed = targets if targets <= CHUNK else -(-targets // CHUNK) * CHUNK
+    computed = math.prod(chunks_of(targets))
     head = passes.head * 2 * rows * computed * config.width * config.vocab_size
     return Flops(projections, adapters, attention, head)
 

@@ -6,8 +6,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fit_jax.models.decoder import Decoder
 
-# Target positions of a row whose logits exist at once.
-CHUNK = 64
+# Most target positions of a row whose logits exist at once.
+CHUNK = 128
+
+
+def chunks_of(targets: int) -> tuple[int, int]:
+    """How many chunks the target positions of a row are computed in, and how many positions each has."""
+    count = -(-targets // CHUNK)
+    return count, targets if count == 1 else -(-targets // (8 * count)) * 8
 
 
 def target_log_probs(
@@ -30,15 +36,15 @@ def target_log_probs(
         return chosen - jax.nn.logsumexp(logits, axis=-1), chosen >= jnp.max(logits, axis=-1)
 
     B, C, D = hidden_BCD.shape
-    if C <= CHUNK:
+    chunks, size = chunks_of(C)
+    if chunks == 1:
         return score(hidden_BCD, target_ids_BC)
-    chunks = -(-C // CHUNK)
-    pad = chunks * CHUNK - C
-    hidden = jnp.pad(hidden_BCD, ((0, 0), (0, pad), (0, 0))).reshape(B, chunks, CHUNK, D)
-    targets = jnp.pad(target_ids_BC, ((0, 0), (0, pad))).reshape(B, chunks, CHUNK)
+    pad = chunks * size - C
+    hidden = jnp.pad(hidden_BCD, ((0, 0), (0, pad), (0, 0))).reshape(B, chunks, size, D)
+    targets = jnp.pad(target_ids_BC, ((0, 0), (0, pad))).reshape(B, chunks, size)
     _, (log_prob, is_argmax) = jax.lax.scan(
         jax.checkpoint(lambda _, xs: (None, score(*xs)), prevent_cse=False),
         None,
         (jnp.moveaxis(hidden, 1, 0), jnp.moveaxis(targets, 1, 0)),
     )
-    return tuple(jnp.moveaxis(a, 0, 1).reshape(B, chunks * CHUNK)[:, :C] for a in (log_prob, is_argmax))
+    return tuple(jnp.moveaxis(a, 0, 1).reshape(B, chunks * size)[:, :C] for a in (log_prob, is_argmax))

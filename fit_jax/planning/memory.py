@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from fit_jax.models.config import PROJECTIONS
 from fit_jax.models.flops import projection_shapes
-from fit_jax.models.head import CHUNK
+from fit_jax.models.head import chunks_of
 from fit_jax.models.kernels import BLOCKS
 from fit_jax.parallel.sharding import row_shards
 from fit_jax.parallel.topology import Topology
@@ -127,4 +127,4 @@ def _head(load: Workload, mesh: Any) -> float:
     item = jnp.dtype(model.compute_dtype).itemsize
     vocabulary = model.vocab_size / mesh.shape["tensor"]
     whole = (2 if load.lora.rank == 0 else 1) * item * model.width * vocabulary if mesh.shape["fsdp"] > 1 else 0.0
-    return whole + 2 * 4 * microbatch_rows(load, mesh) * min(load.targets, CHUNK) * vocabulary
+    return whole + 2 * 4 * microbatch_rows(load, mesh) * chunks_of(load.targets)[1] * vocabulary
