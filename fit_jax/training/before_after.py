@@ -58,7 +58,8 @@ def report_harness(run: Run, which: Which, tasks: Sequence[str]) -> dict[str, Me
         Each task's metrics, by model.
 
     Raises:
-        InputError: lm_eval is not installed or knows no such task, or there is no such checkpoint.
+        InputError: lm_eval is not installed, knows no such task or cannot read its file or data, or there is no such
+            checkpoint.
     """
     try:
         import lm_eval
@@ -69,8 +70,7 @@ def report_harness(run: Run, which: Which, tasks: Sequence[str]) -> dict[str, Me
         raise InputError(f"--harness: {error}; pip install lm-eval") from error
     manager = TaskManager()
     for task in tasks:
-        if task not in manager.all_tasks and not Path(task).is_file():
-            raise InputError(f"--harness {task}: lm_eval knows no such task; see its list, or name a YAML file")
+        _check_task(manager, task)
 
     def measure(scores: Scorer, params: Any) -> Measures:
         asked = HarnessModel(scores, params, run.encoder.tokenizer, _context(run))
@@ -87,6 +87,23 @@ def report_harness(run: Run, which: Which, tasks: Sequence[str]) -> dict[str, Me
     found = _of_both(run, which, measure)
     _report(run, "harness", "lm-evaluation-harness", {"tasks": list(tasks)}, found)
     return found
+
+
+def _check_task(manager: Any, task: str) -> None:
+    """Has lm_eval's task manager make the task, its data set included: better now than after a model was read."""
+    import yaml
+    from datasets.exceptions import DatasetsError
+
+    if task not in manager.all_tasks and not Path(task).is_file():
+        raise InputError(f"--harness {task}: lm_eval knows no such task; see its list, or name a YAML file")
+    try:
+        manager.load([task])
+    except (OSError, DatasetsError, yaml.YAMLError) as error:  # those of the connection and of the hub are OSErrors
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"--harness {task}: lm_eval cannot read the task or its data set; check the connection and any file of "
+            f"your own, or bring along the cache (HF_HOME) of a machine that has read it ({reason})"
+        ) from error
 
 
 def _of_both(run: Run, which: Which, measure: Callable[[Scorer, Any], Measures]) -> dict[str, Measures]:

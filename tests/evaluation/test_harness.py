@@ -21,9 +21,20 @@ from fit_jax.evaluation.harness import HarnessModel, _sharing
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.tokenizers import save_tokenizer
 from fit_jax.parallel.mesh import make_mesh
+from fit_jax.training.before_after import _check_task
 
 LENGTH = 64  # tokens that the model reads; some of the requests are longer
 WORDS = (" good", " bad", " a lamp, and a tent")
+OWN_TASK = """
+task: own
+dataset_path: json
+dataset_kwargs: {data_files: {test: nowhere.jsonl}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: a
+doc_to_choice: [a]
+doc_to_target: 0
+"""
 TEXTS = ("it feels good.", "a bad lamp, and a bad tent.", "The kettle:\nfine handle, poor lid. " * 9)
 
 
@@ -117,3 +128,10 @@ def test_a_task_gives_the_same_accuracy(models, tmp_path):
     for metric in ("acc,none", "acc_norm,none"):
         assert ours[metric] == theirs[metric]
     assert 0 < ours["acc,none"] < 1
+
+
+@pytest.mark.parametrize("text", ["task: [\n", "task: own\ninclude: nowhere.yaml", OWN_TASK])
+def test_a_task_file_that_cannot_be_used_is_told(text, tmp_path):
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"--harness \S+/own\.yaml: lm_eval cannot read the task or its data set"):
+        _check_task(TaskManager(include_defaults=False), str(tmp_path / "own.yaml"))

@@ -8,6 +8,9 @@ from types import SimpleNamespace
 
 import jax
 import pytest
+import yaml
+from datasets.exceptions import DatasetGenerationError
+from huggingface_hub.errors import OfflineModeIsEnabled
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation.perplexity import Perplexity
@@ -93,3 +96,19 @@ def test_unknown_tasks_and_a_missing_harness_are_told(run, monkeypatch):
     pytest.importorskip("lm_eval")
     with pytest.raises(InputError, match="knows no such task"):
         report_harness(run, "best", ["no_such_task"])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OfflineModeIsEnabled("offline"), DatasetGenerationError("broken"), FileNotFoundError("gone"), yaml.YAMLError()],
+)
+def test_tasks_whose_data_cannot_be_read_are_told(error):
+    def fail(named):
+        raise error
+
+    manager = SimpleNamespace(all_tasks=["hellaswag"], load=fail)
+    with pytest.raises(InputError, match=rf"--harness hellaswag: .*HF_HOME.*\({error}\)"):
+        before_after._check_task(manager, "hellaswag")
+    error = RuntimeError("unforeseen")
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        before_after._check_task(manager, "hellaswag")
