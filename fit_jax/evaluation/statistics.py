@@ -9,14 +9,33 @@ DRAWS = 4000
 _BLOCK = 1 << 24  # numbers drawn at a time
 
 
+def mean_over_seeds(values: Float[np.ndarray, "n seeds"]) -> float:
+    """The mean over seeds of each seed's mean over its examples; NaN marks an example that a seed did not ask."""
+    return float(np.nanmean(values, axis=0).mean())
+
+
 def bootstrap_interval(
-    values: Float[np.ndarray, " n"], rng: np.random.Generator, level: float = 0.95
+    values: Float[np.ndarray, "n seeds"], rng: np.random.Generator, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of `values`, one per example (Efron, 1979)."""
-    n = len(values)
-    means = [values[rng.integers(n, size=(rows, n))].mean(axis=1) for rows in _blocks(n)]
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    """Percentile bootstrap interval of `mean_over_seeds` (Efron, 1979); an example is drawn with all its seeds."""
+    n, seeds = values.shape
+    asked = ~np.isnan(values)
+    weighed = np.concatenate([np.where(asked, values, 0), asked], axis=1)
+    means = []
+    for rows in _blocks(n):
+        drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
+        sums, counts = np.split(times @ weighed, [seeds], axis=1)
+        # A seed with few examples may be left out of a draw.
+        means.append(np.where(counts > 0, sums, np.nan) / np.maximum(counts, 1))
+    low, high = np.nanquantile(np.nanmean(np.concatenate(means), axis=1), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def shares(values: Float[np.ndarray, "n seeds"]) -> Float[np.ndarray, " n"]:
+    """What each example adds to `mean_over_seeds`, times n: numbers whose mean it is."""
+    n, seeds = values.shape
+    return n * np.nansum(values / (~np.isnan(values)).sum(axis=0), axis=1) / seeds
 
 
 def sign_flip_p(differences: Float[np.ndarray, " n"], rng: np.random.Generator) -> float:

@@ -17,7 +17,7 @@ from fit_jax.evaluation.metrics import (
     worst_groups,
 )
 from fit_jax.evaluation.queries import Prediction
-from fit_jax.evaluation.statistics import bootstrap_interval, holm, sign_flip_p
+from fit_jax.evaluation.statistics import bootstrap_interval, holm, mean_over_seeds, shares, sign_flip_p
 
 KINDS = ("core", "spurious")
 
@@ -91,15 +91,19 @@ def compare(answers: Sequence[Answer], reference: str) -> list[Comparison]:
         for method in methods:
             if method == reference or reference not in methods:
                 continue
-            shared = {a.seed for a in methods[method]} & {a.seed for a in methods[reference]}
-            ours, theirs = (_by_example(a for a in methods[m] if a.seed in shared) for m in (reference, method))
-            differences = np.array([ours[uid] - theirs[uid] for uid in ours.keys() & theirs.keys()])
-            if not len(differences):
+            seeds = sorted({a.seed for a in methods[method]} & {a.seed for a in methods[reference]})
+            if not seeds:
                 continue
+            ours, theirs = (_by_example(methods[m], seeds) for m in (reference, method))
+            both = sorted(ours.keys() & theirs.keys())
+            differences = np.array([ours[uid] - theirs[uid] for uid in both]).reshape(-1, len(seeds))
+            if np.isnan(differences).all(axis=0).any():
+                continue  # a seed for which no example is shared
             rng = generator(0, "compare", reference, method, pool, split, kind)
             low, high = bootstrap_interval(differences, rng)
-            p = sign_flip_p(differences, rng)
-            found.append(Comparison(method, pool, kind, split, float(differences.mean()), low, high, p, p))
+            p = sign_flip_p(shares(differences), rng)
+            difference = mean_over_seeds(differences)
+            found.append(Comparison(method, pool, kind, split, difference, low, high, p, p))
     adjusted = []
     for family in group_by(found, lambda c: c.paraphrases).values():
         adjusted += [c._replace(p_holm=p) for c, p in zip(family, holm([c.p for c in family]))]
@@ -140,19 +144,22 @@ def _measures(predictions: Sequence[Prediction]) -> dict[str, float]:
 
 
 def _estimate(cell: Sequence[Answer], key: tuple[str, ...]) -> Estimate:
-    seeds = [float(np.mean(list(_by_example(same).values()))) for same in group_by(cell, lambda a: a.seed).values()]
-    values = np.array(list(_by_example(cell).values()), np.float64)
+    seeds = sorted({a.seed for a in cell})
+    values = np.array(list(_by_example(cell, seeds).values()))
     low, high = bootstrap_interval(values, generator(0, "bootstrap", *key))
-    return Estimate(float(np.mean(seeds)), _deviation(seeds), low, high, len(seeds), len(values))
+    deviation = _deviation(np.nanmean(values, axis=0).tolist())
+    return Estimate(mean_over_seeds(values), deviation, low, high, len(seeds), len(values))
 
 
-def _by_example(cell: Iterable[Answer]) -> Mapping[str, float]:
-    """Share of right answers of each example."""
-    return {uid: float(np.mean([a.prediction.correct for a in same])) for uid, same in group_by(cell, _uid).items()}
-
-
-def _uid(answer: Answer) -> str:
-    return answer.prediction.uid
+def _by_example(cell: Iterable[Answer], seeds: Sequence[int]) -> Mapping[str, np.ndarray]:
+    """Share of right answers of each example by seed; NaN where a seed did not ask it."""
+    column = {seed: at for at, seed in enumerate(seeds)}
+    counts: dict[str, np.ndarray] = {}
+    for answer in cell:
+        if answer.seed in column:
+            of_seed = counts.setdefault(answer.prediction.uid, np.zeros((2, len(seeds))))[:, column[answer.seed]]
+            of_seed += (answer.prediction.correct, 1)
+    return {uid: np.where(asked > 0, right, np.nan) / np.maximum(asked, 1) for uid, (right, asked) in counts.items()}
 
 
 def _deviation(values: Sequence[float]) -> float | None:
