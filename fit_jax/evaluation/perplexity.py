@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import exp, log
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from fit_jax.focus.prompts import EncodedPrompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+AT_ONCE = 2048  # windows laid out together: the memory they need does not grow with the text
 
 
 @dataclass(frozen=True)
@@ -55,16 +58,19 @@ def perplexity(
     Raises:
         InputError: There is no text, or the model's scores are not finite.
     """
-    encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts if text]
-    windows = [w for ids in encoded for w in rolling_windows(np.asarray(ids, np.int32), prefix_id(tokenizer), length)]
-    if not windows:
+    encoded = (np.asarray(tokenizer(text, add_special_tokens=False)["input_ids"], np.int32) for text in texts if text)
+    windows = (window for ids in encoded for window in rolling_windows(ids, prefix_id(tokenizer), length))
+    nats, tokens = 0.0, 0
+    while part := list(islice(windows, AT_ONCE)):
+        nats -= sum(float(score.log_prob[0]) for (score,) in scorer.score(params, ((w,) for w in part)))
+        tokens += sum(len(w.answers[0]) for w in part)
+    if not tokens:
         raise InputError("perplexity: there is no text to read; give a file with some")
-    nats = -sum(float(score.log_prob[0]) for (score,) in scorer.score(params, ((w,) for w in windows)))
     if not np.isfinite(nats):
         raise InputError("perplexity: the model's scores are not finite: its weights are broken")
     return Perplexity(
         nats=nats,
-        tokens=sum(len(w.answers[0]) for w in windows),
+        tokens=tokens,
         words=sum(len(text.split()) for text in texts),
         bytes=sum(len(text.encode()) for text in texts),
     )

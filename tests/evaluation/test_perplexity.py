@@ -1,9 +1,12 @@
 """Perplexity: every token once, from its own window."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from fit_jax.errors import InputError
+from fit_jax.evaluation import perplexity as perplexity_module
 from fit_jax.evaluation.perplexity import perplexity, rolling_windows
 
 
@@ -26,6 +29,24 @@ def test_perplexity_is_the_models_over_all_texts(encoder, make_scorer, params):
     assert found.per_token == pytest.approx(320, rel=0.2)
     assert found.per_word == pytest.approx(found.per_token ** (found.tokens / 10), rel=1e-6)
     assert 2 ** (found.bits_per_byte * found.bytes / found.tokens) == pytest.approx(found.per_token, rel=1e-6)
+
+
+def test_windows_are_laid_out_a_few_at_a_time(encoder, make_scorer, params, monkeypatch):
+    texts = ["it feels good. a bad lamp, and a bad tent. " * 6] * 2
+    whole = perplexity(texts, encoder.tokenizer, make_scorer(), params, 8)
+    scorer, sizes = make_scorer(), []
+
+    def score(params, groups):
+        groups = list(groups)
+        sizes.append(len(groups))
+        return type(scorer).score(scorer, params, groups)
+
+    monkeypatch.setattr(perplexity_module, "AT_ONCE", 5)
+    parts = perplexity(texts, encoder.tokenizer, SimpleNamespace(score=score), params, 8)
+    assert max(sizes) == 5
+    assert len(sizes) > 3
+    assert parts.nats == pytest.approx(whole.nats, rel=1e-6)
+    assert parts.tokens == whole.tokens
 
 
 def test_no_text_is_reported(encoder, make_scorer, params):
