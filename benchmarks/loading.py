@@ -11,7 +11,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -87,11 +88,10 @@ def write_checkpoint(folder: Path) -> int:
             tensors[source.name] = (shape[::-1] if source.transposed else shape, np.dtype(ml_dtypes.bfloat16))
     generator = np.random.default_rng(0)
 
-    def values() -> Iterator[np.ndarray]:
-        for shape, dtype in tensors.values():
-            yield (generator.standard_normal(shape, np.float32) * 0.02).astype(dtype)
+    def drawn(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        return (generator.standard_normal(shape, np.float32) * 0.02).astype(dtype)
 
-    write_tensors(folder, tensors, values(), FILE_BYTES)
+    write_tensors(folder, tensors, (partial(drawn, *tensor) for tensor in tensors.values()), FILE_BYTES)
     jax.clear_caches()
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,11 +15,12 @@ from fit_jax.models.config import ModelConfig
 from fit_jax.models.decoder import Block, Decoder
 from fit_jax.models.families import LAYER_PREFIX, sources
 from fit_jax.models.lora import Linear, LoraParam
-from fit_jax.models.tensor_files import write_tensors
+from fit_jax.models.tensor_files import Making, write_tensors
 from fit_jax.models.weights import OWN, QUANTIZED
 from fit_jax.parallel.sharding import named_leaves
 
 FILE_BYTES = 5 * 10**9
+_TILE = 64  # rows turned at a time, so that what is read stays in the processor's cache
 
 
 def save_merged(folder: Path, decoder: Decoder, dtype: np.dtype, file_bytes: int = FILE_BYTES) -> None:
@@ -45,10 +46,10 @@ def save_merged(folder: Path, decoder: Decoder, dtype: np.dtype, file_bytes: int
             )
     tensors = {name: tensor for place in sorted(shapes) for name, tensor in sorted(shapes[place].items())}
 
-    def values() -> Iterator[np.ndarray]:
+    def values() -> Iterator[Making]:
         for place in sorted(shapes):
-            held = _exported(decoder, place, dtype)
-            yield from (to_host(held[name]) for name in sorted(shapes[place]))
+            held = _exported(decoder, place, np.dtype(dtype))
+            yield from (_making(held[name]) for name in sorted(shapes[place]))
 
     write_tensors(folder, tensors, values(), file_bytes)
 
@@ -64,7 +65,7 @@ def save_own(folder: Path, decoder: Decoder, hf: dict[str, Any], file_bytes: int
     """
     leaves = named_leaves(nnx.state(decoder))
     tensors = {path: (leaf.shape, np.dtype(leaf.dtype)) for path, leaf in leaves.items()}
-    write_tensors(folder, tensors, map(to_host, leaves.values()), file_bytes)
+    write_tensors(folder, tensors, (_making(_Held(leaf)) for leaf in leaves.values()), file_bytes)
     model = dataclasses.asdict(dataclasses.replace(decoder.config, pretrained=None))
     (folder / OWN).write_text(json.dumps({"model": model, "hf": hf}, indent=2) + "\n", encoding="utf-8")
 
@@ -89,41 +90,84 @@ def _place(name: str, config: ModelConfig) -> int:
     return -1 if "embed" in name else config.layers
 
 
-def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, jax.Array]:
+class _Held(NamedTuple):
+    """A tensor on the devices: its array, the layer it is of where the array holds several, and whether to turn it."""
+
+    array: jax.Array
+    layer: int | None = None
+    transposed: bool = False
+
+
+def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, _Held]:
     """The tensors that stand at one place, by Hugging Face name."""
     config = decoder.config
     if place in (-1, config.layers):
         paths = ("embed.embedding",) if place == -1 else ("final_norm.scale", "lm_head.kernel")
         leaves = named_leaves(nnx.state(decoder))
-        row, values = 0, _as_stored({path: leaves[path] for path in paths if path in leaves}, config, dtype)
+        row, layer, values = 0, None, {path: leaves[path] for path in paths if path in leaves}
     else:
         stacked = place < config.layers - 1
         part, row, layer = ("blocks", place, place) if stacked else ("last_block", 0, None)
-        graphdef, weights = nnx.split(decoder.blocks if stacked else decoder.last_block)
-        values = _merge_layer(graphdef, weights, layer, part, config, dtype)
-    return {sources(path, config)[row].name: value for path, value in values.items()}
+        block = decoder.blocks if stacked else decoder.last_block
+        values = {f"{part}.{path}": value for path, value in named_leaves(nnx.state(block)).items()}
+        if config.quantize != "none" or nnx.state(block, LoraParam):
+            values, layer = _merge_layer(*nnx.split(block), layer, part, dtype), None
+    if any(value.dtype != dtype for value in values.values()):
+        values, layer = _cast(values, layer, dtype), None
+    found = {path: sources(path, config)[row] for path in values}
+    return {found[path].name: _Held(value, layer, found[path].transposed) for path, value in values.items()}
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def _as_stored(values: dict[str, jax.Array], config: ModelConfig, dtype: np.dtype) -> dict[str, jax.Array]:
-    """Parameters by path, each of one layer, the way round and in the dtype of the files."""
-    return {
-        path: (value.T if sources(path, config)[0].transposed else value).astype(dtype)
-        for path, value in values.items()
-    }
-
-
-@partial(jax.jit, static_argnums=(0, 3, 4, 5))
+@partial(jax.jit, static_argnums=(0, 3, 4))
 def _merge_layer(
-    graphdef: Any, weights: nnx.State, layer: int | None, part: str, config: ModelConfig, dtype: np.dtype
+    graphdef: Any, weights: nnx.State, layer: int | None, part: str, dtype: np.dtype
 ) -> dict[str, jax.Array]:
-    """`_as_stored` of a layer, its adapters merged into the kernels; `layer` picks one of stacked weights."""
-    if layer is not None:
-        weights = jax.tree.map(lambda a: a[layer], weights)
-    block: Block = nnx.merge(graphdef, weights)
+    """A layer's parameters by path, its adapters merged into the kernels; `layer` picks one of stacked weights."""
+    block: Block = nnx.merge(graphdef, _of_layer(weights, layer))
     kept = named_leaves(nnx.state(block, lambda _, value: not isinstance(value, LoraParam)))
     merged = {path: value for path, value in kept.items() if not path.endswith(QUANTIZED)}
     for path, module in nnx.iter_modules(block):
         if isinstance(module, Linear):
             merged[".".join(map(str, path)) + ".kernel"] = module.merged_kernel()
-    return _as_stored({f"{part}.{path}": value for path, value in merged.items()}, config, dtype)
+    return {f"{part}.{path}": value.astype(dtype) for path, value in merged.items()}
+
+
+@partial(jax.jit, static_argnums=2)
+def _cast(values: dict[str, jax.Array], layer: int | None, dtype: np.dtype) -> dict[str, jax.Array]:
+    return jax.tree.map(lambda value: value.astype(dtype), _of_layer(values, layer))
+
+
+def _of_layer(tree: Any, layer: int | None) -> Any:
+    return tree if layer is None else jax.tree.map(lambda a: a[layer], tree)
+
+
+def _making(held: _Held) -> Making:
+    """What brings a tensor to this host as the files hold it."""
+    if held.array.is_fully_addressable:
+        return partial(_assembled, held)
+    # All hosts must gather in one order, so not from several threads.
+    whole = to_host(_of_layer(held.array, held.layer))
+    return partial(np.asarray, whole.T if held.transposed else whole)
+
+
+def _assembled(held: _Held) -> np.ndarray:
+    """A tensor put together from the devices' shards in one pass over it."""
+    array, layer, transposed = held
+    shape = array.shape if layer is None else array.shape[1:]
+    out = np.empty(shape[::-1] if transposed else shape, array.dtype)
+    for shard in array.addressable_shards:
+        if shard.replica_id:
+            continue
+        # A CPU device's memory is read where it lies; from others only the layer is fetched.
+        if layer is not None and shard.device.platform == "cpu":
+            part = np.asarray(shard.data)[layer]
+        else:
+            part = np.asarray(_of_layer(shard.data, layer))
+        index = shard.index if layer is None else shard.index[1:]
+        if not transposed:
+            out[index] = part
+            continue
+        target = out[index[::-1]]
+        for row in range(0, len(part), _TILE):
+            target[:, row : row + _TILE] = part[row : row + _TILE].T
+    return out

@@ -1,6 +1,7 @@
 """Llama models in the version 0 format of llama2.c: a header of seven numbers, then the weights in fp32."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def convert(path: Path, folder: Path) -> dict:
         start = end
     tensors = dict(_tensors(weights, H, K))
     layout = {name: (value.shape, np.dtype(np.float32)) for name, value in tensors.items()}
-    write_tensors(folder, layout, iter(tensors.values()), most_bytes=2**62)
+    write_tensors(folder, layout, (partial(np.asarray, value) for value in tensors.values()), most_bytes=2**62)
     tokens = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": None}
     return config_to_hf(config, max_positions=length, tokens=tokens) | {"dtype": "float32"}
 

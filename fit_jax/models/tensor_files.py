@@ -1,9 +1,11 @@
 """Tensors in safetensors files: read slice by slice, written one after another, never all in memory."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +24,11 @@ DTYPES = {
     "I8": np.dtype(np.int8),
     "U8": np.dtype(np.uint8),
 }
+_AHEAD = 2  # tensors in the making while one is written
+
+# Makes the entries of a tensor when called.
+Making = Callable[[], np.ndarray]
+
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -75,35 +82,35 @@ def listed(names: Iterable[str], most: int = 8) -> str:
 
 
 def write_tensors(
-    folder: Path, tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]], values: Iterator[np.ndarray], most_bytes: int
+    folder: Path, tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]], values: Iterator[Making], most_bytes: int
 ) -> None:
     """Writes tensors into files of about `most_bytes`, with an index where there are several.
 
     Args:
         folder: Existing folder.
         tensors: Shape and dtype of every tensor, in the order of `values`.
-        values: Their entries, taken one at a time.
+        values: What makes the entries of each; other threads do so, a few tensors ahead of the writing.
         most_bytes: Size at which another file is begun.
     """
     files = _divide(tensors, most_bytes)
-    values = _one_ahead(values)
     place = {}
-    for number, names in enumerate(files, start=1):
-        name = "model.safetensors" if len(files) == 1 else f"model-{number:05}-of-{len(files):05}.safetensors"
-        _write_file(folder / name, {n: tensors[n] for n in names}, values)
-        place |= dict.fromkeys(names, name)
+    with ThreadPoolExecutor(_AHEAD) as makers:
+        made = _made(makers, values)
+        for number, names in enumerate(files, start=1):
+            name = "model.safetensors" if len(files) == 1 else f"model-{number:05}-of-{len(files):05}.safetensors"
+            _write_file(folder / name, {n: tensors[n] for n in names}, made)
+            place |= dict.fromkeys(names, name)
     if len(files) > 1:
         index = {"metadata": {"total_size": sum(map(_size, tensors.values()))}, "weight_map": place}
         (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _one_ahead(values: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same values, each made by another thread while the one before it is written."""
-    with ThreadPoolExecutor(1) as maker:
-        coming = maker.submit(next, values, None)
-        while (value := coming.result()) is not None:
-            coming = maker.submit(next, values, None)
-            yield value
+def _made(makers: ThreadPoolExecutor, values: Iterator[Making]) -> Iterator[np.ndarray]:
+    """The values in order, `_AHEAD` of them in the making while one is used."""
+    coming = deque(makers.submit(make) for make in islice(values, _AHEAD))
+    while coming:
+        yield coming.popleft().result()
+        coming.extend(makers.submit(make) for make in islice(values, 1))
 
 
 def _write_file(

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +94,8 @@ def rewrite(folder, change):
     for file in [*folder.glob("*.safetensors"), folder / INDEX]:
         file.unlink()
     change(tensors)
-    write_tensors(folder, {n: (t.shape, t.dtype) for n, t in tensors.items()}, iter(tensors.values()), 2**40)
+    shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+    write_tensors(folder, shapes, (partial(np.asarray, tensor) for tensor in tensors.values()), 2**40)
 
 
 Q = "model.layers.1.self_attn.q_proj.weight"
