@@ -24,24 +24,35 @@ class _Traits:
 
 
 _GEMMA = {"post_norms": True, "norm_offset": True, "embed_scale": True, "activation": "gelu_tanh"}
+_LIMIT = "max_position_embeddings"
 _GEMMA_DEFAULTS = {"head_dim": 256, "query_pre_attn_scalar": 256, "sliding_window": 4096, "tie_word_embeddings": True}
 _FAMILIES = {
-    "llama": _Traits("LlamaForCausalLM"),
-    "mistral": _Traits("MistralForCausalLM", {"sliding_window": 4096}),
-    "qwen2": _Traits("Qwen2ForCausalLM", {"sliding_window": 4096, "max_window_layers": 28}, {"qkv_bias": True}),
+    "llama": _Traits("LlamaForCausalLM", {_LIMIT: 2048}),
+    "mistral": _Traits("MistralForCausalLM", {"sliding_window": 4096, _LIMIT: 131072}),
+    "qwen2": _Traits(
+        "Qwen2ForCausalLM",
+        {"sliding_window": 4096, "max_window_layers": 28, _LIMIT: 32768},
+        {"qkv_bias": True},
+    ),
     "qwen3": _Traits(
         "Qwen3ForCausalLM",
-        {"sliding_window": 4096, "max_window_layers": 28, "head_dim": 128},
+        {"sliding_window": 4096, "max_window_layers": 28, "head_dim": 128, _LIMIT: 32768},
         {"qk_norm": True},
     ),
     "gemma2": _Traits(
         "Gemma2ForCausalLM",
-        {**_GEMMA_DEFAULTS, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+        {**_GEMMA_DEFAULTS, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, _LIMIT: 8192},
         _GEMMA,
     ),
     "gemma3_text": _Traits(
         "Gemma3ForCausalLM",
-        {**_GEMMA_DEFAULTS, "rope_theta": 1e6, "rope_local_base_freq": 1e4, "sliding_window_pattern": 6},
+        {
+            **_GEMMA_DEFAULTS,
+            "rope_theta": 1e6,
+            "rope_local_base_freq": 1e4,
+            "sliding_window_pattern": 6,
+            _LIMIT: 131072,
+        },
         {**_GEMMA, "qk_norm": True},
     ),
 }
@@ -132,7 +143,7 @@ def config_to_hf(config: ModelConfig, *, max_positions: int, tokens: Mapping[str
         "num_attention_heads": config.heads,
         "num_key_value_heads": config.kv_heads,
         "hidden_act": "silu" if config.activation == "silu" else "gelu_pytorch_tanh",
-        "max_position_embeddings": max_positions,
+        _LIMIT: max_positions,
         "rms_norm_eps": config.norm_epsilon,
         "tie_word_embeddings": config.tied,
         "rope_theta": rope.theta,
@@ -156,6 +167,11 @@ def config_to_hf(config: ModelConfig, *, max_positions: int, tokens: Mapping[str
     if family == "gemma3_text":
         hf["rope_local_base_freq"] = config.sliding_theta
     return hf
+
+
+def position_limit(family: str, hf: Mapping[str, Any]) -> int:
+    """Most tokens a model of the family reads: what its `config.json` says, or else transformers' default."""
+    return hf.get(_LIMIT) or _FAMILIES[family].defaults[_LIMIT]
 
 
 class Source(NamedTuple):

@@ -14,6 +14,7 @@ from fit_jax.evaluation.perplexity import perplexity
 from fit_jax.evaluation.report import FOLDER, print_table
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.files import make_folder, write_text
+from fit_jax.models.families import position_limit
 from fit_jax.models.weights import open_pretrained
 from fit_jax.parallel.processes import is_lead
 from fit_jax.training.run import Run, load_model, scorer, starting_state
@@ -124,7 +125,8 @@ def _context(run: Run) -> int:
     """Most tokens the model can read: what its family says, or the rows that a model from scratch has seen."""
     if run.model.pretrained is None:
         return run.config.train.sequence_length
-    return open_pretrained(run.model.pretrained).hf["max_position_embeddings"]
+    found = open_pretrained(run.model.pretrained)
+    return position_limit(found.config.family, found.hf)
 
 
 def _report(run: Run, name: str, title: str, asked: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> None:

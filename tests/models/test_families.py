@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import get_args
 
 import ml_dtypes
 import numpy as np
@@ -10,9 +11,9 @@ from flax import nnx
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import Sampling, generate
-from fit_jax.models.config import ModelConfig
+from fit_jax.models.config import Family, ModelConfig
 from fit_jax.models.export import save_merged
-from fit_jax.models.families import config_from_hf, config_to_hf
+from fit_jax.models.families import config_from_hf, config_to_hf, position_limit
 from fit_jax.models.parity import probe_logits
 from fit_jax.models.weights import abstract_parameters, load_weights, resolve
 
@@ -71,6 +72,14 @@ def test_a_config_written_reads_back_here_and_in_transformers(family, tmp_path):
     names = ("rope_parameters", "layer_types", "sliding_window", "tie_word_embeddings", "head_dim", "hidden_size")
     for name in names:
         assert getattr(again, name, None) == getattr(theirs, name, None), name
+
+
+@pytest.mark.parametrize("family", get_args(Family))
+def test_the_longest_text_is_what_the_config_says_or_transformers_default(family):
+    from transformers import AutoConfig
+
+    assert position_limit(family, {"max_position_embeddings": 100}) == 100
+    assert position_limit(family, {}) == AutoConfig.for_model(family).max_position_embeddings
 
 
 LLAMA = {"model_type": "llama", **SHAPE}

@@ -88,6 +88,15 @@ def test_texts_that_cannot_be_read_are_told(run, tmp_path):
         report_perplexity(run, "best", tmp_path / "empty")
 
 
+def test_a_model_reads_as_much_as_its_family_where_its_config_does_not_say(run, tmp_path):
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma2", "vocab_size": 320, **shape}))
+    run.model.pretrained = str(tmp_path)
+    assert before_after._context(run) == 8192
+    run.model.pretrained = None
+    assert before_after._context(run) == 32
+
+
 def test_unknown_tasks_and_a_missing_harness_are_told(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(InputError, match="pip install lm-eval"):
