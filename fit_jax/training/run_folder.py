@@ -133,7 +133,8 @@ def _adopt(folder: Path, config: Config) -> None:
         write_text(folder / CONFIG, dump_config(config))
         return
     rows = _unlike(saved_config(folder), config)
-    if rows and not any((folder / "checkpoints").glob("*")):
+    # A checkpoint is named by its step; one that was cut off while it was written bears another name.
+    if rows and not any(path.name.isdecimal() for path in (folder / "checkpoints").glob("*")):
         shutil.rmtree(folder / TOKENIZER, ignore_errors=True)
         write_text(folder / CONFIG, dump_config(config))
     elif rows:

@@ -21,7 +21,7 @@ def test_a_run_without_a_checkpoint_gives_way_to_a_corrected_config(config, tmp_
     with claimed(config):
         (tmp_path / "run" / "metrics.jsonl").touch()
         (tmp_path / "run" / TOKENIZER).mkdir()
-        (tmp_path / "run" / "checkpoints").mkdir()
+        (tmp_path / "run" / "checkpoints" / "3.orbax-checkpoint-tmp").mkdir(parents=True)  # cut off
     with claimed(replace(config, seed=1)):
         assert saved_config(tmp_path / "run").seed == 1
         assert not (tmp_path / "run" / TOKENIZER).exists()
