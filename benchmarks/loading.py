@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -88,8 +88,8 @@ def write_checkpoint(folder: Path) -> int:
             tensors[source.name] = (shape[::-1] if source.transposed else shape, np.dtype(ml_dtypes.bfloat16))
     generator = np.random.default_rng(0)
 
-    def drawn(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        return (generator.standard_normal(shape, np.float32) * 0.02).astype(dtype)
+    def drawn(shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
+        yield (generator.standard_normal(shape, np.float32) * 0.02).astype(dtype)
 
     write_tensors(folder, tensors, (partial(drawn, *tensor) for tensor in tensors.values()), FILE_BYTES)
     jax.clear_caches()

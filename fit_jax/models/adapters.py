@@ -138,7 +138,7 @@ def _write(folder: Path, leaves: Mapping[str, jax.Array], model: ModelConfig, lo
         for name, value in zip(_names(path, model), host if path.startswith("blocks.") else host[None]):
             values[name] = np.ascontiguousarray(value.T)
     tensors = {name: (values[name].shape, values[name].dtype) for name in sorted(values)}
-    write_tensors(folder, tensors, (partial(np.asarray, values[name]) for name in tensors), most_bytes=2**62)
+    write_tensors(folder, tensors, (partial(iter, [values[name]]) for name in tensors), most_bytes=2**62)
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
     (folder / CONFIG).write_text(json.dumps(_peft_config(lora, model), indent=2) + "\n", encoding="utf-8")
 

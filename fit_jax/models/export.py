@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,8 @@ from fit_jax.models.weights import OWN, QUANTIZED
 from fit_jax.parallel.sharding import named_leaves
 
 FILE_BYTES = 5 * 10**9
-_TILE = 64  # rows turned at a time, so that what is read stays in the processor's cache
+# Bytes assembled before they are written, and columns turned at a time.
+_BLOCK_BYTES, _TILE = 1 << 21, 64
 
 
 def save_merged(folder: Path, decoder: Decoder, dtype: np.dtype, file_bytes: int = FILE_BYTES) -> None:
@@ -147,27 +149,36 @@ def _making(held: _Held) -> Making:
         return partial(_assembled, held)
     # All hosts must gather in one order, so not from several threads.
     whole = to_host(_of_layer(held.array, held.layer))
-    return partial(np.asarray, whole.T if held.transposed else whole)
+    return partial(iter, [whole.T if held.transposed else whole])
 
 
-def _assembled(held: _Held) -> np.ndarray:
-    """A tensor put together from the devices' shards in one pass over it."""
+def _assembled(held: _Held) -> Iterator[np.ndarray]:
+    """Blocks of a tensor's rows, put together from the devices' shards in one buffer that stays in the cache."""
     array, layer, transposed = held
     shape = array.shape if layer is None else array.shape[1:]
-    out = np.empty(shape[::-1] if transposed else shape, array.dtype)
+    parts = []
     for shard in array.addressable_shards:
-        if shard.replica_id:
-            continue
-        # A CPU device's memory is read where it lies; from others only the layer is fetched.
-        if layer is not None and shard.device.platform == "cpu":
-            part = np.asarray(shard.data)[layer]
-        else:
-            part = np.asarray(_of_layer(shard.data, layer))
-        index = shard.index if layer is None else shard.index[1:]
-        if not transposed:
-            out[index] = part
-            continue
-        target = out[index[::-1]]
-        for row in range(0, len(part), _TILE):
-            target[:, row : row + _TILE] = part[row : row + _TILE].T
-    return out
+        if not shard.replica_id:
+            # A CPU device's memory is read where it lies; from others only the layer is fetched.
+            near = layer is not None and shard.device.platform == "cpu"
+            part = np.asarray(shard.data)[layer] if near else np.asarray(_of_layer(shard.data, layer))
+            index = [of.indices(size)[:2] for of, size in zip(shard.index[layer is not None :], shape)]
+            parts.append((index[::-1], part.T) if transposed else (index, part))
+    shape = shape[::-1] if transposed else shape
+    height = max(1, _BLOCK_BYTES // (math.prod(shape[1:]) * array.dtype.itemsize))
+    buffer = np.empty((height, *shape[1:]), array.dtype)
+    for start in range(0, shape[0], height):
+        stop = min(start + height, shape[0])
+        for ((first, last), *others), part in parts:
+            low, high = max(start, first), min(stop, last)
+            if low < high:
+                target = buffer[(slice(low - start, high - start), *(slice(*of) for of in others))]
+                _copy(target, part[low - first : high - first])
+        yield buffer[: stop - start]
+
+
+def _copy(target: np.ndarray, source: np.ndarray) -> None:
+    """Copies a block; one that lies the other way round a few columns at a time, whose rows the cache holds."""
+    width = source.shape[-1] if source.flags.c_contiguous else _TILE
+    for column in range(0, source.shape[-1], width):
+        target[..., column : column + width] = source[..., column : column + width]

@@ -65,7 +65,7 @@ def convert(path: Path, folder: Path) -> dict:
         start = end
     tensors = dict(_tensors(weights, H, K))
     layout = {name: (value.shape, np.dtype(np.float32)) for name, value in tensors.items()}
-    write_tensors(folder, layout, (partial(np.asarray, value) for value in tensors.values()), most_bytes=2**62)
+    write_tensors(folder, layout, (partial(iter, [value]) for value in tensors.values()), most_bytes=2**62)
     tokens = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": None}
     return config_to_hf(config, max_positions=length, tokens=tokens) | {"dtype": "float32"}
 

@@ -1,11 +1,11 @@
 """Tensors in safetensors files: read slice by slice, written one after another, never all in memory."""
 
 import json
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,10 +24,11 @@ DTYPES = {
     "I8": np.dtype(np.int8),
     "U8": np.dtype(np.uint8),
 }
-_AHEAD = 2  # tensors in the making while one is written
+# Threads that write a file at once, each a tensor.
+_WRITERS = 2
 
-# Makes the entries of a tensor when called.
-Making = Callable[[], np.ndarray]
+# Brings the entries of a tensor when called: C-contiguous blocks in order, each used before the next is asked for.
+Making = Callable[[], Iterable[np.ndarray]]
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -89,32 +90,26 @@ def write_tensors(
     Args:
         folder: Existing folder.
         tensors: Shape and dtype of every tensor, in the order of `values`.
-        values: What makes the entries of each; other threads do so, a few tensors ahead of the writing.
+        values: What brings the entries of each; called from several threads, a few tensors at a time.
         most_bytes: Size at which another file is begun.
     """
     files = _divide(tensors, most_bytes)
     place = {}
-    with ThreadPoolExecutor(_AHEAD) as makers:
-        made = _made(makers, values)
+    with ThreadPoolExecutor(_WRITERS) as writers:
         for number, names in enumerate(files, start=1):
             name = "model.safetensors" if len(files) == 1 else f"model-{number:05}-of-{len(files):05}.safetensors"
-            _write_file(folder / name, {n: tensors[n] for n in names}, made)
+            _write_file(folder / name, {n: tensors[n] for n in names}, values, writers)
             place |= dict.fromkeys(names, name)
     if len(files) > 1:
         index = {"metadata": {"total_size": sum(map(_size, tensors.values()))}, "weight_map": place}
         (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _made(makers: ThreadPoolExecutor, values: Iterator[Making]) -> Iterator[np.ndarray]:
-    """The values in order, `_AHEAD` of them in the making while one is used."""
-    coming = deque(makers.submit(make) for make in islice(values, _AHEAD))
-    while coming:
-        yield coming.popleft().result()
-        coming.extend(makers.submit(make) for make in islice(values, 1))
-
-
 def _write_file(
-    path: Path, tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]], values: Iterator[np.ndarray]
+    path: Path,
+    tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]],
+    values: Iterator[Making],
+    writers: ThreadPoolExecutor,
 ) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
@@ -124,12 +119,28 @@ def _write_file(
         offset = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # the data begin at a multiple of 8 bytes
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for (shape, dtype), value in zip(tensors.values(), values):
-            assert value.shape == shape, (path, shape, value.shape)
-            assert value.dtype == dtype, (path, dtype, value.dtype)
-            file.write(np.ascontiguousarray(value).view(np.uint8).data)
+    with path.open("wb", buffering=0) as file:
+        place = os.pwrite(file.fileno(), len(text).to_bytes(8, "little") + text, 0)
+        writing: deque[Future[None]] = deque()
+        for tensor, value in zip(tensors.values(), values):
+            # Values not yet written are held by the devices: a few are enough.
+            if len(writing) > _WRITERS:
+                writing.popleft().result()
+            writing.append(writers.submit(_write_tensor, file.fileno(), place, tensor, value))
+            place += _size(tensor)
+        for future in writing:
+            future.result()
+
+
+def _write_tensor(file: int, place: int, tensor: tuple[tuple[int, ...], np.dtype], value: Making) -> None:
+    end = place + _size(tensor)
+    for block in value():
+        assert block.dtype == tensor[1], (block.dtype, tensor)
+        left = memoryview(np.ascontiguousarray(block).reshape(-1).view(np.uint8))
+        while left:
+            written = os.pwrite(file, left, place)
+            place, left = place + written, left[written:]
+    assert place == end, (place, end, tensor)
 
 
 def _divide(tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]], most_bytes: int) -> list[list[str]]:
@@ -191,7 +202,6 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises:
         InputError: `folder` exists already and holds something, or cannot be made.
     """
-    import os
     import shutil
     import tempfile
 

@@ -95,7 +95,7 @@ def rewrite(folder, change):
         file.unlink()
     change(tensors)
     shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
-    write_tensors(folder, shapes, (partial(np.asarray, tensor) for tensor in tensors.values()), 2**40)
+    write_tensors(folder, shapes, (partial(iter, [tensor]) for tensor in tensors.values()), 2**40)
 
 
 Q = "model.layers.1.self_attn.q_proj.weight"
