@@ -22,19 +22,22 @@ def main(arguments: list[str]) -> None:
     text, rest = take_option(rest, "perplexity")
     tasks, rest = take_option(rest, "harness")
     which = checkpoint_option(checkpoint)
-    from fit_jax.parallel.processes import start
+    from fit_jax.parallel.processes import failing_together, start
     from fit_jax.training.before_after import report_harness, report_perplexity
     from fit_jax.training.report import evaluate_run
-    from fit_jax.training.run import open_run
+    from fit_jax.training.run import set_up
+    from fit_jax.training.run_folder import opened_config
 
-    start()
-    run = open_run(folder, rest)
-    if text is not None:
-        report_perplexity(run, which, Path(text))
-    if tasks is not None:
-        report_harness(run, which, tasks.split(","))
-    if text is None and tasks is None:
-        evaluate_run(run, which)
+    config = opened_config(Path(folder), rest)
+    start(config.mesh)
+    with failing_together():
+        run = set_up(config)
+        if text is not None:
+            report_perplexity(run, which, Path(text))
+        if tasks is not None:
+            report_harness(run, which, tasks.split(","))
+        if text is None and tasks is None:
+            evaluate_run(run, which)
 
 
 if __name__ == "__main__":

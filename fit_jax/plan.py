@@ -6,7 +6,8 @@
 
 Compiles the train and evaluation steps for the named TPU (v4, v5e, v5p, v6e, tpu7x) or GPU (h100, a100, l4) on this
 machine, which needs neither. `--price` is dollars a chip and hour. `--search` looks for the fastest mesh, microbatches,
-remat and attention; `--write` keeps the config it finds. Other options are the config's: `--section.field value`.
+remat and attention; `--write` keeps the config it finds. Other options are the config's: `--section.field value`;
+`mesh.processes` and `mesh.timeout` are about the run alone, for nothing is started here.
 """
 
 import json

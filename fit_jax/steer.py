@@ -1,5 +1,7 @@
 """`python -m fit_jax.steer RUN --text "..."`: one text under each focus instruction, answers side by side."""
 
+from pathlib import Path
+
 from fit_jax.doors import checkpoint_option, split_folder, take_option, take_options
 from fit_jax.errors import run_door
 
@@ -21,10 +23,12 @@ def main(arguments: list[str]) -> None:
     from fit_jax.evaluation.report import print_table
     from fit_jax.evaluation.steering import Steering, read_slots
     from fit_jax.parallel.processes import start
-    from fit_jax.training.run import open_run, subject
+    from fit_jax.training.run import set_up, subject
+    from fit_jax.training.run_folder import opened_config
 
-    start()
-    run = open_run(folder, rest)
+    config = opened_config(Path(folder), rest)
+    start(config.mesh)
+    run = set_up(config)
     steering = Steering(run.task, focus, ignore, candidates)
     if text is not None or slots:
         print_table(steering.table(subject(run, checkpoint_option(checkpoint)), steering.fill(text, slots)))

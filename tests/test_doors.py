@@ -4,8 +4,13 @@ import sys
 
 import pytest
 
+from fit_jax import evaluate, steer, train
+from fit_jax.config import Config, MeshConfig
+from fit_jax.config_files import dump_config
 from fit_jax.doors import checkpoint_option, new_file, split_folder, take_flag, take_option, take_options
 from fit_jax.errors import InputError, run_door
+from fit_jax.experiment import __main__ as experiment
+from fit_jax.parallel import processes
 
 
 def test_options_are_taken_from_the_command_line():
@@ -46,3 +51,25 @@ def test_wrong_input_is_one_line_and_status_two(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         run_door(door)
     assert capsys.readouterr().err == "error: row 3: bad near here\n"
+
+
+def test_every_door_that_takes_a_mesh_starts_with_it(tmp_path, monkeypatch):
+    """What the command line asks, or else the run's own config."""
+
+    def start(config):
+        raise InputError(f"{config.processes} processes, timeout {config.timeout}")
+
+    monkeypatch.setattr(processes, "start", start)
+    (tmp_path / "config.yaml").write_text(dump_config(Config(mesh=MeshConfig(processes=3, timeout=7))))
+    asked = ["--mesh.processes", "2", "--mesh.timeout", "5"]
+    for door, arguments in (
+        (train.main, asked),
+        (evaluate.main, [str(tmp_path), *asked]),
+        (steer.main, [str(tmp_path), "--text", "a", *asked]),
+        (experiment.main, [argument.replace("--", "--run.") for argument in asked]),
+    ):
+        with pytest.raises(InputError, match="2 processes, timeout 5"):
+            door(arguments)
+    for door in (evaluate.main, steer.main):
+        with pytest.raises(InputError, match="3 processes, timeout 7"):
+            door([str(tmp_path)])

@@ -12,15 +12,16 @@ def main(arguments: list[str]) -> int:
 
     config = parse_config(ExperimentConfig, arguments)
     from fit_jax.experiment.runner import run_experiment
-    from fit_jax.parallel.processes import start
+    from fit_jax.parallel.processes import failing_together, start
     from fit_jax.training.loop import TrainingFailed
 
-    start()
-    try:
-        run_experiment(config)
-    except TrainingFailed as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    start(config.run.mesh)
+    with failing_together():
+        try:
+            run_experiment(config)
+        except TrainingFailed as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
     return 0
 
 

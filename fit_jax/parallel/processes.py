@@ -28,7 +28,7 @@ class Place(NamedTuple):
     number: int
 
 
-def start(config: MeshConfig = MeshConfig()) -> None:  # noqa: B008
+def start(config: MeshConfig) -> None:
     """Sets JAX up for a door, before anything touches a device.
 
     Compiled programs are kept on the disk, in `JAX_COMPILATION_CACHE_DIR` or under the user's cache folder, and found

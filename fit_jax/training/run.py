@@ -1,7 +1,6 @@
 """A run's parts: what its config names, built once and shared by training, evaluation and steering."""
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -89,17 +88,13 @@ def set_up(config: Config, keep_tokenizer: bool = False) -> Run:
     return Run(config, folder, task, encoder, mesh, _with_vocabulary(config.model, len(tokenizer)))
 
 
-def open_run(folder: str | Path, overrides: Sequence[str] = ()) -> Run:
+def open_run(folder: str | Path) -> Run:
     """The parts of a run that was trained, from its folder.
 
-    Args:
-        folder: The run's folder.
-        overrides: `--section.field value` arguments; of fields that do not change what was trained.
-
     Raises:
-        InputError: The folder holds no run, what its config names is gone, or an override would be of another run.
+        InputError: The folder holds no run, or what its config names is gone.
     """
-    return set_up(opened_config(Path(folder), overrides))
+    return set_up(opened_config(Path(folder), ()))
 
 
 def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> TrainedModel:
