@@ -124,7 +124,8 @@ class TrainConfig:
     batch_size: int = 12
     # Tokens in a row.
     sequence_length: int = 216
-    # Several examples in a row behind segment masks (true), or one example a row (false).
+    # Several examples in a row behind segment masks (true), or one example a row, with rows of similar length in a
+    # batch that is as wide as the longest (false; the step is compiled for each of up to eight widths).
     packing: bool = True
     # Target positions a row may hold; null means enough for the task (the vocabulary projection runs at these alone).
     targets_per_row: int | None = None

@@ -1,9 +1,10 @@
 """The training stream: step -> batch, a pure function of (data, config, step), whatever the number of hosts.
 
-The training examples form one endless stream, a fresh permutation each epoch. Unpacked, row n is example n of the
-stream. Packed, the stream is cut into *windows* of consecutive examples; a window is drawn, encoded, laid out and
-packed as a whole, and gives some number of rows. The rows of successive windows form an endless stream again, of which
-step s takes B rows.
+The training examples form one endless stream, a fresh permutation each epoch, which is cut into *windows* of
+consecutive examples. Packed, a window is drawn, encoded, laid out and packed as a whole, and gives some number of
+rows. The rows of successive windows form an endless stream again, of which step s takes B rows. Unpacked, a window's
+examples are sorted by length before they are divided into batches, and a batch is as wide as its longest row, rounded
+up to one of a few widths.
 
 Where one step takes several windows, the rows of a batch are divided into *lanes*: lane l of n packs windows l, l + n,
 l + 2n, ... and fills the l-th part of every batch, so that a host builds only the windows of its own rows. The number
@@ -14,6 +15,7 @@ The loader remembers what it has counted: `state` goes into a checkpoint, and af
 a lane, not all of them. Without it the rows are counted again, with the same result.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any
@@ -37,6 +39,8 @@ _WINDOW_EXAMPLES = 1024
 _WINDOW_ROWS = 32
 # Examples from which the shapes are chosen, examples whose answers are looked at, and longest ones that are encoded.
 _SAMPLE = 1024
+# Widths of rows that do not pack.
+_WIDTHS = 8
 _ANSWERS_SEEN, _ANSWERS_ENCODED = 1 << 15, 64
 # Batches prepared ahead: enough to bridge the building of a window.
 _PREFETCH = 16
@@ -48,6 +52,7 @@ class TrainLoader:
     Attributes:
         tokens_per_row: T.
         targets_per_row: C; from the config, or the smallest number that hardly ever closes a row early.
+        widths: The row lengths that batches have: T alone where rows are packed, else a few up to T.
         steps_per_epoch: Steps in which the stream passes the training split once; of packed rows an estimate from a
             sample, within about a percent.
     """
@@ -85,7 +90,12 @@ class TrainLoader:
         rows = len(first_fit(sample, self.tokens_per_row, self.targets_per_row)) if self._packing else drawn
         self.steps_per_epoch = count * rows / drawn / self._batch_size
         self._lanes: list[RowStream] = []
-        if self._packing:
+        self.widths: tuple[int, ...] = (self.tokens_per_row,)
+        if not self._packing:
+            self._buckets = lru_cache(2)(self._sorted_window)
+            self._window_steps = max(_WINDOW_EXAMPLES // self._batch_size, 1)
+            self.widths = _widths(self.tokens_per_row, config.mesh.context)
+        else:
             self._window = max(_WINDOW_EXAMPLES, _WINDOW_ROWS * drawn // rows)
             lanes = _lanes(self._batch_size, self._window * rows / drawn)
             self._lanes = [RowStream(partial(self._packed, lane, lanes)) for lane in range(lanes)]
@@ -101,16 +111,19 @@ class TrainLoader:
             InputError: An example does not fit into a row, or cannot be drawn or encoded.
         """
         start, stop, _ = (rows or slice(None)).indices(self._batch_size)
+        width = self.tokens_per_row
         if not self._packing:
-            first = step * self._batch_size
-            taken = [[item] for item in self._items(first + start, first + stop)]
+            window, number = divmod(step, self._window_steps)
+            items = self._buckets(window)[number]
+            width = self.widths[bisect_left(self.widths, max(len(item.tokens) for item in items))]
+            taken = [[item] for item in items[start:stop]]
         else:
             taken = []
             height = self._batch_size // len(self._lanes)
             for number, lane in enumerate(self._lanes):
                 low, high = max(start - number * height, 0), min(stop - number * height, height)
                 taken += lane.rows(step * height + low, step * height + high)
-        return stack(taken, self.tokens_per_row, self.targets_per_row)[0]
+        return stack(taken, width, self.targets_per_row)[0]
 
     def iterate(self, start: int, stop: int, rows: slice | None = None) -> Iterator[Batch]:
         """The batches of steps `start` to `stop` (exclusive), prepared ahead by a Grain worker thread.
@@ -161,6 +174,13 @@ class TrainLoader:
         rows = first_fit(items, self.tokens_per_row, self.targets_per_row)
         order = generator(self._seed, "rows", window).permutation(len(rows))
         return [[items[i] for i in rows[r]] for r in order]
+
+    def _sorted_window(self, window: int) -> list[list[Item]]:
+        """A window's batches of items of similar length, in random order."""
+        B, count = self._batch_size, self._batch_size * self._window_steps
+        items = sorted(self._items(window * count, (window + 1) * count), key=lambda item: len(item.tokens))
+        order = generator(self._seed, "rows", window).permutation(self._window_steps)
+        return [items[n * B : (n + 1) * B] for n in order]
 
     def _items(self, start: int, stop: int) -> list[Item]:
         """Examples `start` to `stop` of the endless stream, drawn, encoded and laid out."""
@@ -218,6 +238,12 @@ class TrainLoader:
         longest = sorted(answer_sets, key=lambda answers: max(map(len, answers)), reverse=True)[:_ANSWERS_ENCODED]
         encoded = self._encoder.encode([answer_sets[answers] for answers in longest], [""] * len(longest))
         return max(len(answer) for prompt in encoded for answer in prompt.answers)
+
+
+def _widths(longest: int, parts: int) -> tuple[int, ...]:
+    """Row lengths up to the longest that divide into so many parts, as it does."""
+    step = -(-longest // (_WIDTHS * parts)) * parts
+    return (*range(step, longest, step), longest)
 
 
 def _lanes(batch_size: int, window_rows: float) -> int:

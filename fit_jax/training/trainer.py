@@ -1,14 +1,17 @@
 """From a config to a trained run folder: starts, resumes, or finds that nothing is left to do."""
 
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from enum import Enum
+from functools import cache
 
 import jax
 from jax.sharding import Mesh
 
 from fit_jax.config import Config
 from fit_jax.data.loader import TrainLoader
+from fit_jax.data.packing import Batch
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Validation, evaluated_splits
 from fit_jax.parallel.processes import is_lead
@@ -19,8 +22,8 @@ from fit_jax.training.metrics import MetricsLog
 from fit_jax.training.optimizer import Optimizer, make_optimizer
 from fit_jax.training.progress import Display
 from fit_jax.training.run import Run, frozen_are_given, open_checkpoints, read_progress, scorer, starting_state
-from fit_jax.training.state import Placed, abstract_state
-from fit_jax.training.step import abstract_batch, compile_train_step
+from fit_jax.training.state import Placed, TrainState, abstract_state
+from fit_jax.training.step import StepMetrics, abstract_batch, compile_train_step
 from fit_jax.training.stopping import Stopping
 
 
@@ -55,16 +58,7 @@ def train(run: Run) -> Ending:
         steps = config.train.steps or max(round(config.train.epochs * loader.steps_per_epoch), 1)
         optimizer = make_optimizer(config.optimizer, steps)
         placed = _state_at(run, optimizer, checkpoints, progress.step)
-        batch = abstract_batch(config.train.batch_size, loader.tokens_per_row, loader.targets_per_row, run.mesh)
-        train_step = compile_train_step(
-            placed.graphdef,
-            optimizer,
-            placed.state,
-            batch,
-            accumulate=config.train.accumulate,
-            seed=config.seed,
-            trees=config.focus.branches > 1,
-        )
+        train_step = _step_of_each_width(config, loader, optimizer, placed, run.mesh)
         validate = Validation(run.task, run.encoder, scorer(run, placed.graphdef), config)
         log = None
         if is_lead():
@@ -128,6 +122,30 @@ def _state_at(run: Run, optimizer: Optimizer, checkpoints: Checkpoints, step: in
     else:
         placed = abstract_state(run.model, run.config.lora, optimizer, run.mesh)
     return placed._replace(state=checkpoints.restore(step, placed.state))
+
+
+def _step_of_each_width(
+    config: Config, loader: TrainLoader, optimizer: Optimizer, placed: Placed, mesh: Mesh
+) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
+    """The train step, compiled for the widest batches now and for others when they first come."""
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), placed.state)
+
+    @cache
+    def compiled(width: int) -> jax.stages.Compiled:
+        batch = abstract_batch(config.train.batch_size, width, loader.targets_per_row, mesh)
+        with jax.transfer_guard("allow"):
+            return compile_train_step(
+                placed.graphdef,
+                optimizer,
+                shapes,
+                batch,
+                accumulate=config.train.accumulate,
+                seed=config.seed,
+                trees=config.focus.branches > 1,
+            )
+
+    compiled(loader.widths[-1])  # the one that takes most memory
+    return lambda state, batch: compiled(batch.tokens.shape[1])(state, batch)
 
 
 def _opening(run: Run, placed: Placed, step: int, steps: int) -> list[str]:

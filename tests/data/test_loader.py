@@ -217,6 +217,18 @@ def test_packed_rows_are_full():
     assert np.mean([batch.target_weight.mean() for batch in batches]) > 0.7
 
 
+def test_unpacked_rows_stand_with_others_of_their_length():
+    loader = make(count=2000, packing=False)
+    batches = [loader.batch(step) for step in range(125)]
+    widths = {batch.tokens.shape[1] for batch in batches}
+    assert widths <= set(loader.widths)
+    assert 1 < len(widths) <= 8
+    assert loader.widths[-1] == 128
+    assert all((batch.visible_until > 0).any(axis=1).all() for batch in batches)
+    # Padded to the longest of all, two thirds of the tokens would be padding.
+    assert sum((batch.visible_until > 0).sum() for batch in batches) > 0.75 * sum(b.tokens.size for b in batches)
+
+
 def test_wrong_data():
     with pytest.raises(InputError, match="task demo: the training split is empty"):
         make(count=0)

@@ -76,6 +76,14 @@ def test_records_have_the_fields_that_readers_rely_on(straight):
     assert list((straight / "tensorboard").iterdir())
 
 
+def test_unpacked_rows_train_in_batches_of_several_widths(folder):
+    run = folder / "unpacked"
+    assert start(config_of(run, "--train.packing", "false", "--train.steps", "4")) is Ending.ALL_STEPS
+    rows = read_metrics(run / "metrics.jsonl")
+    assert sum(row["examples"] for row in rows) == 4 * 8 * 2
+    assert rows[-1]["loss"] < rows[0]["loss"]
+
+
 def test_a_killed_run_goes_on_bit_for_bit(folder, straight):
     run, step = folder / "killed", random.randrange(1, 13)
     process, metrics = spawn(run, devices=8), run / "metrics.jsonl"
