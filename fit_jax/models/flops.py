@@ -44,12 +44,6 @@ class _Passes(NamedTuple):
     head: int
 
 
-def forward_flops(config: ModelConfig, lora: LoraConfig, rows: int, tokens: int, targets: int) -> Flops:
-    """Of scoring a batch: `rows` rows of `tokens` tokens with hidden states and logits at `targets` positions each."""
-    once = _Passes(lambda _: 1, lambda _: 1, lambda _: 1, 1, 1, 1)
-    return _count(config, lora, once, rows, tokens, targets)
-
-
 def train_flops(config: ModelConfig, lora: LoraConfig, rows: int, tokens: int, targets: int) -> Flops:
     """Of one optimizer step on a batch of this size, microbatches together.
 

@@ -9,7 +9,6 @@ import itertools
 import math
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int8, UInt8
@@ -105,8 +104,3 @@ def dequantize(
     blocks, outputs = scales.shape
     scale = (scales.astype(jnp.float32) * (scale_max / 255)[None]).astype(dtype)
     return (values.reshape(blocks, -1, outputs) * scale[:, None]).reshape(-1, outputs)
-
-
-def stored_bytes(state: Any) -> int:
-    """Bytes of all leaves of a tree, of arrays or of shapes."""
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))

@@ -1,4 +1,4 @@
-"""What a compiled program says of itself: its collectives and matrix products, loops counted as often as they run."""
+"""What a compiled program says of itself: its collectives, loops counted as often as they run."""
 
 import math
 import re
@@ -69,26 +69,6 @@ def collectives(text: str, devices: int) -> list[Collective]:
         whole = largest * size if kind == "reduce-scatter" and not opcode.endswith("-start") else largest
         found.append(Collective(kind, group, size, whole, times))
     return found
-
-
-def dot_flops(text: str) -> float:
-    """Floating-point operations of all matrix products of a compiled program, a device."""
-    total = 0.0
-    shapes = {m[1]: m[2] for line in text.splitlines() if (m := _INSTRUCTION.match(line))}
-    for times, result, opcode, rest in _executed(text):
-        if opcode != "dot":
-            continue
-        contracting = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", rest)
-        lhs = _ARRAY.search(rest.split(",")[0]) or _ARRAY.search(shapes[_operand(rest)])
-        sizes = [int(d) for d in lhs[2].split(",") if d]
-        contracted = math.prod(sizes[int(d)] for d in contracting[1].split(",") if d)
-        output = math.prod(int(d) for d in _ARRAY.search(result)[2].split(",") if d)
-        total += 2.0 * times * output * contracted
-    return total
-
-
-def _operand(rest: str) -> str:
-    return re.match(r"[^%]*%([\w.\-]+)", rest)[1]
 
 
 def _executed(text: str) -> Iterator[tuple[int, str, str, str]]:

@@ -1,6 +1,6 @@
 import pytest
 
-from fit_jax.parallel.hlo import collectives, dot_flops
+from fit_jax.parallel.hlo import collectives
 
 PROGRAM = """HloModule step
 
@@ -51,7 +51,3 @@ def test_collectives_count_loops_and_know_their_groups():
     assert scatter.group == (0, 1, 2, 3)
     assert scatter.bytes == 4 * 2 * 4 * 4  # of the whole operand
     assert found["collective-permute1"].wire == 8 * 4 * 4
-
-
-def test_dots_count_loops():
-    assert dot_flops(PROGRAM) == 8 * 2 * 8 * 4 * 4
