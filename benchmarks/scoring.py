@@ -160,14 +160,14 @@ def here(folder: Path, trees: list[list[Prompt]]) -> Side:
 
 
 def here_beams(folder: Path, trees: list[list[Prompt]]) -> Side:
-    from fit_jax.evaluation.beams import beam_search
+    from fit_jax.evaluation.beams import search_all
     from fit_jax.focus.prompts import EncodedPrompt
 
     graphdef, params = ours(folder)
     prompts = [EncodedPrompt(prompt, tuple(answers)) for tree in trees for prompt, answers in tree]
 
     def run() -> list[int]:
-        return by_length(prompts, lambda p: len(p.prompt), lambda part: beam_search(graphdef, params, part), argmax)
+        return [argmax(found) for found in search_all(graphdef, params, prompts, None, ROWS)]
 
     return run, run
 
@@ -183,17 +183,6 @@ def ours(folder: Path):
     model = resolve(ModelConfig(pretrained=str(folder)))
     graphdef, shapes = abstract_parameters(model)
     return graphdef, (load_weights(model, shapes),)
-
-
-def by_length(prompts: Sequence, length: Callable, search: Callable, choice: Callable) -> list[int]:
-    """What is chosen for each prompt; prompts of similar length are searched together."""
-    order = sorted(range(len(prompts)), key=lambda n: -length(prompts[n]))
-    chosen = [0] * len(prompts)
-    for start in range(0, len(order), ROWS):
-        part = order[start : start + ROWS]
-        for number, found in zip(part, search([prompts[n] for n in part])):
-            chosen[number] = choice(found)
-    return chosen
 
 
 def lm_eval(folder: Path, trees: list[list[Prompt]]) -> Side:
@@ -253,7 +242,14 @@ def generate(folder: Path, trees: list[list[Prompt]]) -> Side:
         ]
 
     def run(prompts: Sequence[Prompt]) -> list[int]:
-        return by_length(prompts, lambda p: len(p[0]), search, int)
+        # Prompts of similar length are searched together.
+        order = sorted(range(len(prompts)), key=lambda n: -len(prompts[n][0]))
+        chosen = [0] * len(prompts)
+        for start in range(0, len(order), ROWS):
+            part = order[start : start + ROWS]
+            for number, found in zip(part, search([prompts[n] for n in part])):
+                chosen[number] = found
+        return chosen
 
     return lambda: run(prompts), lambda: run(prompts[:ROWS])
 

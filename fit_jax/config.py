@@ -159,6 +159,9 @@ class EvaluationConfig:
     written: bool | None = None
     # Most tokens of a written answer.
     written_tokens: int = 32
+    # Candidates are found by a beam search over their tokens that keeps so many beginnings; null scores every
+    # candidate, which is exact and faster unless there are very many.
+    beams: int | None = None
     # Rows of one evaluation batch.
     batch_size: int = 32
     # Most examples of a split; null means all.

@@ -17,11 +17,13 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
 from fit_jax.errors import InputError
-from fit_jax.evaluation.decoding import padded
+from fit_jax.evaluation.decoding import by_length, padded, whole_rows
 from fit_jax.focus.prompts import EncodedPrompt
 from fit_jax.models.cache import empty_cache, extend, repeated, select
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import to_host
+from fit_jax.parallel.mesh import mesh_of
+from fit_jax.parallel.processes import split_by_rows
 
 # Nodes are padded to multiples of this, so that few shapes are compiled.
 _BUCKET = 16
@@ -98,7 +100,8 @@ def beam_search(
 ) -> list[Float32[np.ndarray, " answers"]]:
     """log p(answer | prompt) in nats of the answers that the search reached, -inf of those whose beginning fell out.
 
-    The largest is the answer found. Each prompt may have answers of its own.
+    The largest is the answer found. Each prompt may have answers of its own. The prompts are split by rows over the
+    mesh that the parameters lie on.
 
     Args:
         graphdef: The decoder's structure.
@@ -111,11 +114,20 @@ def beam_search(
     """
     if beams is not None and beams < 1:
         raise InputError(f"constrained decoding: beams {beams}; take at least 1, or none for an exact search")
-    tokens, valid = padded([p.prompt for p in prompts])
-    grown = grow([p.answers for p in prompts])
+    mesh = mesh_of(params)
+    filled = whole_rows(prompts, mesh)
+    grown = grow([p.answers for p in filled])
     width = min(beams or grown.width, grown.width)
-    reached = to_host(_search(graphdef, width, grown.depth, params, tokens, valid, grown.trie))
-    return [row[ends] for row, ends in zip(reached, grown.ends)]
+    (tokens, valid), trie = split_by_rows((padded([p.prompt for p in filled]), grown.trie), mesh)
+    reached = to_host(_search(graphdef, width, grown.depth, params, tokens, valid, trie))
+    return [row[ends] for row, ends, _ in zip(reached, grown.ends, prompts)]
+
+
+def search_all(
+    graphdef: nnx.GraphDef, params: tuple[Any, ...], prompts: Sequence[EncodedPrompt], beams: int | None, rows: int
+) -> list[Float32[np.ndarray, " answers"]]:
+    """As `beam_search` for any number of prompts: `rows` at a time, those of like length together."""
+    return by_length(prompts, lambda p: len(p.prompt), rows, lambda _, part: beam_search(graphdef, params, part, beams))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -163,7 +175,7 @@ def _search(
 
     def step(state: tuple) -> tuple:
         number, node, score, reached, chosen, token, cache = state
-        cache = select(cache, (rows_B * W + chosen).reshape(-1), T)
+        cache = select(cache, chosen, T)
         here, zero = token.reshape(B * W, 1), jnp.zeros((B * W, 1), jnp.int32)
         hidden, cache = extend(decoder, cache, here, length + number - 1, jnp.ones((B * W, 1), bool), zero)
         return number + 1, *grow_beams(hidden, node, score, reached), cache

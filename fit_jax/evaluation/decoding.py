@@ -1,20 +1,27 @@
 """Free decoding on the device: greedy, temperature and nucleus sampling, in batches, with stop tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Int32, Key
 
 from fit_jax.errors import InputError
 from fit_jax.models.cache import empty_cache, extend
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import to_host
+from fit_jax.parallel.mesh import mesh_of
+from fit_jax.parallel.processes import split_by_rows
+from fit_jax.parallel.sharding import row_shards
+
+Prompt = TypeVar("Prompt")
+Result = TypeVar("Result")
 
 # Prompts are padded to multiples of this, so that few lengths are compiled.
 BUCKET = 32
@@ -58,6 +65,8 @@ def generate(
 ) -> list[Int[np.ndarray, " m"]]:
     """Continues each prompt; every prompt's continuation is the same whatever else is in the batch.
 
+    The prompts are split by rows over the mesh that the parameters lie on.
+
     Args:
         graphdef: The decoder's structure.
         params: Its states, as `nnx.merge(graphdef, *params)` takes them.
@@ -73,9 +82,10 @@ def generate(
     """
     if sampling.temperature > 0 and key is None:
         raise InputError("decoding: temperature needs a seed; give one, or take temperature 0")
-    tokens, valid = padded(prompts)
+    mesh = mesh_of(params)
+    tokens, valid = split_by_rows(padded(whole_rows(prompts, mesh)), mesh)
     made, count = decode(graphdef, sampling, params, tokens, valid, jax.random.key(0) if key is None else key)
-    return [row[:n] for row, n in zip(to_host(made), to_host(count))]
+    return [row[:n] for row, n, _ in zip(to_host(made), to_host(count), prompts)]
 
 
 def generate_all(
@@ -87,14 +97,32 @@ def generate_all(
     key: Key[Array, ""] | None = None,
 ) -> list[Int[np.ndarray, " m"]]:
     """As `generate` for any number of prompts: `rows` at a time, those of like length together."""
-    order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
-    made: dict[int, np.ndarray] = {}
+
+    def made(start: int, part: list[np.ndarray]) -> list[np.ndarray]:
+        return generate(graphdef, params, part, sampling, None if key is None else jax.random.fold_in(key, start))
+
+    return by_length(prompts, len, rows, made)
+
+
+def by_length(
+    prompts: Sequence[Prompt],
+    length: Callable[[Prompt], int],
+    rows: int,
+    answers: Callable[[int, list[Prompt]], Iterable[Result]],
+) -> list[Result]:
+    """What `answers(number of the first, prompts)` gives for each prompt, asked for `rows` of like length at a time."""
+    order = sorted(range(len(prompts)), key=lambda number: -length(prompts[number]))
+    found: dict[int, Result] = {}
     for start in range(0, len(order), rows):
         part = order[start : start + rows]
         filled = part + part[-1:] * (rows - len(part))  # one shape for all batches
-        batch_key = None if key is None else jax.random.fold_in(key, start)
-        made.update(zip(part, generate(graphdef, params, [prompts[n] for n in filled], sampling, batch_key)))
-    return [made[number] for number in range(len(prompts))]
+        found.update(zip(part, answers(start, [prompts[n] for n in filled])))
+    return [found[number] for number in range(len(prompts))]
+
+
+def whole_rows(prompts: Sequence[Prompt], mesh: Mesh) -> list[Prompt]:
+    """The prompts, the last one repeated until the mesh divides them."""
+    return [*prompts, *[prompts[-1]] * (-len(prompts) % row_shards(mesh))]
 
 
 def padded(prompts: Sequence[Int[np.ndarray, " n"]]) -> tuple[Int32[np.ndarray, "B T"], Bool[np.ndarray, "B T"]]:

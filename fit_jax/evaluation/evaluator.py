@@ -1,8 +1,8 @@
 """What is asked of a model: the evaluation of a task's splits, and the smaller validation during training."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from fit_jax.config import Config
 from fit_jax.data.random import generator
 from fit_jax.data.tasks import Task
 from fit_jax.errors import InputError
+from fit_jax.evaluation.beams import search_all
 from fit_jax.evaluation.decoding import Sampling, generate_all
 from fit_jax.evaluation.metrics import check_finite
 from fit_jax.evaluation.queries import Group, Prediction, Query, answered, ask, encode
@@ -70,7 +71,7 @@ def evaluate(
         groups += [ask(task.text, name, e, asked.paraphrases, config.seed) for e in chosen]
     result = Evaluation([], [])
     written = asked.written_tokens if is_written(task, config) else None
-    for number, (group, answers) in enumerate(zip(groups, answer(groups, subject, written)), start=1):
+    for number, (group, answers) in enumerate(zip(groups, answer(groups, subject, written, asked.beams)), start=1):
         result.queries.extend(group.queries)
         result.predictions.extend(answers)
         on_progress(number, len(groups))
@@ -82,27 +83,45 @@ def is_written(task: Task, config: Config) -> bool:
     return task.text.free if config.evaluation.written is None else config.evaluation.written
 
 
-def answer(groups: Sequence[Group], subject: Subject, written: int | None = None) -> Iterator[list[Prediction]]:
+def answer(
+    groups: Sequence[Group], subject: Subject, written: int | None = None, beams: int | None = None
+) -> Iterator[list[Prediction]]:
     """Per group, the answers to its queries.
 
     Args:
         groups: The questions.
         subject: Who is asked.
         written: Most tokens of an answer that the model writes freely; None lets it choose among the candidates.
+        beams: Beginnings of candidates kept by a beam search; None scores all candidates.
 
     Raises:
-        InputError: Scores that are not finite, or a model under an intervention is to write.
+        InputError: Scores that are not finite, or a model under an intervention is to write or search.
     """
-    prompts = map(subject.prepare, groups, encode(subject.encoder, groups))
+    prompts: Iterable[Prompts] = map(subject.prepare, groups, encode(subject.encoder, groups))
     texts: Iterator[str | None] = repeat(None)
     if written is not None:
-        kept = list(prompts)
-        prompts, texts = iter(kept), iter(_written([p.prompt for group in kept for p in group], subject, written))
-    for group, scores in zip(groups, subject.scorer.score(subject.params, prompts)):
-        by_words = {words: (score.log_prob, next(texts)) for words, score in zip(group.instructions, scores)}
+        prompts = list(prompts)
+        texts = iter(_written([p.prompt for group in prompts for p in group], subject, written))
+    for group, log_probs in zip(groups, _log_probs(prompts, subject, beams)):
+        by_words = {words: (chosen, next(texts)) for words, chosen in zip(group.instructions, log_probs)}
         answers = [answered(q, *by_words[q.instruction]) for q in group.queries]
         check_finite(answers)
         yield answers
+
+
+def _log_probs(prompts: Iterable[Prompts], subject: Subject, beams: int | None) -> Iterator[list[np.ndarray]]:
+    """Per group and prompt, log p of each candidate, -inf of those that a search did not reach."""
+    scorer = subject.scorer
+    if beams is None:
+        for scores in scorer.score(subject.params, prompts):
+            yield [score.log_prob for score in scores]
+        return
+    if not scorer.plain:
+        raise InputError("evaluation.beams: a steered model is only scored; set it to null, or leave its method out")
+    prompts = list(prompts)
+    found = iter(search_all(scorer.graphdef, subject.params, list(chain(*prompts)), beams, scorer.rows))
+    for group in prompts:
+        yield [next(found) for _ in group]
 
 
 def _written(prompts: Sequence[np.ndarray], subject: Subject, tokens: int) -> list[str]:
@@ -122,7 +141,7 @@ def evaluated_splits(task: Task, config: Config) -> tuple[str, ...]:
         InputError: A split that the task lacks or that is empty, no wording pool, or a size less than 1.
     """
     asked = config.evaluation
-    for field in ("batch_size", "examples", "validation_examples", "written_tokens"):
+    for field in ("batch_size", "examples", "validation_examples", "written_tokens", "beams"):
         size = getattr(asked, field)
         if size is not None and size < 1:
             raise InputError(f"evaluation.{field}: {size} is less than 1")

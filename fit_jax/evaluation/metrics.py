@@ -167,9 +167,9 @@ def unparseable_rates(predictions: Iterable[Prediction]) -> dict[tuple[str, str]
 
 
 def check_finite(predictions: Iterable[Prediction]) -> None:
-    """Raises InputError where a score is NaN or infinite: such a model has no answers."""
+    """Raises InputError where a score is NaN or no answer is possible: such a model has no answers."""
     for p in predictions:
-        if not np.all(np.isfinite(p.log_probs)):
+        if not np.isfinite(np.max(p.log_probs)):  # a candidate that a beam search did not reach has -inf
             raise InputError(
                 f"the model's scores are not finite (split {p.split}, example {p.uid}): its weights are broken, most "
                 "often by a diverged training; choose an earlier checkpoint or lower optimizer.learning_rate"

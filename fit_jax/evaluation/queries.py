@@ -89,7 +89,8 @@ class Prediction:
         core_label: Index of the true answer y.
         spurious_label: Index of the answer y_s tied to that value.
         label: Index of the focus label.
-        log_probs: log p of each candidate answer given the prompt, summed over its tokens, in nats.
+        log_probs: log p of each candidate answer given the prompt, summed over its tokens, in nats; -inf of one that a
+            beam search did not reach.
         slices: Named properties of the example.
         text: What the model wrote; None where it was only asked to choose.
         meant: Index of the candidate that `text` means, or `UNPARSEABLE`; None as above.

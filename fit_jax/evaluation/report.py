@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import inf, isinf
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,9 @@ def radar_panels(predictions: Sequence[Prediction]) -> tuple[list[Panel], int]:
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Writes a `predictions.jsonl`."""
-    write_lines(path, (dataclasses.asdict(p) for p in predictions))
+    """Writes a `predictions.jsonl`; log-probabilities of -inf are null there."""
+    records = map(dataclasses.asdict, predictions)
+    write_lines(path, ({**r, "log_probs": [None if isinf(p) else p for p in r["log_probs"]]} for r in records))
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -130,7 +132,9 @@ def read_predictions(path: Path) -> list[Prediction]:
     try:
         with open(path, encoding="utf-8") as lines:
             records = [json.loads(line) for line in lines]
-        return [Prediction(**{**r, "log_probs": tuple(r["log_probs"])}) for r in records]
+        return [
+            Prediction(**{**r, "log_probs": tuple(-inf if p is None else p for p in r["log_probs"])}) for r in records
+        ]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: holds no predictions ({error}); delete it, and they are made anew") from error
 

@@ -88,6 +88,8 @@ def run_experiment(config: ExperimentConfig) -> Path:
 
 def _check_steered(config: ExperimentConfig) -> None:
     steered = " and ".join(method for method in config.methods if method in STEERED)
+    if steered and config.run.evaluation.beams is not None:
+        raise InputError(f"methods: {steered} can only be scored; leave them out, or set run.evaluation.beams to null")
     if not steered or config.run.evaluation.written is False:
         return
     task = build_task(config.run.task, config.seeds[0])

@@ -42,13 +42,21 @@ def repeated(cache: Cache, times: int) -> Cache:
     return Cache(keys, values, positions, visible_until, cache.length)
 
 
-def select(cache: Cache, rows: Int[Array, " B"], start: int) -> Cache:
-    """The cache whose row b holds, from slot `start` on, what row `rows[b]` held; slots before it stay as they are.
+def select(cache: Cache, chosen_BW: Int[Array, "B W"], start: int) -> Cache:
+    """The cache of B rows of W beams in which beam w of row b holds what the row's beam `chosen[b, w]` held.
 
-    Positions stay too: this is for rows that were read in step.
+    That is from slot `start` on. Slots before it stay as they are, and so do positions: this is for beams that were
+    read in step.
     """
-    keys, values = (held.at[:, :, start:].set(held[:, rows, start:]) for held in (cache.keys, cache.values))
-    return cache._replace(keys=keys, values=values)
+    index = chosen_BW[None, :, :, None, None, None]
+
+    def moved(held: Array) -> Array:
+        part = held[:, :, start:]
+        # Taken row by row, so that a row's beams stay on the device that holds the row.
+        by_row = part.reshape(part.shape[0], *chosen_BW.shape, *part.shape[2:])
+        return held.at[:, :, start:].set(jnp.take_along_axis(by_row, index, axis=2).reshape(part.shape))
+
+    return cache._replace(keys=moved(cache.keys), values=moved(cache.values))
 
 
 def extend(

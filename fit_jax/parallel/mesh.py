@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AxisType, Mesh, NamedSharding
 
 from fit_jax.config import MeshConfig
 from fit_jax.errors import InputError
@@ -59,3 +60,9 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     except ValueError as error:
         raise InputError(f"mesh.slices: {config.slices} slices do not match the devices: {error}") from error
     return Mesh(grid, AXES, axis_types=types)
+
+
+def mesh_of(tree: Any) -> Mesh:
+    """The mesh that a tree's arrays lie on; a mesh of their device where they lie on none."""
+    sharding = jax.tree.leaves(tree)[0].sharding
+    return sharding.mesh if isinstance(sharding, NamedSharding) else make_mesh(MeshConfig(), list(sharding.device_set))

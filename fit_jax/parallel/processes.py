@@ -18,6 +18,7 @@ from fit_jax.parallel.roll_call import roll_call
 from fit_jax.parallel.sharding import batch_sharding, row_shards
 
 BatchType = TypeVar("BatchType", bound=tuple)
+TreeType = TypeVar("TreeType")
 
 
 class Place(NamedTuple):
@@ -182,3 +183,14 @@ def to_global(batch: BatchType, mesh: Mesh) -> BatchType:
             return jax.make_array_from_process_local_data(sharding, array, (rows, *array.shape[1:]))
 
     return type(batch)(*(place(field, array) for field, array in zip(batch._fields, batch)))
+
+
+def split_by_rows(tree: TreeType, mesh: Mesh) -> TreeType:
+    """NumPy arrays that every process holds whole, as global arrays whose rows lie as those of a batch.
+
+    Args:
+        tree: The arrays; their rows are a multiple of `row_shards(mesh)`.
+        mesh: The mesh.
+    """
+    sharding = batch_sharding(mesh, tokens=False)
+    return jax.tree.map(lambda array: jax.make_array_from_callback(array.shape, sharding, array.__getitem__), tree)

@@ -36,6 +36,7 @@ MAY_DIFFER = (
     "evaluation.paraphrases",
     "evaluation.written",
     "evaluation.written_tokens",
+    "evaluation.beams",
     "evaluation.batch_size",
     "evaluation.examples",
 )

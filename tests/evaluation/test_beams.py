@@ -7,12 +7,14 @@ from flax import nnx
 
 from fit_jax.config import MeshConfig
 from fit_jax.errors import InputError
+from fit_jax.evaluation import beams as beams_module
 from fit_jax.evaluation.beams import beam_search, grow
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import EncodedPrompt
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.parallel.mesh import make_mesh
+from fit_jax.parallel.sharding import lay_out_tree
 
 VOCAB, PROMPTS = 23, 12
 
@@ -90,6 +92,23 @@ def test_a_rows_answer_does_not_depend_on_the_rows_beside_it(model):
     together = beam_search(*model, prompts)
     for prompt, found in list(zip(prompts, together))[:3]:
         np.testing.assert_allclose(beam_search(*model, [prompt])[0], found, atol=2e-4)
+
+
+@pytest.mark.parametrize("count", [None, 2])
+def test_rows_are_split_over_the_mesh_which_changes_nothing(model, count, monkeypatch):
+    """Seven prompts on eight shards of rows: the last one stands twice."""
+    asked = []
+    search = beams_module._search
+    monkeypatch.setattr(beams_module, "_search", lambda *args: asked.append(args[4]) or search(*args))
+    graphdef, (state,) = model
+    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
+    spread = (jax.device_put(state, lay_out_tree(state, mesh).shardings),)
+    prompts = random_prompts(3)[:7]
+    for found, expected in zip(
+        beam_search(graphdef, spread, prompts, count), beam_search(*model, prompts, count), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=2e-4)
+    assert {shard.data.shape[0] for shard in asked[0].addressable_shards} == {1}
 
 
 def test_the_tree_shares_beginnings():

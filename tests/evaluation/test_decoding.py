@@ -8,6 +8,7 @@ from flax import nnx
 
 from fit_jax.config import MeshConfig
 from fit_jax.errors import InputError
+from fit_jax.evaluation import decoding
 from fit_jax.evaluation.decoding import Sampling, decode, generate, generate_all, nucleus
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.decoder import Decoder
@@ -65,12 +66,16 @@ def test_padding_on_either_side_changes_nothing(model, plain):
         np.testing.assert_array_equal(row, plain(prompt, 12))
 
 
-def test_the_mesh_changes_nothing(model, plain):
+def test_rows_are_split_over_the_mesh_which_changes_nothing(model, plain, monkeypatch):
+    """Three prompts on four shards of rows: the last one stands twice."""
+    asked = []
+    monkeypatch.setattr(decoding, "decode", lambda *args: asked.append(args[3]) or decode(*args))
     graphdef, (state,) = model
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     spread = (jax.device_put(state, lay_out_tree(state, mesh).shardings),)
-    for prompt, made in zip(PROMPTS, generate(graphdef, spread, PROMPTS, Sampling(tokens=6))):
+    for prompt, made in zip(PROMPTS, generate(graphdef, spread, PROMPTS, Sampling(tokens=6)), strict=True):
         np.testing.assert_array_equal(made, plain(prompt, 6))
+    assert {shard.data.shape for shard in asked[0].addressable_shards} == {(1, decoding.BUCKET)}
 
 
 def test_any_number_of_prompts_in_batches(model):

@@ -11,8 +11,9 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import Sampling, generate
 from fit_jax.evaluation.evaluator import Subject, Validation, evaluate, evaluated_splits
 from fit_jax.evaluation.matching import UNPARSEABLE, match
-from fit_jax.evaluation.metrics import focus_accuracy
+from fit_jax.evaluation.metrics import calibration_error, focus_accuracy
 from fit_jax.evaluation.queries import ask
+from fit_jax.evaluation.report import read_predictions, write_predictions
 from fit_jax.focus.instructions import instruction, wordings
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 
@@ -93,8 +94,32 @@ def test_a_model_may_write_its_answers(task, encoder, make_scorer, params, confi
     assert [p.text for p in evaluate(free, subject, plain).predictions] == [p.text for p in found]
 
 
+def test_a_beam_search_finds_what_scoring_finds(task, encoder, make_scorer, params, config, tmp_path):
+    """With enough beams; with one, all answers but those that begin as the best one does are out of reach."""
+    names = ("good", "good film", "bad film", "bad taste")
+    examples = [replace(e, candidates=names) for e in task.splits["iid"].examples[:3]]
+    task = replace(task, splits={**task.splits, "iid": Split("iid", examples, {})})
+    subject = Subject(encoder, make_scorer(), params)
+    found = {}
+    for beams in (None, 9, 1):
+        asked = replace(config.evaluation, splits=("iid",), paraphrases=("train",), beams=beams)
+        found[beams] = evaluate(task, subject, replace(config, evaluation=asked)).predictions
+    for searched, scored, narrow in zip(found[9], found[None], found[1], strict=True):
+        np.testing.assert_allclose(searched.log_probs, scored.log_probs, atol=1e-4)
+        reached = np.isfinite(narrow.log_probs)
+        assert reached.any()
+        assert not reached.all()
+        np.testing.assert_allclose(np.array(narrow.log_probs)[reached], np.array(scored.log_probs)[reached], atol=1e-4)
+    assert 0 <= calibration_error(found[1]) <= 1
+    write_predictions(tmp_path / "predictions.jsonl", found[1])
+    assert "Infinity" not in (tmp_path / "predictions.jsonl").read_text()
+    assert read_predictions(tmp_path / "predictions.jsonl") == found[1]
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"paraphrases": ()}, {"batch_size": 0}, {"examples": -5}, {"validation_examples": 0}], ids=str
+    "wrong",
+    [{"paraphrases": ()}, {"batch_size": 0}, {"examples": -5}, {"validation_examples": 0}, {"beams": 0}],
+    ids=str,
 )
 def test_sizes_and_pools_that_ask_nothing_are_reported(wrong, task, config):
     with pytest.raises(InputError, match=rf"evaluation\.{next(iter(wrong))}"):

@@ -131,6 +131,13 @@ def test_a_steered_method_that_is_to_write_is_refused_before_any_cell(free, writ
         assert len(done) == 2
 
 
+def test_a_steered_method_that_is_to_search_is_refused_before_any_cell(config, done):
+    run = replace(config.run, evaluation=replace(config.run.evaluation, beams=4))
+    with pytest.raises(InputError, match=r"attention_steering can only be scored; .* run\.evaluation\.beams to null"):
+        run_experiment(replace(config, run=run, methods=("fit", "attention_steering"), seeds=(0,)))
+    assert done == []
+
+
 def test_a_missing_pretrained_model_is_told(config, tmp_path):
     model = replace(config.run.model, pretrained=str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match=r"fit, seed 0: .*nowhere"):
