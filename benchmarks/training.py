@@ -3,14 +3,15 @@
     FIT_JAX_DATA=DATA python -m benchmarks.training [--tune lora|full] [--rounds 3] [--peer_python PYTHON]
 
 A Llama of 6 layers, width 288 and 32,000 tokens with random weights, and SS prompts with their answers, one focus
-instruction each: the same weights, token ids and targets on every side, fp32. Each side is a fresh process, the sides
-in turn, `--rounds` times; medians. Rates leave out what happens before the sixth step. Memory is the peak of the
-process's own pages during the steps above what it held after its imports: weights, adapters, optimizer and all that a
-step needs. Prints a table and writes `runs/benchmarks/training_lora.json` or `training_full.json`.
+instruction each: the same weights, token ids and targets on every side, fp32. A step takes TRL's default of eight
+examples there, and two packed rows of 256 tokens, about nine examples, here. Each side is a fresh process, the sides in
+turn, `--rounds` times; medians. Rates leave out what happens before the sixth step. Memory is the peak of the process's
+own pages during the steps above what it held after its imports: weights, adapters, optimizer and all that a step needs.
+Prints a table and writes `runs/benchmarks/training_lora.json` or `training_full.json`.
 
-Sides: `here` (packed rows), `here, branches` (three focus instructions share each input; other prompts of the same
-data, so its loss is its own), `trl default`, `trl best` (completion-only, no gradient checkpointing, rows of similar
-length together), `transformers` (a loop of ten lines, padded batches).
+Sides: `here`, `trl default`, `trl best` (completion-only, no gradient checkpointing, rows of similar length together),
+`transformers` (a loop of ten lines, padded batches). What several focus instructions to one input gain is measured by
+`benchmarks.shared_input`.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from benchmarks.processes import in_turn, medians_of, own_bytes, watched
 from benchmarks.timed import own_steps, trl_steps
 
 OUTPUT = Path("runs/benchmarks")
-SIDES = ("here", "here, branches", "trl default", "trl best", "transformers")
+SIDES = ("here", "trl default", "trl best", "transformers")
 SHAPE = {
     "model_type": "llama",
     "architectures": ["LlamaForCausalLM"],
@@ -44,10 +45,10 @@ SHAPE = {
     "tie_word_embeddings": True,
     "dtype": "float32",
 }
-EXAMPLES, SKIPPED, STEPS = 1024, 5, 20
+EXAMPLES, SKIPPED, STEPS = 1024, 5, 40
 RANK, ALPHA, RATE = 16, 32, 1e-4
-ROWS, TOKENS = 8, 256
-FIRST_BATCH = 16  # examples whose loss is compared
+ROWS, TOKENS = 2, 256
+PEER_BATCH = 8  # examples of a step, TRL's default
 
 
 def main(arguments: list[str]) -> None:
@@ -67,7 +68,7 @@ def main(arguments: list[str]) -> None:
         write_model_and_examples(Path(scratch))
 
         def command(side: str) -> list[str]:
-            python = sys.executable if side.startswith("here") else asked.peer_python
+            python = sys.executable if side == "here" else asked.peer_python
             options = ["--tune", asked.tune, "--side", side, "--folder", scratch]
             return [python, "-m", "benchmarks.training", *options]
 
@@ -82,13 +83,13 @@ def main(arguments: list[str]) -> None:
     (OUTPUT / f"training_{asked.tune}.json").write_text(json.dumps({"medians": medians, "rounds": found}, indent=2))
 
 
-def config(branches: int = 1, lora: bool = True):
+def config(lora: bool = True):
     """The run, as `python -m fit_jax.train` would be told of it."""
     from fit_jax.config import load_config
 
     options = {
         "task.name": "ss",
-        "focus.branches": branches,
+        "focus.branches": 1,
         "tokenizer.path": str(Path(os.environ["FIT_JAX_DATA"]) / "tokenizers" / "llama2_32k"),
         "lora.rank": RANK if lora else 0,
         "lora.alpha": ALPHA,
@@ -100,13 +101,13 @@ def config(branches: int = 1, lora: bool = True):
     return load_config([text for name, value in options.items() for text in (f"--{name}", str(value))])
 
 
-def train_loader(branches: int):
+def train_loader():
     from fit_jax.data.loader import TrainLoader
     from fit_jax.data.tasks import build_task
     from fit_jax.focus.prompts import PromptEncoder
     from fit_jax.focus.tokenizers import load_tokenizer
 
-    run = config(branches)
+    run = config()
     task = build_task(run.task, run.seed)
     return TrainLoader(task, PromptEncoder(load_tokenizer(run.tokenizer.path), task.text), run)
 
@@ -122,7 +123,7 @@ def write_model_and_examples(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(SHAPE))
     decoder = Decoder(config_from_hf(SHAPE, "config.json"), rngs=nnx.Rngs(0))
     save_merged(folder, decoder, np.dtype(np.float32))
-    examples, step, loader = [], 0, train_loader(1)
+    examples, step, loader = [], 0, train_loader()
     while len(examples) < EXAMPLES:
         examples += taken_apart(loader.batch(step))
         step += 1
@@ -144,20 +145,20 @@ def taken_apart(batch) -> list[dict[str, list[int]]]:
 
 
 def measured(side: str, folder: Path, lora: bool) -> dict[str, float]:
-    if side.startswith("here"):
-        return here(folder, 3 if "branches" in side else 1, lora)
+    if side == "here":
+        return here(folder, lora)
     examples = json.loads((folder / "examples.json").read_text())
     import trl as _  # noqa: F401  so that no side's imports count as memory of its steps
 
     before = own_bytes()
     model = their_model(folder, lora)
-    loss = their_loss(model, examples[:FIRST_BATCH])
+    loss = their_loss(model, examples[:PEER_BATCH])
     with watched() as peak:
         rate = loop(model, examples) if side == "transformers" else trl(model, examples, best=side == "trl best")
     return {"rate": rate, "mib": (peak.bytes - before) / 2**20, "loss": loss}
 
 
-def here(folder: Path, branches: int, lora: bool) -> dict[str, float]:
+def here(folder: Path, lora: bool) -> dict[str, float]:
     import dataclasses
 
     import jax
@@ -169,7 +170,7 @@ def here(folder: Path, branches: int, lora: bool) -> dict[str, float]:
     from fit_jax.training.pretrained import pretrained_state
     from fit_jax.training.step import compile_train_step
 
-    run, loader = config(branches, lora), train_loader(branches)
+    run, loader = config(lora), train_loader()
     batches = list(loader.iterate(0, SKIPPED + STEPS))
     jax.devices()
     before = own_bytes()
@@ -177,7 +178,7 @@ def here(folder: Path, branches: int, lora: bool) -> dict[str, float]:
     mesh, optimizer = make_mesh(run.mesh), make_optimizer(run.optimizer, SKIPPED + STEPS)
     placed = pretrained_state(model, run.lora, optimizer, mesh, run.seed)
     batch = to_global(batches[0], mesh)
-    step = compile_train_step(placed.graphdef, optimizer, placed.state, batch, accumulate=1, trees=branches > 1)
+    step = compile_train_step(placed.graphdef, optimizer, placed.state, batch, accumulate=1, trees=False)
     loss = first_loss(placed, batches[0])
     with watched() as peak:
         timed = own_steps(step, placed.state, batches, mesh, SKIPPED)
@@ -194,7 +195,7 @@ def first_loss(placed, batch) -> float:
     decoder = nnx.merge(placed.graphdef, *placed.state.params)
     hidden = decoder(batch.tokens, batch.positions, batch.visible_until, batch.target_index)
     log_probs = np.asarray(target_log_probs(decoder, hidden, jnp.asarray(batch.target_ids))[0])
-    weights, left, total, count = batch.target_weight, FIRST_BATCH, 0.0, 0
+    weights, left, total, count = batch.target_weight, PEER_BATCH, 0.0, 0
     for row in range(len(weights)):
         for slot in np.unique(batch.target_slot[row][weights[row] > 0]):
             if left:
@@ -246,12 +247,12 @@ def loop(model, examples: list[dict]) -> float:
     for number in range(SKIPPED + STEPS):
         if number == SKIPPED:
             start = time.perf_counter()
-        first = number * ROWS % (len(examples) - ROWS)
-        ids, mask, labels = padded(examples[first : first + ROWS])
+        first = number * PEER_BATCH % (len(examples) - PEER_BATCH)
+        ids, mask, labels = padded(examples[first : first + PEER_BATCH])
         model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    return STEPS * ROWS / (time.perf_counter() - start)
+    return STEPS * PEER_BATCH / (time.perf_counter() - start)
 
 
 def trl(model, examples: list[dict], best: bool) -> float:
@@ -268,7 +269,7 @@ def trl(model, examples: list[dict], best: bool) -> float:
         learning_rate=RATE,
         use_cpu=True,
         bf16=False,
-        per_device_train_batch_size=ROWS,
+        per_device_train_batch_size=PEER_BATCH,
         **(options if best else {}),
     )
     return timed.examples / timed.seconds
