@@ -14,10 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from benchmarks.processes import in_fresh_process, own_bytes, watched
+from benchmarks.processes import in_turn, medians_of, own_bytes, watched
 
 OUTPUT = Path("runs/benchmarks/loading.json")
 SHAPE = {
@@ -52,11 +51,8 @@ def main(arguments: list[str]) -> None:
         folder = Path(scratch) / "model"
         size = write_checkpoint(folder)
         print(f"{size / 1e9:.2f} GB in {len(list(folder.glob('*.safetensors')))} files", flush=True)
-        results: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-        for _ in range(rounds):
-            for side, rows in results.items():
-                rows.append(in_fresh_process([*COMMAND, side, str(folder)], SEVERAL))
-    medians = {side: {key: median(row[key] for row in rows) for key in rows[0]} for side, rows in results.items()}
+        results = in_turn(SIDES, rounds, lambda side: [*COMMAND, side, str(folder)], SEVERAL)
+    medians = medians_of(results)
     print(f"{'':14}{'load s':>9}{'above, MiB':>12}{'save s':>9}{'above, MiB':>12}")
     for side, row in medians.items():
         print(

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -22,7 +22,7 @@ def in_fresh_process(command: list[str], environment: Mapping[str, str] | None =
 
 
 def in_turn(
-    sides: Sequence[str],
+    sides: Iterable[str],
     rounds: int,
     command: Callable[[str], list[str]],
     environment: Mapping[str, str] | None = None,

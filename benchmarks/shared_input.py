@@ -5,9 +5,8 @@
 BBQ's training questions, each under all six focus types, through a Llama of 6 layers, width 288 and 32,000 tokens with
 random weights, fp32. `shared`: one row item holds a question once and its six instructions with their answers after
 it. `alone`: the same prompts and answers, each an item of its own, packed as well. Each side is a fresh process, the
-sides in turn, `--rounds` times; medians. Rates are of full
-batches after the first two. Demanded: losses and gradients of the
-same questions equal to 1e-5 of their size; the status is 1 where they are not. Prints a table and writes
+sides in turn, `--rounds` times; medians. Rates are of full batches after the first two. Demanded: losses and gradients
+of the same questions equal to 1e-5 of their size; the status is 1 where they are not. Prints a table and writes
 `runs/benchmarks/shared_input_lora.json` or `..._full.json`.
 """
 
@@ -18,11 +17,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 
-from benchmarks.processes import in_fresh_process, own_bytes, watched
+from benchmarks.processes import in_turn, medians_of, own_bytes, watched
 
 OUTPUT = Path("runs/benchmarks")
 SIDES = ("shared", "alone")
@@ -43,15 +41,12 @@ def main(arguments: list[str]) -> int:
     if asked.side:
         print(json.dumps(measured(asked.side == "shared", asked.folder, asked.tune == "lora")))
         return 0
-    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     command = [sys.executable, "-m", "benchmarks.shared_input", "--tune", asked.tune]
     with tempfile.TemporaryDirectory() as scratch:
         write_model(Path(scratch))
-        for _ in range(asked.rounds):
-            for side, rows in found.items():
-                rows.append(in_fresh_process([*command, "--side", side, "--folder", scratch]))
+        found = in_turn(SIDES, asked.rounds, lambda side: [*command, "--side", side, "--folder", scratch])
         gradients = [dict(np.load(Path(scratch) / f"{side == 'shared'}.npz")) for side in SIDES]
-    medians = {side: {key: median(row[key] for row in rows) for key in rows[0]} for side, rows in found.items()}
+    medians = medians_of(found)
     print(f"{'':8}{'examples/s':>12}{'tokens an example':>19}{'peak MiB':>10}{'loss':>12}")
     for side, row in medians.items():
         print(f"{side:8}{row['rate']:12.1f}{row['tokens']:19.1f}{row['mib']:10.0f}{row['loss']:12.6f}")
