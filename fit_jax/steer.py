@@ -7,7 +7,7 @@ from fit_jax.errors import run_door
 
 USAGE = (
     'python -m fit_jax.steer RUN [--text "..."] [--slot NAME="..."]... [--focus A,B] [--ignore C] '
-    '[--candidate "..."]... [--checkpoint best|last|STEP]'
+    '[--candidate "..."]... [--checkpoint best|last|STEP] [--mesh.FIELD VALUE]'
 )
 
 
@@ -22,20 +22,19 @@ def main(arguments: list[str]) -> None:
     candidates, rest = take_options(rest, "candidate")
     from fit_jax.evaluation.report import print_table
     from fit_jax.evaluation.steering import Steering, read_slots
-    from fit_jax.parallel.processes import start
+    from fit_jax.parallel.processes import failing_together, start
     from fit_jax.training.run import set_up, subject
     from fit_jax.training.run_folder import opened_config
 
     config = opened_config(Path(folder), rest)
     start(config.mesh)
-    run = set_up(config)
-    steering = Steering(run.task, focus, ignore, candidates)
-    if text is not None or slots:
-        print_table(steering.table(subject(run, checkpoint_option(checkpoint)), steering.fill(text, slots)))
-        return
-    model = subject(run, checkpoint_option(checkpoint))
-    for given in read_slots(steering.slots):
-        print_table(steering.table(model, given))
+    with failing_together():
+        run = set_up(config)
+        steering = Steering(run.task, focus, ignore, candidates)
+        given = [steering.fill(text, slots)] if text is not None or slots else read_slots(steering.slots)
+        model = subject(run, checkpoint_option(checkpoint))
+        for filled in given:
+            print_table(steering.table(model, filled))
 
 
 if __name__ == "__main__":

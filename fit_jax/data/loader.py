@@ -4,11 +4,11 @@ The training examples form one endless stream, a fresh permutation each epoch, w
 consecutive examples. Packed, a window is drawn, encoded, laid out and packed as a whole, and gives some number of
 rows. The rows of successive windows form an endless stream again, of which step s takes B rows. Unpacked, a window's
 examples are sorted by length before they are divided into batches, and a batch is as wide as its longest row, rounded
-up to one of a few widths.
+up to one of a few widths. Since all lengths decide who stands beside whom, every host then encodes whole windows.
 
-Where one step takes several windows, the rows of a batch are divided into *lanes*: lane l of n packs windows l, l + n,
-l + 2n, ... and fills the l-th part of every batch, so that a host builds only the windows of its own rows. The number
-of lanes follows from data and config, not from the hosts.
+Where one step takes several packed windows, the rows of a batch are divided into *lanes*: lane l of n packs windows l,
+l + n, l + 2n, ... and fills the l-th part of every batch, so that a host builds only the windows of its own rows. The
+number of lanes follows from data and config, not from the hosts.
 
 Packed windows differ in their number of rows, so the window that a step begins in depends on all windows before it.
 The loader remembers what it has counted: `state` goes into a checkpoint, and after `restore` resuming costs one window
@@ -57,8 +57,14 @@ class TrainLoader:
             sample, within about a percent.
     """
 
-    def __init__(self, task: Task, encoder: PromptEncoder, config: Config) -> None:
+    def __init__(self, task: Task, encoder: PromptEncoder, config: Config, token_shards: int = 1) -> None:
         """Encodes a sample of the split to choose the shapes.
+
+        Args:
+            task: Supplies the training split.
+            encoder: Turns examples into prompts.
+            config: The run.
+            token_shards: Parts into which the mesh divides a row's tokens.
 
         Raises:
             InputError: The training split is empty, the focus weights are wrong, or an example of the sample does not
@@ -93,8 +99,10 @@ class TrainLoader:
         self.widths: tuple[int, ...] = (self.tokens_per_row,)
         if not self._packing:
             self._buckets = lru_cache(2)(self._sorted_window)
-            self._window_steps = max(_WINDOW_EXAMPLES // self._batch_size, 1)
-            self.widths = _widths(self.tokens_per_row, config.mesh.context)
+            # No more than an epoch, or examples of one length would meet themselves in a batch.
+            self._window_steps = max(min(_WINDOW_EXAMPLES, count) // self._batch_size, 1)
+            self._window = self._window_steps * self._batch_size
+            self.widths = _widths(self.tokens_per_row, token_shards)
         else:
             self._window = max(_WINDOW_EXAMPLES, _WINDOW_ROWS * drawn // rows)
             lanes = _lanes(self._batch_size, self._window * rows / drawn)
@@ -164,8 +172,8 @@ class TrainLoader:
             lane.restore(Mark(*mark))
 
     def _identity(self) -> dict[str, int]:
-        identity = {"examples": len(self._examples), "targets_per_row": self.targets_per_row, "lanes": len(self._lanes)}
-        return identity | ({"window": self._window} if self._lanes else {})
+        identity = {"examples": len(self._examples), "targets_per_row": self.targets_per_row}
+        return identity | {"lanes": len(self._lanes), "window": self._window}
 
     def _packed(self, lane: int, lanes: int, number: int) -> list[Row]:
         """Rows of a lane's `number`-th window, in random order: first fit leaves the worst filled ones last."""
@@ -177,8 +185,8 @@ class TrainLoader:
 
     def _sorted_window(self, window: int) -> list[list[Item]]:
         """A window's batches of items of similar length, in random order."""
-        B, count = self._batch_size, self._batch_size * self._window_steps
-        items = sorted(self._items(window * count, (window + 1) * count), key=lambda item: len(item.tokens))
+        B, start = self._batch_size, window * self._window
+        items = sorted(self._items(start, start + self._window), key=lambda item: len(item.tokens))
         order = generator(self._seed, "rows", window).permutation(self._window_steps)
         return [items[n * B : (n + 1) * B] for n in order]
 

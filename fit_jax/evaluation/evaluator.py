@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,9 @@ from fit_jax.evaluation.queries import Group, Prediction, Query, answered, ask, 
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.example import Example
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
+
+# Groups whose prompts are searched together, those of like length in one batch.
+_SEARCHED = 256
 
 
 class Evaluation(NamedTuple):
@@ -105,7 +108,7 @@ def answer(
     for group, log_probs in zip(groups, _log_probs(prompts, subject, beams)):
         by_words = {words: (chosen, next(texts)) for words, chosen in zip(group.instructions, log_probs)}
         answers = [answered(q, *by_words[q.instruction]) for q in group.queries]
-        check_finite(answers)
+        check_finite(answers, searched=beams is not None)
         yield answers
 
 
@@ -118,10 +121,11 @@ def _log_probs(prompts: Iterable[Prompts], subject: Subject, beams: int | None) 
         return
     if not scorer.plain:
         raise InputError("evaluation.beams: a steered model is only scored; set it to null, or leave its method out")
-    prompts = list(prompts)
-    found = iter(search_all(scorer.graphdef, subject.params, list(chain(*prompts)), beams, scorer.rows))
-    for group in prompts:
-        yield [next(found) for _ in group]
+    waiting = iter(prompts)
+    while part := list(islice(waiting, _SEARCHED)):
+        found = iter(search_all(scorer.graphdef, subject.params, list(chain(*part)), beams, scorer.rows))
+        for group in part:
+            yield [next(found) for _ in group]
 
 
 def _written(prompts: Sequence[np.ndarray], subject: Subject, tokens: int) -> list[str]:

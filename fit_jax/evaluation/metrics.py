@@ -166,10 +166,13 @@ def unparseable_rates(predictions: Iterable[Prediction]) -> dict[tuple[str, str]
     return {key: float(np.mean([p.meant == UNPARSEABLE for p in cell])) for key, cell in cells.items()}
 
 
-def check_finite(predictions: Iterable[Prediction]) -> None:
-    """Raises InputError where a score is NaN or no answer is possible: such a model has no answers."""
+def check_finite(predictions: Iterable[Prediction], searched: bool = False) -> None:
+    """Raises InputError where a score is NaN or infinite: such a model has no answers.
+
+    Where answers were `searched` for, all but the best may be -inf: those that were not reached.
+    """
     for p in predictions:
-        if not np.isfinite(np.max(p.log_probs)):  # a candidate that a beam search did not reach has -inf
+        if not np.all(np.isfinite(np.max(p.log_probs) if searched else p.log_probs)):
             raise InputError(
                 f"the model's scores are not finite (split {p.split}, example {p.uid}): its weights are broken, most "
                 "often by a diverged training; choose an earlier checkpoint or lower optimizer.learning_rate"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from fit_jax.data.splits import Split
@@ -70,6 +71,14 @@ def summary(title: str, predictions: Sequence[Prediction], splits: Mapping[str, 
     unparseable = unparseable_rates(predictions)
     if unparseable:
         parts += ["## Unparseable answers", _unparseable_table(unparseable, names)]
+    unreached = sum(not all(map(isfinite, p.log_probs)) for p in predictions)
+    if unreached:
+        parts += [
+            "## Beam search",
+            f"Answers were searched for with few beams: {unreached / len(predictions):.1%} of the questions have "
+            "candidates that the search did not reach. They count as impossible, in the probabilities shown and in "
+            "calibration too.",
+        ]
     bias = bias_scores(replace(p, feature="all") for p in predictions)
     if bias:
         parts += ["## Social bias", _bias_table(bias)]

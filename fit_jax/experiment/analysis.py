@@ -81,8 +81,8 @@ def by_kind(answers: Iterable[Answer]) -> dict[tuple[str, str, str, str], Estima
 def compare(answers: Sequence[Answer], reference: str) -> list[Comparison]:
     """The reference method against each other one, by pool, split and kind of focus type.
 
-    An example's difference is the mean over its types, features and the seeds that both methods share; the tests are
-    over examples.
+    An example's difference in a seed is the mean over its types and features; the estimate is the mean over the seeds
+    that both methods share, each the mean over its examples, and the tests are over examples.
     """
     cells = group_by(answers, lambda a: (a.prediction.paraphrases, a.prediction.split, kind_of(a.prediction.focus)))
     found: list[Comparison] = []
@@ -97,8 +97,11 @@ def compare(answers: Sequence[Answer], reference: str) -> list[Comparison]:
             ours, theirs = (_by_example(methods[m], seeds) for m in (reference, method))
             both = sorted(ours.keys() & theirs.keys())
             differences = np.array([ours[uid] - theirs[uid] for uid in both]).reshape(-1, len(seeds))
-            if np.isnan(differences).all(axis=0).any():
-                continue  # a seed for which no example is shared
+            # Seeds and examples that one of the two methods alone was asked.
+            shared = ~np.isnan(differences)
+            differences = differences[shared.any(axis=1)][:, shared.any(axis=0)]
+            if not differences.size:
+                continue
             rng = generator(0, "compare", reference, method, pool, split, kind)
             low, high = bootstrap_interval(differences, rng)
             p = sign_flip_p(shares(differences), rng)

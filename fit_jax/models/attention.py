@@ -122,20 +122,23 @@ def attention(
         return kernels.cudnn(q_BCHG, k_BTKG, v_BTKG, scope.mask(window), scale=scale)
     B, C, H, G = q_BCHG.shape
     K = k_BTKG.shape[2]
-    # Batched dimensions lead and the queries of a group lie below each other: the form that XLA multiplies as is. The
-    # division by the softmax's sum is left for the end, where there are G numbers a query and not T.
-    q_BKRCG = (q_BCHG * jnp.asarray(scale, q_BCHG.dtype)).reshape(B, C, K, H // K, G).transpose(0, 2, 3, 1, 4)
+    # Batched dimensions lead and the queries of a group lie below each other, as many as a token has: the form that XLA
+    # multiplies as is, and that it can split by tokens. The division by the softmax's sum is left for the end, where
+    # there are G numbers a query and not T.
+    q_BKCRG = (q_BCHG * jnp.asarray(scale, q_BCHG.dtype)).reshape(B, C, K, H // K, G).transpose(0, 2, 1, 3, 4)
     k_BKGT, v_BKTG = k_BTKG.transpose(0, 2, 3, 1), v_BTKG.transpose(0, 2, 1, 3)
-    scores = jnp.matmul(q_BKRCG.reshape(B, K, -1, G), k_BKGT, preferred_element_type=jnp.float32)
-    scores = scores.reshape(B, K, H // K, C, -1)
+    scores = jnp.matmul(q_BKCRG.reshape(B, K, -1, G), k_BKGT, preferred_element_type=jnp.float32)
+    scores = scores.reshape(B, K, C, H // K, -1)
     if softcap is not None:
         scores = softcap * jnp.tanh(scores / softcap)
-    scores = jnp.where(scope.mask(window)[:, None, None], scores, MASKED)
+    scores = jnp.where(scope.mask(window)[:, None, :, None], scores, MASKED)
     weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
     sums = weights.sum(axis=-1, keepdims=True)
-    y_BKRCG = jnp.matmul(weights.astype(v_BTKG.dtype).reshape(B, K, -1, weights.shape[-1]), v_BKTG)
-    y_BKRCG = (y_BKRCG.reshape(B, K, H // K, C, G) / sums).astype(v_BTKG.dtype)
-    return y_BKRCG.transpose(0, 3, 1, 2, 4).reshape(B, C, H, G)
+    weights = weights.astype(v_BTKG.dtype).reshape(B, K, -1, weights.shape[-1])
+    # Kept in fp32 until it is divided: rounded before, its gradient would not cancel with that of the sums.
+    y_BKCRG = jnp.matmul(weights, v_BKTG, preferred_element_type=jnp.float32).reshape(B, K, C, H // K, G)
+    y_BKCRG = (y_BKCRG / sums).astype(v_BTKG.dtype)
+    return y_BKCRG.transpose(0, 2, 1, 3, 4).reshape(B, C, H, G)
 
 
 class Attention(nnx.Module):

@@ -28,7 +28,7 @@ _BLOCK_BYTES, _TILE = 1 << 21, 64
 def save_merged(folder: Path, decoder: Decoder, dtype: np.dtype, file_bytes: int = FILE_BYTES) -> None:
     """Writes a decoder's parameters under Hugging Face's names, adapters merged, as safetensors.
 
-    Kernels are merged in fp32 and cast once. One layer at a time is brought to the host.
+    Kernels are merged in fp32 and cast once, one layer at a time. The host holds no more than a few blocks of tensors.
 
     Args:
         folder: Existing folder.

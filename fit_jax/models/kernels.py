@@ -35,7 +35,8 @@ def choose(kind: str, q: Array, sequences: bool, window: int | Array | None, sof
         InputError: A kernel is asked for that the platform does not have.
     """
     # The mesh in context may be one that is only compiled for; without one the default backend runs the program.
-    device = jax.sharding.get_abstract_mesh().abstract_device
+    mesh = jax.sharding.get_abstract_mesh()
+    device = mesh.abstract_device
     platform = jax.default_backend() if device is None else device.platform
     own = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn"}.get(platform, "xla")
     if kind not in ("auto", "xla", own):
@@ -45,7 +46,8 @@ def choose(kind: str, q: Array, sequences: bool, window: int | Array | None, sof
     if kind == "xla" or own == "xla":
         return "xla"
     if own == "splash":
-        fits = sequences and q.shape[1] % BLOCKS[-1] == 0 and (window is None or isinstance(window, int))
+        whole_blocks = q.shape[1] % (BLOCKS[-1] * mesh.shape.get(TOKENS, 1)) == 0
+        fits = sequences and whole_blocks and (window is None or isinstance(window, int))
     else:
         fits = q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] in CUDNN_HEAD_WIDTHS and softcap is None
     return own if fits else "xla"

@@ -1,10 +1,10 @@
-"""Tensors in safetensors files: read slice by slice, written one after another, never all in memory."""
+"""Tensors in safetensors files: read slice by slice, written block by block, never all in memory."""
 
 import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ DTYPES = {
 # Threads that write a file at once, each a tensor.
 _WRITERS = 2
 
-# Brings the entries of a tensor when called: C-contiguous blocks in order, each used before the next is asked for.
+# Brings the entries of a tensor when called: blocks of its rows in order, each used before the next is asked for.
 Making = Callable[[], Iterable[np.ndarray]]
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -120,27 +120,36 @@ def _write_file(
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # the data begin at a multiple of 8 bytes
     with path.open("wb", buffering=0) as file:
-        place = os.pwrite(file.fileno(), len(text).to_bytes(8, "little") + text, 0)
+        place = _write_at(file.fileno(), 0, memoryview(len(text).to_bytes(8, "little") + text))
         writing: deque[Future[None]] = deque()
-        for tensor, value in zip(tensors.values(), values):
-            # Values not yet written are held by the devices: a few are enough.
-            if len(writing) > _WRITERS:
-                writing.popleft().result()
-            writing.append(writers.submit(_write_tensor, file.fileno(), place, tensor, value))
-            place += _size(tensor)
-        for future in writing:
-            future.result()
+        try:
+            for tensor, value in zip(tensors.values(), values):
+                # Values not yet written are held by the devices: a few are enough.
+                if len(writing) > _WRITERS:
+                    writing.popleft().result()
+                writing.append(writers.submit(_write_tensor, file.fileno(), place, tensor, value))
+                place += _size(tensor)
+            for future in writing:
+                future.result()
+        finally:
+            wait(writing)  # once the file is closed, its number may be another file's
 
 
 def _write_tensor(file: int, place: int, tensor: tuple[tuple[int, ...], np.dtype], value: Making) -> None:
     end = place + _size(tensor)
     for block in value():
         assert block.dtype == tensor[1], (block.dtype, tensor)
-        left = memoryview(np.ascontiguousarray(block).reshape(-1).view(np.uint8))
-        while left:
-            written = os.pwrite(file, left, place)
-            place, left = place + written, left[written:]
+        assert block.shape[1:] == tensor[0][1:], (block.shape, tensor)
+        place = _write_at(file, place, memoryview(np.ascontiguousarray(block).reshape(-1).view(np.uint8)))
     assert place == end, (place, end, tensor)
+
+
+def _write_at(file: int, place: int, left: memoryview) -> int:
+    """Writes all of it at a place in the file; returns the place behind it."""
+    while left:
+        written = os.pwrite(file, left, place)
+        place, left = place + written, left[written:]
+    return place
 
 
 def _divide(tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]], most_bytes: int) -> list[list[str]]:

@@ -52,7 +52,7 @@ def train(run: Run) -> Ending:
         progress = last_progress(checkpoints, config)
         if progress.finished:
             return Ending.ALREADY
-        loader = TrainLoader(run.task, run.encoder, config)
+        loader = TrainLoader(run.task, run.encoder, config, run.mesh.shape["context"])
         if progress.loader is not None:
             loader.restore(progress.loader)
         steps = config.train.steps or max(round(config.train.epochs * loader.steps_per_epoch), 1)
@@ -160,7 +160,7 @@ def _opening(run: Run, placed: Placed, step: int, steps: int) -> list[str]:
         f"model: {(trained + frozen) / 1e6:.2f}M parameters, {trained / 1e6:.2f}M trained; "
         f"{run.mesh.size} {run.mesh.devices.flat[0].device_kind} device(s)"
         + "".join(f", {axis} {size}" for axis, size in shape.items()),
-        f"{steps} steps of {train.batch_size} rows x {train.sequence_length} tokens",
+        f"{steps} steps of {train.batch_size} rows x {'' if train.packing else 'up to '}{train.sequence_length} tokens",
     ]
     if step:
         lines.append(f"resuming after step {step}")

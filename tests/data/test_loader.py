@@ -37,7 +37,7 @@ class FakeEncoder:
         ]
 
 
-def make(count=300, longest=60, seed=0, branches=1, encoder=None, **train):
+def make(count=300, longest=60, seed=0, branches=1, encoder=None, token_shards=1, **train):
     rng = np.random.default_rng(0)
     examples = [
         Example(str(i), {"text": "x" * int(n)}, ("no", "yes"), i % 2, {"keyword": Spurious("a", 0)})
@@ -49,7 +49,7 @@ def make(count=300, longest=60, seed=0, branches=1, encoder=None, **train):
         train=TrainConfig(**({"sequence_length": 128, "batch_size": 8} | train)),
     )
     task = Task(text=TEXT, splits={"train": Split("train", examples, {})})
-    return TrainLoader(task, encoder or FakeEncoder(), config)
+    return TrainLoader(task, encoder or FakeEncoder(), config, token_shards)
 
 
 def uids(batch):
@@ -227,6 +227,21 @@ def test_unpacked_rows_stand_with_others_of_their_length():
     assert all((batch.visible_until > 0).any(axis=1).all() for batch in batches)
     # Padded to the longest of all, two thirds of the tokens would be padding.
     assert sum((batch.visible_until > 0).sum() for batch in batches) > 0.75 * sum(b.tokens.size for b in batches)
+
+
+@pytest.mark.parametrize("count", [64, 300])
+def test_unpacked_rows_of_few_examples_do_not_meet_themselves(count):
+    loader = make(count=count, packing=False)
+    seen = Counter()
+    for step in range(count // 8):
+        seen += uids(loader.batch(step))
+    assert set(seen.values()) == {1}
+
+
+def test_widths_divide_over_a_mesh_that_splits_tokens():
+    loader = make(packing=False, sequence_length=120, token_shards=4)
+    assert len(loader.widths) == 8
+    assert all(width % 4 == 0 for width in loader.widths)
 
 
 def test_wrong_data():

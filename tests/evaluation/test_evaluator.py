@@ -14,6 +14,7 @@ from fit_jax.evaluation.matching import UNPARSEABLE, match
 from fit_jax.evaluation.metrics import calibration_error, focus_accuracy
 from fit_jax.evaluation.queries import ask
 from fit_jax.evaluation.report import read_predictions, write_predictions
+from fit_jax.evaluation.tables import summary
 from fit_jax.focus.instructions import instruction, wordings
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 
@@ -111,6 +112,9 @@ def test_a_beam_search_finds_what_scoring_finds(task, encoder, make_scorer, para
         assert not reached.all()
         np.testing.assert_allclose(np.array(narrow.log_probs)[reached], np.array(scored.log_probs)[reached], atol=1e-4)
     assert 0 <= calibration_error(found[1]) <= 1
+    title = "## Beam search"
+    assert title in summary("", found[1], task.splits, ())
+    assert title not in summary("", found[9], task.splits, ())
     write_predictions(tmp_path / "predictions.jsonl", found[1])
     assert "Infinity" not in (tmp_path / "predictions.jsonl").read_text()
     assert read_predictions(tmp_path / "predictions.jsonl") == found[1]

@@ -2,11 +2,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from fit_jax.config import MeshConfig
 from fit_jax.errors import InputError
 from fit_jax.models.attention import Scope, attention
 from fit_jax.models.kernels import choose, single_paths, splash
+from fit_jax.parallel.hlo import collectives
 from fit_jax.parallel.mesh import make_mesh
 
 T = 256
@@ -83,3 +85,35 @@ def test_kernels_are_chosen_by_what_they_can_compute(monkeypatch):
     assert choose("auto", q, True, None, None) == "xla"
     with pytest.raises(InputError, match=r"splash does not run on cpu"):
         choose("splash", q, True, None, None)
+
+
+def test_queries_split_by_tokens_stay_where_they_are():
+    """Of two query heads for each key head, too: what moves is keys and values, forward."""
+    q, k, v, positions, ends = packed(1, 8, 2)
+    index = np.broadcast_to(np.arange(T, dtype=np.int32)[None], positions.shape)
+    mesh = make_mesh(MeshConfig(context=8))
+    split = NamedSharding(mesh, PartitionSpec(None, "context"))
+
+    def run(q, k, v):
+        return attention(q, k, v, Scope(index, positions, positions, ends), kind="xla", scale=0.2)
+
+    text = jax.jit(run, in_shardings=split, out_shardings=split).lower(q, k, v).compile().as_text()
+    moved = collectives(text, 8)
+    assert {c.kind for c in moved} == {"all-gather"}
+    assert sum(c.bytes for c in moved) <= k.nbytes + v.nbytes
+
+
+def test_bfloat16_gradients_err_by_their_rounding_alone():
+    q, k, v, positions, ends = packed(1, 4, 2)
+    index = np.broadcast_to(np.arange(T, dtype=np.int32)[None], positions.shape)
+    weight = (ends > 0)[:, :, None, None] * np.random.default_rng(1).normal(size=q.shape).astype(np.float32)
+
+    def loss(dtype, q, k, v):
+        y = attention(*(x.astype(dtype) for x in (q, k, v)), Scope(index, positions, positions, ends), scale=0.2)
+        return (y.astype(jnp.float32) * weight).sum()
+
+    rounded = [np.asarray(jnp.asarray(x, jnp.bfloat16), np.float32) for x in (q, k, v)]
+    gradients = jax.jit(jax.grad(loss, (1, 2, 3)), static_argnums=0)
+    for found, expected in zip(gradients(jnp.bfloat16, *rounded), gradients(jnp.float32, *rounded)):
+        error = np.sqrt(np.mean((np.asarray(found, np.float32) - expected) ** 2))
+        assert error < 0.006 * np.sqrt(np.mean(np.asarray(expected) ** 2))

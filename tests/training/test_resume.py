@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fit_jax.config import Config, load_config
+from fit_jax.data.loader import TrainLoader
 from fit_jax.errors import InputError
 from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
 from fit_jax.training.progress import Display
@@ -79,6 +80,9 @@ def test_records_have_the_fields_that_readers_rely_on(straight):
 def test_unpacked_rows_train_in_batches_of_several_widths(folder):
     run = folder / "unpacked"
     assert start(config_of(run, "--train.packing", "false", "--train.steps", "4")) is Ending.ALL_STEPS
+    opened = set_up(config_of(run, "--train.packing", "false", "--train.steps", "4"))
+    loader = TrainLoader(opened.task, opened.encoder, opened.config)
+    assert len({loader.batch(step).tokens.shape[1] for step in range(4)}) > 1
     rows = read_metrics(run / "metrics.jsonl")
     assert sum(row["examples"] for row in rows) == 4 * 8 * 2
     assert rows[-1]["loss"] < rows[0]["loss"]
