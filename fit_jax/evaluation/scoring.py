@@ -1,5 +1,6 @@
 """Label-constrained scoring: log-probabilities of given answers, computed by one jitted function on the mesh."""
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -22,6 +23,9 @@ from fit_jax.parallel.sharding import row_shards
 
 IN_FLIGHT = 2  # batches the device may run ahead of the host
 WINDOW = 2048  # trees packed together; first fit costs trees x rows
+TOGETHER = 8  # batches whose rows are sorted by length
+WIDTHS = 3  # row lengths
+WORTH = 24  # batches for which more than one row length is worth compiling
 SAMPLE = 512  # trees from which the room for targets is chosen
 
 
@@ -52,7 +56,8 @@ class Scorer:
 
     A group is laid out as one tree of tokens (`fit_jax.data.layout`): the prefix its prompts share, a branch per
     prompt, a leaf per answer. Rows are packed with trees, and one compiled function scores every answer of a batch;
-    it is compiled once for each row length, which is that of the longest tree, rounded up.
+    it is compiled once for each row length: that of the longest tree, rounded up, and where batches are many two
+    shorter ones.
 
     Attributes:
         graphdef: The model's structure.
@@ -121,16 +126,29 @@ class Scorer:
             yield jax.device_get(scores), places
 
     def _batches(self, trees: Sequence[Item], T: int, C: int) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Batches of one shape, the last one ending in empty rows; and each tree's number, row and first slot."""
+        """Batches of few widths, the last one ending in empty rows; and each tree's number, row and first slot."""
         rows: list[list[int]] = []
         for start in range(0, len(trees), WINDOW):
             rows += [[start + i for i in row] for row in first_fit(trees[start : start + WINDOW], T, C)]
+        lengths = [sum(len(trees[number].tokens) for number in row) for row in rows]
+        widths = _widths(lengths, T) if len(rows) > WORTH * self.rows else (T,)
+        # Rows of similar length stand together, but not so many that the first answers come late.
+        order: list[int] = []
+        for start in range(0, len(rows), TOGETHER * self.rows):
+            order += sorted(range(len(rows))[start : start + TOGETHER * self.rows], key=lengths.__getitem__)
         for start in range(0, len(rows), self.rows):
-            part = rows[start : start + self.rows]
+            chosen = order[start : start + self.rows]
+            part = [rows[row] for row in chosen] + [[]] * (self.rows - len(chosen))
             numbers = np.array([number for row in part for number in row])
-            part += [[]] * (self.rows - len(part))
-            batch, places = stack([[trees[number] for number in row] for row in part], T, C)
+            width = widths[bisect_left(widths, max(lengths[row] for row in chosen))]
+            batch, places = stack([[trees[number] for number in row] for row in part], width, C)
             yield batch, np.column_stack([numbers, places])
+
+
+def _widths(lengths: Sequence[int], T: int) -> tuple[int, ...]:
+    """Widths into which about as many rows fall each, the last one T."""
+    parts = np.quantile(lengths, np.arange(1, WIDTHS) / WIDTHS, method="higher")
+    return tuple(sorted({*(_round_up(int(length), 16) for length in parts), T}))
 
 
 def _shape(trees: Sequence[Item]) -> tuple[int, int]:

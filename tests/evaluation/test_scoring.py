@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from fit_jax.evaluation import scoring
 from fit_jax.evaluation.queries import ask, encode
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
 
@@ -92,6 +93,19 @@ def test_one_compile_serves_every_batch(make_scorer, params, groups):
     assert len(list(scorer.score(params, groups))) == len(groups)
     list(scorer.score(params, groups))
     assert scorer._score._cache_size() == 1
+
+
+def test_rows_of_several_lengths_score_alike(make_scorer, params, groups, scores, monkeypatch):
+    monkeypatch.setattr(scoring, "WORTH", 0)
+    monkeypatch.setattr(scoring, "TOGETHER", 2)
+    short = [group[:n] for n, group in enumerate(groups, start=1)]
+    scorer = make_scorer(rows=1)
+    widths, run = [], scorer._score
+    monkeypatch.setattr(scorer, "_score", lambda params, b: widths.append(b.tokens.shape[1]) or run(params, b))
+    for group, expected in zip(scorer.score(params, short), scores, strict=True):
+        for a, b in zip(group, expected):
+            np.testing.assert_allclose(a.log_prob, b.log_prob, atol=2e-5)
+    assert 1 < len(set(widths)) <= scoring.WIDTHS
 
 
 def test_no_groups_no_scores(make_scorer, params):
