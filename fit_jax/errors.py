@@ -1,5 +1,6 @@
 """Errors that the user can mend, and the frame every door runs in."""
 
+import errno
 import os
 import sys
 import traceback
@@ -15,8 +16,8 @@ class InputError(Exception):
 def run_door(main: Callable[[list[str]], int | None]) -> None:
     """Runs a command-line door and ends the process with its exit status.
 
-    `InputError` ends with status 2 and its one line on standard error; any other failure ends with status 1 and a
-    traceback. `--debug` anywhere on the command line shows the traceback of an `InputError` too.
+    `InputError`, and memory or a disk that do not suffice, end with status 2 and one line on standard error; any other failure
+    ends with status 1 and a traceback. `--debug` anywhere on the command line shows the traceback of an `InputError` too.
 
     Args:
         main: The door's body. Takes the command line without the program's name and `--debug`; returns the exit
@@ -38,4 +39,25 @@ def run_door(main: Callable[[list[str]], int | None]) -> None:
     except BrokenPipeError:  # the reader of our output (`| head`) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
+    except Exception as error:
+        remedy = _remedy(error)
+        if remedy is None:
+            raise
+        if debug:
+            traceback.print_exc()
+        print("error:", " ".join(str(error).split())[:200] + ";", remedy, file=sys.stderr)
+        status = EXIT_INPUT
     sys.exit(status)
+
+
+def _remedy(error: Exception) -> str | None:
+    """What to do about a machine that does not suffice, wherever that shows; None for other failures."""
+    # JAX's own error for memory is told by its text.
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return (
+            "take fewer or shorter rows in a batch, more devices or a smaller model; `python -m fit_jax.plan` tells "
+            "what fits"
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free space, then start the same command again"
+    return None

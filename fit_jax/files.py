@@ -24,13 +24,19 @@ def make_folder(folder: Path) -> None:
 
 
 def replace_with(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets `write` fill a temporary file beside `path`, then puts it in place in one step, safely on the disk."""
+    """Lets `write` fill a temporary file beside `path`, then puts it in place in one step, safely on the disk.
+
+    Raises:
+        InputError: The disk is full, or the file may not be written.
+    """
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
         write(partial)
         _sync(partial)
         os.replace(partial, path)
         _sync(path.parent)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; free space, or choose another folder") from error
     finally:
         partial.unlink(missing_ok=True)
 

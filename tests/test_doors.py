@@ -1,5 +1,6 @@
 """Options of the doors, and how a door ends."""
 
+import errno
 import sys
 
 import pytest
@@ -51,6 +52,26 @@ def test_wrong_input_is_one_line_and_status_two(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         run_door(door)
     assert capsys.readouterr().err == "error: row 3: bad near here\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError("Unable to allocate 8 GiB"), "error: Unable to allocate 8 GiB; take fewer"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating"), "Out of memory allocating; take fewer"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; free space"),
+    ],
+)
+def test_a_machine_that_does_not_suffice_is_told_in_one_line(error, said, monkeypatch, capsys):
+    def door(arguments):
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["door"])
+    with pytest.raises(SystemExit, match="2"):
+        run_door(door)
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
 
 
 def test_every_door_that_takes_a_mesh_starts_with_it(tmp_path, monkeypatch):

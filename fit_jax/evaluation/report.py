@@ -87,6 +87,7 @@ def write_report(
     title = f"Focus report: {method} on {task.text.name}, seed {seed}"
     rows = focus_accuracy(predictions, method, seed, task.text.name)
     make_folder(folder)
+    (folder / "index.html").unlink(missing_ok=True)  # written last: a folder that has it is whole
     write_lines(folder / "focus_accuracy.jsonl", rows)
     write_predictions(folder / "predictions.jsonl", predictions)
     write_text(folder / "summary.md", tables.summary(title, predictions, task.splits, task.notes))

@@ -18,6 +18,8 @@ from fit_jax.experiment.tables import METHOD_NAMES, Grid
 
 CONFIG = "experiment.yaml"  # what the folder of an experiment holds
 
+SHOWN = ("method", "paraphrases", "split", "focus", "correct", "count")  # fields of the rows that figures are made of
+
 # Rows of `focus_accuracy.jsonl`, by model.
 ByModel = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -46,8 +48,20 @@ def models_beside(config: ExperimentConfig) -> dict[str, list[dict[str, Any]]]:
             raise InputError(f"beside: {folder} is about task {run.task.name}, this experiment about {task}")
         if name in {model_name(config.run), *found}:
             raise InputError(f"beside: {folder} is of {name}, which is shown already; name each model once")
-        found[name] = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+        found[name] = _read_rows(rows)
     return found
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if missing := [name for row in rows for name in SHOWN if name not in row]:
+            raise ValueError(f"a row without {missing[0]!r}")
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"beside: {path} is damaged ({error}); report that experiment again, or leave it out"
+        ) from error
+    return rows
 
 
 def model_panels(models: ByModel, pool: str, shifted: bool) -> tuple[list[Panel | None], int]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +15,10 @@ from fit_jax.baselines.robust import Budget, Robust, train_robust
 from fit_jax.baselines.steering import Base, activation_addition, attention_steering
 from fit_jax.config import Config
 from fit_jax.config_files import config_differences, decode_config, dump_config, read_yaml
-from fit_jax.data.tasks import build_task
+from fit_jax.data.tasks import Task, build_task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate, evaluated_splits, is_written
-from fit_jax.evaluation.queries import Prediction, ask
+from fit_jax.evaluation.queries import Query, ask
 from fit_jax.evaluation.report import FOLDER, print_table, progress_bar, read_predictions, write_predictions
 from fit_jax.experiment.config import ROBUST, STEERED, TRAINED, ExperimentConfig, check_experiment
 from fit_jax.experiment.models import CONFIG, model_name, models_beside
@@ -102,9 +103,10 @@ def _check_steered(config: ExperimentConfig) -> None:
 
 def _do(config: ExperimentConfig, cell: Cell) -> tuple[Evaluation, str]:
     """Trains where the method does, evaluates, and says what a reader must know of it."""
-    run = set_up(_run_config(config, cell), keep_tokenizer=True)
+    settings = _run_config(config, cell)
+    make_folder(Path(settings.run_dir))
+    run = set_up(settings, keep_tokenizer=True)
     evaluated_splits(run.task, run.config)
-    make_folder(run.folder)
     asked, note = _METHODS[cell.method](config, cell, run)
     with progress_bar(f"{cell.method}, seed {cell.seed}") as on_progress:
         return evaluate(run.task, asked, run.config, on_progress), note
@@ -194,14 +196,19 @@ def _run_config(config: ExperimentConfig, cell: Cell) -> Config:
 def _report(config: ExperimentConfig, folder: Path, cells: list[Cell]) -> None:
     if not is_lead():
         return
-    predictions = {(c.method, c.seed): read_predictions(folder / "cells" / c.name / "predictions.jsonl") for c in cells}
-    first = config.seeds[0]
-    run = set_up(_run_config(config, Cell(config.reference, first)))
-    shown = {method: _questions(run, predictions[method, first]) for method in config.methods}
+    run = set_up(_run_config(config, Cell(config.reference, config.seeds[0])))
+    found: dict[tuple[str, int], Evaluation] = {}
+    for seed in config.seeds:
+        task = run.task if seed == run.config.seed else build_task(config.run.task, seed)
+        queries = _questions(task, dataclasses.replace(config.run, seed=seed))
+        for method in config.methods:
+            found[method, seed] = _answers(folder / "cells" / Cell(method, seed).name / "predictions.jsonl", queries)
+    predictions = {key: evaluation.predictions for key, evaluation in found.items()}
+    shown = {method: found[method, run.config.seed] for method in config.methods}
     notes = [f"{len(config.seeds)} seed(s); {len(next(iter(predictions.values()))):,} answers of each method and seed."]
     for cell in cells:
-        note = (folder / "cells" / cell.name / "note.txt").read_text(encoding="utf-8")
-        if note:
+        path = folder / "cells" / cell.name / "note.txt"
+        if path.exists() and (note := path.read_text(encoding="utf-8")):
             notes.append(f"{cell.method}, seed {cell.seed}: {note}")
     main = write_experiment_report(
         folder / FOLDER,
@@ -218,24 +225,42 @@ def _report(config: ExperimentConfig, folder: Path, cells: list[Cell]) -> None:
     _say(f"report: {folder / FOLDER / 'index.html'}")
 
 
-def _questions(run: Run, predictions: list[Prediction]) -> Evaluation:
-    """The questions behind predictions, asked anew: they are a function of the seed."""
-    pools = tuple(dict.fromkeys(p.paraphrases for p in predictions))
-    names = dict.fromkeys(p.split for p in predictions)
-    queries = {
+def _questions(task: Task, config: Config) -> dict[tuple[str, ...], Query]:
+    """What every method with the config's seed is asked, by what tells one question from another."""
+    return {
         (q.split, q.example.uid, q.focus, q.feature, q.paraphrases): q
-        for name in names
-        for example in run.task.splits[name].examples[: run.config.evaluation.examples]
-        for q in ask(run.task.text, name, example, pools, run.config.seed).queries
+        for name in evaluated_splits(task, config)
+        for example in task.splits[name].examples[: config.evaluation.examples]
+        for q in ask(task.text, name, example, config.evaluation.paraphrases, config.seed).queries
     }
-    return Evaluation([queries[p.split, p.uid, p.focus, p.feature, p.paraphrases] for p in predictions], predictions)
+
+
+def _answers(path: Path, queries: dict[tuple[str, ...], Query]) -> Evaluation:
+    """A cell's answers and their questions.
+
+    Raises:
+        InputError: The file is damaged, or lacks answers.
+    """
+    by_key = {(p.split, p.uid, p.focus, p.feature, p.paraphrases): p for p in read_predictions(path)}
+    wrong = by_key.keys() ^ queries.keys() or [
+        key for key, q in queries.items() if len(by_key[key].log_probs) != len(q.example.candidates)
+    ]
+    if wrong:
+        raise InputError(
+            f"{path}: is damaged: {len(wrong)} of its answers are missing, incomplete or to no question; delete it, "
+            "and they are made anew"
+        )
+    return Evaluation(list(queries.values()), [by_key[key] for key in queries])
 
 
 def _adopt(folder: Path, config: ExperimentConfig) -> None:
     """Writes the config into a new experiment's folder; compares it with that of an old one that has begun."""
     make_folder(folder)
-    path = folder / CONFIG
-    if path.exists() and any((folder / "cells").glob("*")):
+    path, cells = folder / CONFIG, folder / "cells"
+    begun = any(any(cells.glob(f"*/{kept}")) for kept in ("predictions.jsonl", "checkpoints/*[0-9]"))
+    if is_lead() and cells.is_dir() and not begun:
+        shutil.rmtree(cells)  # tokenizers of an experiment that never began
+    if path.exists() and begun:
         if rows := config_differences(decode_config(ExperimentConfig, read_yaml(path)), config, MAY_DIFFER):
             raise InputError(
                 f"{folder}: holds another experiment ({'; '.join(rows)}); choose another run_dir, or give the same "

@@ -65,8 +65,17 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
 
 
 def save_tokenizer(tokenizer: "PreTrainedTokenizerFast", folder: str | Path) -> None:
-    """Writes the tokenizer's files so that `load_tokenizer` and `AutoTokenizer` read them back."""
-    tokenizer.save_pretrained(str(folder))
+    """Writes the tokenizer's files so that `load_tokenizer` and `AutoTokenizer` read them back.
+
+    Raises:
+        InputError: They cannot be written.
+    """
+    try:
+        tokenizer.save_pretrained(str(folder))
+    except Exception as error:  # the writer underneath raises no OSError
+        raise InputError(
+            f"tokenizer: cannot be written to {folder} ({error}); free space, or choose another"
+        ) from error
 
 
 def _load(path: Path) -> "PreTrainedTokenizerFast":

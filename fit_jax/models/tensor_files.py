@@ -92,7 +92,19 @@ def write_tensors(
         tensors: Shape and dtype of every tensor, in the order of `values`.
         values: What brings the entries of each; called from several threads, a few tensors at a time.
         most_bytes: Size at which another file is begun.
+
+    Raises:
+        InputError: The disk is full, or the folder may not be written to.
     """
+    try:
+        _write_files(folder, tensors, values, most_bytes)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); free space, or choose another") from error
+
+
+def _write_files(
+    folder: Path, tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]], values: Iterator[Making], most_bytes: int
+) -> None:
     files = _divide(tensors, most_bytes)
     place = {}
     with ThreadPoolExecutor(_WRITERS) as writers:

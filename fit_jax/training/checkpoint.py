@@ -1,8 +1,8 @@
 """Checkpoints by Orbax: written in the background, whole or not at all, read back on any mesh."""
 
-import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +65,15 @@ class Checkpoints:
             best: The step of the checkpoint to keep as the best.
 
         Raises:
-            RuntimeError: The step was not saved, or saving the checkpoint before failed.
+            InputError: The checkpoint before could not be written.
+            RuntimeError: The step was not saved.
         """
         self._policy.best = best
         args = self._ocp.args
         parts = args.Composite(state=args.PyTreeSave(self._saved(state)), progress=args.JsonSave(progress))
-        if not self._manager.save(step, args=parts):
+        with self._writing():
+            saved = self._manager.save(step, args=parts)
+        if not saved:
             raise RuntimeError(f"checkpoint {step} in {self.folder} was not saved")
 
     def progress(self, step: int) -> dict[str, Any]:
@@ -102,13 +105,24 @@ class Checkpoints:
         """Waits until what was saved is on the disk.
 
         Raises:
-            Exception: Whatever went wrong in the background.
+            InputError: It cannot be written.
         """
-        self._manager.wait_until_finished()
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, then ends the background threads."""
         self._manager.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # a full disk is a ValueError of tensorstore
+            raise InputError(
+                f"checkpoints in {self.folder} cannot be written: {_reason(error)}; free space, then start again: the "
+                "run goes on from the last whole one"
+            ) from error
 
     def _saved(self, state: TrainState) -> dict[str, Any]:
         return named_leaves(state if self._with_frozen else state._replace(frozen=nnx.State({})))
@@ -116,12 +130,16 @@ class Checkpoints:
     def _restore(self, step: int, parts: Any) -> Any:
         try:
             return self._manager.restore(step, args=parts)
-        except (ValueError, KeyError, OSError, json.JSONDecodeError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        except Exception as error:  # Orbax raises what it likes
+            reason = _reason(error)
             raise InputError(
                 f"checkpoint {self.folder / str(step)} cannot be read: {reason}; "
                 "remove that folder to go on from the one before"
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 class _NewestAndBest:

@@ -1,5 +1,6 @@
 """What goes wrong in an experiment: it goes on where it was killed, and says plainly what is broken and where."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation
 from fit_jax.evaluation.queries import answered, ask
-from fit_jax.experiment import runner
+from fit_jax.experiment import models, runner
 from fit_jax.experiment.config import ExperimentConfig
 from fit_jax.experiment.runner import Cell, run_experiment
 from fit_jax.files import make_folder
@@ -81,9 +82,44 @@ def test_a_kill_while_a_cell_is_written_leaves_it_undone(config, done, monkeypat
 def test_damaged_predictions_are_told(config, done, tmp_path):
     run_experiment(config)
     path = tmp_path / "experiment" / "cells" / "fit-seed1" / "predictions.jsonl"
-    path.write_text(path.read_text()[:-20])
-    with pytest.raises(InputError, match=r"fit-seed1.*delete it"):
+    whole = path.read_text()
+    lines = whole.splitlines(keepends=True)
+    for damaged in (
+        whole[:-20],
+        "",
+        "".join(lines[:3]),
+        "".join(lines).replace('"uid": "', '"uid": "x'),
+        re.sub(r'"log_probs": \[[^,]*, ', '"log_probs": [', whole),
+    ):
+        path.write_text(damaged)
+        with pytest.raises(InputError, match=r"fit-seed1.*delete it"):
+            run_experiment(config)
+    path.write_text(whole)
+    path.with_name("note.txt").unlink()
+    run_experiment(config)
+    assert len(done) == 4
+
+
+def test_an_experiment_that_never_began_binds_no_one(config, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setitem(runner._METHODS, "fit", lambda *_: (_ for _ in ()).throw(InputError("wrong")))
+        with pytest.raises(InputError, match="wrong"):
+            run_experiment(replace(config, run=replace(config.run, seed=7, tokenizer=TokenizerConfig(vocab_size=290))))
+    left = tmp_path / "experiment" / "cells" / "fit-seed0" / "tokenizer"
+    assert left.exists()
+    monkeypatch.setattr(
+        runner, "_do", lambda *_: pytest.fail("stop") if left.exists() else (_ for _ in ()).throw(EOFError)
+    )
+    with pytest.raises(EOFError):
         run_experiment(config)
+
+
+def test_damaged_rows_beside_are_told(tmp_path):
+    path = tmp_path / "focus_accuracy.jsonl"
+    for content in ('{"method": "fit"', "{}", "[]"):
+        path.write_text(content + "\n")
+        with pytest.raises(InputError, match=r"focus_accuracy.jsonl is damaged"):
+            models._read_rows(path)
 
 
 def test_a_model_of_nans_is_told_with_its_cell(config, monkeypatch):
