@@ -16,8 +16,8 @@ class InputError(Exception):
 def run_door(main: Callable[[list[str]], int | None]) -> None:
     """Runs a command-line door and ends the process with its exit status.
 
-    `InputError`, and memory or a disk that do not suffice, end with status 2 and one line on standard error; any other failure
-    ends with status 1 and a traceback. `--debug` anywhere on the command line shows the traceback of an `InputError` too.
+    `InputError`, and memory or a disk that do not suffice, end with status 2 and one line on standard error; any other
+    failure ends with status 1 and a traceback. `--debug` anywhere on the command line shows the traceback of all.
 
     Args:
         main: The door's body. Takes the command line without the program's name and `--debug`; returns the exit
