@@ -45,7 +45,7 @@ SHAPE = {
     "tie_word_embeddings": True,
     "dtype": "float32",
 }
-EXAMPLES, SKIPPED, STEPS = 1024, 5, 40
+EXAMPLES, SKIPPED, STEPS = 1024, 5, 20
 RANK, ALPHA, RATE = 16, 32, 1e-4
 ROWS, TOKENS = 2, 256
 PEER_BATCH = 8  # examples of a step, TRL's default
