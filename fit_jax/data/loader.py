@@ -78,6 +78,7 @@ class TrainLoader:
         self._seed = config.seed
         self._batch_size = config.train.batch_size
         self._packing = config.train.packing
+        self._cuts = config.train.long_text == "cut"
         self._draws = FocusDraws(self._examples, task.text, config.focus, config.train.method, config.seed)
         self._order = lru_cache(2)(lambda epoch: generator(config.seed, "order", epoch).permutation(count))
         self.tokens_per_row = config.train.sequence_length
@@ -229,9 +230,10 @@ class TrainLoader:
             parts = slice(None, half), slice(half, None)
             return [item for part in parts for item in self._laid_out(example, prompts[part], labels[part])]
         if tokens > token_room:
+            cut = "" if self._cuts else "set train.long_text to cut, "
             raise InputError(
                 f"example {example.uid}: {tokens} tokens, a row holds {token_room}; raise train.sequence_length, "
-                "set train.long_text to cut, or lower focus.branches"
+                f"{cut}or lower focus.branches"
             )
         raise InputError(
             f"example {example.uid}: {targets} target tokens, a row holds {target_room}; set train.targets_per_row to "

@@ -109,6 +109,8 @@ def check_description(own: OwnData, where: str) -> None:
         raise InputError(
             f"{where}: input {own.input!r} is no template ({error}); double a brace that is text"
         ) from error
+    named = all(name != "" for _, name, _, _ in Formatter().parse(own.input))
+    demand(named, f"input {own.input!r}: {{}} names no column; write one in it, or {{{{}}}} where braces are text")
     demand(plain, f"input {own.input!r}: a column in braces takes no format; write it alone, as in 'Review: {{text}}'")
     demand(bool(own.slots), f"input {own.input!r} uses no column; write one in braces, such as 'Review: {{text}}'")
     demand(bool(own.candidates) != bool(own.candidates_column), "give either `candidates` or `candidates_column`")
@@ -176,23 +178,27 @@ def _function(feature: FeatureConfig, folder: Path) -> ValueOf:
         else:
             module = importlib.import_module(place)
         function = getattr(module, name)
-    except (ImportError, OSError, AttributeError, SyntaxError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # the user's module does what it likes
         raise InputError(
-            f"feature {feature.key}: function {feature.function!r} cannot be loaded ({error}); "
+            f"feature {feature.key}: function {feature.function!r} cannot be loaded ({_reason(error)}); "
             "write package.module:name, or file.py:name relative to the description"
         ) from error
 
     def value(row: Mapping[str, Any]) -> str | None:
         try:
             found = function(row)
-        except Exception as error:  # the user's code raises what it likes
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+        except (Exception, SystemExit) as error:
             raise InputError(
-                f"feature {feature.key}: function {feature.function!r} failed ({reason}) on the row {str(row)[:200]}"
+                f"feature {feature.key}: function {feature.function!r} failed ({_reason(error)}) "
+                f"on the row {str(row)[:200]}"
             ) from error
         return None if found is None else str(found)
 
     return value
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 class ParsedRow(NamedTuple):
@@ -257,4 +263,5 @@ def _label(value: Any, candidates: Sequence[str]) -> int | None:
     """The position of an answer given by its text or by its number."""
     if str(value) in candidates:
         return candidates.index(str(value))
-    return value if isinstance(value, int) and 0 <= value < len(candidates) else None
+    number = isinstance(value, int) and not isinstance(value, bool)
+    return value if number and 0 <= value < len(candidates) else None

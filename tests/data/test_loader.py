@@ -249,6 +249,8 @@ def test_wrong_data():
         make(count=0)
     with pytest.raises(InputError, match=r"example \d+: [67]\d tokens, a row holds 60; raise train.sequence_length"):
         make(longest=70, sequence_length=60)
+    with pytest.raises(InputError, match=r"raise train.sequence_length, or lower focus.branches"):
+        make(longest=70, sequence_length=60, long_text="cut")
     with pytest.raises(
         InputError, match=r"example \d+: 2 target tokens, a row holds 1; set train.targets_per_row to 2"
     ):

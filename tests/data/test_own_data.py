@@ -187,6 +187,7 @@ def test_rows_without_the_feature_are_counted(tmp_path):
         ({"input": "no column"}, "uses no column"),
         ({"input": "Text: {text"}, "is no template"),
         ({"input": "Text: {text:d}"}, "takes no format"),
+        ({"input": "Text 1: {}, {text}"}, "names no column"),
         ({"candidates": ["", "b"]}, "an empty answer"),
         ({"features": [{"key": "a & b", "column": "c"}]}, "names without"),
         ({"candidates": ["a"]}, "two different answers"),
@@ -201,6 +202,9 @@ def test_rows_without_the_feature_are_counted(tmp_path):
         ),
         ({"features": [{"key": "a", "function": "nowhere:f"}]}, "cannot be loaded"),
         ({"features": [{"key": "a", "function": ":f"}]}, "cannot be loaded"),
+        ({"features": [CHANNEL, {"key": "plan", "column": "paln"}]}, r"no row .*'paln'; columns are channel, id, plan"),
+        ({"features": [5]}, r"features\.0: 5 is no mapping; give it fields: key, name"),
+        ({"features": [{**CHANNEL, "held_out": 3}]}, r"features\.0\.held_out: 3 is no list"),
         ({"features": [{"key": "a", "column": "channel", "colour": 1}]}, "colour"),
         ({"files": ["rows.txt"]}, "one format"),
         ({"files": ["none.jsonl"]}, "No such file"),
@@ -211,6 +215,27 @@ def test_wrong_descriptions(tmp_path, change, message):
     path = write(tmp_path, map(ticket, range(20)), **{"features": [CHANNEL], **change})
     with pytest.raises(InputError, match=message):
         build(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("1 / 0", r"cannot be loaded \(ZeroDivisionError: division by zero\)"),
+        ("import sys; sys.exit(3)", r"cannot be loaded \(SystemExit: 3\)"),
+        ("def f(row): raise SystemExit(3)", r"failed \(SystemExit: 3\) on the row"),
+    ],
+)
+def test_a_function_that_fails_or_exits(tmp_path, code, message):
+    (tmp_path / "bad.py").write_text(code + "\n")
+    path = write(tmp_path, map(ticket, range(20)), features=[{"key": "a", "function": "bad.py:f"}])
+    with pytest.raises(InputError, match=message):
+        build(path)
+
+
+def test_a_truth_value_is_no_label(tmp_path):
+    rows = [{**ticket(n), "urgent": n % 2 > 0} for n in range(100)]
+    with pytest.raises(InputError, match="urgent True is none of no, yes"):
+        build(write(tmp_path, rows, features=[CHANNEL]))
 
 
 def test_no_description():

@@ -148,7 +148,9 @@ def _scan(reader: OwnReader, store: RowStore, bad: Malformed, dropped: Counter[s
     table.tied = [array("h") for _ in features]
     table.names = [{word: n for n, word in enumerate(feature.insert)} for feature in features]
     seen: set[int] = set()
+    columns: set[str] = set()
     for number, (where, row) in enumerate(store.scan(bad)):
+        columns.update(row)
         parsed = reader.parse(row, where, bad)
         if parsed is None:
             continue
@@ -169,6 +171,12 @@ def _scan(reader: OwnReader, store: RowStore, bad: Malformed, dropped: Counter[s
             codes.append(_NONE if value is None else names.setdefault(value, len(names)))
         for label, tied in zip(parsed.tied, table.tied):
             tied.append(label)
+    for feature in features:
+        if feature.column and columns and feature.column not in columns:
+            known = ", ".join(sorted(columns))
+            raise InputError(
+                f"feature {feature.key}: no row up to {where} has a column {feature.column!r}; columns are {known}"
+            )
     if not table.number:
         bad.settle()  # malformed rows are the better explanation
         raise InputError(f"{reader.own.name}: no row is left of the data; check the files and the features' columns")
