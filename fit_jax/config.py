@@ -11,6 +11,16 @@ from fit_jax.config_files import parse_config
 from fit_jax.errors import InputError
 from fit_jax.models.config import LoraConfig, ModelConfig
 
+# Largest sizes that a config may ask for: far beyond any use, and below what overflows later.
+_MOST = {
+    "model.width": 2**20,
+    "model.layers": 2**12,
+    "model.vocab_size": 2**24,
+    "train.sequence_length": 2**20,
+    "train.batch_size": 2**20,
+    "evaluation.written_tokens": 2**20,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:
@@ -81,8 +91,11 @@ class TokenizerConfig:
 class MeshConfig:
     """Device mesh: the size of each axis; one of them may be -1 and takes what is left."""
 
+    # Parts among which rows are divided; each has a copy of the parameters.
     data: int = -1
+    # Parts among which rows are divided, and parameters and optimizer state too.
     fsdp: int = 1
+    # Parts into which heads, feed-forward width and vocabulary are divided.
     tensor: int = 1
     # Splits long sequences.
     context: int = 1
@@ -98,15 +111,21 @@ class MeshConfig:
 class OptimizerConfig:
     """AdamW with linear warm-up and cosine decay, after clipping by global norm."""
 
+    # Peak learning rate, after warm-up.
     learning_rate: float = 2e-3
     # Share of the steps spent warming up.
     warmup: float = 0.05
     # Final learning rate as a share of the peak.
     final: float = 0.0
+    # Decoupled decay of weight matrices, as a factor on the learning rate.
     weight_decay: float = 0.01
+    # Decay rate of the running mean of gradients.
     beta1: float = 0.9
+    # Decay rate of the running mean of squared gradients.
     beta2: float = 0.95
+    # Added to the root of the mean square, which it divides by.
     epsilon: float = 1e-8
+    # Largest global norm of the gradient; a longer one is scaled down to it.
     clip_norm: float = 1.0
 
 
@@ -146,6 +165,15 @@ class TrainConfig:
     # Checkpoints kept besides the best.
     keep: int = 2
 
+    def check(self) -> None:
+        """Raises InputError for a number that is not positive."""
+        for name in ("batch_size", "sequence_length", "accumulate", "log_every", "checkpoint_every", "keep", "epochs"):
+            if getattr(self, name) < 1:
+                raise InputError(f"train.{name}: {getattr(self, name)} is less than 1")
+        for name in ("steps", "validate_every", "patience", "targets_per_row"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise InputError(f"train.{name}: {getattr(self, name)} is less than 1; null stands for none")
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
@@ -169,6 +197,15 @@ class EvaluationConfig:
     # Most validation examples used during training; null means all.
     validation_examples: int | None = 256
 
+    def check(self) -> None:
+        """Raises InputError where no wording pool is named, or a size is less than 1."""
+        for name in ("batch_size", "examples", "validation_examples", "written_tokens", "beams"):
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise InputError(f"evaluation.{name}: {size} is less than 1")
+        if not self.paraphrases:
+            raise InputError("evaluation.paraphrases: names no wording pool; give train, heldout or both")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -189,17 +226,28 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def check(self) -> None:
-        """Raises InputError for a seed that JAX does not take, or where no folder is named."""
+        """Raises InputError for a seed that JAX does not take, a folder that cannot be, or far too large a size."""
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed: {self.seed} is not from 0 to {2**32 - 1}")
         if not self.run_dir.strip():
             raise InputError("run_dir: is empty; name the folder of the run")
+        if set(self.run_dir) & set("\\\0"):  # TensorStore takes a backslash for a slash
+            raise InputError(f"run_dir: {self.run_dir!r} holds a backslash or a NUL; name a folder without")
+        for name, most in _MOST.items():
+            section, field_name = name.split(".")
+            size = getattr(getattr(self, section), field_name)
+            if size is not None and size > most:
+                raise InputError(f"{name}: {size} is more than {most}, the most that is allowed")
 
 
-def load_config(arguments: list[str]) -> Config:
+def load_config(arguments: list[str], about: str = "") -> Config:
     """Parses `--config FILE` and `--section.field value` overrides into a `Config`.
+
+    Args:
+        arguments: The command line.
+        about: What `--help` prints before the fields.
 
     Raises:
         InputError: Unknown field, wrong type or value, unreadable or malformed file; the message names the field.
     """
-    return parse_config(Config, arguments)
+    return parse_config(Config, arguments, about)

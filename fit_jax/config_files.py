@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import draccus
 import yaml
@@ -18,7 +18,11 @@ ConfigType = TypeVar("ConfigType")
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a mapping that names a key twice, of which YAML would silently take the last."""
+    """Refuses a value that holds itself, and a mapping that names a key twice, of which YAML would take the last."""
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        self.deep_construct = True  # what holds itself is found only where values are finished before their parents
+        return super().construct_document(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = set()
@@ -30,16 +34,22 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def parse_config(cls: type[ConfigType], arguments: list[str]) -> ConfigType:
+def parse_config(cls: type[ConfigType], arguments: list[str], about: str = "") -> ConfigType:
     """A tree from `--config FILE` and `--section.field value`; `--help` prints every field and ends the program.
 
     The arguments are applied in order, so a later one wins. A YAML file may name another as `base:` (a path relative
     to itself), whose fields it overrides.
 
+    Args:
+        cls: The tree.
+        arguments: The command line.
+        about: What `--help` prints before the fields.
+
     Raises:
         InputError: Unknown field, wrong type or value, unreadable or malformed file; the message names the field.
     """
     if {"--help", "-h"} & set(arguments):
+        print(about)
         print("--config FILE\n    YAML file of the fields below; `base:` in it names another that it overrides.")
         print("\n".join(_help(cls)))
         raise SystemExit(0)
@@ -49,10 +59,7 @@ def parse_config(cls: type[ConfigType], arguments: list[str]) -> ConfigType:
             _merge(tree, read_yaml(Path(text)))
         else:
             _check_name(cls, name, f"--{name}")
-            try:
-                value = yaml.safe_load(text)
-            except yaml.YAMLError as error:
-                raise InputError(f"--{name}: {text!r} is no YAML value; quote it") from error
+            value = _from_yaml(text, f"--{name}: {text[:100]!r} is no YAML value")
             for key in reversed(name.split(".")):
                 value = {key: value}
             _merge(tree, value)
@@ -80,16 +87,17 @@ def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         above: The files that name it as their base.
 
     Raises:
-        InputError: A file is unreadable, is no mapping, or is its own base.
+        InputError: A file is unreadable, is no mapping, or is its own base, or a base is no file name.
     """
     if path.resolve() in above:
         raise InputError(f"--config {path}: its `base:` leads back to itself; name another file there")
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"--config {path}: {error.strerror}; name a readable YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"--config {path}: no YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"--config {path}: no UTF-8 text ({error}); name a YAML file") from error
+    tree = _from_yaml(text, f"--config {path}: no YAML") or {}
     if not isinstance(tree, dict):
         raise InputError(f"--config {path}: holds {type(tree).__name__}, not a mapping of sections to fields")
     return _on_base(tree, path, (*above, path.resolve()))
@@ -101,9 +109,20 @@ def _on_base(tree: dict[str, Any], path: Path, above: tuple[Path, ...]) -> dict[
     base = tree.pop("base", None)
     if base is None:
         return tree
-    merged = read_yaml(path.parent / str(base), above)
+    if not isinstance(base, str) or "\0" in base:
+        raise InputError(f"--config {path}: base: {base!r} is no file name; name a YAML file, relative to this one")
+    merged = read_yaml(path.parent / base, above)
     _merge(merged, tree)
     return merged
+
+
+def _from_yaml(text: str, complaint: str) -> Any:
+    """The value that YAML text gives, or an InputError that begins with the complaint."""
+    try:
+        return yaml.load(text, _Loader)
+    except Exception as error:  # PyYAML lets through what Python says of impossible dates, numbers and tags
+        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise InputError(f"{complaint} ({reason}); mend it, or quote it where it is text") from error
 
 
 def dump_config(config: Any) -> str:
@@ -205,6 +224,13 @@ def _check_values(cls: type, tree: dict[str, Any], prefix: str = "") -> None:
         if is_dataclass(f.type):
             _check_values(f.type, value, f"{name}.")
             continue
+        if get_origin(f.type) is tuple and is_dataclass(element := get_args(f.type)[0]) and isinstance(value, list):
+            for number, item in enumerate(value):
+                if not isinstance(item, dict):
+                    known = ", ".join(field.name for field in fields(element))
+                    raise InputError(f"{name}.{number}: {item!r} is no mapping; give it fields: {known}")
+                _check_values(element, item, f"{name}.{number}.")
+            continue
         kinds = get_args(f.type) if get_origin(f.type) in (UnionType, Union) else (f.type,)
         origins = {get_origin(kind) or kind for kind in kinds}
         problem = None
@@ -214,14 +240,35 @@ def _check_values(cls: type, tree: dict[str, Any], prefix: str = "") -> None:
             problem = f"{value!r} is no list; write [{value}]"
         elif dict in origins and not isinstance(value, dict):
             problem = f"{value!r} is no mapping; write {{name: value}}"
+        elif not origins & {tuple, dict} and isinstance(value, list | tuple | dict):
+            problem = f"{value!r} is not {_expected(f.type)}"
         elif origins & {int, float} and bool not in origins and isinstance(value, bool):
             problem = f"{value} is no number"
         elif float in origins and str(value).lower().strip("+-. ") == "nan":
             problem = "not a number (nan); give one"
         elif int in origins and isinstance(value, int) and abs(value) >= 2**32:
             problem = f"{value} is too large"
+        else:
+            try:
+                draccus.decode(f.type, value)
+            except draccus.ParsingError:
+                problem = f"{value!r} is not {_expected(f.type)}"
         if problem:
             raise InputError(f"{name}: {problem}")
+
+
+def _expected(kind: Any) -> str:
+    """What a value of the type is, in words."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (UnionType, Union):
+        return " or ".join(map(_expected, inner))
+    if origin is Literal:
+        return f"one of {', '.join(inner)}"
+    if origin is tuple:
+        return f"a list of values, each {_expected(inner[0])}"
+    if origin is dict:
+        return f"a mapping to values, each {_expected(inner[1])}"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}[kind]
 
 
 def _check_sections(config: Any) -> None:

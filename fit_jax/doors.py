@@ -6,14 +6,14 @@ from typing import Literal
 from fit_jax.errors import InputError
 
 
-def split_folder(arguments: list[str], usage: str) -> tuple[str, list[str]]:
-    """The run's folder, which stands first, and the rest; `--help` prints the usage and ends the program.
+def split_folder(arguments: list[str], usage: str, about: str) -> tuple[str, list[str]]:
+    """The run's folder, which stands first, and the rest; `--help` prints the usage and what it means, and ends.
 
     Raises:
         InputError: There is none.
     """
     if {"--help", "-h"} & set(arguments):
-        print(f"usage: {usage}")
+        print(f"usage: {usage}\n\n{about.rstrip()}")
         raise SystemExit(0)
     if not arguments or arguments[0].startswith("-"):
         raise InputError(f"name the folder of a run first: {usage}")

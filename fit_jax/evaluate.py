@@ -1,7 +1,15 @@
 """`python -m fit_jax.evaluate RUN`: asks a trained model every focus type of every split, and writes its report.
 
-With `--perplexity FILE` or `--harness TASKS` it measures instead what the tuning did to the language model: perplexity
-of a text file, or tasks of lm-evaluation-harness, before and after.
+With `--perplexity` or `--harness` it measures instead what the tuning did to the language model, before and after.
+
+    RUN                       the run_dir of a training run
+    --checkpoint WHICH        best (by validation, the default), last, or the number of a step
+    --perplexity FILE         perplexity of the text of a file
+    --harness TASK,TASK       tasks of lm-evaluation-harness
+    --evaluation.FIELD VALUE  what is asked, in place of what the run's config says
+    --mesh.FIELD VALUE        the devices to run on
+
+`python -m fit_jax.train --help` lists the fields of `evaluation` and `mesh`.
 """
 
 from pathlib import Path
@@ -17,7 +25,7 @@ USAGE = (
 
 def main(arguments: list[str]) -> None:
     """Takes the run's folder, the checkpoint, and overrides of the config that leave the model as it is."""
-    folder, rest = split_folder(arguments, USAGE)
+    folder, rest = split_folder(arguments, USAGE, __doc__)
     checkpoint, rest = take_option(rest, "checkpoint")
     text, rest = take_option(rest, "perplexity")
     tasks, rest = take_option(rest, "harness")

@@ -1,4 +1,16 @@
-"""`python -m fit_jax.steer RUN --text "..."`: one text under each focus instruction, answers side by side."""
+"""`python -m fit_jax.steer RUN --text "..."`: one text under each focus instruction, answers side by side.
+
+    RUN                 the run_dir of a training run
+    --text "..."        the text; without it and --slot, texts are read until the end of input
+    --slot NAME="..."   the text of a slot, for tasks whose input has several; may be repeated
+    --focus A,B         features to focus on, `core` included; without it and --ignore, every focus type is asked
+    --ignore C          features to ignore
+    --candidate "..."   an answer to choose among, in place of the task's own; may be repeated
+    --checkpoint WHICH  best (by validation, the default), last, or the number of a step
+    --mesh.FIELD VALUE  the devices to run on
+
+`python -m fit_jax.train --help` lists the fields of `mesh`.
+"""
 
 from pathlib import Path
 
@@ -13,7 +25,7 @@ USAGE = (
 
 def main(arguments: list[str]) -> None:
     """Takes the run's folder and the text; asks for texts until the end of input where none is given."""
-    folder, rest = split_folder(arguments, USAGE)
+    folder, rest = split_folder(arguments, USAGE, __doc__)
     checkpoint, rest = take_option(rest, "checkpoint")
     text, rest = take_option(rest, "text")
     slots, rest = take_options(rest, "slot")

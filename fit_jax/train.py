@@ -1,4 +1,7 @@
-"""`python -m fit_jax.train`: trains the run that a config describes, resumes it, and reports on it."""
+"""`python -m fit_jax.train`: trains the run that a config describes, resumes it, and reports on it.
+
+Options are `--config FILE` and any field of the config, `--section.field VALUE`; without any it runs the demo.
+"""
 
 import sys
 
@@ -7,8 +10,8 @@ from fit_jax.errors import run_door
 
 
 def main(arguments: list[str]) -> int:
-    """Takes `--config FILE` and `--section.field value`; without any it runs the demo."""
-    config = load_config(arguments)
+    """Takes `--config FILE` and `--section.field value`; `--help` explains both."""
+    config = load_config(arguments, __doc__)
     from fit_jax.parallel.processes import failing_together, is_lead, start
     from fit_jax.training.loop import TrainingFailed
     from fit_jax.training.report import evaluate_run, has_report

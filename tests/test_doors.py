@@ -2,12 +2,14 @@
 
 import errno
 import sys
+from contextlib import suppress
 
 import pytest
 
 from fit_jax import evaluate, steer, train
 from fit_jax.config import Config, MeshConfig
 from fit_jax.config_files import dump_config
+from fit_jax.data import __main__ as data
 from fit_jax.doors import checkpoint_option, new_file, split_folder, take_flag, take_option, take_options
 from fit_jax.errors import InputError, run_door
 from fit_jax.experiment import __main__ as experiment
@@ -15,7 +17,7 @@ from fit_jax.parallel import processes
 
 
 def test_options_are_taken_from_the_command_line():
-    assert split_folder(["runs/x", "--text", "a"], "usage") == ("runs/x", ["--text", "a"])
+    assert split_folder(["runs/x", "--text", "a"], "usage", "") == ("runs/x", ["--text", "a"])
     assert take_option(["--text", "a", "--b", "c"], "text") == ("a", ["--b", "c"])
     assert take_option(["--text=a=b"], "text") == ("a=b", [])
     assert take_option([], "text") == (None, [])
@@ -26,7 +28,7 @@ def test_options_are_taken_from_the_command_line():
     assert take_flag(["--json", "--b"], "json") == (True, ["--b"])
     assert take_flag(["--b"], "json") == (False, ["--b"])
     with pytest.raises(InputError, match="usage"):
-        split_folder(["--text", "a"], "usage")
+        split_folder(["--text", "a"], "usage", "")
 
 
 def test_checkpoints_are_named_or_numbered():
@@ -72,6 +74,25 @@ def test_a_machine_that_does_not_suffice_is_told_in_one_line(error, said, monkey
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("door", [train, evaluate, steer, data, experiment])
+def test_help_says_what_the_door_does_and_where_fields_are_listed(door, capsys):
+    with suppress(SystemExit):
+        door.main(["--help"])
+    shown = capsys.readouterr().out
+    assert door.__doc__.rstrip() in shown
+    listed = {train: "--mesh.fsdp ", experiment: "--run.mesh.fsdp "}.get(door, "fit_jax.train --help` lists")
+    assert listed in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    ("option", "said"), [("--run.run_dir", "--run_dir"), ("--run.seed", "--seeds"), ("--run.train.method", "--methods")]
+)
+def test_an_experiment_refuses_what_its_cells_set(option, said):
+    for arguments in ([option, "3"], [f"{option}=3"]):
+        with pytest.raises(InputError, match=f"{option}: is set by each cell .* {said}"):
+            experiment.main(arguments)
 
 
 def test_every_door_that_takes_a_mesh_starts_with_it(tmp_path, monkeypatch):

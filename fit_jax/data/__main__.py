@@ -4,7 +4,14 @@
     python -m fit_jax.data audit --config configs/ss_small.yaml [--html audit.html] [--json]
     python -m fit_jax.data build --task smnli --out datasets
 
-Every command takes `--task NAME`, `--config FILE` and overrides such as `--task.rho_train 0.9` and `--seed 1`.
+    --task NAME    the task, for `--task.name NAME`
+    --prompts N    inspect: rendered prompts to show (2)
+    --html FILE    audit: writes a page too
+    --out FOLDER   build: where the records go (datasets)
+    --json         inspect, audit: prints JSON in place of tables
+
+Every command also takes `--config FILE` and overrides such as `--task.rho_train 0.9` and `--seed 1`; `python -m
+fit_jax.train --help` lists their fields.
 """
 
 import dataclasses

@@ -139,19 +139,12 @@ def _written(prompts: Sequence[np.ndarray], subject: Subject, tokens: int) -> li
 
 
 def evaluated_splits(task: Task, config: Config) -> tuple[str, ...]:
-    """The splits that an evaluation of this task asks; `evaluation` is checked as a whole.
+    """The splits that an evaluation of this task asks.
 
     Raises:
-        InputError: A split that the task lacks or that is empty, no wording pool, or a size less than 1.
+        InputError: A split that the task lacks or that is empty.
     """
-    asked = config.evaluation
-    for field in ("batch_size", "examples", "validation_examples", "written_tokens", "beams"):
-        size = getattr(asked, field)
-        if size is not None and size < 1:
-            raise InputError(f"evaluation.{field}: {size} is less than 1")
-    if not asked.paraphrases:
-        raise InputError("evaluation.paraphrases: names no wording pool; give train, heldout or both")
-    names = asked.splits or task.test_splits
+    names = config.evaluation.splits or task.test_splits
     for name in names:
         if name not in task.splits:
             raise InputError(

@@ -4,11 +4,18 @@ import math
 from dataclasses import dataclass, field, replace
 
 from fit_jax.config import Config
+from fit_jax.config_files import parse_config
 from fit_jax.errors import InputError
 
 TRAINED = ("fit", "sft_y", "sft_y_focus")
 ROBUST = ("poe", "group_dro")
 STEERED = ("activation_addition", "attention_steering")
+# Options that each cell would override, and what decides instead.
+DECIDED = {
+    "--run.run_dir": "--run_dir, the experiment's folder, in which each cell has its own",
+    "--run.seed": "--seeds",
+    "--run.train.method": "--methods",
+}
 METHODS = ("zero_shot", "few_shot", "sft_y", "sft_y_focus", "fit", *ROBUST, *STEERED)
 
 
@@ -20,6 +27,7 @@ class ExperimentConfig:
     run_dir: str = "runs/experiment"
     # zero_shot, few_shot, sft_y, sft_y_focus, fit, poe, group_dro, activation_addition, attention_steering.
     methods: tuple[str, ...] = METHODS
+    # Seeds of the run that each method is done with.
     seeds: tuple[int, ...] = (0, 1, 2)
     # The method that the others are compared with.
     reference: str = "fit"
@@ -33,6 +41,15 @@ class ExperimentConfig:
     beside: tuple[str, ...] = ()
     # The run; its run_dir, seed and train.method are set by each cell.
     run: Config = field(default_factory=Config)
+
+
+def parse_experiment(arguments: list[str], about: str = "") -> ExperimentConfig:
+    """As `parse_config`; an option that each cell would override is an InputError too."""
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if name in DECIDED:
+            raise InputError(f"{name}: is set by each cell of the experiment; what decides is {DECIDED[name]}")
+    return parse_config(ExperimentConfig, arguments, about)
 
 
 def check_experiment(config: ExperimentConfig) -> None:
@@ -49,7 +66,7 @@ def check_experiment(config: ExperimentConfig) -> None:
         if not values or len(set(values)) < len(values):
             raise InputError(f"{name}: {list(values)} must name at least one, and each once")
     for seed in config.seeds:
-        replace(config.run, seed=seed).check()
+        replace(config.run, run_dir=config.run_dir, seed=seed).check()
     if config.reference not in config.methods:
         raise InputError(f"reference: {config.reference!r} is not among the methods {', '.join(config.methods)}")
     if config.run.train.steps is None and set(config.methods) & set(ROBUST):

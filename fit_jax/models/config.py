@@ -17,12 +17,17 @@ Family = Literal["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"]
 class RopeConfig:
     """Rotary position embedding; angles are always computed in fp32."""
 
+    # Base of the rotation's wavelengths.
     theta: float = 10000.0
     # Scaling of frequencies: `default`, `linear` or `llama3`.
     kind: Literal["default", "linear", "llama3"] = "default"
+    # Factor by which positions are stretched (linear, llama3).
     factor: float = 1.0
+    # Fewer turns than this over the original positions: the frequency is divided by `factor` (llama3).
     low_freq_factor: float = 1.0
+    # More turns than this over the original positions: the frequency stays (llama3).
     high_freq_factor: float = 4.0
+    # Positions that the model was trained on before scaling (llama3).
     original_max_positions: int = 8192
 
 
@@ -50,6 +55,7 @@ class ModelConfig:
     vocab_size: int | None = None
     # Input and output embeddings are one matrix.
     tied: bool = False
+    # Added to the mean square in RMSNorm.
     norm_epsilon: float = 1e-5
     rope: RopeConfig = field(default_factory=RopeConfig)
     # RoPE theta of sliding layers, unscaled (Gemma 3); null means they rotate as all others.
@@ -72,8 +78,9 @@ class ModelConfig:
     embed_scale: bool = False
     # Attention scores are divided by the root of this; null means the head width.
     query_scale: float | None = None
-    # tanh caps on attention scores and on logits (Gemma 2); null means none.
+    # tanh cap on attention scores (Gemma 2); null means none.
     attention_softcap: float | None = None
+    # tanh cap on logits (Gemma 2); null means none.
     logit_softcap: float | None = None
     # Dropout on the embeddings and on each sublayer's output in training from scratch.
     dropout: float = 0.0
@@ -128,8 +135,11 @@ class ModelConfig:
 class LoraConfig:
     """Low-rank adapters with PEFT's semantics; rank 0 means full fine-tuning."""
 
+    # Rank of the adapters; 0 means full fine-tuning.
     rank: int = 0
+    # Scale of the adapters: they are multiplied by alpha / rank.
     alpha: float = 32.0
+    # Dropout on the adapters' inputs.
     dropout: float = 0.05
     # Adapted projections.
     targets: tuple[str, ...] = PROJECTIONS

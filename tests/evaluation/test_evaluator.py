@@ -9,7 +9,7 @@ from fit_jax.config import EvaluationConfig, FocusConfig, TrainConfig
 from fit_jax.data.splits import Split
 from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import Sampling, generate
-from fit_jax.evaluation.evaluator import Subject, Validation, evaluate, evaluated_splits
+from fit_jax.evaluation.evaluator import Subject, Validation, evaluate
 from fit_jax.evaluation.matching import UNPARSEABLE, match
 from fit_jax.evaluation.metrics import calibration_error, focus_accuracy
 from fit_jax.evaluation.queries import ask
@@ -118,16 +118,6 @@ def test_a_beam_search_finds_what_scoring_finds(task, encoder, make_scorer, para
     write_predictions(tmp_path / "predictions.jsonl", found[1])
     assert "Infinity" not in (tmp_path / "predictions.jsonl").read_text()
     assert read_predictions(tmp_path / "predictions.jsonl") == found[1]
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"paraphrases": ()}, {"batch_size": 0}, {"examples": -5}, {"validation_examples": 0}, {"beams": 0}],
-    ids=str,
-)
-def test_sizes_and_pools_that_ask_nothing_are_reported(wrong, task, config):
-    with pytest.raises(InputError, match=rf"evaluation\.{next(iter(wrong))}"):
-        evaluated_splits(task, replace(config, evaluation=EvaluationConfig(**wrong)))
 
 
 def test_validation_is_the_mean_loss_of_the_focus_labels_tokens(task, encoder, make_scorer, params, config):
