@@ -188,7 +188,7 @@ class EvaluationConfig:
     # Most tokens of a written answer.
     written_tokens: int = 32
     # Candidates are found by a beam search over their tokens that keeps so many beginnings; null scores every
-    # candidate, which is exact and faster unless there are very many.
+    # candidate, which is exact and faster unless there are very many. Answers that are written freely do not need it.
     beams: int | None = None
     # Rows of one evaluation batch.
     batch_size: int = 32

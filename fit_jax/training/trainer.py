@@ -91,15 +91,9 @@ def check_batch(config: Config, mesh: Mesh) -> None:
     """Checks that rows divide among microbatches and devices, and tokens among devices.
 
     Raises:
-        InputError: They do not, or a number of the training section is not positive.
+        InputError: They do not.
     """
     train, shards, context = config.train, row_shards(mesh), mesh.shape["context"]
-    for name in ("batch_size", "sequence_length", "accumulate", "log_every", "checkpoint_every", "keep", "epochs"):
-        if getattr(train, name) < 1:
-            raise InputError(f"train.{name}: {getattr(train, name)} is less than 1")
-    for name in ("steps", "validate_every", "patience", "targets_per_row"):
-        if getattr(train, name) is not None and getattr(train, name) < 1:
-            raise InputError(f"train.{name}: {getattr(train, name)} is less than 1; null stands for none")
     parts = train.accumulate * shards
     if train.batch_size % parts:
         raise InputError(
