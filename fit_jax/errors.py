@@ -40,7 +40,7 @@ def run_door(main: Callable[[list[str]], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     except Exception as error:
-        remedy = _remedy(error)
+        remedy = machine_remedy(error)
         if remedy is None:
             raise
         if debug:
@@ -50,7 +50,7 @@ def run_door(main: Callable[[list[str]], int | None]) -> None:
     sys.exit(status)
 
 
-def _remedy(error: Exception) -> str | None:
+def machine_remedy(error: Exception) -> str | None:
     """What to do about a machine that does not suffice, wherever that shows; None for other failures."""
     # JAX's own error for memory is told by its text.
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):

@@ -36,7 +36,9 @@ def replace_with(path: Path, write: Callable[[Path], Any]) -> None:
         os.replace(partial, path)
         _sync(path.parent)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; free space, or choose another folder") from error
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; free space, or choose another folder"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -258,16 +258,21 @@ def _adopt(folder: Path, config: ExperimentConfig) -> None:
     make_folder(folder)
     path, cells = folder / CONFIG, folder / "cells"
     begun = any(any(cells.glob(f"*/{kept}")) for kept in ("predictions.jsonl", "checkpoints/*[0-9]"))
-    if is_lead() and cells.is_dir() and not begun:
-        shutil.rmtree(cells)  # tokenizers of an experiment that never began
-    if path.exists() and begun:
-        if rows := config_differences(decode_config(ExperimentConfig, read_yaml(path)), config, MAY_DIFFER):
-            raise InputError(
-                f"{folder}: holds another experiment ({'; '.join(rows)}); choose another run_dir, or give the same "
-                "values to go on with it"
-            )
-    elif is_lead():
+    rows = config_differences(_read(path), config, MAY_DIFFER) if path.exists() else []
+    if rows and begun:
+        raise InputError(
+            f"{folder}: holds another experiment ({'; '.join(rows)}); choose another run_dir, or give the same "
+            "values to go on with it"
+        )
+    if is_lead() and not begun:
+        if rows:  # tokenizers of a config that never began; no other config may take them up
+            for tokenizer in cells.glob("*/tokenizer"):
+                shutil.rmtree(tokenizer)
         write_text(path, dump_config(config))
+
+
+def _read(path: Path) -> ExperimentConfig:
+    return decode_config(ExperimentConfig, read_yaml(path))
 
 
 def _say(line: str) -> None:

@@ -99,7 +99,9 @@ def write_tensors(
     try:
         _write_files(folder, tensors, values, most_bytes)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}); free space, or choose another") from error
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror or error}); free space, or choose another"
+        ) from error
 
 
 def _write_files(

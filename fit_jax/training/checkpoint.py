@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from fit_jax.errors import InputError
+from fit_jax.errors import InputError, machine_remedy
 from fit_jax.parallel.sharding import named_leaves
 from fit_jax.training.state import TrainState
 
@@ -131,6 +131,8 @@ class Checkpoints:
         try:
             return self._manager.restore(step, args=parts)
         except Exception as error:  # Orbax raises what it likes
+            if machine_remedy(error):  # nothing is wrong with the checkpoint
+                raise
             reason = _reason(error)
             raise InputError(
                 f"checkpoint {self.folder / str(step)} cannot be read: {reason}; "

@@ -101,6 +101,9 @@ def test_damaged_predictions_are_told(config, done, tmp_path):
 
 
 def test_an_experiment_that_never_began_binds_no_one(config, tmp_path, monkeypatch):
+    """What it left is taken away; what is not its own stays."""
+    foreign = tmp_path / "experiment" / "cells" / "microscope"
+    foreign.mkdir(parents=True)
     with monkeypatch.context() as patch:
         patch.setitem(runner._METHODS, "fit", lambda *_: (_ for _ in ()).throw(InputError("wrong")))
         with pytest.raises(InputError, match="wrong"):
@@ -111,6 +114,7 @@ def test_an_experiment_that_never_began_binds_no_one(config, tmp_path, monkeypat
     with pytest.raises(EOFError):
         run_experiment(config)
     assert not left.exists()
+    assert foreign.exists()
 
 
 def test_damaged_rows_beside_are_told(tmp_path):

@@ -117,8 +117,6 @@ def test_lines_are_tokenised_apart_only_where_that_changes_nothing(tokenizer, na
 def test_raw_files_saved_load_as_hugging_face_folders(tokenizer, name, tmp_path):
     from transformers import AutoTokenizer
 
-    if name == "llama3":
-        pytest.skip("as the others, but takes ten seconds")
     save_tokenizer(tokenizer, tmp_path)
     sentence = "Once upon a time, 中文 \n done"
     for loaded in (load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(str(tmp_path))):

@@ -104,16 +104,17 @@ def test_queries_split_by_tokens_stay_where_they_are():
 
 
 def test_bfloat16_gradients_err_by_their_rounding_alone():
+    """With sharp scores: rounded before its division, the product would put the errors at 0.014; they are 0.011."""
     q, k, v, positions, ends = packed(1, 4, 2)
     index = np.broadcast_to(np.arange(T, dtype=np.int32)[None], positions.shape)
     weight = (ends > 0)[:, :, None, None] * np.random.default_rng(1).normal(size=q.shape).astype(np.float32)
 
     def loss(dtype, q, k, v):
-        y = attention(*(x.astype(dtype) for x in (q, k, v)), Scope(index, positions, positions, ends), scale=0.2)
-        return (y.astype(jnp.float32) * weight).sum()
+        y = attention(*(x.astype(dtype) for x in (q, k, v)), Scope(index, positions, positions, ends), scale=0.6)
+        return (y.astype(jnp.float32) ** 2 * weight).sum()
 
     rounded = [np.asarray(jnp.asarray(x, jnp.bfloat16), np.float32) for x in (q, k, v)]
     gradients = jax.jit(jax.grad(loss, (1, 2, 3)), static_argnums=0)
     for found, expected in zip(gradients(jnp.bfloat16, *rounded), gradients(jnp.float32, *rounded)):
         error = np.sqrt(np.mean((np.asarray(found, np.float32) - expected) ** 2))
-        assert error < 0.006 * np.sqrt(np.mean(np.asarray(expected) ** 2))
+        assert error < 0.0125 * np.sqrt(np.mean(np.asarray(expected) ** 2))

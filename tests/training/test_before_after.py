@@ -102,7 +102,7 @@ def test_unknown_tasks_and_a_missing_harness_are_told(run, monkeypatch):
     with pytest.raises(InputError, match="pip install lm-eval"):
         report_harness(run, "best", ["hellaswag"])
     monkeypatch.undo()
-    pytest.importorskip("lm_eval")
+    pytest.importorskip("lm_eval", reason="needs lm-evaluation-harness: pip install lm-eval")
     with pytest.raises(InputError, match="knows no such task"):
         report_harness(run, "best", ["no_such_task"])
 

@@ -154,6 +154,17 @@ def test_reading_a_checkpoint_leaves_a_save_under_way_alone(folder, straight):
         time.sleep(0.01)
 
 
+def test_too_little_memory_is_not_the_checkpoints_fault(folder, straight, monkeypatch):
+    """Or its remedy would be to remove a whole checkpoint."""
+    opened = set_up(config_of(straight))
+    checkpoints = open_checkpoints(opened, cleans=False)
+    full = lambda *_, **__: (_ for _ in ()).throw(RuntimeError("RESOURCE_EXHAUSTED: Out of memory"))  # noqa: E731
+    monkeypatch.setattr(checkpoints._manager, "restore", full)
+    with pytest.raises(RuntimeError, match="Out of memory"):
+        checkpoints.progress(14)
+    checkpoints.close()
+
+
 def test_a_damaged_checkpoint_says_what_to_do(folder, straight):
     run = folder / "damaged"
     shutil.copytree(straight, run)
