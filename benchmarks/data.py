@@ -100,7 +100,7 @@ def write_rows(folder: Path, count: int, words: int) -> Path:
 def read(path: str) -> dict[str, float]:
     """Opens the table as a run does, and reads its training split."""
     from fit_jax.config import load_config
-    from fit_jax.data.random import generator
+    from fit_jax.data.keyed_generator import generator
     from fit_jax.data.tasks import build_task
 
     start = time.perf_counter()

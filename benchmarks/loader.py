@@ -15,12 +15,12 @@ from statistics import median
 import numpy as np
 
 from fit_jax.config import Config, load_config
-from fit_jax.data.draws import FocusDraws
+from fit_jax.data.focus_sampling import FocusSampler
 from fit_jax.data.layout import lay_out
 from fit_jax.data.loader import TrainLoader
 from fit_jax.data.packing import first_fit, stack
 from fit_jax.data.tasks import build_task
-from fit_jax.focus.instructions import wordings
+from fit_jax.focus.instructions import paraphrases_of
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES
 from fit_jax.focus.tokenizers import load_tokenizer, train_tokenizer
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
 def texts(task) -> Iterator[str]:
     yield from (task.text.instruction, task.text.cue, task.text.core, *task.text.spurious.values())
     for focus_type in FOCUS_TYPES:
-        yield from wordings(task.text.name, focus_type, "train")
+        yield from paraphrases_of(task.text.name, focus_type, "train")
     for example in task.splits["train"].examples:
         yield from (*example.slots.values(), *example.candidates)
 
@@ -71,7 +71,7 @@ def texts(task) -> Iterator[str]:
 def stage_rates(config: Config, task, encoder: PromptEncoder, loader: TrainLoader) -> dict[str, float]:
     """Examples a second of each stage by itself, on windows of training examples."""
     examples = task.splits["train"].examples
-    draws = FocusDraws(examples, task.text, config.focus, config.train.method, config.seed)
+    draws = FocusSampler(examples, task.text, config.focus, config.train.method, config.seed)
     k, T, C = draws.branches, loader.tokens_per_row, loader.targets_per_row
     seconds: dict[str, list[float]] = {}
 

@@ -100,7 +100,7 @@ def write_bbq(folder: Path) -> Iterator[tuple]:
 def write_run(folder: Path, run: str) -> Iterator[tuple]:
     """A run's merged model; the trees of its test splits."""
     from fit_jax.conversion import export_merged
-    from fit_jax.training.run import open_run
+    from fit_jax.runs.run import open_run
 
     export_merged(run, folder)
     opened = open_run(run)
@@ -108,7 +108,7 @@ def write_run(folder: Path, run: str) -> Iterator[tuple]:
 
 
 def asked_of(task, encoder, seed: int) -> Iterator[tuple]:
-    """The prompts of each test example under all six focus types, held-out wordings; examples of all splits in turn."""
+    """The prompts of each test example under all six focus types, held-out; examples of all splits in turn."""
     from fit_jax.evaluation.queries import ask, encode
 
     splits = [task.splits[name].examples for name in task.test_splits]

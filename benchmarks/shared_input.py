@@ -136,8 +136,8 @@ def measured(shared: bool, folder: Path, lora: bool) -> dict[str, float]:
     from fit_jax.models.weights import resolve
     from fit_jax.parallel.mesh import make_mesh
     from fit_jax.parallel.processes import to_global
+    from fit_jax.runs.pretrained import pretrained_state
     from fit_jax.training.optimizer import make_optimizer
-    from fit_jax.training.pretrained import pretrained_state
     from fit_jax.training.step import compile_train_step
 
     run = config(folder, lora)

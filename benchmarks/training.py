@@ -166,8 +166,8 @@ def here(folder: Path, lora: bool) -> dict[str, float]:
     from fit_jax.models.weights import resolve
     from fit_jax.parallel.mesh import make_mesh
     from fit_jax.parallel.processes import to_global
+    from fit_jax.runs.pretrained import pretrained_state
     from fit_jax.training.optimizer import make_optimizer
-    from fit_jax.training.pretrained import pretrained_state
     from fit_jax.training.step import compile_train_step
 
     run, loader = config(lora), train_loader()

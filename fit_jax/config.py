@@ -181,7 +181,7 @@ class EvaluationConfig:
 
     # Splits to evaluate; empty means every test split of the task.
     splits: tuple[str, ...] = ()
-    # Wording pools: `train` (seen in training) and `heldout` (never seen).
+    # Paraphrase sets: `train` (seen in training) and `heldout` (never seen).
     paraphrases: tuple[Literal["train", "heldout"], ...] = ("train", "heldout")
     # Let the model write its answers and match them to the candidates; null means where the task asks for it (bbq_nlg).
     written: bool | None = None
@@ -198,13 +198,13 @@ class EvaluationConfig:
     validation_examples: int | None = 256
 
     def check(self) -> None:
-        """Raises InputError where no wording pool is named, or a size is less than 1."""
+        """Raises InputError where no paraphrase set is named, or a size is less than 1."""
         for name in ("batch_size", "examples", "validation_examples", "written_tokens", "beams"):
             size = getattr(self, name)
             if size is not None and size < 1:
                 raise InputError(f"evaluation.{name}: {size} is less than 1")
         if not self.paraphrases:
-            raise InputError("evaluation.paraphrases: names no wording pool; give train, heldout or both")
+            raise InputError("evaluation.paraphrases: names no paraphrase set; give train, heldout or both")
 
 
 @dataclass(frozen=True, kw_only=True)

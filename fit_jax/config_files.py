@@ -122,7 +122,7 @@ def _from_yaml(text: str, complaint: str) -> Any:
         return yaml.load(text, _Loader)
     except Exception as error:  # PyYAML lets through what Python says of impossible dates, numbers and tags
         reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise InputError(f"{complaint} ({reason}); mend it, or quote it where it is text") from error
+        raise InputError(f"{complaint} ({reason}); fix it, or quote it where it is text") from error
 
 
 def dump_config(config: Any) -> str:

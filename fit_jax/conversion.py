@@ -155,13 +155,13 @@ def open_model(source: str) -> Loaded:
     Raises:
         InputError: It is none of these, or is damaged.
     """
-    from fit_jax.training.run_folder import CONFIG
+    from fit_jax.runs.run_folder import CONFIG
 
     if not (Path(source) / CONFIG).is_file():
         found = open_pretrained(source)
         own = _stored_dtype(found.hf)
         return _load(ModelConfig(pretrained=source, param_dtype="bfloat16" if own == "bfloat16" else "float32"), found)
-    from fit_jax.training.run import load_model, open_run
+    from fit_jax.runs.run import load_model, open_run
 
     run = open_run(source)
     model = load_model(run)

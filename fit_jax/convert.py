@@ -12,7 +12,7 @@ the folder of a training run. `check` compares with transformers on this machine
 from pathlib import Path
 
 from fit_jax.doors import take_option
-from fit_jax.errors import InputError, run_door
+from fit_jax.errors import InputError, run_command
 
 OPTIONS = {
     "import": ("from", "to", "quantize", "dtype"),
@@ -68,4 +68,4 @@ def _check(name: str) -> int:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

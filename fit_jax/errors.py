@@ -1,4 +1,4 @@
-"""Errors that the user can mend, and the frame every door runs in."""
+"""Errors that the user can fix, and the frame every door runs in."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ class InputError(Exception):
     """Wrong input. The message is one line: what is wrong, where it stands, and what to do about it."""
 
 
-def run_door(main: Callable[[list[str]], int | None]) -> None:
+def run_command(main: Callable[[list[str]], int | None]) -> None:
     """Runs a command-line door and ends the process with its exit status.
 
     `InputError`, and memory or a disk that do not suffice, end with status 2 and one line on standard error; any other

@@ -15,7 +15,7 @@ With `--perplexity` or `--harness` it measures instead what the tuning did to th
 from pathlib import Path
 
 from fit_jax.doors import checkpoint_option, split_folder, take_option
-from fit_jax.errors import run_door
+from fit_jax.errors import run_command
 
 USAGE = (
     "python -m fit_jax.evaluate RUN [--checkpoint best|last|STEP] [--perplexity FILE] [--harness TASK,TASK] "
@@ -31,10 +31,10 @@ def main(arguments: list[str]) -> None:
     tasks, rest = take_option(rest, "harness")
     which = checkpoint_option(checkpoint)
     from fit_jax.parallel.processes import failing_together, start
-    from fit_jax.training.before_after import report_harness, report_perplexity
-    from fit_jax.training.report import evaluate_run
-    from fit_jax.training.run import set_up
-    from fit_jax.training.run_folder import opened_config
+    from fit_jax.runs.before_after import report_harness, report_perplexity
+    from fit_jax.runs.evaluating import evaluate_run
+    from fit_jax.runs.run import set_up
+    from fit_jax.runs.run_folder import opened_config
 
     config = opened_config(Path(folder), rest)
     start(config.mesh)
@@ -49,4 +49,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -18,7 +18,7 @@ from typing import TypeVar
 from fit_jax.config import load_config
 from fit_jax.config_files import dump_config
 from fit_jax.doors import new_file, take_flag, take_option
-from fit_jax.errors import InputError, run_door
+from fit_jax.errors import InputError, run_command
 
 Number = TypeVar("Number", int, float)
 
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     from fit_jax.files import write_text
     from fit_jax.parallel.topology import Topology
     from fit_jax.planning.plan import make_plan
-    from fit_jax.planning.report import as_json, print_plan
+    from fit_jax.planning.plan_report import as_json, print_plan
     from fit_jax.planning.search import search
 
     topology = Topology.parse(named, slices or 1)
@@ -71,4 +71,4 @@ def _number(arguments: list[str], name: str, kind: Callable[[str], Number]) -> t
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -15,7 +15,7 @@
 from pathlib import Path
 
 from fit_jax.doors import checkpoint_option, split_folder, take_option, take_options
-from fit_jax.errors import run_door
+from fit_jax.errors import run_command
 
 USAGE = (
     'python -m fit_jax.steer RUN [--text "..."] [--slot NAME="..."]... [--focus A,B] [--ignore C] '
@@ -32,11 +32,11 @@ def main(arguments: list[str]) -> None:
     focus, rest = take_option(rest, "focus")
     ignore, rest = take_option(rest, "ignore")
     candidates, rest = take_options(rest, "candidate")
+    from fit_jax.evaluation.interactive import Steering, read_slots
     from fit_jax.evaluation.report import print_table
-    from fit_jax.evaluation.steering import Steering, read_slots
     from fit_jax.parallel.processes import failing_together, start
-    from fit_jax.training.run import set_up, subject
-    from fit_jax.training.run_folder import opened_config
+    from fit_jax.runs.run import set_up, subject
+    from fit_jax.runs.run_folder import opened_config
 
     config = opened_config(Path(folder), rest)
     start(config.mesh)
@@ -50,4 +50,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

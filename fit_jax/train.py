@@ -6,18 +6,18 @@ Options are `--config FILE` and any field of the config, `--section.field VALUE`
 import sys
 
 from fit_jax.config import load_config
-from fit_jax.errors import run_door
+from fit_jax.errors import run_command
 
 
 def main(arguments: list[str]) -> int:
     """Takes `--config FILE` and `--section.field value`; `--help` explains both."""
     config = load_config(arguments, __doc__)
     from fit_jax.parallel.processes import failing_together, is_lead, start
+    from fit_jax.runs.evaluating import evaluate_run, has_report
+    from fit_jax.runs.run import set_up
+    from fit_jax.runs.run_folder import claimed
+    from fit_jax.runs.trainer import Ending, train
     from fit_jax.training.loop import TrainingFailed
-    from fit_jax.training.report import evaluate_run, has_report
-    from fit_jax.training.run import set_up
-    from fit_jax.training.run_folder import claimed
-    from fit_jax.training.trainer import Ending, train
 
     start(config.mesh)
     with failing_together(), claimed(config):
@@ -37,4 +37,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -99,7 +99,7 @@ def test_fields_that_may_differ_are_whole_names():
         (["--task.name", "[demo]"], "task.name: ['demo'] is not a text"),
         (["--train.batch_size", "0"], "train.batch_size: 0 is less than 1"),
         (["--train.steps", "0"], "train.steps: 0 is less than 1; null stands for none"),
-        (["--evaluation.paraphrases", "[]"], "names no wording pool"),
+        (["--evaluation.paraphrases", "[]"], "names no paraphrase set"),
         (["--evaluation.batch_size", "0"], "evaluation.batch_size: 0 is less than 1"),
         (["--evaluation.examples", "-5"], "evaluation.examples"),
         (["--evaluation.validation_examples", "0"], "evaluation.validation_examples"),

@@ -23,7 +23,7 @@ from typing import Any
 from fit_jax.config import Config, load_config
 from fit_jax.data.tasks import Task, build_task
 from fit_jax.doors import new_file, take_flag, take_option
-from fit_jax.errors import InputError, run_door
+from fit_jax.errors import InputError, run_command
 from fit_jax.focus.prompts import PromptEncoder
 
 # The options of each command besides `--task`, and `--json` of those that print tables.
@@ -61,7 +61,7 @@ def _build(config: Config, out: Path) -> None:
 
 
 def _inspect(config: Config, prompts: str, as_text: bool) -> None:
-    from fit_jax.data.inspect import summarise
+    from fit_jax.data.summary import summarise
 
     task = build_task(config.task, config.seed)
     if not prompts.isdecimal():
@@ -74,14 +74,14 @@ def _inspect(config: Config, prompts: str, as_text: bool) -> None:
         json.dump(summary, sys.stdout, indent=1, ensure_ascii=False)
         print()
         return
-    from fit_jax.data.tables import print_summary
+    from fit_jax.data.inspection_tables import print_summary
 
     print_summary(summary)
 
 
 def _audit(config: Config, html: Path | None, as_text: bool) -> None:
     from fit_jax.data.audit import audit_task
-    from fit_jax.data.tables import audit_page, print_audit, shown_prompts
+    from fit_jax.data.inspection_tables import audit_page, print_audit, shown_prompts
 
     if config.task.name == "jsonl":  # what the files hold, before rho is set
         from fit_jax.data.tasks.jsonl import as_it_came
@@ -117,4 +117,4 @@ def _encoder(task: Task, config: Config) -> PromptEncoder:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.records import data_folder
+from fit_jax.data.row_readers import data_folder
 from fit_jax.data.splits import Rho, Split
 from fit_jax.data.tasks import Task
 from fit_jax.errors import InputError

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.cards import card, origin
+from fit_jax.data.dataset_cards import card, origin
 from fit_jax.data.tasks import Task, build_task
 from fit_jax.focus.example import Example
 

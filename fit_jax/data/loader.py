@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from fit_jax.config import Config
-from fit_jax.data.draws import FocusDraws
+from fit_jax.data.focus_sampling import FocusSampler
+from fit_jax.data.keyed_generator import generator
 from fit_jax.data.layout import Item, lay_out
 from fit_jax.data.packing import Batch, first_fit, stack, target_capacity
-from fit_jax.data.random import generator
 from fit_jax.data.row_stream import Mark, Row, RowStream
 from fit_jax.data.tasks import Task
 from fit_jax.errors import InputError
@@ -79,7 +79,7 @@ class TrainLoader:
         self._batch_size = config.train.batch_size
         self._packing = config.train.packing
         self._cuts = config.train.long_text == "cut"
-        self._draws = FocusDraws(self._examples, task.text, config.focus, config.train.method, config.seed)
+        self._draws = FocusSampler(self._examples, task.text, config.focus, config.train.method, config.seed)
         self._order = lru_cache(2)(lambda epoch: generator(config.seed, "order", epoch).permutation(count))
         self.tokens_per_row = config.train.sequence_length
         self.targets_per_row = config.train.targets_per_row

@@ -11,7 +11,7 @@ from string import Formatter
 from typing import Any, NamedTuple
 
 from fit_jax.config_files import decode_config, read_yaml
-from fit_jax.data.records import Malformed
+from fit_jax.data.row_readers import Malformed
 from fit_jax.errors import InputError
 
 # A feature's value in a row, or None where the row has none.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from fit_jax.data.records import Located, Malformed, parse_object, read_delimited
+from fit_jax.data.row_readers import Located, Malformed, parse_object, read_delimited
 from fit_jax.errors import InputError
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")

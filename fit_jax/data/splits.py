@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.drawing import Drawn, Rows, insert_values, subsample
-from fit_jax.data.random import generator
+from fit_jax.data.keyed_generator import generator
+from fit_jax.data.rho_sampling import Rows, SampledExamples, insert_values, subsample
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example
 
@@ -61,24 +61,24 @@ class Sizes(NamedTuple):
         return Sizes(*(size or default for size, default in zip(given, self)))
 
 
-class Ask(NamedTuple):
+class SplitSpec(NamedTuple):
     """How one split is to be drawn: its rho, on the tied outcome or (flipped) on the next one."""
 
     rho: float
     flipped: bool = False
 
 
-def asked_splits(config: TaskConfig, num_outcomes: int) -> dict[str, Ask]:
+def split_specs(config: TaskConfig, num_outcomes: int) -> dict[str, SplitSpec]:
     """The four test distributions by name; training and validation are drawn as `iid`."""
     iid = 1 / num_outcomes if config.rho_train is None else config.rho_train
     for field, rho in (("rho_train", iid), ("rho_high", config.rho_high), ("rho_low", config.rho_low)):
         if not 0 <= rho <= 1:
             raise InputError(f"--task.{field}: {rho} is no probability; give a number from 0 to 1")
     return {
-        "iid": Ask(iid),
-        "high": Ask(config.rho_high),
-        "low": Ask(config.rho_low),
-        "flipped": Ask(config.rho_high, flipped=True),
+        "iid": SplitSpec(iid),
+        "high": SplitSpec(config.rho_high),
+        "low": SplitSpec(config.rho_low),
+        "flipped": SplitSpec(config.rho_high, flipped=True),
     }
 
 
@@ -101,7 +101,7 @@ def build_splits(
     Raises:
         InputError: A split would be empty.
     """
-    asks = asked_splits(config, len(rows.outcomes))
+    asks = split_specs(config, len(rows.outcomes))
     sizes = default.asked(config)
     notes: list[str] = []
     apart = [other.key for other in (test, shifted) if other is not None]
@@ -122,7 +122,7 @@ def build_splits(
         jobs += [(f"shifted_{name}", shifted, whole, sizes.test, ask) for name, ask in asks.items()]
     splits = {}
     for name, source, pool, size, ask in jobs:
-        splits[name] = draw_split(name, source, pool, size, ask, generator(seed, "split", name))
+        splits[name] = sample_split(name, source, pool, size, ask, generator(seed, "split", name))
         if (drawn := len(splits[name].examples)) < size:
             notes.append(f"{name}: {drawn} of {size} examples, as many as the data allow at rho {ask.rho:.3g}")
     return splits, tuple(notes)
@@ -146,7 +146,9 @@ def partition(rows: Rows, within: np.ndarray, needs: Sequence[float], rng: np.ra
     return [within[pool == i] for i in range(len(needs))]
 
 
-def draw_split(name: str, rows: Rows, within: np.ndarray, size: int, ask: Ask, rng: np.random.Generator) -> Split:
+def sample_split(
+    name: str, rows: Rows, within: np.ndarray, size: int, ask: SplitSpec, rng: np.random.Generator
+) -> Split:
     """Draws up to `size` of the rows `within` at the asked rho, values as equally frequent as the data allow.
 
     Raises:
@@ -163,7 +165,7 @@ def draw_split(name: str, rows: Rows, within: np.ndarray, size: int, ask: Ask, r
         if len(outcome):
             realised = float(np.mean(outcome == predicted[v]))
             rho.setdefault(value.feature, {})[value.name] = Rho(ask.rho, realised, len(outcome))
-    examples = Drawn(rows, chosen, values)
+    examples = SampledExamples(rows, chosen, values)
     return Split(name, examples[:] if rows.stored else examples, rho)
 
 
@@ -179,7 +181,7 @@ def joined(name: str, first: Split, second: Split) -> Split:
     return replace(first, name=name, examples=[*first.examples, *second.examples], rho=rho)
 
 
-def _largest_cell(rows: Rows, size: int, asks: Sequence[Ask] | Mapping[str, Ask]) -> float:
+def _largest_cell(rows: Rows, size: int, asks: Sequence[SplitSpec] | Mapping[str, SplitSpec]) -> float:
     """How many rows of one (value, outcome) the most demanding of the asked splits takes."""
     if rows.value is None:
         return size

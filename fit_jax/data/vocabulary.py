@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fit_jax.config import TokenizerConfig
 from fit_jax.data.tasks import Task
-from fit_jax.focus.instructions import instruction, wordings
+from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 from fit_jax.focus.tokenizers import load_tokenizer, train_tokenizer
 
@@ -29,17 +29,17 @@ def task_tokenizer(task: Task, config: TokenizerConfig) -> "PreTrainedTokenizerF
 
 
 def task_texts(task: Task) -> Iterator[str]:
-    """Training prompts with their answers, under every training wording in turn.
+    """Training prompts with their answers, under every training paraphrase in turn.
 
-    Held-out wordings are left out, so that a vocabulary trained on these texts has not seen them.
+    Held-out paraphrases are left out, so that a vocabulary trained on these texts has not seen them.
     """
     text = task.text
     told = [
-        instruction(text, spec_for(focus_type, feature), wording)
+        instruction(text, spec_for(focus_type, feature), paraphrase)
         for feature in task.features
         for focus_type in FOCUS_TYPES
-        for wording in wordings(text.name, focus_type, "train")
-        if wording
+        for paraphrase in paraphrases_of(text.name, focus_type, "train")
+        if paraphrase
     ]
     for example, focus in zip(islice(task.splits["train"].examples, _MOST_EXAMPLES), cycle(told)):
         lines = [text.instruction, text.input_template.format_map(example.slots), focus, text.cue]

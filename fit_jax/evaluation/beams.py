@@ -19,9 +19,9 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import by_length, padded, whole_rows
 from fit_jax.focus.prompts import EncodedPrompt
-from fit_jax.models.cache import empty_cache, extend, repeated, select
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import to_host
+from fit_jax.models.kv_cache import empty_cache, extend, repeated, select
 from fit_jax.parallel.mesh import mesh_of
 from fit_jax.parallel.processes import split_by_rows
 
@@ -42,7 +42,7 @@ class Trie(NamedTuple):
     children: Int32[np.ndarray, "B N F"]
 
 
-class Grown(NamedTuple):
+class AnswerTries(NamedTuple):
     """Prefix trees, the node where each row's answers end, and what a search needs to know of their size.
 
     Attributes:
@@ -58,7 +58,7 @@ class Grown(NamedTuple):
     width: int
 
 
-def grow(answers: Sequence[Sequence[Int[np.ndarray, " n"]]]) -> Grown:
+def build_tries(answers: Sequence[Sequence[Int[np.ndarray, " n"]]]) -> AnswerTries:
     """The prefix trees of each row's answers; equal answers end at one node, and one may be the beginning of another.
 
     Raises:
@@ -92,7 +92,7 @@ def grow(answers: Sequence[Sequence[Int[np.ndarray, " n"]]]) -> Grown:
             trie.tokens[row, number, : len(children)] = list(children)
             trie.children[row, number, : len(children)] = list(children.values())
         width = max(width, *np.bincount([d for d, children in zip(level, nodes) if children]).tolist())
-    return Grown(trie, ends, max(map(max, levels)), width)
+    return AnswerTries(trie, ends, max(map(max, levels)), width)
 
 
 def beam_search(
@@ -116,7 +116,7 @@ def beam_search(
         raise InputError(f"constrained decoding: beams {beams}; take at least 1, or none for an exact search")
     mesh = mesh_of(params)
     filled = whole_rows(prompts, mesh)
-    grown = grow([p.answers for p in filled])
+    grown = build_tries([p.answers for p in filled])
     width = min(beams or grown.width, grown.width)
     (tokens, valid), trie = split_by_rows((padded([p.prompt for p in filled]), grown.trie), mesh)
     reached = to_host(_search(graphdef, width, grown.depth, params, tokens, valid, trie))

@@ -13,9 +13,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Int32, Key
 
 from fit_jax.errors import InputError
-from fit_jax.models.cache import empty_cache, extend
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import to_host
+from fit_jax.models.kv_cache import empty_cache, extend
 from fit_jax.parallel.mesh import mesh_of
 from fit_jax.parallel.processes import split_by_rows
 from fit_jax.parallel.sharding import row_shards

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fit_jax.config import Config
-from fit_jax.data.random import generator
+from fit_jax.data.keyed_generator import generator
 from fit_jax.data.tasks import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.beams import search_all
@@ -53,7 +53,7 @@ class Subject:
 def evaluate(
     task: Task, subject: Subject, config: Config, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Evaluation:
-    """Asks every focus type of every feature, split and wording pool that the config names (paper, section 4).
+    """Asks every focus type of every feature, split and paraphrase set that the config names (paper, section 4).
 
     All methods get the same prompts, focus instructions included, also those trained without any: what is compared is
     what a user gets who types the instruction. Their training prompt is the type `none`.
@@ -61,7 +61,7 @@ def evaluate(
     Args:
         task: Supplies the splits.
         subject: Who is asked.
-        config: The run; `evaluation` says what is asked, `seed` fixes wordings.
+        config: The run; `evaluation` says what is asked, `seed` fixes paraphrases.
         on_progress: Called with the examples done and in all.
 
     Raises:
@@ -161,7 +161,7 @@ class Validation:
     """Validation loss and focus accuracy on a fixed set of prompts, for use during training.
 
     Each validation example is asked about one of its features under every focus type that training draws, with
-    training wordings. Methods trained without focus instructions are validated without: on the prompts and labels
+    training paraphrases. Methods trained without focus instructions are validated without: on the prompts and labels
     they train on.
     """
 

@@ -9,7 +9,15 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from fit_jax.evaluation.metrics import Cell, chance_rate, majority_rate, ordered, pooled, probabilities, three_digits
+from fit_jax.evaluation.metrics import (
+    Accuracy,
+    chance_rate,
+    majority_rate,
+    ordered,
+    pooled,
+    probabilities,
+    three_digits,
+)
 from fit_jax.evaluation.queries import Prediction, Query
 
 EXAMPLES_PER_CELL = 12
@@ -40,17 +48,17 @@ def inline_svg(document: str) -> str:
     return re.sub(r"<metadata>.*?</metadata>", "", document[document.index("<svg") :], flags=re.DOTALL)
 
 
-def accuracy_tables(predictions: Sequence[Prediction], pool_names: Mapping[str, str]) -> str:
-    """Focus types x splits, one table a wording pool, with intervals and the rates of not reading."""
+def accuracy_tables(predictions: Sequence[Prediction], paraphrase_names: Mapping[str, str]) -> str:
+    """Focus types x splits, one table a paraphrase set, with intervals and the rates of not reading."""
     cells, majority = pooled(predictions), majority_rate(predictions)
     names = list(dict.fromkeys(key[1] for key in cells))
     chance = f"{chance_rate(predictions):.3f}"
     parts = []
-    for pool in dict.fromkeys(key[0] for key in cells):
-        parts.append(f'<h2>Focus accuracy, {escape(pool_names[pool])}</h2><section class="card"><table>')
+    for paraphrases in dict.fromkeys(key[0] for key in cells):
+        parts.append(f'<h2>Focus accuracy, {escape(paraphrase_names[paraphrases])}</h2><section class="card"><table>')
         parts.append(_row("th", ["focus instruction", *map(escape, names)]))
         for focus in ordered(key[2] for key in cells):
-            parts.append(_row("td", [escape(focus), *(_cell(cells.get((pool, name, focus))) for name in names)]))
+            parts.append(_row("td", [escape(focus), *(_cell(cells.get((paraphrases, name, focus))) for name in names)]))
         for kind, label in (("core", "y"), ("spurious", "y_s")):
             rates = [three_digits(majority.get((name, kind))) for name in names]
             parts.append(_row("td", [f"always the commonest {label}", *rates], "reference"))
@@ -67,8 +75,8 @@ def choose_examples(
 ) -> tuple[list[dict[str, Any]], str]:
     """The examples to embed, and the sentence that says how many of how many they are.
 
-    Of each cell (split, focus type, feature, pool) the first few, half of them wrong where there are as many; about
-    `in_all` altogether.
+    Of each cell (split, focus type, feature, paraphrases) the first few, half of them wrong where there are as many;
+    about `in_all` altogether.
     """
     cells = defaultdict(list)
     for number, p in enumerate(predictions):
@@ -81,7 +89,7 @@ def choose_examples(
         records += [_record(queries[n], predictions[n], render) for n in sorted(wrong + right)]
     cap = (
         f"{len(records)} of {len(predictions)} examples: up to {limit} of each cell (split, focus instruction, feature "
-        f"and wordings), up to {limit // 2} of them wrong, so mistakes are commoner here than in the tables. All "
+        f"and paraphrases), up to {limit // 2} of them wrong, so mistakes are commoner here than in the tables. All "
         "answers are in predictions.jsonl."
     )
     return records, cap
@@ -105,7 +113,7 @@ def _record(query: Query, prediction: Prediction, render: Callable[[Query], str]
     }
 
 
-def _cell(cell: Cell | None) -> str:
+def _cell(cell: Accuracy | None) -> str:
     return "" if cell is None else f"{cell.accuracy:.3f} <small>[{cell.ci_low:.3f}, {cell.ci_high:.3f}]</small>"
 
 

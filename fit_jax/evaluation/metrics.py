@@ -27,10 +27,10 @@ def wilson(correct: float, count: int) -> tuple[float, float]:
 
 
 def focus_accuracy(predictions: Iterable[Prediction], method: str, seed: int, task: str) -> list[dict[str, Any]]:
-    """Rows of `focus_accuracy.jsonl`: one per split, focus type, feature and wording pool (paper, section 4)."""
+    """Rows of `focus_accuracy.jsonl`: one per split, focus type, feature and paraphrase set (paper, section 4)."""
     cells = group_by(predictions, lambda p: (p.split, p.feature, p.paraphrases, p.focus))
     rows = []
-    for (split, feature, pool, focus), cell in cells.items():
+    for (split, feature, paraphrases, focus), cell in cells.items():
         correct = sum(p.correct for p in cell)
         low, high = wilson(correct, len(cell))
         rows.append(
@@ -41,7 +41,7 @@ def focus_accuracy(predictions: Iterable[Prediction], method: str, seed: int, ta
                 "split": split,
                 "focus": focus,
                 "feature": feature,
-                "paraphrases": pool,
+                "paraphrases": paraphrases,
                 "count": len(cell),
                 "correct": correct,
                 "accuracy": correct / len(cell),
@@ -52,7 +52,7 @@ def focus_accuracy(predictions: Iterable[Prediction], method: str, seed: int, ta
     return rows
 
 
-class Cell(NamedTuple):
+class Accuracy(NamedTuple):
     """A share of right answers over examples, and its 95 % interval."""
 
     accuracy: float
@@ -61,15 +61,15 @@ class Cell(NamedTuple):
     count: int
 
 
-def pooled(predictions: Iterable[Prediction]) -> dict[tuple[str, str, str], Cell]:
-    """Focus accuracy over all features, by (pool, split, focus type).
+def pooled(predictions: Iterable[Prediction]) -> dict[tuple[str, str, str], Accuracy]:
+    """Focus accuracy over all features, by (paraphrases, split, focus type).
 
     An example with several features counts once, with its mean over them, so the interval speaks of examples.
     """
     cells = {}
     for key, cell in group_by(predictions, lambda p: (p.paraphrases, p.split, p.focus)).items():
         means = [np.mean([p.correct for p in same]) for same in group_by(cell, lambda p: p.uid).values()]
-        cells[key] = Cell(float(np.mean(means)), *wilson(float(np.sum(means)), len(means)), len(means))
+        cells[key] = Accuracy(float(np.mean(means)), *wilson(float(np.sum(means)), len(means)), len(means))
     return cells
 
 
@@ -93,16 +93,16 @@ def kind_of(focus: str) -> str:
 
 
 def worst_groups(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
-    """Per split, focus type, feature and pool, the group (y, s) with the lowest focus accuracy, and its size."""
+    """Per split, focus type, feature and paraphrases, the group (y, s) with the lowest focus accuracy, and its size."""
     rows = []
-    for (split, feature, pool, focus), cell in group_by(
+    for (split, feature, paraphrases, focus), cell in group_by(
         predictions, lambda p: (p.split, p.feature, p.paraphrases, p.focus)
     ).items():
         groups = group_by(cell, lambda p: (p.core_label, p.value)).items()
         accuracy, count, (label, value) = min(
             (float(np.mean([p.correct for p in group])), len(group), key) for key, group in groups
         )
-        keys = {"split": split, "focus": focus, "feature": feature, "paraphrases": pool}
+        keys = {"split": split, "focus": focus, "feature": feature, "paraphrases": paraphrases}
         rows.append({**keys, "label": label, "value": value, "count": count, "accuracy": accuracy})
     return rows
 
@@ -110,13 +110,15 @@ def worst_groups(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
 def flip_rates(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
     """How often the same x gets the other answer when only the focus instruction changes.
 
-    From `focus(core) & ignore(spurious)` to `focus(spurious) & ignore(core)`, per split, feature and pool:
+    From `focus(core) & ignore(spurious)` to `focus(spurious) & ignore(core)`, per split, feature and paraphrases:
     `flip_rate` is the share of x with y != y_s whose answer goes from y to y_s (1 is best); `false_flip_rate` the
     share of x with y = y_s whose answer changes at all (0 is best). A share over no x is None.
     """
     core, spurious = "focus(core) & ignore(spurious)", "focus(spurious) & ignore(core)"
     rows = []
-    for (split, feature, pool), cell in group_by(predictions, lambda p: (p.split, p.feature, p.paraphrases)).items():
+    for (split, feature, paraphrases), cell in group_by(
+        predictions, lambda p: (p.split, p.feature, p.paraphrases)
+    ).items():
         by_focus = {(p.uid, p.focus): p for p in cell if p.focus in (core, spurious)}
         flips, false_flips = [], []
         for (uid, focus), a in by_focus.items():
@@ -127,13 +129,13 @@ def flip_rates(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
                 flips.append(a.correct and b.correct)
             else:
                 false_flips.append(a.prediction != b.prediction)
-        keys = {"split": split, "feature": feature, "paraphrases": pool}
+        keys = {"split": split, "feature": feature, "paraphrases": paraphrases}
         rows.append({**keys, "count": len(flips), "flip_rate": _mean(flips), "false_flip_rate": _mean(false_flips)})
     return rows
 
 
 def spreads(predictions: Iterable[Prediction]) -> dict[tuple[str, bool, str], float]:
-    """Largest minus smallest focus accuracy over splits, by (pool, whether shifted splits, focus type)."""
+    """Largest minus smallest focus accuracy over splits, by (paraphrases, whether shifted splits, focus type)."""
     cells = group_by(pooled(predictions).items(), lambda c: (c[0][0], is_shifted(c[0][1]), c[0][2]))
     return {key: max(c.accuracy for _, c in cell) - min(c.accuracy for _, c in cell) for key, cell in cells.items()}
 
@@ -160,7 +162,7 @@ def calibration_error(predictions: Sequence[Prediction], bins: int = 15) -> floa
 
 
 def unparseable_rates(predictions: Iterable[Prediction]) -> dict[tuple[str, str], float]:
-    """Share of written answers that mean no candidate, by (pool, split); {} where nothing was written."""
+    """Share of written answers that mean no candidate, by (paraphrases, split); {} where nothing was written."""
     written = (p for p in predictions if p.meant is not None)
     cells = group_by(written, lambda p: (p.paraphrases, p.split))
     return {key: float(np.mean([p.meant == UNPARSEABLE for p in cell])) for key, cell in cells.items()}

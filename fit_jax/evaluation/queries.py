@@ -1,14 +1,14 @@
-"""Which prompts an evaluation asks: every focus type of every feature of an example, in wordings fixed by the seed."""
+"""Which prompts an evaluation asks: every focus type of every feature, in paraphrases fixed by the seed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from fit_jax.data.random import generator
+from fit_jax.data.keyed_generator import generator
 from fit_jax.evaluation.matching import match
 from fit_jax.focus.example import Example, TaskText
-from fit_jax.focus.instructions import instruction, wordings
+from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES, SPURIOUS, focus_label, spec_for
 
@@ -21,7 +21,7 @@ class Query:
         split: Name of the split the example belongs to.
         focus: Focus type, one of `FOCUS_TYPES`.
         feature: The spurious feature the type speaks of.
-        paraphrases: Wording pool of the instruction: `train` or `heldout`.
+        paraphrases: Paraphrase set of the instruction: `train` or `heldout`.
         instruction: The focus instruction's words; empty for the type `none`.
         label: The focus label: index of the answer that follows the instruction.
     """
@@ -47,26 +47,28 @@ class Group(NamedTuple):
         return cls(tuple(queries), tuple(dict.fromkeys(q.instruction for q in queries)))
 
 
-def ask(text: TaskText, split: str, example: Example, pools: Sequence[str], seed: int) -> Group:
-    """All queries about one example: pools x features of the example x focus types.
+def ask(text: TaskText, split: str, example: Example, paraphrase_sets: Sequence[str], seed: int) -> Group:
+    """All queries about one example: sets of paraphrases x features of the example x focus types.
 
-    The wording of each is a pure function of (seed, uid, focus type, pool). An example without a spurious feature is
-    asked the types that need none, under the feature name "".
+    The paraphrase of each is a pure function of (seed, uid, focus type, set). An example without a spurious feature
+    is asked the types that need none, under the feature name "".
     """
     queries = []
-    for pool in pools:
-        choice = generator(seed, "wording", pool, example.uid).random(len(FOCUS_TYPES)).tolist()
+    for paraphrases in paraphrase_sets:
+        choice = generator(seed, "paraphrase", paraphrases, example.uid).random(len(FOCUS_TYPES)).tolist()
         for feature in example.spurious or ("",):
             for focus, share in zip(FOCUS_TYPES, choice):
                 if feature or SPURIOUS not in focus:
-                    spec, bank = _spec(focus, feature), _bank(text.name, focus, pool)
-                    words = instruction(text, spec, bank[int(share * len(bank))])
-                    queries.append(Query(example, split, focus, feature, pool, words, focus_label(example, spec)))
+                    spec, sentences = _spec(focus, feature), _sentences(text.name, focus, paraphrases)
+                    words = instruction(text, spec, sentences[int(share * len(sentences))])
+                    queries.append(
+                        Query(example, split, focus, feature, paraphrases, words, focus_label(example, spec))
+                    )
     return Group.of(queries)
 
 
 _spec = lru_cache(None)(spec_for)
-_bank = lru_cache(None)(wordings)
+_sentences = lru_cache(None)(paraphrases_of)
 
 
 def encode(encoder: PromptEncoder, groups: Sequence[Group], window: int = 256) -> Iterator[tuple[EncodedPrompt, ...]]:

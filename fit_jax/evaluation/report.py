@@ -12,9 +12,9 @@ from typing import Any
 from fit_jax.config import Config
 from fit_jax.data.tasks import Task
 from fit_jax.errors import InputError
-from fit_jax.evaluation import html, tables
+from fit_jax.evaluation import html, result_tables
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate
-from fit_jax.evaluation.metrics import Cell, focus_accuracy, is_shifted, pooled
+from fit_jax.evaluation.metrics import Accuracy, focus_accuracy, is_shifted, pooled
 from fit_jax.evaluation.model_card import model_card
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.radar import Panel, draw_radars
@@ -42,7 +42,7 @@ def report_run(run_folder: Path, task: Task, subject: Subject, config: Config) -
     method = config.train.method
     write_report(run_folder / FOLDER, evaluation, task, subject.encoder, method, config.seed)
     write_text(run_folder / "MODEL_CARD.md", model_card(config, task, evaluation.predictions))
-    print_table(tables.terminal_table(f"{method} on {task.text.name}", evaluation.predictions))
+    print_table(result_tables.terminal_table(f"{method} on {task.text.name}", evaluation.predictions))
     print(f"report: {run_folder / FOLDER / 'index.html'}", flush=True)
 
 
@@ -90,7 +90,7 @@ def write_report(
     (folder / "index.html").unlink(missing_ok=True)  # written last: a folder that has it is whole
     write_lines(folder / "focus_accuracy.jsonl", rows)
     write_predictions(folder / "predictions.jsonl", predictions)
-    write_text(folder / "summary.md", tables.summary(title, predictions, task.splits, task.notes))
+    write_text(folder / "summary.md", result_tables.summary(title, predictions, task.splits, task.notes))
     panels, columns = radar_panels(predictions)
     for suffix in ("svg", "png"):
         replace_with(folder / f"radar.{suffix}", lambda path: draw_radars(panels, columns, path))
@@ -98,24 +98,24 @@ def write_report(
         evaluation.queries, predictions, lambda q: encoder.render(q.example, q.instruction)
     )
     subtitle = f"{len(predictions)} answers; 95 % Wilson intervals in brackets."
-    accuracy = html.accuracy_tables(predictions, tables.POOL_NAMES)
+    accuracy = html.accuracy_tables(predictions, result_tables.PARAPHRASE_NAMES)
     svg = html.inline_svg((folder / "radar.svg").read_text(encoding="utf-8"))
     write_text(folder / "index.html", html.page(title, subtitle, svg, accuracy, cap, examples))
     return rows
 
 
 def radar_panels(predictions: Sequence[Prediction]) -> tuple[list[Panel], int]:
-    """One radar for each wording pool and kind of split (standard, shifted), and the columns of their grid."""
+    """One radar for each paraphrase set and kind of split (standard, shifted), and the columns of their grid."""
     cells = pooled(predictions)
-    pools = list(dict.fromkeys(key[0] for key in cells))
+    paraphrase_sets = list(dict.fromkeys(key[0] for key in cells))
     panels = []
     for shifted in (False, True):
-        for pool in pools:
-            kept = {key: c for key, c in cells.items() if key[0] == pool and is_shifted(key[1]) == shifted}
+        for paraphrases in paraphrase_sets:
+            kept = {key: c for key, c in cells.items() if key[0] == paraphrases and is_shifted(key[1]) == shifted}
             if kept:
                 kind = "values unseen in training\n" if shifted else ""
-                panels.append(_panel(kind + tables.POOL_NAMES[pool], kept))
-    return panels, len(pools)
+                panels.append(_panel(kind + result_tables.PARAPHRASE_NAMES[paraphrases], kept))
+    return panels, len(paraphrase_sets)
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
@@ -145,7 +145,7 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
 
 
-def _panel(title: str, cells: Mapping[tuple[str, str, str], Cell]) -> Panel:
+def _panel(title: str, cells: Mapping[tuple[str, str, str], Accuracy]) -> Panel:
     lines: dict[str, dict[str, float]] = {}
     intervals: dict[str, dict[str, tuple[float, float]]] = {}
     for (_, split, focus), cell in cells.items():

@@ -5,7 +5,7 @@ Options are `--config FILE`, any field of the experiment, `--field VALUE`, and o
 
 import sys
 
-from fit_jax.errors import run_door
+from fit_jax.errors import run_command
 
 
 def main(arguments: list[str]) -> int:
@@ -28,4 +28,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fit_jax.data.random import generator
+from fit_jax.data.keyed_generator import generator
 from fit_jax.evaluation.matching import UNPARSEABLE
 from fit_jax.evaluation.metrics import (
     calibration_error,
@@ -51,7 +51,7 @@ class Estimate(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The reference method minus another, on the same examples; p adjusted by Holm over all comparisons of a pool."""
+    """The reference method minus another, on the same examples; p adjusted by Holm over one set of paraphrases."""
 
     method: str
     paraphrases: str
@@ -65,13 +65,13 @@ class Comparison(NamedTuple):
 
 
 def by_type(answers: Iterable[Answer]) -> dict[tuple[str, str, str, str], Estimate]:
-    """Focus accuracy by (method, pool, split, focus type), over all features."""
+    """Focus accuracy by (method, paraphrases, split, focus type), over all features."""
     cells = group_by(answers, lambda a: (a.method, a.prediction.paraphrases, a.prediction.split, a.prediction.focus))
     return {key: _estimate(cell, key) for key, cell in cells.items()}
 
 
 def by_kind(answers: Iterable[Answer]) -> dict[tuple[str, str, str, str], Estimate]:
-    """Mean focus accuracy of core and spurious types, by (method, pool, split, kind)."""
+    """Mean focus accuracy of core and spurious types, by (method, paraphrases, split, kind)."""
     cells = group_by(
         answers, lambda a: (a.method, a.prediction.paraphrases, a.prediction.split, kind_of(a.prediction.focus))
     )
@@ -79,14 +79,14 @@ def by_kind(answers: Iterable[Answer]) -> dict[tuple[str, str, str, str], Estima
 
 
 def compare(answers: Sequence[Answer], reference: str) -> list[Comparison]:
-    """The reference method against each other one, by pool, split and kind of focus type.
+    """The reference method against each other one, by paraphrases, split and kind of focus type.
 
     An example's difference in a seed is the mean over its types and features; the estimate is the mean over the seeds
     that both methods share, each the mean over its examples, and the tests are over examples.
     """
     cells = group_by(answers, lambda a: (a.prediction.paraphrases, a.prediction.split, kind_of(a.prediction.focus)))
     found: list[Comparison] = []
-    for (pool, split, kind), cell in cells.items():
+    for (paraphrases, split, kind), cell in cells.items():
         methods = group_by(cell, lambda a: a.method)
         for method in methods:
             if method == reference or reference not in methods:
@@ -102,11 +102,11 @@ def compare(answers: Sequence[Answer], reference: str) -> list[Comparison]:
             differences = differences[shared.any(axis=1)][:, shared.any(axis=0)]
             if not differences.size:
                 continue
-            rng = generator(0, "compare", reference, method, pool, split, kind)
+            rng = generator(0, "compare", reference, method, paraphrases, split, kind)
             low, high = bootstrap_interval(differences, rng)
             p = sign_flip_p(shares(differences), rng)
             difference = mean_over_seeds(differences)
-            found.append(Comparison(method, pool, kind, split, difference, low, high, p, p))
+            found.append(Comparison(method, paraphrases, kind, split, difference, low, high, p, p))
     adjusted = []
     for family in group_by(found, lambda c: c.paraphrases).values():
         adjusted += [c._replace(p_holm=p) for c, p in zip(family, holm([c.p for c in family]))]
@@ -114,11 +114,13 @@ def compare(answers: Sequence[Answer], reference: str) -> list[Comparison]:
 
 
 def measures(answers: Iterable[Answer]) -> dict[tuple[str, str, str], tuple[float, float | None]]:
-    """Further measures as (mean, deviation over seeds), by (method, pool, name); measures over nothing are left out."""
+    """Further measures as (mean, deviation over seeds), by (method, paraphrases, name); none over nothing."""
     values: dict[tuple[str, str, str], list[float]] = {}
-    for (method, pool, _), cell in group_by(answers, lambda a: (a.method, a.prediction.paraphrases, a.seed)).items():
+    for (method, paraphrases, _), cell in group_by(
+        answers, lambda a: (a.method, a.prediction.paraphrases, a.seed)
+    ).items():
         for name, value in _measures([a.prediction for a in cell]).items():
-            values.setdefault((method, pool, name), []).append(value)
+            values.setdefault((method, paraphrases, name), []).append(value)
     return {key: (float(np.mean(v)), _deviation(v)) for key, v in values.items()}
 
 

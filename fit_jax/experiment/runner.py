@@ -10,9 +10,6 @@ from typing import NamedTuple
 
 import jax
 
-from fit_jax.baselines.few_shot import few_shot_encoder
-from fit_jax.baselines.robust import Budget, Robust, train_robust
-from fit_jax.baselines.steering import Base, activation_addition, attention_steering
 from fit_jax.config import Config
 from fit_jax.config_files import config_differences, decode_config, dump_config, read_yaml
 from fit_jax.data.tasks import Task, build_task
@@ -21,15 +18,18 @@ from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate, evaluate
 from fit_jax.evaluation.queries import Query, ask
 from fit_jax.evaluation.report import FOLDER, print_table, progress_bar, read_predictions, write_predictions
 from fit_jax.experiment.config import ROBUST, STEERED, TRAINED, ExperimentConfig, check_experiment
-from fit_jax.experiment.models import CONFIG, model_name, models_beside
-from fit_jax.experiment.report import write_experiment_report
+from fit_jax.experiment.method_report import write_experiment_report
+from fit_jax.experiment.other_models import CONFIG, model_name, models_beside
 from fit_jax.files import make_folder, write_text
+from fit_jax.methods.activation_steering import Base, activation_addition, attention_steering
+from fit_jax.methods.few_shot import few_shot_encoder
+from fit_jax.methods.robust import Budget, Robust, train_robust
 from fit_jax.parallel.processes import is_lead
+from fit_jax.runs.run import Run, load_model, scorer, set_up, starting_state, subject
+from fit_jax.runs.run_folder import claimed
+from fit_jax.runs.trainer import Ending, train
 from fit_jax.training.loop import TrainingFailed
 from fit_jax.training.optimizer import make_optimizer
-from fit_jax.training.run import Run, load_model, scorer, set_up, starting_state, subject
-from fit_jax.training.run_folder import claimed
-from fit_jax.training.trainer import Ending, train
 
 # Fields in which an experiment may differ from what its folder holds: more methods and seeds, and what is shown.
 MAY_DIFFER = (
@@ -173,8 +173,8 @@ def _steered(config: ExperimentConfig, cell: Cell, run: Run) -> tuple[Subject, s
     return found, f"on {whose}; {note}"
 
 
-Doer = Callable[[ExperimentConfig, Cell, Run], tuple[Subject, str]]
-_METHODS: dict[str, Doer] = {
+Method = Callable[[ExperimentConfig, Cell, Run], tuple[Subject, str]]
+_METHODS: dict[str, Method] = {
     "zero_shot": _untrained,
     "few_shot": _few_shot,
     **dict.fromkeys(TRAINED, _trained),

@@ -1,8 +1,8 @@
-"""Banks of focus instructions: many wordings of each focus type, in a pool for training and a disjoint held-out one.
+"""Paraphrases of focus instructions: many of each focus type, one set for training and a disjoint held-out one.
 
-A wording is a sentence with the slots `{focus}` and `{ignore}`, composed from a table of phrases and frames. Held-out
-wordings are combinations that training never shows, of words that training does show with the same meaning; a model
-that learnt its language from the training prompts alone can therefore be asked to follow them.
+A paraphrase is a sentence with the slots `{focus}` and `{ignore}`, composed from a table of phrases and frames.
+Held-out paraphrases are combinations that training never shows, of words that training does show with the same
+meaning; a model that learnt its language from the training prompts alone can therefore be asked to follow them.
 """
 
 from collections.abc import Iterator
@@ -93,26 +93,26 @@ class _Names(tuple[str, ...]):
         return f"{', '.join(first)} {conjunction or 'and'} {last}" if first else last
 
 
-def wordings(task: str, focus_type: str | FocusSpec, pool: Literal["train", "heldout"]) -> tuple[str, ...]:
-    """The wordings of a focus type for a task, in a fixed order.
+def paraphrases_of(task: str, focus_type: str | FocusSpec, paraphrases: Literal["train", "heldout"]) -> tuple[str, ...]:
+    """The paraphrases of a focus type for a task, in a fixed order.
 
     Args:
-        task: Task registry name; a name without a bank of its own gets the one for own data.
+        task: Task registry name; a name that is not listed gets the words for own data.
         focus_type: Any specification, or a general type such as `focus(core) & ignore(spurious)`.
-        pool: `train`, or `heldout` for wordings that never occur in training.
+        paraphrases: `train`, or `heldout` for paraphrases that never occur in training.
 
     Returns:
         Sentences to be filled in by `instruction`; of the type `none` a single empty one.
     """
     spec = FocusSpec.parse(focus_type) if isinstance(focus_type, str) else focus_type
-    return _bank(_SETTINGS.get(task, _OWN_DATA), bool(spec.focus), bool(spec.ignore))[pool]
+    return _sentences(_SETTINGS.get(task, _OWN_DATA), bool(spec.focus), bool(spec.ignore))[paraphrases]
 
 
-def instruction(text: TaskText, spec: FocusSpec, wording: str) -> str:
-    """The focus instruction: a wording of the specification's type, with the task's names for the features.
+def instruction(text: TaskText, spec: FocusSpec, paraphrase: str) -> str:
+    """The focus instruction: a paraphrase of the specification's type, with the task's names for the features.
 
     Raises:
-        InputError: The specification names a feature that the task lacks, or the wording has no such slot.
+        InputError: The specification names a feature that the task lacks, or the paraphrase has no such slot.
     """
     check_spec(spec, text.spurious)
     called = {CORE: text.core, **text.spurious}
@@ -122,23 +122,23 @@ def instruction(text: TaskText, spec: FocusSpec, wording: str) -> str:
         if features
     }
     try:
-        sentence = wording.format_map(names)
+        sentence = paraphrase.format_map(names)
     except KeyError as error:
         raise InputError(
-            f"wording {wording!r} is not one of '{spec}': it has a slot {error}; take it from `wordings`"
+            f"paraphrase {paraphrase!r} is not one of '{spec}': it has a slot {error}; take it from `paraphrases_of`"
         ) from error
     return ". ".join(part[:1].upper() + part[1:] for part in sentence.split(". "))
 
 
 @cache
-def _bank(setting: _Setting, focusing: bool, ignoring: bool) -> dict[str, tuple[str, ...]]:
-    bank: dict[str, list[str]] = {"train": [], "heldout": []}
+def _sentences(setting: _Setting, focusing: bool, ignoring: bool) -> dict[str, tuple[str, ...]]:
+    sentences: dict[str, list[str]] = {"train": [], "heldout": []}
     for diagonal, sentence in _cells(focusing, ignoring):
-        pool = "train" if diagonal % _HELDOUT_EVERY else "heldout"
-        bank[pool].append(sentence.replace("{act}", setting.act).replace("{item}", setting.item))
+        paraphrases = "train" if diagonal % _HELDOUT_EVERY else "heldout"
+        sentences[paraphrases].append(sentence.replace("{act}", setting.act).replace("{item}", setting.item))
     if not (focusing or ignoring):
-        bank["train"] = bank["heldout"]
-    return {pool: tuple(sentences) for pool, sentences in bank.items()}
+        sentences["train"] = sentences["heldout"]
+    return {paraphrases: tuple(sentences) for paraphrases, sentences in sentences.items()}
 
 
 def _cells(focusing: bool, ignoring: bool) -> Iterator[tuple[int, str]]:

@@ -15,7 +15,7 @@ from fit_jax.errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_REMEDY = "set tokenizer.template to plain, or mend the template"
+_REMEDY = "set tokenizer.template to plain, or fix the template"
 # Two conversations: the first shows where the texts go, the second that they are put there unchanged.
 _PROBES = (
     ("Prompt text of the user", "Answer text of the model"),

@@ -12,9 +12,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fit_jax.models import kernels
 from fit_jax.models.config import LoraConfig, ModelConfig, RopeConfig
+from fit_jax.models.hash_random import Seed
 from fit_jax.models.layers import RMSNorm
 from fit_jax.models.lora import Linear
-from fit_jax.models.noise import Seed
 
 # Masked scores. Finite, so that a query that sees nothing (padding) averages all values instead of giving NaN.
 MASKED = -1e30

@@ -16,9 +16,9 @@ from jaxtyping import Array, Float, Int, Key
 
 from fit_jax.models.attention import Attention, Rope, Scope, rope_at
 from fit_jax.models.config import LoraConfig, ModelConfig, RopeConfig
+from fit_jax.models.hash_random import Seed, dropout
 from fit_jax.models.layers import FeedForward, RMSNorm
 from fit_jax.models.lora import Linear
-from fit_jax.models.noise import Seed, dropout
 from fit_jax.models.partition import by_rows
 
 # A window that limits nothing, for the full layers of a model whose layers alternate; fits an int32 difference.
@@ -40,7 +40,7 @@ class Ropes(NamedTuple):
         return jax.tree.map(lambda s, f: jnp.where(slides, s, f), self.sliding, self.full)
 
 
-class Fed(NamedTuple):
+class SublayerInput(NamedTuple):
     """A sublayer's normalised input, as the base sees it and, after the adapter's dropout, as the adapters see it."""
 
     base: Float[Array, "B T D"]
@@ -63,16 +63,16 @@ class Block(nnx.Module):
 
     def read(
         self, x: Float[Array, "B T D"], rope: Rope, seed: Seed | None
-    ) -> tuple[Fed, Float[Array, "B T K G"], Float[Array, "B T K G"]]:
+    ) -> tuple[SublayerInput, Float[Array, "B T K G"], Float[Array, "B T K G"]]:
         """The attention input, and the keys and values, of every token."""
         h = self.attention_norm(x)
-        fed = Fed(h, dropout(h, self.adapter_dropout, _fold(seed, 0)))
-        return fed, *self.attention.keys_values(*fed, rope)
+        normed = SublayerInput(h, dropout(h, self.adapter_dropout, _fold(seed, 0)))
+        return normed, *self.attention.keys_values(*normed, rope)
 
     def write(
         self,
         x: Float[Array, "B C D"],
-        fed: Fed,
+        normed: SublayerInput,
         k: Float[Array, "B T K G"],
         v: Float[Array, "B T K G"],
         scope: Scope,
@@ -81,7 +81,7 @@ class Block(nnx.Module):
         seed: Seed | None,
     ) -> Float[Array, "B C D"]:
         """The residual stream after attention and feed-forward, of the tokens that `scope` takes as queries."""
-        y = self.attention.attend(self.attention.queries(*fed, rope), k, v, scope, window)
+        y = self.attention.attend(self.attention.queries(*normed, rope), k, v, scope, window)
         y = self.attention.o_proj(y, dropout(y, self.adapter_dropout, _fold(seed, 1)))
         x = x + self._out(y, self.attention_out_norm, _fold(seed, 2))
         y = self.mlp(self.mlp_norm(x), _fold(seed, 3), _fold(seed, 4))
@@ -163,8 +163,8 @@ class Decoder(nnx.Module):
                 with jax.named_scope("block"):
                     block = nnx.merge(graphdef, weights)
                     rope = ropes.of(slides)
-                    fed, k, v = block.read(x, rope, layer_seed)
-                    return by_rows(block.write(x, fed, k, v, scope, rope, self.window(slides), layer_seed)), None
+                    normed, k, v = block.read(x, rope, layer_seed)
+                    return by_rows(block.write(x, normed, k, v, scope, rope, self.window(slides), layer_seed)), None
 
             numbers = jnp.arange(L - 1, dtype=jnp.int32)
             x, _ = jax.lax.scan(self._remat(layer, in_scan=True), x, (stacked, numbers, self.sliding_flags()[:-1]))
@@ -175,12 +175,12 @@ class Decoder(nnx.Module):
         slides = self.config.slides(self.config.layers - 1)
         rope = ropes.of(slides)
         with jax.named_scope("last_block"):
-            fed, k, v = self.last_block.read(x, rope, seed)
+            normed, k, v = self.last_block.read(x, rope, seed)
             if out_index_BC is not None:
-                x, fed, rope = (jax.tree.map(lambda a: take(a, out_index_BC), tree) for tree in (x, fed, rope))
+                x, normed, rope = (jax.tree.map(lambda a: take(a, out_index_BC), tree) for tree in (x, normed, rope))
                 query_positions = take(scope.query_positions, out_index_BC)
                 scope = replace(scope, query_index=out_index_BC, query_positions=query_positions, sequences=False)
-            return self.last_block.write(x, fed, k, v, scope, rope, self.window(slides), seed)
+            return self.last_block.write(x, normed, k, v, scope, rope, self.window(slides), seed)
 
     def _remat(self, function: Any, in_scan: bool = False) -> Any:
         if self.config.remat == "none":

@@ -6,8 +6,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.hash_random import Seed, dropout
 from fit_jax.models.lora import Linear
-from fit_jax.models.noise import Seed, dropout
 
 
 class RMSNorm(nnx.Module):

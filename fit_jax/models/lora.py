@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from fit_jax.models.config import PROJECTIONS, LoraConfig, ModelConfig
-from fit_jax.models.noise import Seed
+from fit_jax.models.hash_random import Seed
 from fit_jax.models.quantize import QuantizedKernel
 
 

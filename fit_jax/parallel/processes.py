@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from fit_jax.config import MeshConfig
 from fit_jax.errors import EXIT_INPUT, InputError
-from fit_jax.parallel.roll_call import roll_call
+from fit_jax.parallel.rendezvous import rendezvous
 from fit_jax.parallel.sharding import batch_sharding, row_shards
 
 BatchType = TypeVar("BatchType", bound=tuple)
@@ -56,7 +56,7 @@ def start(config: MeshConfig) -> None:
         )
     if place is None or place.count == 1:
         return
-    roll_call(*place, config.timeout)
+    rendezvous(*place, config.timeout)
     jax.distributed.initialize(*place, initialization_timeout=config.timeout, heartbeat_timeout_seconds=config.timeout)
 
 

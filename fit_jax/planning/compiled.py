@@ -15,7 +15,7 @@ from fit_jax.parallel.sharding import lay_out_tree, row_shards
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.workload import Workload, check_rows
 from fit_jax.training.optimizer import make_optimizer
-from fit_jax.training.state import Placed, abstract_state
+from fit_jax.training.state import PlacedState, abstract_state
 from fit_jax.training.step import abstract_batch, compile_train_step
 
 # The compiler's lowest effort: half the compile time, the same partitioning.
@@ -45,7 +45,7 @@ class Program(NamedTuple):
         return self.arguments + self.temp
 
 
-def place(load: Workload, mesh: Mesh) -> Placed:
+def place(load: Workload, mesh: Mesh) -> PlacedState:
     """The abstract training state on a mesh."""
     return abstract_state(load.model, load.lora, make_optimizer(OptimizerConfig(), 1000), mesh)
 

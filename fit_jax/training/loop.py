@@ -17,8 +17,8 @@ from fit_jax.data.loader import TrainLoader
 from fit_jax.data.packing import Batch
 from fit_jax.parallel.processes import maximum_over_processes, rows_of_this_process, to_global
 from fit_jax.training.checkpoint import Checkpoints
+from fit_jax.training.display import Display
 from fit_jax.training.metrics import MetricsLog, Totals
-from fit_jax.training.progress import Display
 from fit_jax.training.state import TrainState
 from fit_jax.training.step import StepMetrics
 from fit_jax.training.stopping import Stopping

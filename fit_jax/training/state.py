@@ -39,7 +39,7 @@ class TrainState(NamedTuple):
         return self.trainable, self.frozen
 
 
-class Placed(NamedTuple):
+class PlacedState(NamedTuple):
     """A training state that was made, or is still to be.
 
     Attributes:
@@ -63,7 +63,7 @@ def in_fp32(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
 
 
-def abstract_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None, mesh: Mesh) -> Placed:
+def abstract_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None, mesh: Mesh) -> PlacedState:
     """Names, shapes, dtypes and shardings of a training state; nothing is allocated.
 
     Without an optimizer `opt_state` is empty: what a trained model is read into.
@@ -71,7 +71,7 @@ def abstract_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | 
     return _abstract(partial(build_state, model, lora, optimizer), mesh)
 
 
-def init_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None, mesh: Mesh, seed: int) -> Placed:
+def init_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None, mesh: Mesh, seed: int) -> PlacedState:
     """A fresh training state with random weights, each part made on the devices that hold it."""
     build = partial(build_state, model, lora, optimizer)  # one object, so that JAX traces it once
     abstract = _abstract(build, mesh)
@@ -80,13 +80,13 @@ def init_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None
     return abstract._replace(state=state)
 
 
-def _abstract(build: Callable[[Array], tuple[nnx.GraphDef, TrainState]], mesh: Mesh) -> Placed:
+def _abstract(build: Callable[[Array], tuple[nnx.GraphDef, TrainState]], mesh: Mesh) -> PlacedState:
     graphdef, shapes = jax.eval_shape(build, jax.ShapeDtypeStruct((), jnp.uint32))
     layout = lay_out_tree(shapes, mesh)
     state = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, layout.shardings
     )
-    return Placed(graphdef, state, layout.replicated)
+    return PlacedState(graphdef, state, layout.replicated)
 
 
 def build_state(

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from fit_jax.data.audit import LEVEL, audit_task, leaks, token_rows
+from fit_jax.data.inspection_tables import audit_page
 from fit_jax.data.splits import Split
-from fit_jax.data.tables import audit_page
 from fit_jax.data.tasks import Task
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.records import hub_rows
+from fit_jax.data.row_readers import hub_rows
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 

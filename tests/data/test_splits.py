@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.drawing import Rows, Value, cell_counts
-from fit_jax.data.random import generator
-from fit_jax.data.splits import Ask, Rho, Sizes, Split, asked_splits, build_splits, draw_split, joined, partition
+from fit_jax.data.keyed_generator import generator
+from fit_jax.data.rho_sampling import Rows, Value, cell_counts
+from fit_jax.data.splits import Rho, Sizes, Split, SplitSpec, build_splits, joined, partition, sample_split, split_specs
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious
 
@@ -58,12 +58,15 @@ def test_cell_counts_keep_size_and_rho(size, rho, outcomes, predicted):
     assert others.max() - others.min() <= 1
 
 
-@pytest.mark.parametrize("ask", [Ask(1 / 3), Ask(0.9), Ask(0.1), Ask(0.9, flipped=True), Ask(1.0), Ask(0.0)])
+@pytest.mark.parametrize(
+    "ask",
+    [SplitSpec(1 / 3), SplitSpec(0.9), SplitSpec(0.1), SplitSpec(0.9, flipped=True), SplitSpec(1.0), SplitSpec(0.0)],
+)
 @pytest.mark.parametrize("annotated", [True, False])
 def test_realised_rho(ask, annotated):
     rng = np.random.default_rng(0)
     rows = make_rows(rng.integers(3, size=2000), rng.integers(2, size=2000) if annotated else None)
-    split = draw_split("high", rows, np.arange(2000), 500, ask, generator(0, "x"))
+    split = sample_split("high", rows, np.arange(2000), 500, ask, generator(0, "x"))
     assert len({e.uid.partition("#")[0] for e in split.examples}) == len(split.examples)
     for value, (rho, count) in measured(split, ask.flipped).items():
         assert abs(rho - ask.rho) <= 1 / count
@@ -72,7 +75,7 @@ def test_realised_rho(ask, annotated):
 
 def test_flipped_keeps_the_original_spurious_label():
     rows = make_rows([0, 1, 2] * 50, [0] * 75 + [1] * 75)
-    split = draw_split("flipped", rows, np.arange(150), 40, Ask(0.9, flipped=True), generator(0, "x"))
+    split = sample_split("flipped", rows, np.arange(150), 40, SplitSpec(0.9, flipped=True), generator(0, "x"))
     tied = {value.name: value.outcome for value in VALUES}
     assert all(e.spurious["genre"].label == tied[e.spurious["genre"].value] for e in split.examples)
 
@@ -80,7 +83,7 @@ def test_flipped_keeps_the_original_spurious_label():
 def test_seed_chooses_and_repeats():
     rows = make_rows([0, 1, 2] * 100, [0] * 150 + [1] * 150)
     draws = [
-        [e.uid for e in draw_split("s", rows, np.arange(300), 60, Ask(1 / 3), generator(seed, "x")).examples]
+        [e.uid for e in sample_split("s", rows, np.arange(300), 60, SplitSpec(1 / 3), generator(seed, "x")).examples]
         for seed in (0, 0, 1)
     ]
     assert draws[0] == draws[1] != draws[2]
@@ -128,13 +131,13 @@ def test_config_sizes_and_rho_override():
 def test_rho_that_the_data_cannot_give():
     rows = make_rows([0] * 60, [0, 1] * 30)
     with pytest.raises(InputError, match=r"rho 0.333 on no cannot be drawn.*genre = a.*30 no, 0 maybe, 0 yes"):
-        draw_split("train", rows, np.arange(60), 30, Ask(1 / 3), generator(0, "x"))
+        sample_split("train", rows, np.arange(60), 30, SplitSpec(1 / 3), generator(0, "x"))
     with pytest.raises(InputError, match=r"cannot be drawn from 60 no, 0 maybe"):
-        draw_split("train", make_rows([0] * 60), np.arange(60), 30, Ask(1 / 3), generator(0, "x"))
+        sample_split("train", make_rows([0] * 60), np.arange(60), 30, SplitSpec(1 / 3), generator(0, "x"))
     with pytest.raises(InputError, match="no row to draw from"):
-        draw_split("train", rows, np.arange(0), 30, Ask(1 / 3), generator(0, "x"))
+        sample_split("train", rows, np.arange(0), 30, SplitSpec(1 / 3), generator(0, "x"))
     with pytest.raises(InputError, match=r"rho_high: 1.5 is no probability"):
-        asked_splits(TaskConfig(rho_high=1.5), 2)
+        split_specs(TaskConfig(rho_high=1.5), 2)
     with pytest.raises(InputError, match="gives an empty split"):
         Sizes(1, 1, 1).asked(TaskConfig(test_examples=0))
 
@@ -153,7 +156,7 @@ def test_partition_shares_every_kind_of_row():
 
 def test_joined_splits_measure_both():
     rows = make_rows([0, 1, 2] * 100)
-    parts = [draw_split("train", rows, np.arange(300), n, Ask(0.5), generator(n, "x")) for n in (40, 70)]
+    parts = [sample_split("train", rows, np.arange(300), n, SplitSpec(0.5), generator(n, "x")) for n in (40, 70)]
     both = joined("train", *parts)
     assert len(both.examples) == 110
     for value, (rho, count) in measured(both).items():

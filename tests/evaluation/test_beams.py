@@ -8,7 +8,7 @@ from flax import nnx
 from fit_jax.config import MeshConfig
 from fit_jax.errors import InputError
 from fit_jax.evaluation import beams as beams_module
-from fit_jax.evaluation.beams import beam_search, grow
+from fit_jax.evaluation.beams import beam_search, build_tries
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import EncodedPrompt
 from fit_jax.models.config import ModelConfig
@@ -112,7 +112,7 @@ def test_rows_are_split_over_the_mesh_which_changes_nothing(model, count, monkey
 
 
 def test_the_tree_shares_beginnings():
-    grown = grow([[np.array([1, 2]), np.array([1, 3]), np.array([1]), np.array([1, 3])], [np.array([4])]])
+    grown = build_tries([[np.array([1, 2]), np.array([1, 3]), np.array([1]), np.array([1, 3])], [np.array([4])]])
     assert grown.ends == [[2, 3, 1, 3], [1]]
     assert (grown.depth, grown.width) == (2, 1)
     assert grown.trie.tokens[0, :2].tolist() == [[1, 0], [2, 3]]

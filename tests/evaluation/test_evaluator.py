@@ -1,4 +1,4 @@
-"""What is asked: cells, wordings, shared questions; and the validation's loss and accuracy."""
+"""What is asked: cells, paraphrases, shared questions; and the validation's loss and accuracy."""
 
 from dataclasses import replace
 
@@ -14,8 +14,8 @@ from fit_jax.evaluation.matching import UNPARSEABLE, match
 from fit_jax.evaluation.metrics import calibration_error, focus_accuracy
 from fit_jax.evaluation.queries import ask
 from fit_jax.evaluation.report import read_predictions, write_predictions
-from fit_jax.evaluation.tables import summary
-from fit_jax.focus.instructions import instruction, wordings
+from fit_jax.evaluation.result_tables import summary
+from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 
 
@@ -27,19 +27,19 @@ def evaluation(task, encoder, make_scorer, params, config):
 def test_every_cell_is_asked_of_every_example(evaluation, task):
     rows = focus_accuracy(evaluation.predictions, "fit", 0, "demo")
     cells = {(r["split"], r["focus"], r["feature"], r["paraphrases"]): r["count"] for r in rows}
-    pools = ("train", "heldout")
-    expected = {(s, f, "keyword", p) for s in task.test_splits for f in FOCUS_TYPES for p in pools}
+    paraphrase_sets = ("train", "heldout")
+    expected = {(s, f, "keyword", p) for s in task.test_splits for f in FOCUS_TYPES for p in paraphrase_sets}
     assert set(cells) == expected
     assert set(cells.values()) == {10}
 
 
-def test_wordings_come_from_their_pool_and_depend_on_seed_and_uid_alone(task):
+def test_paraphrases_come_from_their_pool_and_depend_on_seed_and_uid_alone(task):
     first, second = task.splits["iid"].examples[:2]
     asked = ask(task.text, "iid", first, ("train", "heldout"), 0)
     for query in asked.queries:
         spec = spec_for(query.focus, query.feature)
-        bank = wordings(task.text.name, query.focus, query.paraphrases)
-        assert query.instruction in {instruction(task.text, spec, wording) for wording in bank}
+        sentences = paraphrases_of(task.text.name, query.focus, query.paraphrases)
+        assert query.instruction in {instruction(task.text, spec, paraphrase) for paraphrase in sentences}
     again = ask(task.text, "high", first, ("heldout",), 0)
     assert [q.instruction for q in again.queries] == [
         q.instruction for q in asked.queries if q.paraphrases == "heldout"

@@ -21,7 +21,7 @@ from fit_jax.evaluation.harness import HarnessModel, _sharing
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.tokenizers import save_tokenizer
 from fit_jax.parallel.mesh import make_mesh
-from fit_jax.training.before_after import _check_task
+from fit_jax.runs.before_after import _check_task
 
 LENGTH = 64  # tokens that the model reads; some of the requests are longer
 WORDS = (" good", " bad", " a lamp, and a tent")

@@ -42,7 +42,9 @@ def test_wilson_equals_scipys(correct, count):
 
 def test_rows_follow_the_schema_and_count_each_cell():
     records = [
-        prediction(uid=str(i), answer=int(i == 0), paraphrases=pool) for i in range(4) for pool in ("train", "heldout")
+        prediction(uid=str(i), answer=int(i == 0), paraphrases=paraphrases)
+        for i in range(4)
+        for paraphrases in ("train", "heldout")
     ]
     rows = metrics.focus_accuracy(records, "fit", 3, "demo")
     counts = ["count", "correct", "accuracy", "ci_low", "ci_high"]

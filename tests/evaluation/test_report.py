@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from fit_jax.errors import InputError
-from fit_jax.evaluation import html, tables
+from fit_jax.evaluation import html, result_tables
 from fit_jax.evaluation.evaluator import Evaluation
 from fit_jax.evaluation.matching import UNPARSEABLE
 from fit_jax.evaluation.model_card import model_card
@@ -75,7 +75,13 @@ def test_the_same_evaluation_gives_the_same_bytes(report, evaluation, task_with_
 
 def test_the_summary_holds_tables_references_and_the_rho_realised(report):
     text = (report / "summary.md").read_text()
-    for part in ("wordings never seen in training", "always the commonest y_s", "rho realised", "flip rate", "0.700 ["):
+    for part in (
+        "paraphrases never seen in training",
+        "always the commonest y_s",
+        "rho realised",
+        "flip rate",
+        "0.700 [",
+    ):
         assert part in text
     tables_ = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
     for table in tables_:
@@ -119,9 +125,9 @@ def test_an_unwritable_folder_is_reported(evaluation, task_with_shift, encoder, 
         write_report(tmp_path / "file" / "report", evaluation, task_with_shift, encoder, "fit", 0)
 
 
-def test_the_terminal_table_shows_the_wordings_never_seen(evaluation):
+def test_the_terminal_table_shows_the_paraphrases_never_seen(evaluation):
     out = io.StringIO()
-    Console(width=120, file=out).print(tables.terminal_table("fit on demo", evaluation.predictions))
+    Console(width=120, file=out).print(result_tables.terminal_table("fit on demo", evaluation.predictions))
     text = out.getvalue()
     assert "never seen" in text
     assert "focus(spurious) & ignore(core)" in text
@@ -130,12 +136,12 @@ def test_the_terminal_table_shows_the_wordings_never_seen(evaluation):
 
 def test_several_features_are_broken_down(task, evaluation):
     other = [replace(p, feature="other") for p in evaluation.predictions]
-    text = tables.summary("t", evaluation.predictions + other, task_splits(task), ())
+    text = result_tables.summary("t", evaluation.predictions + other, task_splits(task), ())
     assert "## By feature" in text
 
 
 def test_a_split_without_a_spurious_feature_leaves_its_cells_empty(task, evaluation, encoder, tmp_path):
-    """Other splits may have what one lacks: the spurious types, or a wording pool."""
+    """Other splits may have what one lacks: the spurious types, or a paraphrase set."""
     lacking = Evaluation([], [])
     for query, p in zip(*evaluation):
         if p.split != "flipped" or p.focus in ("none", "focus(core)"):
@@ -145,7 +151,7 @@ def test_a_split_without_a_spurious_feature_leaves_its_cells_empty(task, evaluat
     write_report(tmp_path, lacking, shifted, encoder, "fit", 0)
     page = (tmp_path / "index.html").read_text()
     assert "<td>always the commonest y_s</td><td>0.500</td><td></td>" in page
-    Console(width=120, file=io.StringIO()).print(tables.terminal_table("t", lacking.predictions))
+    Console(width=120, file=io.StringIO()).print(result_tables.terminal_table("t", lacking.predictions))
 
 
 def test_written_answers_show_in_page_and_summary(task, evaluation, encoder, tmp_path):
@@ -159,10 +165,10 @@ def test_written_answers_show_in_page_and_summary(task, evaluation, encoder, tmp
 def test_bbq_rows_get_their_bias_scores(task, evaluation):
     slices = {"condition": "disambig", "unknown": "5"}
     asked = [replace(p, slices=slices) for p in evaluation.predictions]
-    text = tables.summary("t", asked, task_splits(task), ())
+    text = result_tables.summary("t", asked, task_splits(task), ())
     assert "## Social bias" in text
     assert "/ none |" in text
-    assert "## Social bias" not in tables.summary("t", evaluation.predictions, task_splits(task), ())
+    assert "## Social bias" not in result_tables.summary("t", evaluation.predictions, task_splits(task), ())
 
 
 def task_splits(task):

@@ -13,7 +13,7 @@ from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
 
 @pytest.fixture(scope="module")
 def groups(task, encoder):
-    """The encoded prompts of a few examples, in both wording pools."""
+    """The encoded prompts of a few examples, in both paraphrase sets."""
     asked = [ask(task.text, "iid", e, ("train", "heldout"), 0) for e in task.splits["iid"].examples[:5]]
     return list(encode(encoder, asked))
 

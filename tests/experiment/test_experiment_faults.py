@@ -14,13 +14,13 @@ from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation
 from fit_jax.evaluation.queries import answered, ask
-from fit_jax.experiment import models, runner
+from fit_jax.experiment import other_models, runner
 from fit_jax.experiment.config import ExperimentConfig
 from fit_jax.experiment.runner import Cell, run_experiment
 from fit_jax.files import make_folder
 from fit_jax.models.config import ModelConfig
+from fit_jax.runs.run import set_up
 from fit_jax.training.loop import TrainingFailed
-from fit_jax.training.run import set_up
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_damaged_rows_beside_are_told(tmp_path):
     for content in ('{"method": "fit"', "{}", "[]"):
         path.write_text(content + "\n")
         with pytest.raises(InputError, match=r"focus_accuracy.jsonl is damaged"):
-            models._read_rows(path)
+            other_models._read_rows(path)
 
 
 def test_a_model_of_nans_is_told_with_its_cell(config, monkeypatch):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.tasks import build_task
-from fit_jax.focus.instructions import instruction, wordings
+from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 from fit_jax.focus.tokenizers import load_tokenizer, save_tokenizer
@@ -61,7 +61,7 @@ def prompts(data_dir):
         task = build_task(config, 0)
         examples = list(task.splits["train"].examples)
         specs = [spec_for(rng.choice(FOCUS_TYPES), next(iter(example.spurious))) for example in examples]
-        instructions = [instruction(task.text, s, rng.choice(wordings(name, s, "heldout"))) for s in specs]
+        instructions = [instruction(task.text, s, rng.choice(paraphrases_of(name, s, "heldout"))) for s in specs]
         drawn[name] = task.text, examples, instructions
     return drawn
 

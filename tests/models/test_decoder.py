@@ -119,8 +119,8 @@ def test_the_scan_equals_its_layers_in_turn(config, build, row):
         layers = [nnx.merge(graphdef, jax.tree.map(lambda a, n=n: a[n], stacked)) for n in range(config.layers - 1)]
         for number, block in enumerate([*layers, decoder.last_block]):
             slides = config.slides(number)
-            fed, k, v = block.read(x, ropes.of(slides), None)
-            x = block.write(x, fed, k, v, scope, ropes.of(slides), decoder.window(slides), None)
+            normed, k, v = block.read(x, ropes.of(slides), None)
+            x = block.write(x, normed, k, v, scope, ropes.of(slides), decoder.window(slides), None)
         return decoder.final_norm(x)
 
     np.testing.assert_allclose(model(tokens, positions, visible), unrolled(), **TOLERANCE)

@@ -8,8 +8,8 @@ from flax import nnx
 
 from fit_jax.models.config import LoraConfig
 from fit_jax.models.decoder import Decoder
+from fit_jax.models.hash_random import Seed
 from fit_jax.models.lora import Linear, LoraParam, trainable_filter
-from fit_jax.models.noise import Seed
 
 
 @pytest.mark.parametrize("dora", [False, True])

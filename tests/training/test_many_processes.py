@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from fit_jax.config import load_config
+from fit_jax.runs.run import set_up
+from fit_jax.runs.run_folder import claimed
+from fit_jax.runs.trainer import Ending, train
 from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
-from fit_jax.training.run import set_up
-from fit_jax.training.run_folder import claimed
-from fit_jax.training.trainer import Ending, train
 
 CONFIG = """
 seed: 3

@@ -14,8 +14,8 @@ from fit_jax.models.export import save_own
 from fit_jax.models.weights import resolve
 from fit_jax.parallel.mesh import AXES, make_mesh
 from fit_jax.parallel.processes import to_global
+from fit_jax.runs.pretrained import pretrained_state
 from fit_jax.training.optimizer import make_optimizer
-from fit_jax.training.pretrained import pretrained_state
 from fit_jax.training.step import compile_train_step
 
 LORA = LoraConfig(rank=4, dropout=0.1)

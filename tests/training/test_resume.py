@@ -15,11 +15,11 @@ import pytest
 from fit_jax.config import Config, load_config
 from fit_jax.data.loader import TrainLoader
 from fit_jax.errors import InputError
+from fit_jax.runs.run import load_model, open_checkpoints, set_up
+from fit_jax.runs.run_folder import claimed
+from fit_jax.runs.trainer import Ending, train
+from fit_jax.training.display import Display
 from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
-from fit_jax.training.progress import Display
-from fit_jax.training.run import load_model, open_checkpoints, set_up
-from fit_jax.training.run_folder import claimed
-from fit_jax.training.trainer import Ending, train
 
 TINY = """
 seed: 3

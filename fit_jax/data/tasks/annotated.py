@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fit_jax.data.drawing import Rows, Value
+from fit_jax.data.rho_sampling import Rows, Value
 from fit_jax.focus.example import Example, Spurious
 
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.drawing import Rows, Value
-from fit_jax.data.records import Malformed
+from fit_jax.data.rho_sampling import Rows, Value
+from fit_jax.data.row_readers import Malformed
 from fit_jax.data.splits import Sizes, build_splits
 from fit_jax.data.tasks import Task
 from fit_jax.data.tasks.bbq_source import CATEGORIES, Item, read_category, read_metadata

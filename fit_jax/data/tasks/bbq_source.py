@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.records import Malformed, data_folder, hub_rows, read_jsonl
+from fit_jax.data.row_readers import Malformed, data_folder, hub_rows, read_jsonl
 from fit_jax.data.text import text_key
 from fit_jax.errors import InputError
 

@@ -11,8 +11,8 @@ from itertools import product
 import numpy as np
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.drawing import Rows, Value
-from fit_jax.data.random import generator
+from fit_jax.data.keyed_generator import generator
+from fit_jax.data.rho_sampling import Rows, Value
 from fit_jax.data.splits import Sizes, build_splits
 from fit_jax.data.tasks import Task
 from fit_jax.data.text import insert_keyword, text_key

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.drawing import Drawn, Rows, Value
+from fit_jax.data.keyed_generator import generator
 from fit_jax.data.own_data import FeatureConfig, OwnData, OwnReader, check_description, read_description
-from fit_jax.data.random import generator
-from fit_jax.data.records import Malformed, hub_rows
+from fit_jax.data.rho_sampling import Rows, SampledExamples, Value
+from fit_jax.data.row_readers import Malformed, hub_rows
 from fit_jax.data.row_stores import DatasetStore, RowStore, open_store
 from fit_jax.data.splits import Rho, Sizes, Split, build_splits
 from fit_jax.data.tasks import Task
@@ -76,7 +76,7 @@ def build_own(
     for name, split in splits.items():
         origin = "train" if name in ("train", "validation") else "shifted" if name.startswith("shifted_") else "test"
         examples = split.examples
-        assert isinstance(examples, Drawn)
+        assert isinstance(examples, SampledExamples)
         measured = parts.get(origin, parts["train"]).measure(examples.rows, own.features[1:])
         splits[name] = replace(split, rho={**split.rho, **measured})
     return Task(text=_text(own), splits=splits, notes=source.notes + more, dropped=source.dropped)
@@ -258,7 +258,9 @@ class _Part:
         """All rows in their order; the first feature must not be an inserted one."""
         assert self._value is not None
         every = np.arange(len(self._chosen))
-        return Split(name, Drawn(self.rows(), every, self._value), self.measure(every, self._reader.own.features))
+        return Split(
+            name, SampledExamples(self.rows(), every, self._value), self.measure(every, self._reader.own.features)
+        )
 
     def measure(self, rows: np.ndarray, features: Sequence[FeatureConfig]) -> dict[str, dict[str, Rho]]:
         """rho of features whose values nobody chose, over some of the rows."""

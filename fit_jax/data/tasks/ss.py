@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.drawing import Rows, Value
-from fit_jax.data.random import generator
-from fit_jax.data.records import Malformed, data_folder, hub_rows, read_lines
-from fit_jax.data.splits import Sizes, asked_splits, build_splits, draw_split, joined
+from fit_jax.data.keyed_generator import generator
+from fit_jax.data.rho_sampling import Rows, Value
+from fit_jax.data.row_readers import Malformed, data_folder, hub_rows, read_lines
+from fit_jax.data.splits import Sizes, build_splits, joined, sample_split, split_specs
 from fit_jax.data.tasks import Task
 from fit_jax.data.text import detokenise, insert_keyword, text_key
 from fit_jax.focus.example import Example, Spurious, TaskText
@@ -78,8 +78,8 @@ def build(config: TaskConfig, seed: int, insert: Insertion = insert_keyword) -> 
         distinct = {key: phrase for phrase in phrases if (key := text_key(phrase.text)) not in whole}
         phrase_rows = _rows(list(distinct.values()), "phrases", seed, insert)
         every = np.arange(len(distinct))
-        ask = asked_splits(config, len(LABELS))["iid"]
-        extra = draw_split("train", phrase_rows, every, len(every), ask, generator(seed, "split", "phrases"))
+        ask = split_specs(config, len(LABELS))["iid"]
+        extra = sample_split("train", phrase_rows, every, len(every), ask, generator(seed, "split", "phrases"))
         splits["train"] = joined("train", splits["train"], extra)
         notes += (f"train: {len(extra.examples)} labelled phrases of the training trees are added",)
     return Task(text=TEXT, splits=splits, notes=malformed + notes, dropped={"neutral": neutral})

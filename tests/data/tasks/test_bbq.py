@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.records import Malformed, read_jsonl
+from fit_jax.data.row_readers import Malformed, read_jsonl
 from fit_jax.data.tasks import build_task
 from fit_jax.data.tasks.bbq_source import (
     CATEGORIES,
@@ -120,7 +120,7 @@ def test_malformed_rows_are_counted(data_dir, tmp_path):
     (tmp_path / "bbq" / "Age.jsonl").write_text(text)
     fields = {"name": "bbq", "data_dir": str(tmp_path), "categories": ("Age",)}
     with pytest.raises(
-        InputError, match=r"7 malformed rows: .*Age.jsonl:401: label 7 is none of 0, 1, 2; .*empty text.*; \.\.\.; mend"
+        InputError, match=r"7 malformed rows: .*Age.jsonl:401: label 7 is none of 0, 1, 2; .*empty text.*; \.\.\.; fix"
     ):
         build_task(TaskConfig(**fields), 0)
     task = build_task(TaskConfig(**fields, malformed="skip"), 0)

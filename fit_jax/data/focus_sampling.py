@@ -1,0 +1,128 @@
+"""Which focus instruction an example is trained with: a pure function of (seed, epoch, example, branch).
+
+Focus types are drawn by systematic sampling. An example's types lie on a circle in an order of its own, each on an arc
+as long as its weight; k equidistant points, turned by an angle of its own, pick the types of its k branches. Each type
+thus gets exactly its share on average, and the branches get k distinct types wherever the weights allow. From epoch to
+epoch the angle turns by the golden ratio, so that over the epochs an example sees the types in their shares, far more
+evenly than by independent draws.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from fit_jax.config import FocusConfig
+from fit_jax.data.keyed_generator import generator
+from fit_jax.errors import InputError
+from fit_jax.focus.example import Example, TaskText
+from fit_jax.focus.instructions import instruction, paraphrases_of
+from fit_jax.focus.spec import FOCUS_TYPES, SPURIOUS, FocusSpec, focus_label, spec_for
+
+_GOLDEN_RATIO = (5**0.5 - 1) / 2
+
+
+class FocusSample(NamedTuple):
+    """What one branch of a training example is: its focus, the instruction shown ("" for none), and its label."""
+
+    spec: FocusSpec
+    instruction: str
+    label: int
+
+
+class FocusSampler:
+    """Draws the focus instructions of training examples.
+
+    Methods: `fit` shows the instruction drawn and asks for its focus label; `sft_y_focus` asks for the same label but
+    shows no instruction; `sft_y` always shows none and asks for the true label, on one branch.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        text: TaskText,
+        config: FocusConfig,
+        method: Literal["fit", "sft_y", "sft_y_focus"],
+        seed: int,
+    ) -> None:
+        """Reads the weights; nothing is drawn yet.
+
+        Raises:
+            InputError: A weight has an unknown focus type or is negative, or all are 0; less than one branch.
+        """
+        _check_config(config)
+        if method == "sft_y":
+            config = replace(config, weights={"none": 1.0}, branches=1)
+        self.branches = config.branches
+        self._examples = examples
+        self._shown = method == "fit"
+        self._seed = seed
+        self._types = [name for name, weight in config.weights.items() if weight > 0]
+        weights = np.array([config.weights[name] for name in self._types])
+        self._shares = weights / weights.sum()
+        self._paraphrases = [paraphrases_of(text.name, name, "train") for name in self._types]
+        self._spec = lru_cache(None)(spec_for)
+        self._instruction = lru_cache(None)(lambda spec, paraphrase: instruction(text, spec, paraphrase))
+
+        circle = generator(seed, "focus", "circle")
+        self._angle = circle.random(len(examples))
+        self._order = circle.random((len(examples), len(self._types)), np.float32).argsort(axis=1).astype(np.int8)
+        self._choices = lru_cache(2)(self._draw_choices)
+
+    def draw(self, epoch: int, indices: Sequence[int] | np.ndarray) -> list[tuple[FocusSample, ...]]:
+        """The draws of each branch of each of the examples `indices` in one epoch.
+
+        Raises:
+            InputError: A focus type names a spurious feature and an example has none.
+        """
+        indices = np.asarray(indices)
+        types = self._types_of(epoch, indices).tolist()
+        choices = self._choices(epoch)[indices].tolist()
+        return [
+            tuple(self._draw(self._examples[i], t, *c) for t, c in zip(branch_types, branch_choices))
+            for i, branch_types, branch_choices in zip(indices.tolist(), types, choices)
+        ]
+
+    def _types_of(self, epoch: int, indices: np.ndarray) -> np.ndarray:
+        """Index of the focus type, (examples, branches)."""
+        angle = (self._angle[indices] + epoch * _GOLDEN_RATIO) % 1.0
+        points = (angle[:, None] + np.arange(self.branches)) / self.branches
+        order = self._order[indices]
+        arc_ends = np.cumsum(self._shares[order], axis=1)[:, :-1]  # the last ends at 1, beyond every point
+        arc = (points[:, :, None] >= arc_ends[:, None, :]).sum(axis=2)
+        return np.take_along_axis(order, arc, axis=1)
+
+    def _draw_choices(self, epoch: int) -> np.ndarray:
+        """Uniform numbers of an epoch that choose the feature and the paraphrase, (examples, branches, 2)."""
+        shape = (len(self._examples), self.branches, 2)
+        return generator(self._seed, "focus", "choices", epoch).random(shape, np.float32)
+
+    def _draw(self, example: Example, focus_type: int, feature_choice: float, paraphrase_choice: float) -> FocusSample:
+        name = self._types[focus_type]
+        feature = ""
+        if SPURIOUS in name:
+            features = list(example.spurious)
+            if not features:
+                raise InputError(
+                    f"example {example.uid}: '{name}' needs a spurious feature, and it has none; "
+                    "give it one, or set the weights of such types in focus.weights to 0"
+                )
+            feature = features[int(feature_choice * len(features))]
+        spec = self._spec(name, feature)
+        sentences = self._paraphrases[focus_type]
+        shown = self._instruction(spec, sentences[int(paraphrase_choice * len(sentences))]) if self._shown else ""
+        return FocusSample(spec, shown, focus_label(example, spec))
+
+
+def _check_config(config: FocusConfig) -> None:
+    for name, weight in config.weights.items():
+        if name not in FOCUS_TYPES:
+            raise InputError(f"focus.weights: unknown focus type {name!r}; known: {', '.join(FOCUS_TYPES)}")
+        if not (0 <= weight < float("inf")):
+            raise InputError(f"focus.weights: {name!r} has weight {weight}; a weight is a number from 0 up")
+    if not any(config.weights.values()):
+        raise InputError("focus.weights: every weight is 0; give at least one focus type a positive weight")
+    if config.branches < 1:
+        raise InputError(f"focus.branches: {config.branches}; an example has at least one branch")

@@ -1,0 +1,163 @@
+"""Choosing rows so that a feature has a chosen rho: one table of integer counts per (value, outcome).
+
+A feature is either *annotated* (each source row has its value; rho is set by leaving rows out) or *inserted* (the
+value is put into the text; rho is set by choosing which row gets which value).
+
+An *outcome* is the label where labels mean the same in every row. Where they do not (multiple choice), it is how the
+true answer relates to y_s. Either way each value is tied to one outcome, and `flipped` ties it to the next one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fit_jax.errors import InputError
+from fit_jax.focus.example import Example
+
+
+class Value(NamedTuple):
+    """A value s of a spurious feature, and the outcome it is tied to."""
+
+    feature: str
+    name: str
+    outcome: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Source rows that splits are drawn from.
+
+    Attributes:
+        outcomes: Names of the outcomes.
+        outcome: (N,) index of each row's outcome.
+        key: (N,) key of each row's source text; rows of one key never part between train, validation and test.
+        values: The feature values and what they are tied to.
+        value: (N,) index of each row's value, or None where values are inserted.
+        example: Makes the example of (row, value).
+        stored: Whether splits keep their examples, or make each one when it is asked for.
+    """
+
+    outcomes: tuple[str, ...]
+    outcome: np.ndarray
+    key: np.ndarray
+    values: tuple[Value, ...]
+    value: np.ndarray | None
+    example: Callable[[int, int], Example]
+    stored: bool = True
+
+
+class SampledExamples(Sequence[Example]):
+    """The examples of a split, each made when it is asked for.
+
+    Attributes:
+        rows: (N,) the source rows drawn.
+        values: (N,) index of the value that each has or is given.
+    """
+
+    def __init__(self, source: Rows, rows: np.ndarray, values: np.ndarray) -> None:
+        self.rows = rows
+        self.values = values
+        self._example = source.example
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._example(row, v) for row, v in zip(self.rows[index].tolist(), self.values[index].tolist())]
+        return self._example(int(self.rows[index]), int(self.values[index]))
+
+
+def cell_counts(sizes: Sequence[int], predicted: Sequence[int], rho: float, num_outcomes: int) -> np.ndarray:
+    """(V, L) rows per (value, outcome): `rho` of each value's size on its predicted outcome, the rest spread evenly."""
+    table = np.zeros((len(sizes), num_outcomes), int)
+    for v, (size, outcome) in enumerate(zip(sizes, predicted)):
+        table[v, outcome] = hit = int(rho * size + 0.5)
+        others = [(outcome + i) % num_outcomes for i in range(1, num_outcomes)]
+        each, extra = divmod(size - hit, len(others))
+        table[v, others] = each
+        table[v, others[:extra]] += 1
+    return table
+
+
+def insert_values(
+    name: str, rows: Rows, within: np.ndarray, size: int, rho: float, predicted: list[int], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and the value each is given; every value equally often."""
+    values = len(rows.values)
+
+    def table(total: int) -> np.ndarray:
+        sizes = [total // values + (v < total % values) for v in range(values)]
+        return cell_counts(sizes, predicted, rho, len(rows.outcomes))
+
+    outcome = rows.outcome[within]
+    available = np.bincount(outcome, minlength=len(rows.outcomes))
+    total = _largest(lambda total: table(total).sum(0), available, min(size, len(within)))
+    if total < values:
+        have = ", ".join(f"{n} {o}" for n, o in zip(available, rows.outcomes))
+        raise InputError(
+            f"split {name}: rho {rho:.3g} over {values} feature values cannot be drawn from {have} rows; "
+            "ask for another rho or give more data"
+        )
+    chosen, given = [], []
+    for o, cells in enumerate(table(total).T):
+        chosen.append(rng.permutation(within[outcome == o])[: cells.sum()])
+        given.append(np.repeat(np.arange(values), cells))
+    return np.concatenate(chosen), np.concatenate(given)
+
+
+def subsample(
+    name: str, rows: Rows, within: np.ndarray, size: int, rho: float, predicted: list[int], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows chosen so that each value has the asked rho, and the value each row has."""
+    assert rows.value is not None
+    num_outcomes = len(rows.outcomes)
+    cell = rows.value[within] * num_outcomes + rows.outcome[within]
+    available = np.bincount(cell, minlength=len(rows.values) * num_outcomes).reshape(-1, num_outcomes)
+    most = []
+    for have, outcome, value in zip(available, predicted, rows.values):
+        most.append(_largest(lambda n, o=outcome: cell_counts([n], [o], rho, num_outcomes)[0], have, have.sum()))
+        if most[-1] < min(_fewest(rho), have.sum()):
+            counts = ", ".join(f"{n} {o}" for n, o in zip(have, rows.outcomes))
+            raise InputError(
+                f"split {name}: rho {rho:.3g} on {rows.outcomes[outcome]} cannot be drawn from the rows with "
+                f"{value.feature} = {value.name}: {counts}; ask for another rho or leave the value out"
+            )
+    if not sum(most):
+        raise InputError(f"split {name}: there is no row to draw from; give more data or ask for smaller other splits")
+    table = cell_counts(_level(most, size), predicted, rho, num_outcomes)
+    chosen = [
+        rng.permutation(within[cell == v * num_outcomes + o])[: table[v, o]]
+        for v in range(len(rows.values))
+        for o in range(num_outcomes)
+    ]
+    return np.concatenate(chosen), np.repeat(np.arange(len(rows.values)), table.sum(1))
+
+
+def _largest(counts: Callable[[int], np.ndarray], available: np.ndarray, size: int) -> int:
+    """The largest number up to `size` whose counts are all available."""
+    need = counts(size)
+    short = need > available
+    if short.any():  # start just above the answer, which rounding moves by less than one row a cell
+        size = min(size, int(size * np.min(available[short] / need[short])) + 2 * need.size)
+    while size and (counts(size) > available).any():
+        size -= 1
+    return size
+
+
+def _fewest(rho: float) -> int:
+    """The fewest rows whose counts show both the predicted outcome and another, as `rho` asks."""
+    sizes = (n for n in count(1) if (rho == 0 or int(rho * n + 0.5)) and (rho == 1 or n > int(rho * n + 0.5)))
+    return next(sizes)
+
+
+def _level(most: Sequence[int], size: int) -> list[int]:
+    """Sizes up to `most` that sum to `size` (or to all there is), as equal as they can be."""
+    sizes = [0] * len(most)
+    for done, v in enumerate(np.argsort(most, kind="stable")):
+        sizes[v] = min(most[v], size // (len(most) - done))
+        size -= sizes[v]
+    return sizes

@@ -1,0 +1,180 @@
+"""One text under several focus instructions: what the model answers to each, and how sure it is."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from string import Formatter
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from fit_jax.data.tasks import Task
+from fit_jax.errors import InputError
+from fit_jax.evaluation.evaluator import Subject
+from fit_jax.evaluation.metrics import probabilities
+from fit_jax.focus.example import CORE, Example, TaskText
+from fit_jax.focus.instructions import instruction, paraphrases_of
+from fit_jax.focus.spec import FOCUS_TYPES, FocusSpec, check_spec, spec_for
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Steered:
+    """The model's answer under one focus instruction.
+
+    Attributes:
+        spec: What is focused on and ignored.
+        instruction: The words that said so.
+        candidates: The answers to choose from.
+        probabilities: Of each candidate, given that the answer is one of them.
+    """
+
+    spec: FocusSpec
+    instruction: str
+    candidates: tuple[str, ...]
+    probabilities: Float[np.ndarray, " candidates"]
+
+    @property
+    def answer(self) -> str:
+        """The most probable candidate."""
+        return self.candidates[int(self.probabilities.argmax())]
+
+
+class Steering:
+    """What is asked about each text: the focus specifications and the answers to choose from."""
+
+    def __init__(self, task: Task, focus: str | None, ignore: str | None, candidates: Sequence[str]) -> None:
+        """Takes what the command line says.
+
+        Args:
+            task: The task the model was tuned on.
+            focus: Comma-separated features to focus on, `core` included; with `ignore` None, all focus types are asked.
+            ignore: Comma-separated features to ignore.
+            candidates: The answers to choose from; none means the task's own.
+
+        Raises:
+            InputError: A feature that the task lacks or that stands on both sides, or answers that differ from example
+                to example and are not given, or given without a choice among them.
+        """
+        self.slots = slot_names(task.text)
+        self._text = task.text
+        if focus is None and ignore is None:
+            self._specs = all_specs(task)
+        else:
+            self._specs = [asked_spec(task, focus or "", ignore or "")]
+        self._candidates = tuple(candidates) or common_candidates(task)
+        if candidates and (len(set(candidates)) < max(len(candidates), 2) or not all(c.strip() for c in candidates)):
+            raise InputError("--candidate: give two different answers or more, none of them empty")
+        if not self._candidates:
+            raise InputError(
+                f"task {task.text.name} has other answers in each example; give them: "
+                '--candidate "..." --candidate "..."'
+            )
+
+    def fill(self, whole: str | None, named: Sequence[str]) -> dict[str, str]:
+        """The input's slots from `--text` (tasks of one slot) or from `--slot name=text` pairs.
+
+        Raises:
+            InputError: A slot is unknown, missing or given in both ways, or a pair has no `=`.
+        """
+        usage = " ".join(f'--slot {name}="..."' for name in self.slots)
+        slots = {}
+        if whole is not None:
+            if len(self.slots) != 1:
+                raise InputError(f"--text: task {self._text.name} has {len(self.slots)} texts; write {usage}")
+            if named:
+                raise InputError("--text and --slot: the task has one text; give it once")
+            slots[self.slots[0]] = whole
+        for pair in named:
+            name, equals, value = pair.partition("=")
+            if not equals or name not in self.slots:
+                raise InputError(f"--slot {pair!r}: write {usage}")
+            slots[name] = value
+        missing = [name for name in self.slots if not slots.get(name, "").strip()]
+        if missing:
+            raise InputError(f"no text for {', '.join(missing)}; write {usage}")
+        return slots
+
+    def answers(self, subject: Subject, slots: Mapping[str, str]) -> list[Steered]:
+        """The answers to one input under each specification, in the first training paraphrase of each."""
+        example = Example("steered", slots, self._candidates, 0, {})
+        words = [
+            instruction(self._text, spec, paraphrases_of(self._text.name, spec, "train")[0]) for spec in self._specs
+        ]
+        prompts = subject.encoder.encode([example] * len(words), words)
+        (scores,) = subject.scorer.score(subject.params, [prompts])
+        return [
+            Steered(spec, said, self._candidates, probabilities(score.log_prob))
+            for spec, said, score in zip(self._specs, words, scores)
+        ]
+
+    def table(self, subject: Subject, slots: Mapping[str, str]) -> "Table":
+        """The answers side by side, for `rich` to print."""
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table()
+        table.add_column("focus", no_wrap=True)
+        table.add_column("instruction")
+        table.add_column("answer", style="bold")
+        for candidate in self._candidates:
+            table.add_column(escape(f"p({candidate})"), justify="right")
+        for a in self.answers(subject, slots):
+            table.add_row(*map(escape, (str(a.spec), a.instruction, a.answer)), *(f"{p:.3f}" for p in a.probabilities))
+        return table
+
+
+def read_slots(names: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Asks for the texts of one input after another, until the end of input or an interrupt; empty lines ask again."""
+    import readline  # noqa: F401  gives `input` its line editing and history
+
+    print("One text at a time; end with Ctrl-D.", flush=True)
+    while True:
+        try:
+            slots = {name: _ask(name) for name in names}
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        yield slots
+
+
+def _ask(name: str) -> str:
+    while not (text := input(f"{name}> ").strip()):
+        pass
+    return text
+
+
+def all_specs(task: Task) -> list[FocusSpec]:
+    """The six evaluated focus types for each of the task's spurious features."""
+    return list(dict.fromkeys(spec_for(focus, feature) for feature in task.features for focus in FOCUS_TYPES))
+
+
+def asked_spec(task: Task, focus: str, ignore: str) -> FocusSpec:
+    """The specification of the comma-separated feature names to focus on and to ignore.
+
+    Raises:
+        InputError: A name is no feature of the task, or stands in both lists, or all features are to be ignored.
+    """
+
+    def names(text: str) -> tuple[str, ...]:
+        return tuple(name.strip() for name in text.split(",") if name.strip())
+
+    spec = FocusSpec(names(focus), names(ignore))
+    features = (CORE, *task.features)
+    check_spec(spec, features)
+    if set(spec.ignore) == set(features):
+        raise InputError(f"--ignore {ignore}: nothing is left to answer by; leave out one of {', '.join(features)}")
+    return spec
+
+
+def slot_names(text: TaskText) -> tuple[str, ...]:
+    """Names of the texts that make up an input of the task."""
+    return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(text.input_template) if name))
+
+
+def common_candidates(task: Task) -> tuple[str, ...]:
+    """The answers to choose from where all examples share them, else none."""
+    sets = {example.candidates for example in task.splits["train"].examples[:100]}
+    return next(iter(sets)) if len(sets) == 1 else ()

@@ -1,0 +1,249 @@
+"""Focus accuracy as tables: Markdown for `summary.md`, and one for the terminal."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from fit_jax.data.splits import Split
+from fit_jax.evaluation.bias import bias_scores
+from fit_jax.evaluation.metrics import (
+    Accuracy,
+    calibration_error,
+    chance_rate,
+    flip_rates,
+    majority_rate,
+    ordered,
+    pooled,
+    spreads,
+    three_digits,
+    unparseable_rates,
+    worst_groups,
+)
+from fit_jax.evaluation.queries import Prediction
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+PARAPHRASE_NAMES = {"train": "paraphrases seen in training", "heldout": "paraphrases never seen in training"}
+TYPE_NAMES = {
+    "none": "no instruction; right is y",
+    "focus(core)": "right is y",
+    "ignore(spurious)": "right is y",
+    "focus(core) & ignore(spurious)": "right is y",
+    "focus(spurious)": "right is y_s",
+    "focus(spurious) & ignore(core)": "right is y_s",
+}
+SPLIT_NAMES = {
+    "iid": "the spurious feature is independent of the label, as in training",
+    "high": "the spurious feature predicts its own label y_s",
+    "low": "the spurious feature rarely agrees with y_s",
+    "flipped": "the spurious feature predicts another label than y_s; right for the spurious types is still y_s",
+}
+
+
+def summary(title: str, predictions: Sequence[Prediction], splits: Mapping[str, Split], notes: Sequence[str]) -> str:
+    """`summary.md`: what was measured, each table with its intervals, and what to compare it with.
+
+    Args:
+        title: First heading.
+        predictions: All predictions of the evaluation.
+        splits: The task's splits, for the rho realised.
+        notes: What the task has to say about its data.
+    """
+    cells = pooled(predictions)
+    names = _in_order(key[1] for key in cells)
+    parts = [
+        f"# {title}",
+        "Focus accuracy is the share of answers equal to the focus label: the answer that follows the focus "
+        "instruction. Brackets hold 95 % Wilson intervals over examples; answers are the most probable of the "
+        "candidates, unless they were written freely. y is the true label, y_s the label tied to the value of the "
+        "spurious feature.",
+    ]
+    for paraphrases in _in_order(key[0] for key in cells):
+        parts += [f"## Focus accuracy, {PARAPHRASE_NAMES[paraphrases]}", _accuracy_table(cells, paraphrases, names)]
+    parts += ["## To compare with", _reference_table(predictions, names)]
+    parts += ["## Steering", _steering_table(predictions, cells)]
+    features = _in_order(p.feature for p in predictions)
+    if len(features) > 1:
+        parts += ["## By feature", _feature_table(predictions, features, names)]
+    parts += ["## Weakest groups", _worst_table(predictions)]
+    unparseable = unparseable_rates(predictions)
+    if unparseable:
+        parts += ["## Unparseable answers", _unparseable_table(unparseable, names)]
+    unreached = sum(not all(map(isfinite, p.log_probs)) for p in predictions)
+    if unreached:
+        parts += [
+            "## Beam search",
+            f"Answers were searched for with few beams: {unreached / len(predictions):.1%} of the questions have "
+            "candidates that the search did not reach. They count as impossible, in the probabilities shown and in "
+            "calibration too.",
+        ]
+    bias = bias_scores(replace(p, feature="all") for p in predictions)
+    if bias:
+        parts += ["## Social bias", _bias_table(bias)]
+    parts += ["## The data", _rho_table(splits, names)]
+    parts += [f"- `{name}`: {_split_name(name)}" for name in names] + [f"- {note}" for note in notes]
+    return "\n\n".join(parts).replace("\n\n- ", "\n- ").replace("|\n- ", "|\n\n- ") + "\n"
+
+
+def terminal_table(title: str, predictions: Sequence[Prediction]) -> "Table":
+    """Focus types x splits of the hardest paraphrase set asked, for `rich` to print."""
+    from rich.table import Table
+
+    cells = pooled(predictions)
+    paraphrases = "heldout" if any(key[0] == "heldout" for key in cells) else "train"
+    names = _in_order(key[1] for key in cells)
+    table = Table(title=f"{title}: focus accuracy, {PARAPHRASE_NAMES[paraphrases]}", title_justify="left")
+    table.add_column("focus instruction", no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right")
+    for focus in ordered(key[2] for key in cells):
+        found = (cells.get((paraphrases, name, focus)) for name in names)
+        table.add_row(focus, *("" if cell is None else f"{cell.accuracy:.3f}" for cell in found))
+    majority = majority_rate(predictions)
+    for kind, label in (("core", "y"), ("spurious", "y_s")):
+        row = [three_digits(majority.get((name, kind))) for name in names]
+        table.add_row(f"commonest {label}", *row, style="dim")
+    return table
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _accuracy_table(cells: Mapping[tuple[str, str, str], Accuracy], paraphrases: str, names: Sequence[str]) -> str:
+    rows = []
+    for focus in ordered(key[2] for key in cells):
+        row = [f"`{focus}` ({TYPE_NAMES[focus]})"]
+        for name in names:
+            cell = cells.get((paraphrases, name, focus))
+            row.append("" if cell is None else f"{cell.accuracy:.3f} [{cell.ci_low:.3f}, {cell.ci_high:.3f}]")
+        rows.append(row)
+    counts = {name: max(c.count for key, c in cells.items() if key[1] == name) for name in names}
+    rows.append(["examples", *(str(counts[name]) for name in names)])
+    return markdown(["focus instruction", *names], rows)
+
+
+def _reference_table(predictions: Sequence[Prediction], names: Sequence[str]) -> str:
+    majority = majority_rate(predictions)
+    rows = [["an answer at random", *[f"{chance_rate(predictions):.3f}"] * len(names)]]
+    for kind, label in (("core", "always the commonest y"), ("spurious", "always the commonest y_s")):
+        rows.append([label, *(three_digits(majority.get((name, kind))) for name in names)])
+    return markdown(["without reading", *names], rows)
+
+
+def _steering_table(predictions: Sequence[Prediction], cells: Mapping[tuple[str, str, str], Accuracy]) -> str:
+    lines = []
+    for (paraphrases, shifted, focus), spread in spreads(predictions).items():
+        lines.append([f"spread over {'shifted ' if shifted else ''}splits of `{focus}`", paraphrases, f"{spread:.3f}"])
+    for row in flip_rates(predictions):
+        where = f"{row['split']}, {row['feature']}"
+        if row["flip_rate"] is not None:
+            lines.append(
+                [
+                    f"flip rate, {where} (of {row['count']} x with y != y_s)",
+                    row["paraphrases"],
+                    f"{row['flip_rate']:.3f}",
+                ]
+            )
+        if row["false_flip_rate"] is not None:
+            lines.append([f"false flip rate, {where}", row["paraphrases"], f"{row['false_flip_rate']:.3f}"])
+    lines.append(["expected calibration error", "all", f"{calibration_error(predictions):.3f}"])
+    text = (
+        "The spread is the largest minus the smallest accuracy over splits: 0 where the model does not lean on the "
+        "correlation. The flip rate is the share of x whose answer goes from y to y_s when the instruction goes from "
+        "`focus(core) & ignore(spurious)` to `focus(spurious) & ignore(core)`; 1 is best. The false flip rate is the "
+        "share of x with y = y_s whose answer changes all the same; 0 is best."
+    )
+    return text + "\n\n" + markdown(["measure", "paraphrases", "value"], lines)
+
+
+def _feature_table(predictions: Sequence[Prediction], features: Sequence[str], names: Sequence[str]) -> str:
+    rows = []
+    for feature in features:
+        cells = pooled(p for p in predictions if p.feature == feature)
+        for paraphrases in _in_order(key[0] for key in cells):
+            for focus in ordered(key[2] for key in cells):
+                values = [cells.get((paraphrases, name, focus)) for name in names]
+                rows.append(
+                    [f"{feature}: `{focus}`", paraphrases, *("" if c is None else f"{c.accuracy:.3f}" for c in values)]
+                )
+    return markdown(["feature and focus instruction", "paraphrases", *names], rows)
+
+
+def _worst_table(predictions: Sequence[Prediction]) -> str:
+    weakest: dict[tuple[str, str], dict] = {}
+    for row in worst_groups(predictions):
+        key = (row["focus"], row["paraphrases"])
+        if key not in weakest or row["accuracy"] < weakest[key]["accuracy"]:
+            weakest[key] = row
+    rows = [
+        [
+            f"`{focus}`",
+            paraphrases,
+            r["split"],
+            r["feature"],
+            r["value"],
+            str(r["label"]),
+            str(r["count"]),
+            f"{r['accuracy']:.3f}",
+        ]
+        for (focus, paraphrases), r in weakest.items()
+    ]
+    text = "The group of equal true label y and equal spurious value s with the lowest focus accuracy, over all splits."
+    header = ["focus instruction", "paraphrases", "split", "feature", "s", "y", "examples", "accuracy"]
+    return text + "\n\n" + markdown(header, rows)
+
+
+def _unparseable_table(rates: Mapping[tuple[str, str], float], names: Sequence[str]) -> str:
+    rows = [
+        [paraphrases, *(three_digits(rates.get((paraphrases, name))) for name in names)]
+        for paraphrases in _in_order(k[0] for k in rates)
+    ]
+    text = (
+        "Answers were written freely and matched to the candidates: word for word, or else by the one candidate that "
+        "they contain. The share that means no candidate, or more than one, counts as wrong in every accuracy."
+    )
+    return text + "\n\n" + markdown(["paraphrases", *names], rows)
+
+
+def _bias_table(scores: Sequence[Mapping[str, Any]]) -> str:
+    cells = {(r["paraphrases"], r["focus"], r["split"]): r for r in scores}
+    names, rows = _in_order(key[2] for key in cells), []
+    for paraphrases in _in_order(key[0] for key in cells):
+        for focus in ordered(key[1] for key in cells):
+            pairs = [
+                (cells[paraphrases, focus, name]["s_dis"], cells[paraphrases, focus, name]["s_amb"]) for name in names
+            ]
+            shown = (" / ".join("none" if score is None else f"{score:+.3f}" for score in pair) for pair in pairs)
+            rows.append([f"`{focus}`", paraphrases, *shown])
+    text = (
+        "BBQ bias scores s_dis / s_amb over all features (Parrish et al., 2022): 0 is unbiased, 1 always stereotyped, "
+        "-1 always against the stereotype. Under the spurious types the stereotyped answer is what was asked for. "
+        "Unparseable answers are left out."
+    )
+    return text + "\n\n" + markdown(["focus instruction", "paraphrases", *names], rows)
+
+
+def _rho_table(splits: Mapping[str, Split], names: Sequence[str]) -> str:
+    rows = []
+    for name in ("train", *names):
+        for feature, values in splits[name].rho.items():
+            for value, rho in values.items():
+                asked = "as it came" if rho.asked is None else f"{rho.asked:.3f}"
+                rows.append([name, feature, value, asked, f"{rho.realised:.3f}", str(rho.count)])
+    text = "rho = P(y = y_s | s): how well the spurious value predicts its label, asked for and realised."
+    return text + "\n\n" + markdown(["split", "feature", "s", "rho asked", "rho realised", "examples"], rows)
+
+
+def _split_name(name: str) -> str:
+    plain = name.removeprefix("shifted_")
+    text = SPLIT_NAMES.get(plain, plain)
+    return text if plain == name else f"values of the spurious feature never seen in training; {text}"
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))

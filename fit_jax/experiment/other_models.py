@@ -1,0 +1,105 @@
+"""Experiments with other models beside this one: the paper's grid of radars, methods x models (its Figure 5)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fit_jax.config import Config
+from fit_jax.config_files import decode_config, read_yaml
+from fit_jax.errors import InputError
+from fit_jax.evaluation.metrics import group_by, is_shifted, kind_of, three_digits
+from fit_jax.evaluation.radar import Panel
+from fit_jax.evaluation.report import FOLDER
+from fit_jax.evaluation.result_tables import PARAPHRASE_NAMES
+from fit_jax.experiment.analysis import KINDS
+from fit_jax.experiment.config import ExperimentConfig
+from fit_jax.experiment.method_tables import METHOD_NAMES, Grid
+
+CONFIG = "experiment.yaml"  # what the folder of an experiment holds
+
+SHOWN = ("method", "paraphrases", "split", "focus", "correct", "count")  # fields of the rows that figures are made of
+
+# Rows of `focus_accuracy.jsonl`, by model.
+ByModel = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def model_name(run: Config) -> str:
+    """What figures call the model of a run."""
+    if run.model.pretrained is not None:
+        return Path(run.model.pretrained).name
+    return f"{run.model.layers} layers, width {run.model.width}"
+
+
+def models_beside(config: ExperimentConfig) -> dict[str, list[dict[str, Any]]]:
+    """The rows of the finished experiments that stand beside this one, by model.
+
+    Raises:
+        InputError: A folder holds no finished experiment, or one of another task or of a model that is shown already.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for folder in map(Path, config.beside):
+        rows = folder / FOLDER / "focus_accuracy.jsonl"
+        if not rows.is_file() or not (folder / CONFIG).is_file():
+            raise InputError(f"beside: {folder} holds no finished experiment; finish it first, or leave it out")
+        run = decode_config(ExperimentConfig, read_yaml(folder / CONFIG)).run
+        name, task = model_name(run), config.run.task.name
+        if run.task.name != task:
+            raise InputError(f"beside: {folder} is about task {run.task.name}, this experiment about {task}")
+        if name in {model_name(config.run), *found}:
+            raise InputError(f"beside: {folder} is of {name}, which is shown already; name each model once")
+        found[name] = _read_rows(rows)
+    return found
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if missing := [name for row in rows for name in SHOWN if name not in row]:
+            raise ValueError(f"a row without {missing[0]!r}")
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"beside: {path} is damaged ({error}); report that experiment again, or leave it out"
+        ) from error
+    return rows
+
+
+def model_panels(models: ByModel, paraphrases: str, shifted: bool) -> tuple[list[Panel | None], int]:
+    """A radar for each model (row) and method (column), None where a model lacks a method; and the columns."""
+    methods = _methods(models)
+    panels: list[Panel | None] = []
+    for model, rows in models.items():
+        for method in methods:
+            lines: dict[str, dict[str, float]] = {}
+            for (split, focus), share in _shares(rows, method, paraphrases, "focus").items():
+                if is_shifted(split) == shifted:
+                    lines.setdefault(split, {})[focus] = share
+            panels.append(Panel(f"{METHOD_NAMES.get(method, method)}\n{model}", lines) if lines else None)
+    return (panels if any(panels) else []), len(methods)
+
+
+def models_grid(models: ByModel, paraphrases: str) -> Grid:
+    """(Model, method) x (kind of type, split)."""
+    splits = list(dict.fromkeys(row["split"] for rows in models.values() for row in rows))
+    lines = []
+    for model, rows in models.items():
+        kinds = [{**row, "kind": kind_of(row["focus"])} for row in rows]
+        for method in _methods(models):
+            shares = _shares(kinds, method, paraphrases, "kind")
+            if shares:
+                cells = (three_digits(shares.get((split, kind))) for kind in KINDS for split in splits)
+                lines.append((model, METHOD_NAMES.get(method, method), *cells))
+    header = ("model", "method", *(f"{kind} {split}" for kind in KINDS for split in splits))
+    caption = f"Focus accuracy by model and kind of focus type, {PARAPHRASE_NAMES[paraphrases]}: mean over seeds."
+    return Grid(f"models_{paraphrases}", "Methods and models", caption, header, tuple(lines))
+
+
+def _methods(models: ByModel) -> list[str]:
+    return list(dict.fromkeys(row["method"] for rows in models.values() for row in rows))
+
+
+def _shares(rows: Sequence[Mapping[str, Any]], method: str, paraphrases: str, by: str) -> dict[tuple[str, str], float]:
+    """Focus accuracy over all seeds and features, by (split, the field `by`)."""
+    asked = (row for row in rows if row["method"] == method and row["paraphrases"] == paraphrases)
+    cells = group_by(asked, lambda row: (row["split"], row[by]))
+    return {key: sum(r["correct"] for r in cell) / sum(r["count"] for r in cell) for key, cell in cells.items()}

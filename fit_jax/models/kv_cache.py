@@ -1,0 +1,126 @@
+"""Decoding token by token: keys and values of what was read stay in a cache."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from fit_jax.models.attention import Scope
+from fit_jax.models.config import ModelConfig
+from fit_jax.models.decoder import Decoder, take
+
+_ALWAYS = jnp.iinfo(jnp.int32).max
+
+
+class Cache(NamedTuple):
+    """What the layers read so far; the next token goes into slot `length`, in every row the same.
+
+    A slot that holds padding has `visible_until` 0, so that rows may be padded on either side.
+    """
+
+    keys: Float[Array, "L B S K G"]
+    values: Float[Array, "L B S K G"]
+    positions: Int[Array, "B S"]
+    visible_until: Int[Array, "B S"]
+    length: Int[Array, ""]
+
+
+def empty_cache(config: ModelConfig, rows: int, slots: int) -> Cache:
+    """A cache that has read nothing and has room for `slots` tokens of each row."""
+    shape = (config.layers, rows, slots, config.kv_heads, config.head_width)
+    dtype = jnp.dtype(config.compute_dtype)
+    nothing = jnp.zeros((rows, slots), jnp.int32)
+    return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), nothing, nothing, jnp.int32(0))
+
+
+def repeated(cache: Cache, times: int) -> Cache:
+    """A cache in which each row stands `times` times, one after another."""
+    keys, values = (jnp.repeat(held, times, axis=1) for held in (cache.keys, cache.values))
+    positions, visible_until = (jnp.repeat(held, times, axis=0) for held in (cache.positions, cache.visible_until))
+    return Cache(keys, values, positions, visible_until, cache.length)
+
+
+def select(cache: Cache, chosen_BW: Int[Array, "B W"], start: int) -> Cache:
+    """The cache of B rows of W beams in which beam w of row b holds what the row's beam `chosen[b, w]` held.
+
+    That is from slot `start` on. Slots before it stay as they are, and so do positions: this is for beams that were
+    read in step.
+    """
+    index = chosen_BW[None, :, :, None, None, None]
+
+    def moved(held: Array) -> Array:
+        part = held[:, :, start:]
+        # Taken row by row, so that a row's beams stay on the device that holds the row.
+        by_row = part.reshape(part.shape[0], *chosen_BW.shape, *part.shape[2:])
+        return held.at[:, :, start:].set(jnp.take_along_axis(by_row, index, axis=2).reshape(part.shape))
+
+    return cache._replace(keys=moved(cache.keys), values=moved(cache.values))
+
+
+def extend(
+    decoder: Decoder,
+    cache: Cache,
+    tokens_BT: Int[Array, "B T"],
+    positions_BT: Int[Array, "B T"],
+    valid_BT: Bool[Array, "B T"],
+    out_index_BC: Int[Array, "B C"],
+) -> tuple[Float[Array, "B C D"], Cache]:
+    """Reads T more tokens of each row.
+
+    Args:
+        decoder: The model.
+        cache: What was read before; it must have room.
+        tokens_BT: Token ids.
+        positions_BT: Position of each in its sequence.
+        valid_BT: False for padding, which no token sees.
+        out_index_BC: Which of the T tokens' hidden states are wanted.
+
+    Returns:
+        Hidden states after the final norm, and the longer cache.
+    """
+    start = cache.length
+    index_BT = jnp.broadcast_to(start + jnp.arange(tokens_BT.shape[1], dtype=jnp.int32)[None], tokens_BT.shape)
+    cache = cache._replace(
+        positions=jax.lax.dynamic_update_slice(cache.positions, positions_BT, (0, start)),
+        visible_until=jax.lax.dynamic_update_slice(cache.visible_until, jnp.where(valid_BT, _ALWAYS, 0), (0, start)),
+        length=start + tokens_BT.shape[1],
+    )
+    scope = Scope(index_BT, positions_BT, cache.positions, cache.visible_until)
+    ropes = decoder.ropes(positions_BT)
+    x = decoder.embed_tokens(tokens_BT)
+    held = (cache.keys, cache.values)
+    last = decoder.config.layers - 1
+
+    def store(held: tuple, layer: int | Array, new: tuple) -> tuple[tuple, tuple]:
+        """The caches with one layer's new entries, and that layer's of all tokens."""
+        at = (layer, 0, start, 0, 0)
+        held = tuple(jax.lax.dynamic_update_slice(h, n[None], at) for h, n in zip(held, new))
+        return held, tuple(jax.lax.dynamic_index_in_dim(h, layer, keepdims=False) for h in held)
+
+    if decoder.blocks is not None:
+        graphdef, stacked = nnx.split(decoder.blocks)
+
+        def layer(carry: tuple, scanned: tuple) -> tuple[tuple, None]:
+            x, held = carry
+            weights, number, slides = scanned
+            slides = decoder.uniform(slides)
+            block, rope = nnx.merge(graphdef, weights), ropes.of(slides)
+            normed, *new = block.read(x, rope, None)
+            held, (k, v) = store(held, number, new)
+            return (block.write(x, normed, k, v, scope, rope, decoder.window(slides), None), held), None
+
+        numbers = jnp.arange(last, dtype=jnp.int32)
+        (x, held), _ = jax.lax.scan(layer, (x, held), (stacked, numbers, decoder.sliding_flags()[:-1]))
+
+    slides = decoder.config.slides(last)
+    rope = ropes.of(slides)
+    normed, *new = decoder.last_block.read(x, rope, None)
+    held, (k, v) = store(held, last, new)
+    x, normed, rope, index_BC, query_positions = jax.tree.map(
+        lambda a: take(a, out_index_BC), (x, normed, rope, index_BT, positions_BT)
+    )
+    scope = Scope(index_BC, query_positions, cache.positions, cache.visible_until)
+    x = decoder.last_block.write(x, normed, k, v, scope, rope, decoder.window(slides), None)
+    return decoder.final_norm(x), cache._replace(keys=held[0], values=held[1])

@@ -1,0 +1,139 @@
+"""The rendezvous before a job of several processes starts: says which of them are missing.
+
+JAX's own start-up ends the process when a peer does not come, without naming it. So the processes first report to
+process 0 at the address that its coordinator will have; it tells all whether to go on.
+"""
+
+import socket
+import time
+from contextlib import ExitStack
+
+from fit_jax.errors import InputError
+
+_GREETING = "fit_jax"
+_GO = "go"
+_PAUSE = 0.2  # seconds between attempts to reach process 0
+
+
+def rendezvous(address: str, count: int, number: int, timeout: float) -> None:
+    """Returns when all processes have reported.
+
+    Args:
+        address: `host:port` of process 0; the port is free again afterwards.
+        count: Processes of the job.
+        number: This process, from 0.
+        timeout: Seconds to wait.
+
+    Raises:
+        InputError: Some processes did not report in time; the message names them. Every process that did raises it.
+    """
+    deadline = time.monotonic() + timeout
+    if number == 0:
+        _call(int(address.rpartition(":")[2]), count, timeout, deadline)
+    else:
+        _answer(address, count, number, timeout, deadline)
+
+
+def _call(port: int, count: int, timeout: float, deadline: float) -> None:
+    """Process 0: waits for the others and gives them the verdict."""
+    present = {0: socket.gethostname()}
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(socket.create_server(("", port), backlog=count))
+        except OSError as error:
+            raise InputError(
+                f"port {port} of the coordinator cannot be opened: {error.strerror}; choose another"
+            ) from error
+        lines: list[socket.socket] = []
+        verdict = _GO
+        while len(present) < count and verdict == _GO:
+            server.settimeout(max(deadline - time.monotonic(), 0.001))
+            try:
+                line, _ = server.accept()
+            except TimeoutError:
+                verdict = _missing(present, count, timeout)
+                break
+            stack.enter_context(line)
+            reported = _read_report(line, count)
+            if reported is None:
+                continue
+            lines.append(line)
+            number, host = reported
+            if number in present:
+                verdict = f"two processes say that they are number {number}: on {present[number]} and on {host}"
+            present[number] = host
+        server.close()
+        for line in lines:
+            _tell(line, verdict)
+    if verdict != _GO:
+        raise InputError(verdict)
+
+
+def _answer(address: str, count: int, number: int, timeout: float, deadline: float) -> None:
+    """The others: report to process 0 and wait for its verdict."""
+    here = socket.gethostname()
+    host, _, port = address.rpartition(":")
+    while True:
+        try:
+            with socket.create_connection(
+                (host.strip("[]"), int(port)), timeout=max(deadline - time.monotonic(), 1)
+            ) as line:
+                line.sendall(f"{_GREETING} {number} {count} {here}\n".encode())
+                line.settimeout(max(deadline - time.monotonic(), 1) + timeout)  # process 0 may have started later
+                verdict = _read_line(line)
+            if verdict:
+                break
+        except OSError:
+            pass
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"process 0 did not answer at {address} within {timeout:g} s (this is process {number} of {count}, on "
+                f"{here}); see whether it was started and whether that port is open"
+            )
+        time.sleep(_PAUSE)
+    if verdict != _GO:
+        raise InputError(verdict)
+
+
+def _missing(present: dict[int, str], count: int, timeout: float) -> str:
+    absent = ", ".join(str(n) for n in range(count) if n not in present)
+    here = ", ".join(f"{n} on {host}" for n, host in sorted(present.items()))
+    return f"process {absent} of {count} did not start within {timeout:g} s; present: {here}; start them all together"
+
+
+def _read_report(line: socket.socket, count: int) -> tuple[int, str] | None:
+    """Number and host of the process that called; None where it was something else."""
+    line.settimeout(5)
+    try:
+        words = _read_line(line).split()
+    except OSError:
+        return None
+    if (
+        len(words) != 4
+        or words[0] != _GREETING
+        or not words[1].isdigit()
+        or words[2] != str(count)
+        or int(words[1]) >= count
+    ):
+        return None
+    return int(words[1]), words[3]
+
+
+def _tell(line: socket.socket, verdict: str) -> None:
+    """Sends the verdict, then lets the other side hang up first, which leaves the port free for JAX."""
+    try:
+        line.sendall(verdict.encode() + b"\n")
+        line.settimeout(5)
+        line.recv(1)
+    except OSError:
+        pass  # it has gone; JAX's own start-up will notice
+
+
+def _read_line(line: socket.socket) -> str:
+    received = b""
+    while not received.endswith(b"\n"):
+        part = line.recv(1024)
+        if not part or len(received) > 4096:
+            return ""
+        received += part
+    return received.decode(errors="replace").strip()

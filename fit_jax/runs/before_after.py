@@ -1,0 +1,154 @@
+"""What tuning did to the language model: one measure of the pretrained model and of a run's checkpoint.
+
+The paper's claim is that focus tuning costs nothing elsewhere (section 4): perplexity of running text, and the tasks of
+lm-evaluation-harness, show it.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from fit_jax.errors import InputError
+from fit_jax.evaluation.perplexity import perplexity
+from fit_jax.evaluation.report import FOLDER, print_table
+from fit_jax.evaluation.scoring import Scorer
+from fit_jax.files import make_folder, write_text
+from fit_jax.models.families import position_limit
+from fit_jax.models.weights import open_pretrained
+from fit_jax.parallel.processes import is_lead
+from fit_jax.runs.run import Run, load_model, scorer, starting_state
+
+Which = int | Literal["best", "last"]
+Measures = dict[str, Any]
+
+
+def report_perplexity(run: Run, which: Which, file: Path) -> dict[str, Measures]:
+    """Perplexity of a text file in windows of the run's row length; prints it and writes `report/perplexity.json`.
+
+    Returns:
+        The measures, by model.
+
+    Raises:
+        InputError: The file is no text, there is no such checkpoint, or its scores are not finite.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--perplexity {file}: {error}; name a text file in UTF-8") from error
+    length = run.config.train.sequence_length
+
+    def measure(scores: Scorer, params: Any) -> Measures:
+        p = perplexity([text], run.encoder.tokenizer, scores, params, length)
+        return {
+            "perplexity per token": p.per_token,
+            "perplexity per word": p.per_word,
+            "bits per byte": p.bits_per_byte,
+            "tokens": p.tokens,
+        }
+
+    found = _of_both(run, which, measure)
+    _report(run, "perplexity", f"{file.name} in windows of {length} tokens", {"file": str(file)}, found)
+    return found
+
+
+def report_harness(run: Run, which: Which, tasks: Sequence[str]) -> dict[str, Measures]:
+    """Tasks of lm-evaluation-harness, by name or YAML file; prints them and writes `report/harness.json`.
+
+    Returns:
+        Each task's metrics, by model.
+
+    Raises:
+        InputError: lm_eval is not installed, knows no such task or cannot read its file or data, or there is no such
+            checkpoint.
+    """
+    try:
+        import lm_eval
+        from lm_eval.tasks import TaskManager
+
+        from fit_jax.evaluation.harness import HarnessModel
+    except ImportError as error:
+        raise InputError(f"--harness: {error}; pip install lm-eval") from error
+    manager = TaskManager()
+    for task in tasks:
+        _check_task(manager, task)
+
+    def measure(scores: Scorer, params: Any) -> Measures:
+        asked = HarnessModel(scores, params, run.encoder.tokenizer, _context(run))
+        results = lm_eval.simple_evaluate(
+            asked, tasks=list(tasks), task_manager=manager, bootstrap_iters=0, log_samples=False
+        )["results"]
+        return {
+            f"{task}: {metric.removesuffix(',none')}": value
+            for task, metrics in results.items()
+            for metric, value in metrics.items()
+            if isinstance(value, float) and "stderr" not in metric
+        }
+
+    found = _of_both(run, which, measure)
+    _report(run, "harness", "lm-evaluation-harness", {"tasks": list(tasks)}, found)
+    return found
+
+
+def _check_task(manager: Any, task: str) -> None:
+    """Has lm_eval's task manager make the task, its data set included: better now than after a model was read."""
+    import yaml
+    from datasets.exceptions import DatasetsError
+
+    if task not in manager.all_tasks and not Path(task).is_file():
+        raise InputError(f"--harness {task}: lm_eval knows no such task; see its list, or name a YAML file")
+    try:
+        manager.load([task])
+    except (OSError, DatasetsError, yaml.YAMLError) as error:  # those of the connection and of the hub are OSErrors
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"--harness {task}: lm_eval cannot read the task or its data set; check the connection and any file of "
+            f"your own, or bring along the cache (HF_HOME) of a machine that has read it ({reason})"
+        ) from error
+
+
+def _of_both(run: Run, which: Which, measure: Callable[[Scorer, Any], Measures]) -> dict[str, Measures]:
+    """Measures of the checkpoint's model, and of the pretrained one it was tuned from, where there is one.
+
+    The first is let go before the second is read: a device may not hold both.
+    """
+    tuned = load_model(run, which)
+    found = {f"step {tuned.step}": measure(scorer(run, tuned.graphdef), tuned.params)}
+    del tuned
+    if run.model.pretrained is not None:
+        placed = starting_state(run, None)
+        found["before tuning"] = measure(scorer(run, placed.graphdef), placed.state.params)
+    return found
+
+
+def _context(run: Run) -> int:
+    """Most tokens the model can read: what its family says, or the rows that a model from scratch has seen."""
+    if run.model.pretrained is None:
+        return run.config.train.sequence_length
+    found = open_pretrained(run.model.pretrained)
+    return position_limit(found.config.family, found.hf)
+
+
+def _report(run: Run, name: str, title: str, asked: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> None:
+    if not is_lead():
+        return
+    from rich.table import Table
+
+    make_folder(run.folder / FOLDER)
+    path = run.folder / FOLDER / f"{name}.json"
+    write_text(path, json.dumps({**asked, "models": found}, indent=2) + "\n")
+    models = list(reversed(found))
+    table = Table(title=title, title_justify="left")
+    for column in ("measure", *models):
+        table.add_column(column, justify="left" if column == "measure" else "right")
+    for measure in found[models[-1]]:
+        values = (found[model][measure] for model in models)
+        table.add_row(measure, *map(_shown, values))
+    print_table(table)
+    print(f"report: {path}", flush=True)
+
+
+def _shown(value: float) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.4f}" if value < 1e6 else f"{value:.3e}"

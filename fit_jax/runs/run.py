@@ -1,0 +1,187 @@
+"""A run's parts: what its config names, built once and shared by training, evaluation and steering."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from flax import nnx
+from jax.sharding import Mesh
+
+from fit_jax.config import Config
+from fit_jax.data.tasks import Task, build_task
+from fit_jax.errors import InputError
+from fit_jax.evaluation.evaluator import Subject
+from fit_jax.evaluation.scoring import Scorer
+from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.models.adapters import resolve_lora
+from fit_jax.models.config import ModelConfig
+from fit_jax.models.weights import resolve
+from fit_jax.parallel.mesh import make_mesh
+from fit_jax.parallel.processes import is_lead
+from fit_jax.runs.pretrained import pretrained_state
+from fit_jax.runs.run_folder import opened_config, run_tokenizer
+from fit_jax.training.checkpoint import Checkpoints
+from fit_jax.training.loop import Progress
+from fit_jax.training.optimizer import Optimizer
+from fit_jax.training.state import PlacedState, abstract_state, init_state
+
+
+@dataclass(frozen=True)
+class Run:
+    """Data, prompts, mesh and model shape of a run.
+
+    Attributes:
+        config: As the user gave it, with the shapes of the pretrained model and adapter it names.
+        folder: The run's folder.
+        task: The data.
+        encoder: The prompt code, with the run's tokenizer.
+        mesh: All devices.
+        model: The model's shape with nothing left open.
+    """
+
+    config: Config
+    folder: Path
+    task: Task
+    encoder: PromptEncoder
+    mesh: Mesh
+    model: ModelConfig
+
+
+class TrainedModel(NamedTuple):
+    """A model read from a run's checkpoint.
+
+    Attributes:
+        graphdef: The structure.
+        params: The states; `nnx.merge(graphdef, *params)` gives the `Decoder`.
+        step: The checkpoint's step.
+    """
+
+    graphdef: nnx.GraphDef
+    params: tuple[nnx.State, nnx.State]
+    step: int
+
+
+def set_up(config: Config, keep_tokenizer: bool = False) -> Run:
+    """Builds the parts of a run; trains a tokenizer where the run's folder holds none and none is named.
+
+    Args:
+        config: The run.
+        keep_tokenizer: Whether to save the tokenizer in the run's folder.
+
+    Raises:
+        InputError: Anything the config names that is missing, malformed or does not fit together.
+    """
+    config = _resolved(config)
+    folder = Path(config.run_dir)
+    mesh = make_mesh(config.mesh)
+    task = build_task(config.task, config.seed)
+    tokenizer = run_tokenizer(folder, task, config, keep_tokenizer and is_lead())
+    encoder = PromptEncoder(
+        tokenizer,
+        task.text,
+        config.focus.place,
+        config.tokenizer.template,
+        config.train.sequence_length,
+        config.train.long_text,
+    )
+    return Run(config, folder, task, encoder, mesh, _with_vocabulary(config.model, len(tokenizer)))
+
+
+def open_run(folder: str | Path) -> Run:
+    """The parts of a run that was trained, from its folder.
+
+    Raises:
+        InputError: The folder holds no run, or what its config names is gone.
+    """
+    return set_up(opened_config(Path(folder), ()))
+
+
+def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> TrainedModel:
+    """The model of a checkpoint: of a step, the best by validation, or the last.
+
+    Raises:
+        InputError: There is no such checkpoint, or it does not fit the config.
+    """
+    checkpoints = open_checkpoints(run, cleans=False)
+    try:
+        steps = checkpoints.steps()
+        if not steps:
+            raise InputError(f"{run.folder}: holds no checkpoint yet; train first")
+        step = steps[-1] if isinstance(which, str) else which
+        if which == "best":
+            step = read_progress(checkpoints, steps[-1]).stopping.best_step or step
+        if step not in steps:
+            raise InputError(f"{run.folder}: no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
+        if frozen_are_given(run):
+            placed = starting_state(run, None)
+        else:
+            placed = abstract_state(run.model, run.config.lora, None, run.mesh)
+        return TrainedModel(placed.graphdef, checkpoints.restore(step, placed.state).params, step)
+    finally:
+        checkpoints.close()
+
+
+def subject(run: Run, which: int | Literal["best", "last"] = "best") -> Subject:
+    """A checkpoint's model, ready to be asked; errors as `load_model`."""
+    model = load_model(run, which)
+    return Subject(run.encoder, scorer(run, model.graphdef), model.params)
+
+
+def scorer(run: Run, graphdef: nnx.GraphDef) -> Scorer:
+    """Scores answers by models of this run."""
+    return Scorer(graphdef, run.mesh, run.config.evaluation.batch_size)
+
+
+def starting_state(run: Run, optimizer: Optimizer | None) -> PlacedState:
+    """The state that training starts from: the pretrained model's weights, or random ones drawn by the run's seed."""
+    make = init_state if run.model.pretrained is None else pretrained_state
+    return make(run.model, run.config.lora, optimizer, run.mesh, run.config.seed)
+
+
+def open_checkpoints(run: Run, cleans: bool) -> Checkpoints:
+    """The checkpoints in the run's folder; `cleans` as for `Checkpoints`."""
+    return Checkpoints(run.folder, run.config.train.keep, with_frozen=not frozen_are_given(run), cleans=cleans)
+
+
+def read_progress(checkpoints: Checkpoints, step: int) -> Progress:
+    """What the checkpoint of a step says besides the training state.
+
+    Raises:
+        InputError: The checkpoint is damaged.
+    """
+    try:
+        return Progress.from_json(checkpoints.progress(step))
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"checkpoint {checkpoints.folder / str(step)}: its progress is damaged or of another version ({error}); "
+            "remove that folder to go on from the one before"
+        ) from error
+
+
+def frozen_are_given(run: Run) -> bool:
+    """Whether the frozen parameters come from a pretrained model, so that no checkpoint needs to hold them."""
+    return run.config.model.pretrained is not None and run.config.lora.rank > 0
+
+
+def _resolved(config: Config) -> Config:
+    """The config with what its pretrained model and adapter settle: shapes, kinds, and the tokenizer."""
+    model = resolve(config.model)
+    model.check()
+    config.lora.check()
+    tokenizer = config.tokenizer
+    if tokenizer.path is None and model.pretrained is not None:
+        tokenizer = dataclasses.replace(tokenizer, path=model.pretrained)
+    return dataclasses.replace(config, model=model, lora=resolve_lora(config.lora, model), tokenizer=tokenizer)
+
+
+def _with_vocabulary(model: ModelConfig, tokens: int) -> ModelConfig:
+    """The model's shape with a vocabulary that holds the tokenizer's."""
+    if model.vocab_size is None:
+        return dataclasses.replace(model, vocab_size=tokens)
+    if model.vocab_size < tokens:
+        raise InputError(
+            f"model.vocab_size {model.vocab_size} is smaller than the tokenizer's {tokens}; "
+            "leave it null, or name the tokenizer that belongs to the model"
+        )
+    return model

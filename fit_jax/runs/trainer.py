@@ -1,0 +1,161 @@
+"""From a config to a trained run folder: starts, resumes, or finds that nothing is left to do."""
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from enum import Enum
+from functools import cache
+
+import jax
+from jax.sharding import Mesh
+
+from fit_jax.config import Config
+from fit_jax.data.loader import TrainLoader
+from fit_jax.data.packing import Batch
+from fit_jax.errors import InputError
+from fit_jax.evaluation.evaluator import Validation, evaluated_splits
+from fit_jax.parallel.processes import is_lead
+from fit_jax.parallel.sharding import row_shards
+from fit_jax.runs.run import Run, frozen_are_given, open_checkpoints, read_progress, scorer, starting_state
+from fit_jax.training.checkpoint import Checkpoints
+from fit_jax.training.display import Display
+from fit_jax.training.loop import Loop, Progress
+from fit_jax.training.metrics import MetricsLog
+from fit_jax.training.optimizer import Optimizer, make_optimizer
+from fit_jax.training.state import PlacedState, TrainState, abstract_state
+from fit_jax.training.step import StepMetrics, abstract_batch, compile_train_step
+from fit_jax.training.stopping import Stopping
+
+
+class Ending(Enum):
+    """How a call of `train` ended; the values say it to the user."""
+
+    ALL_STEPS = "trained to the last step"
+    PATIENCE = "stopped early: validation no longer improved"
+    ALREADY = "this run is finished; nothing is left to train"
+    TOLD_TO = "told to stop; the state is saved, the same command goes on from here"
+
+
+def train(run: Run) -> Ending:
+    """Trains a run from its last checkpoint, or from the start where it has none.
+
+    Raises:
+        InputError: Sizes that do not fit together, or checkpoints that do not fit the run.
+        TrainingFailed: The loss or the gradient is not finite; the last checkpoint is intact.
+    """
+    config = run.config
+    check_batch(config, run.mesh)
+    evaluated_splits(run.task, config)  # a misspelt split is to be told now, not after hours of training
+    with ExitStack() as stack:
+        checkpoints = open_checkpoints(run, cleans=True)
+        stack.callback(checkpoints.close)
+        progress = last_progress(checkpoints, config)
+        if progress.finished:
+            return Ending.ALREADY
+        loader = TrainLoader(run.task, run.encoder, config, run.mesh.shape["context"])
+        if progress.loader is not None:
+            loader.restore(progress.loader)
+        steps = config.train.steps or max(round(config.train.epochs * loader.steps_per_epoch), 1)
+        optimizer = make_optimizer(config.optimizer, steps)
+        placed = _state_at(run, optimizer, checkpoints, progress.step)
+        train_step = _step_of_each_width(config, loader, optimizer, placed, run.mesh)
+        validate = Validation(run.task, run.encoder, scorer(run, placed.graphdef), config)
+        log = None
+        if is_lead():
+            log = MetricsLog(run.folder, progress.metrics_bytes, progress.step)
+            stack.callback(log.close)
+        display = Display(steps, progress.step, shown=is_lead())
+        stack.callback(display.close)
+        for line in _opening(run, placed, progress.step, steps):
+            display.note(line)
+        loop = Loop(config.train, steps, run.mesh, loader, train_step, validate, checkpoints, log, display)
+        loop.run(placed.state, progress)
+    if progress.finished is None:
+        return Ending.TOLD_TO
+    return Ending.ALL_STEPS if progress.finished == "steps" else Ending.PATIENCE
+
+
+def last_progress(checkpoints: Checkpoints, config: Config) -> Progress:
+    """What the newest checkpoint says, or the start of a run.
+
+    Raises:
+        InputError: The checkpoint is damaged.
+    """
+    saved = checkpoints.steps()
+    if saved:
+        return read_progress(checkpoints, saved[-1])
+    return Progress(Stopping(config.train.best, config.train.patience))
+
+
+def check_batch(config: Config, mesh: Mesh) -> None:
+    """Checks that rows divide among microbatches and devices, and tokens among devices.
+
+    Raises:
+        InputError: They do not.
+    """
+    train, shards, context = config.train, row_shards(mesh), mesh.shape["context"]
+    parts = train.accumulate * shards
+    if train.batch_size % parts:
+        raise InputError(
+            f"train.batch_size: {train.batch_size} rows do not divide into {train.accumulate} microbatch(es) over "
+            f"{shards} parts of the mesh (data x fsdp); take a multiple of {parts}"
+        )
+    if train.sequence_length % context:
+        raise InputError(
+            f"train.sequence_length: {train.sequence_length} tokens do not divide among {context} parts of the mesh "
+            f"(context); take a multiple of {context}"
+        )
+
+
+def _state_at(run: Run, optimizer: Optimizer, checkpoints: Checkpoints, step: int) -> PlacedState:
+    """The state that training goes on from: that of the checkpoint of `step`, or a fresh one at step 0."""
+    if step == 0:
+        return starting_state(run, optimizer)
+    if frozen_are_given(run):
+        placed = starting_state(run, optimizer)
+    else:
+        placed = abstract_state(run.model, run.config.lora, optimizer, run.mesh)
+    return placed._replace(state=checkpoints.restore(step, placed.state))
+
+
+def _step_of_each_width(
+    config: Config, loader: TrainLoader, optimizer: Optimizer, placed: PlacedState, mesh: Mesh
+) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
+    """The train step, compiled for the widest batches now and for others when they first come."""
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), placed.state)
+
+    @cache
+    def compiled(width: int) -> jax.stages.Compiled:
+        batch = abstract_batch(config.train.batch_size, width, loader.targets_per_row, mesh)
+        with jax.transfer_guard("allow"):
+            return compile_train_step(
+                placed.graphdef,
+                optimizer,
+                shapes,
+                batch,
+                accumulate=config.train.accumulate,
+                seed=config.seed,
+                trees=config.focus.branches > 1,
+            )
+
+    compiled(loader.widths[-1])  # the one that takes most memory
+    return lambda state, batch: compiled(batch.tokens.shape[1])(state, batch)
+
+
+def _opening(run: Run, placed: PlacedState, step: int, steps: int) -> list[str]:
+    """What a run says of itself before the first step."""
+    train, shape = run.config.train, {axis: size for axis, size in run.mesh.shape.items() if size > 1}
+    trained, frozen = (
+        sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(part))
+        for part in (placed.state.trainable, placed.state.frozen)
+    )
+    lines = [
+        f"task {run.task.text.name}: {len(run.task.splits['train'].examples):,} training examples",
+        f"model: {(trained + frozen) / 1e6:.2f}M parameters, {trained / 1e6:.2f}M trained; "
+        f"{run.mesh.size} {run.mesh.devices.flat[0].device_kind} device(s)"
+        + "".join(f", {axis} {size}" for axis, size in shape.items()),
+        f"{steps} steps of {train.batch_size} rows x {'' if train.packing else 'up to '}{train.sequence_length} tokens",
+    ]
+    if step:
+        lines.append(f"resuming after step {step}")
+    return [*run.task.notes, *placed.replicated, *lines]

@@ -1,0 +1,172 @@
+"""An experiment's analysis and report from made-up answers of two methods and three seeds."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+
+from fit_jax.evaluation.evaluator import Evaluation
+from fit_jax.evaluation.metrics import focus_accuracy, kind_of
+from fit_jax.evaluation.queries import answered, ask
+from fit_jax.experiment.analysis import Answer, by_kind, by_type, compare, measures
+from fit_jax.experiment.method_report import write_experiment_report
+from fit_jax.experiment.method_tables import Grid
+from fit_jax.experiment.other_models import model_panels
+from fit_jax.experiment.paper import ROWS, paper_rows
+
+SEEDS = (0, 1, 2)
+SPURIOUS_SHARE = {"fit": 1.0, "sft_y": 0.25}
+
+
+def evaluation_of(task, method: str, seed: int) -> Evaluation:
+    """A method that is right on core types, and on its share of spurious ones."""
+    rng = np.random.default_rng(seed)
+    result = Evaluation([], [])
+    for split in ("iid", "flipped"):
+        for example in task.splits[split].examples:
+            for query in ask(task.text, split, example, ("heldout",), 0).queries:
+                right = kind_of(query.focus) == "core" or rng.random() < SPURIOUS_SHARE[method]
+                choice = query.label if right else 1 - query.label
+                result.queries.append(query)
+                result.predictions.append(answered(query, [-0.1 if i == choice else -2.5 for i in range(2)]))
+    return result
+
+
+@pytest.fixture(scope="module")
+def evaluations(task):
+    return {(method, seed): evaluation_of(task, method, seed) for method in SPURIOUS_SHARE for seed in SEEDS}
+
+
+@pytest.fixture(scope="module")
+def answers(evaluations):
+    return [Answer(*key, p) for key, e in evaluations.items() for p in e.predictions]
+
+
+@pytest.fixture(scope="module")
+def report(evaluations, encoder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("experiment") / "report"
+    cells = {key: e.predictions for key, e in evaluations.items()}
+    shown = {method: evaluations[method, 0] for method in SPURIOUS_SHARE}
+    write_experiment_report(folder, "smnli", cells, shown, encoder, "fit", ["A note with 5 % & <tags>."])
+    return folder
+
+
+def test_means_and_deviations_are_over_seeds(answers):
+    per_seed = [
+        np.mean(
+            [
+                a.prediction.correct
+                for a in answers
+                if a[:2] == ("sft_y", s) and a.prediction.split == "iid" and kind_of(a.prediction.focus) == "spurious"
+            ]
+        )
+        for s in SEEDS
+    ]
+    estimate = by_kind(answers)["sft_y", "heldout", "iid", "spurious"]
+    assert estimate.mean == pytest.approx(np.mean(per_seed))
+    assert estimate.std == pytest.approx(np.std(per_seed, ddof=1))
+    assert (estimate.seeds, estimate.examples) == (3, 10)
+    assert estimate.ci_low <= estimate.mean <= estimate.ci_high
+    one = by_type([a for a in answers if a.seed == 0])
+    assert {e.std for e in one.values()} == {None}
+
+
+def test_the_reference_beats_a_method_that_does_not_follow_the_focus(answers):
+    found = {(c.kind, c.split): c for c in compare(answers, "fit")}
+    assert set(found) == {(k, s) for k in ("core", "spurious") for s in ("iid", "flipped")}
+    c = found["spurious", "iid"]
+    assert c.ci_low > 0.3
+    assert c.p < c.p_holm < 0.05
+    assert found["core", "iid"].difference == 0
+    assert found["core", "iid"].p_holm == 1
+
+
+def test_only_shared_seeds_are_compared(answers):
+    fewer = [a for a in answers if a.method == "fit" or a.seed == 1]
+    same = [a for a in answers if a.seed == 1]
+    differences = [[c.difference for c in compare(part, "fit")] for part in (fewer, same)]
+    assert differences[0] == pytest.approx(differences[1])
+
+
+def test_measures_tell_the_methods_apart(answers):
+    found = measures(answers)
+    assert found["fit", "heldout", "flip rate"] == (1.0, 0.0)
+    assert found["sft_y", "heldout", "flip rate"][0] < 0.6
+    assert found["fit", "heldout", "worst group, spurious types"][0] == 1.0
+
+
+def test_every_table_is_there_in_every_form(report):
+    names = {"kinds_heldout", "types_heldout", "comparisons", "measures", "paper"}
+    assert {p.stem for p in (report / "tables").iterdir()} == names
+    for name in names:
+        with open(report / "tables" / f"{name}.csv", newline="") as file:
+            rows = list(csv.reader(file))
+        assert len({len(row) for row in rows}) == 1
+        latex = (report / "tables" / f"{name}.tex").read_text()
+        assert latex.count(r"\\") == len(rows)
+        assert latex.count("{") == latex.count("}")
+        assert not re.search(r"(?<!\\)[%#]", latex)
+    summary = (report / "summary.md").read_text()
+    for part in ("## Beside the paper", "SFT(y)", "84-90", "Holm", "worst group", "A note with 5 %"):
+        assert part in summary
+
+
+def test_rows_figures_and_page_are_there(report):
+    rows = [json.loads(line) for line in (report / "focus_accuracy.jsonl").read_text().splitlines()]
+    assert {(r["method"], r["seed"]) for r in rows} == {(m, s) for m in SPURIOUS_SHARE for s in SEEDS}
+    assert (report / "radar.png").read_bytes().startswith(b"\x89PNG")
+    page = (report / "index.html").read_text()
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.DOTALL)
+    assert {e["method"] for e in json.loads(data)} == {"FIT", "SFT(y)"}
+    assert "&lt;tags&gt;" in page
+    assert not (report / "radar_shifted.png").exists()
+
+
+def test_the_page_shows_the_chosen_cell_in_a_browser(report, browse):
+    """One method, split and outcome chosen, the counts say how many there are and only such examples are shown."""
+    choose = """
+        for (const [name, value] of [["method", "SFT(y)"], ["split", "flipped"], ["outcome", "wrong"]])
+          document.querySelector(`[name=${name}]`).value = value;
+        document.getElementById("filters").dispatchEvent(new Event("input"));
+    """
+    chosen = browse(report / "index.html", choose)
+    shown, of = (int(n) for n in re.search(r">(\d+) of (\d+) examples<", chosen).groups())
+    assert 0 < shown < of
+    places = re.findall('<div class="where">(.*?)</div>', chosen)
+    assert places
+    assert all(place.startswith("SFT(y) · flipped · focus(spurious)") for place in places)
+    assert 'class="right"' not in chosen
+    assert chosen.count("<svg") == 1
+    assert "<table>" in chosen
+
+
+def test_other_models_stand_beside_in_table_and_figure(evaluations, encoder, tmp_path):
+    cells = {("fit", 0): evaluations["fit", 0].predictions}
+    shown = {"fit": evaluations["fit", 0]}
+    rows = focus_accuracy(evaluations["sft_y", 0].predictions, "sft_y", 0, "demo")
+    write_experiment_report(tmp_path, "demo", cells, shown, encoder, "fit", [], "small", {"large": rows})
+    assert (tmp_path / "radar_models.png").read_bytes().startswith(b"\x89PNG")
+    panels, columns = model_panels({"small": [], "large": rows}, "heldout", False)
+    assert (len(panels), columns) == (2, 1)
+    assert panels[0] is None
+    assert set(panels[1].lines) == {"iid", "flipped"}
+    summary = (tmp_path / "summary.md").read_text()
+    assert "| large | SFT(y) |" in summary
+    assert "radar_models.png" in summary
+
+
+def test_latex_escapes_its_special_characters():
+    text = Grid("a_b", "title", "5 % of y_s & ~^\\", ("x", "y"), (("{1}", "0.5 ± 0.1"),)).latex()
+    assert r"5 \% of y\_s \& \textasciitilde{}\textasciicircum{}\textbackslash{}" in text
+    assert r"\{1\} & 0.5 $\pm$ 0.1 \\" in text
+    assert r"\label{tab:a-b}" in text
+
+
+def test_the_papers_figures_are_shares_in_order():
+    for row in ROWS:
+        for low, high in (row.core, *row.spurious.values()):
+            assert 0 <= low <= high <= 100
+    assert len({row[:4] for row in ROWS}) == len(ROWS)
+    assert paper_rows("demo") == []

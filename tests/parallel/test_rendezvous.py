@@ -1,0 +1,62 @@
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fit_jax.errors import InputError
+from fit_jax.parallel.rendezvous import rendezvous
+
+
+@pytest.fixture
+def address():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def together(address, numbers, count, timeout):
+    """What each process raised, or None."""
+
+    def report(number):
+        try:
+            return rendezvous(address, count, number, timeout)
+        except InputError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(len(numbers)) as pool:
+        return list(pool.map(report, numbers))
+
+
+def test_all_go_on_and_the_port_is_free_again(address):
+    assert together(address, range(4), 4, timeout=10) == [None] * 4
+    socket.create_server(("", int(address.rpartition(":")[2]))).close()
+
+
+def test_those_present_learn_who_is_missing(address):
+    told = together(address, [0, 2], 4, timeout=0.5)
+    assert all("process 1, 3 of 4 did not start within 0.5 s" in message for message in told)
+    assert all(f"0 on {socket.gethostname()}, 2 on" in message for message in told)
+
+
+def test_a_missing_process_zero_is_named(address):
+    (message,) = together(address, [1], 2, timeout=0.5)
+    assert f"process 0 did not answer at {address} within 0.5 s" in message
+
+
+def test_two_processes_of_one_number_are_told(address):
+    told = together(address, [0, 1, 1], 4, timeout=5)
+    assert sum("number 1" in (message or "") for message in told) >= 2
+
+
+def test_strangers_are_ignored(address):
+    def stranger():
+        for _ in range(100):
+            try:
+                with socket.create_connection(tuple(address.split(":")), timeout=1) as line:
+                    return line.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            except OSError:
+                pass
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(stranger)
+        assert together(address, [0, 1], 2, timeout=10) == [None, None]
