@@ -1,0 +1,1 @@
+from ..demo_run import browse, config, decoder, encoder, make_scorer, params, task  # noqa: F401
