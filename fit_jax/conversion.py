@@ -11,14 +11,14 @@ from flax import nnx
 
 from fit_jax.errors import InputError
 from fit_jax.models.adapters import write_adapter
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged, save_own
 from fit_jax.models.families import config_to_hf
 from fit_jax.models.llama2c import convert, is_llama2c
 from fit_jax.models.parity import Agreement, compare, probe_logits, probe_tokens
 from fit_jax.models.tensor_files import DTYPES, new_folder
-from fit_jax.models.weights import Pretrained, abstract_parameters, load_weights, open_pretrained, resolve
+from fit_jax.models.weights import Pretrained, abstract_parameters, load_weights, open_pretrained, resolve_pretrained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -53,7 +53,7 @@ class Loaded(NamedTuple):
         return nnx.merge(self.graphdef, *self.params)
 
 
-def import_model(source: str, target: Path, quantize: str = "none", dtype: str | None = None) -> ModelConfig:
+def import_model(source: str, target: Path, quantize: str = "none", dtype: str | None = None) -> DecoderConfig:
     """Brings a model into the form that training reads fastest; llama2.c files become a Hugging Face folder.
 
     Args:
@@ -73,7 +73,7 @@ def import_model(source: str, target: Path, quantize: str = "none", dtype: str |
             _write_json(folder / "config.json", hf)
             _write_json(folder / GENERATION, {k: v for k, v in hf.items() if k.endswith("_token_id")})
             _write_tokenizer(_llama2c_tokenizer(Path(source)), folder)
-        return resolve(ModelConfig(pretrained=str(target)))
+        return resolve_pretrained(ModelConfig(), str(target))
     found = open_pretrained(source)
     if found.own:
         raise InputError(f"{source}: is imported already")
@@ -119,7 +119,7 @@ def export_merged(source: str, target: Path, dtype: str | None = None) -> Agreem
         _copy(loaded.files / CARD, folder)
         tokens = probe_tokens(config)
         before = probe_logits(loaded.graphdef, loaded.params, tokens)
-        model = resolve(dataclasses.replace(config, pretrained=str(folder), quantize="none"))
+        model = resolve_pretrained(dataclasses.replace(config, quantize="none"), str(folder))
         graphdef, shapes = abstract_parameters(model)
         agreement = compare(before, probe_logits(graphdef, (load_weights(model, shapes),), tokens))
         _demand(agreement, _coarser(dtype, config.compute_dtype), f"{target}: the merged model")
@@ -179,7 +179,7 @@ def open_model(source: str) -> Loaded:
 def _load(model: ModelConfig, found: Pretrained) -> Loaded:
     from fit_jax.focus.tokenizers import load_tokenizer
 
-    model = resolve(model)
+    model = resolve_pretrained(model, str(found.folder))
     graphdef, shapes = abstract_parameters(model)
     names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
     tokenizer = load_tokenizer(found.folder) if any((found.folder / n).is_file() for n in names) else None

@@ -9,7 +9,7 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import Sampling, generate
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.parity import TOLERANCE, compare, probe_logits, probe_tokens
-from fit_jax.models.weights import abstract_parameters, load_weights, open_pretrained, resolve
+from fit_jax.models.weights import abstract_parameters, load_weights, open_pretrained, resolve_pretrained
 
 GREEDY_TOKENS, PROMPT_TOKENS = 64, 8
 
@@ -34,7 +34,7 @@ def check_parity(name: str) -> list[Row]:
     """
     folder = open_pretrained(name).folder
     torch, reference = _reference(folder)
-    model = resolve(ModelConfig(pretrained=name))
+    model = resolve_pretrained(ModelConfig(), name)
     graphdef, shapes = abstract_parameters(model)
     params = (load_weights(model, shapes),)
     tokens = probe_tokens(model)

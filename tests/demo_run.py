@@ -13,7 +13,7 @@ from fit_jax.data.tasks import Task, build_task
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.focus.tokenizers import train_tokenizer
-from fit_jax.models.config import ModelConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.parallel.mesh import make_mesh
 
@@ -42,7 +42,7 @@ def encoder(task) -> PromptEncoder:
 
 @pytest.fixture(scope="session")
 def decoder() -> Decoder:
-    shape = ModelConfig(vocab_size=320, layers=2, width=32, feed_forward=48, heads=4, kv_heads=2, tied=True)
+    shape = DecoderConfig(vocab_size=320, layers=2, width=32, feed_forward=48, heads=4, kv_heads=2, tied=True)
     return Decoder(shape, rngs=nnx.Rngs(1))
 
 

@@ -14,7 +14,7 @@ from flax import nnx
 
 from fit_jax.errors import InputError
 from fit_jax.hub import local_folder
-from fit_jax.models.config import PROJECTIONS, LoraConfig, ModelConfig
+from fit_jax.models.config import PROJECTIONS, DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import to_host
 from fit_jax.models.families import sources
@@ -74,7 +74,7 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
     )
 
 
-def load_adapter(lora: LoraConfig, model: ModelConfig, target: nnx.State) -> nnx.State:
+def load_adapter(lora: LoraConfig, model: DecoderConfig, target: nnx.State) -> nnx.State:
     """Reads the adapter that `lora.adapter` names into a tree of its shapes and shardings.
 
     Args:
@@ -131,7 +131,7 @@ def write_adapter(folder: Path, decoder: Decoder, lora: LoraConfig) -> None:
         raise RuntimeError(f"{folder}: the adapter read back is not the one that was trained")
 
 
-def _write(folder: Path, leaves: Mapping[str, jax.Array], model: ModelConfig, lora: LoraConfig) -> None:
+def _write(folder: Path, leaves: Mapping[str, jax.Array], model: DecoderConfig, lora: LoraConfig) -> None:
     values: dict[str, np.ndarray] = {}
     for path, leaf in leaves.items():
         host = to_host(leaf)
@@ -167,14 +167,14 @@ def _folder(name: str) -> Path:
     return folder
 
 
-def _names(path: str, model: ModelConfig) -> list[str]:
+def _names(path: str, model: DecoderConfig) -> list[str]:
     """PEFT's names for an adapter parameter, one a layer."""
     module, _, leaf = path.rpartition(".")
     kernels = sources(f"{module}.kernel", model)
     return [_PREFIX + kernel.name.removesuffix(".weight") + _SUFFIXES[leaf] for kernel in kernels]
 
 
-def _peft_config(lora: LoraConfig, model: ModelConfig) -> Mapping[str, Any]:
+def _peft_config(lora: LoraConfig, model: DecoderConfig) -> Mapping[str, Any]:
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from fit_jax.models import kernels
-from fit_jax.models.config import LoraConfig, ModelConfig, RopeConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig, RopeConfig
 from fit_jax.models.hash_random import Seed
 from fit_jax.models.layers import RMSNorm
 from fit_jax.models.lora import Linear
@@ -109,7 +109,7 @@ def attention(
         scale: Factor on the scores.
         window: Tokens a query sees, itself included; None means all.
         softcap: tanh cap on the scores; None means none.
-        kind: `ModelConfig.attention`.
+        kind: `DecoderConfig.attention`.
 
     Raises:
         InputError: A kernel is asked for that the platform does not have.
@@ -144,7 +144,7 @@ def attention(
 class Attention(nnx.Module):
     """Projections around `attention`, with the families' biases and query/key norms."""
 
-    def __init__(self, config: ModelConfig, lora: LoraConfig, *, seed: Seed) -> None:
+    def __init__(self, config: DecoderConfig, lora: LoraConfig, *, seed: Seed) -> None:
         """Random weights; the output projection is scaled down by the depth."""
         D, H, K, G = config.width, config.heads, config.kv_heads, config.head_width
         bias, depth = config.qkv_bias, (2 * config.layers) ** -0.5

@@ -1,7 +1,7 @@
 """What a decoder is: shapes and switches of the one architecture, and how it is adapted."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from fit_jax.errors import InputError
@@ -129,6 +129,19 @@ class ModelConfig:
     def slides(self, layer: int) -> bool:
         """Whether the layer's attention is limited to `window` tokens."""
         return self.window is not None and (self.sliding_layers is None or layer in self.sliding_layers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(ModelConfig):
+    """A `ModelConfig` with nothing left open: what a decoder is built from."""
+
+    vocab_size: int
+
+
+def with_vocabulary(model: ModelConfig, size: int) -> DecoderConfig:
+    """The decoder of a model whose vocabulary is `size`, unless the config names one of its own."""
+    values = {f.name: getattr(model, f.name) for f in fields(model)}
+    return DecoderConfig(**values | {"vocab_size": model.vocab_size or size})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The decoder: one architecture whose switches (`ModelConfig`) cover the families it can be loaded from.
+"""The decoder: one architecture whose switches (`DecoderConfig`) cover the families it can be loaded from.
 
 All layers but the last are one stacked block under `jax.lax.scan`. The last is apart: its queries, attention output and
 feed-forward layer run only at the positions whose hidden state is asked for, since focus tuning puts loss on a few
@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from fit_jax.models.attention import Attention, Rope, Scope, rope_at
-from fit_jax.models.config import LoraConfig, ModelConfig, RopeConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig, RopeConfig
 from fit_jax.models.hash_random import Seed, dropout
 from fit_jax.models.layers import FeedForward, RMSNorm
 from fit_jax.models.lora import Linear
@@ -50,7 +50,7 @@ class SublayerInput(NamedTuple):
 class Block(nnx.Module):
     """One layer, in two halves between which a caller may drop queries or exchange keys and values with a cache."""
 
-    def __init__(self, config: ModelConfig, lora: LoraConfig, *, seed: Seed) -> None:
+    def __init__(self, config: DecoderConfig, lora: LoraConfig, *, seed: Seed) -> None:
         """Random weights."""
         self.config = config
         self.adapter_dropout = lora.dropout if lora.rank else 0.0
@@ -94,9 +94,8 @@ class Block(nnx.Module):
 class Embed(nnx.Module):
     """Token embeddings, (V, D)."""
 
-    def __init__(self, config: ModelConfig, *, seed: Seed) -> None:
+    def __init__(self, config: DecoderConfig, *, seed: Seed) -> None:
         """Random embeddings; where the output shares them, of the scale that suits it."""
-        assert config.vocab_size, "vocab_size is to be resolved before the model is built"
         # Adam moves a weight by about the learning rate: embeddings much larger than that learn new words slowly.
         std = 0.02 if config.tied else 0.2
         shape = (config.vocab_size, config.width)
@@ -106,8 +105,8 @@ class Embed(nnx.Module):
 class Decoder(nnx.Module):
     """Decoder-only transformer. Parameter tree: embed, blocks (stacked), last_block, final_norm, [lm_head]."""
 
-    def __init__(self, config: ModelConfig, lora: LoraConfig = LoraConfig(), *, rngs: nnx.Rngs) -> None:  # noqa: B008
-        """Random weights; `config.vocab_size` must be set."""
+    def __init__(self, config: DecoderConfig, lora: LoraConfig = LoraConfig(), *, rngs: nnx.Rngs) -> None:  # noqa: B008
+        """Random weights."""
         self.config = config
         seed, L = Seed.of(rngs.params()), config.layers
         self.embed = Embed(config, seed=seed.fold(L))
@@ -237,7 +236,7 @@ def _fold(seed: Seed | None, number: int | Array) -> Seed | None:
     return None if seed is None else seed.fold(number)
 
 
-def _stack(count: int, config: ModelConfig, lora: LoraConfig, seed: Seed) -> Block:
+def _stack(count: int, config: DecoderConfig, lora: LoraConfig, seed: Seed) -> Block:
     """A block whose parameters carry a leading axis of `count` layers."""
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: Block(config, lora, seed=seed)))
     weights = jax.vmap(lambda layer: nnx.state(Block(config, lora, seed=seed.fold(layer))))(jnp.arange(count))

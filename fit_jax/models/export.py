@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from fit_jax.models.config import ModelConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Block, Decoder
 from fit_jax.models.families import LAYER_PREFIX, sources
 from fit_jax.models.lora import Linear, LoraParam
@@ -81,11 +81,11 @@ def to_host(array: jax.Array) -> np.ndarray:
     return multihost_utils.process_allgather(array, tiled=True)
 
 
-def _plain(config: ModelConfig) -> ModelConfig:
+def _plain(config: DecoderConfig) -> DecoderConfig:
     return dataclasses.replace(config, quantize="none")
 
 
-def _place(name: str, config: ModelConfig) -> int:
+def _place(name: str, config: DecoderConfig) -> int:
     """Where a tensor stands in the files: its layer, before all of them (-1), or after (L)."""
     if name.startswith(LAYER_PREFIX):
         return int(name.removeprefix(LAYER_PREFIX).split(".")[0])

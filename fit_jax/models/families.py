@@ -1,11 +1,11 @@
-"""The families a decoder can be loaded from: Hugging Face configs to `ModelConfig` and back, and their tensor names."""
+"""The families a decoder can be loaded from: Hugging Face configs both ways, and their tensor names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fit_jax.errors import InputError
-from fit_jax.models.config import ModelConfig, RopeConfig
+from fit_jax.models.config import DecoderConfig, RopeConfig
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class _Traits:
     Attributes:
         architecture: Class name in `architectures`.
         defaults: Config fields that a config.json of this family may leave out.
-        switches: What the family fixes in `ModelConfig`.
+        switches: What the family fixes in `DecoderConfig`.
     """
 
     architecture: str
@@ -67,7 +67,7 @@ _ONLY = {
 }
 
 
-def config_from_hf(hf: Mapping[str, Any], where: str) -> ModelConfig:
+def config_from_hf(hf: Mapping[str, Any], where: str) -> DecoderConfig:
     """The decoder that a parsed `config.json` describes; dtypes and run settings stay at their defaults.
 
     Args:
@@ -100,7 +100,7 @@ def config_from_hf(hf: Mapping[str, Any], where: str) -> ModelConfig:
         full, local = _ropes(given, where)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{where}: its RoPE settings are malformed ({error}); fetch the file again") from error
-    return ModelConfig(
+    return DecoderConfig(
         **traits.switches,
         family=family,
         layers=layers,
@@ -122,7 +122,7 @@ def config_from_hf(hf: Mapping[str, Any], where: str) -> ModelConfig:
     )
 
 
-def config_to_hf(config: ModelConfig, *, max_positions: int, tokens: Mapping[str, Any]) -> dict[str, Any]:
+def config_to_hf(config: DecoderConfig, *, max_positions: int, tokens: Mapping[str, Any]) -> dict[str, Any]:
     """The `config.json` of a decoder; `config_from_hf` gives its shape and switches back.
 
     The fields are those that both transformers 4 and 5 read.
@@ -196,7 +196,7 @@ _POST_NORMS = {
 LAYER_PREFIX = "model.layers."
 
 
-def sources(path: str, config: ModelConfig) -> list[Source]:
+def sources(path: str, config: DecoderConfig) -> list[Source]:
     """The Hugging Face tensors that a parameter is made of: one, or for a stacked parameter one a layer, in order."""
     if path in _WHOLE:
         return [_WHOLE[path]]

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fit_jax.models.config import PROJECTIONS, LoraConfig, ModelConfig
+from fit_jax.models.config import PROJECTIONS, DecoderConfig, LoraConfig
 from fit_jax.models.head import chunks_of
 
 
@@ -44,7 +44,7 @@ class _Passes(NamedTuple):
     head: int
 
 
-def train_flops(config: ModelConfig, lora: LoraConfig, rows: int, tokens: int, targets: int) -> Flops:
+def train_flops(config: DecoderConfig, lora: LoraConfig, rows: int, tokens: int, targets: int) -> Flops:
     """Of one optimizer step on a batch of this size, microbatches together.
 
     With LoRA the frozen projections have no weight gradient. Remat repeats what the backward pass needs of a layer,
@@ -71,17 +71,15 @@ def train_flops(config: ModelConfig, lora: LoraConfig, rows: int, tokens: int, t
     return _count(config, lora, passes, rows, tokens, targets)
 
 
-def parameter_count(config: ModelConfig, lora: LoraConfig = LoraConfig()) -> tuple[int, int]:  # noqa: B008
+def parameter_count(config: DecoderConfig, lora: LoraConfig = LoraConfig()) -> tuple[int, int]:  # noqa: B008
     """Parameters of projections, embeddings and adapters: (base, adapters); norms and biases are left out."""
-    assert config.vocab_size
     shapes = projection_shapes(config)
     base = config.layers * sum(i * o for i, o in shapes.values()) + config.vocab_size * config.width * (2 - config.tied)
     adapters = config.layers * lora.rank * sum(sum(shapes[name]) for name in lora.targets) if lora.rank else 0
     return base, adapters
 
 
-def _count(config: ModelConfig, lora: LoraConfig, passes: _Passes, rows: int, tokens: int, targets: int) -> Flops:
-    assert config.vocab_size
+def _count(config: DecoderConfig, lora: LoraConfig, passes: _Passes, rows: int, tokens: int, targets: int) -> Flops:
     shapes = projection_shapes(config)
     adapted = set(lora.targets) & set(PROJECTIONS) if lora.rank else set()
     projections = adapters = attention = 0.0
@@ -99,7 +97,7 @@ def _count(config: ModelConfig, lora: LoraConfig, passes: _Passes, rows: int, to
     return Flops(projections, adapters, attention, head)
 
 
-def projection_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
+def projection_shapes(config: DecoderConfig) -> dict[str, tuple[int, int]]:
     """(inputs, outputs) of each projection of a layer."""
     D, F, G = config.width, config.feed_forward, config.head_width
     H, K = config.heads * G, config.kv_heads * G

@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from fit_jax.models.attention import Scope
-from fit_jax.models.config import ModelConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder, take
 
 _ALWAYS = jnp.iinfo(jnp.int32).max
@@ -27,7 +27,7 @@ class Cache(NamedTuple):
     length: Int[Array, ""]
 
 
-def empty_cache(config: ModelConfig, rows: int, slots: int) -> Cache:
+def empty_cache(config: DecoderConfig, rows: int, slots: int) -> Cache:
     """A cache that has read nothing and has room for `slots` tokens of each row."""
     shape = (config.layers, rows, slots, config.kv_heads, config.head_width)
     dtype = jnp.dtype(config.compute_dtype)

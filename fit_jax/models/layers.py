@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.hash_random import Seed, dropout
 from fit_jax.models.lora import Linear
 
@@ -13,7 +13,7 @@ from fit_jax.models.lora import Linear
 class RMSNorm(nnx.Module):
     """Root-mean-square norm over the last axis, in fp32 whatever the input's dtype."""
 
-    def __init__(self, width: int, config: ModelConfig) -> None:
+    def __init__(self, width: int, config: DecoderConfig) -> None:
         """Starts as a norm with unit scale (a weight of zero where the family scales by 1 + weight)."""
         start = jnp.zeros if config.norm_offset else jnp.ones
         self.scale = nnx.Param(start((width,), jnp.dtype(config.param_dtype)))
@@ -31,7 +31,7 @@ class RMSNorm(nnx.Module):
 class FeedForward(nnx.Module):
     """Gated feed-forward layer: down(act(gate(x)) * up(x))."""
 
-    def __init__(self, config: ModelConfig, lora: LoraConfig, *, seed: Seed) -> None:
+    def __init__(self, config: DecoderConfig, lora: LoraConfig, *, seed: Seed) -> None:
         """Random weights; the output projection is scaled down by the depth."""
         D, F = config.width, config.feed_forward
         self.activation = config.activation

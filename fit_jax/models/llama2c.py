@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fit_jax.errors import InputError
-from fit_jax.models.config import ModelConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.families import config_to_hf
 from fit_jax.models.tensor_files import write_tensors
 
@@ -36,7 +36,7 @@ def convert(path: Path, folder: Path) -> dict:
     tied, V = V > 0, abs(V)
     if min(D, F, L, H, K, V, length) <= 0 or D % H or H % K:
         raise InputError(f"{path}: its header is no llama2.c one (version 0)")
-    config = ModelConfig(
+    config = DecoderConfig(
         layers=L, width=D, feed_forward=F, heads=H, kv_heads=K, head_dim=D // H, vocab_size=V, tied=tied
     )
     G, numbers = D // H, data[28:].view(np.float32)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from fit_jax.models.config import PROJECTIONS, LoraConfig, ModelConfig
+from fit_jax.models.config import PROJECTIONS, DecoderConfig, LoraConfig
 from fit_jax.models.hash_random import Seed
 from fit_jax.models.quantize import QuantizedKernel
 
@@ -33,7 +33,7 @@ class Linear(nnx.Module):
         name: str,
         inputs: int,
         outputs: int,
-        config: ModelConfig,
+        config: DecoderConfig,
         lora: LoraConfig,
         *,
         bias: bool = False,

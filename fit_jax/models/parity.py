@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float, Int
 
-from fit_jax.models.config import ModelConfig
+from fit_jax.models.config import DecoderConfig
 
 # Largest difference of logits, relative to the largest logit, that rounding of the weights to a dtype explains.
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
@@ -45,7 +45,7 @@ def compare(first: Float[np.ndarray, "B T V"], second: Float[np.ndarray, "B T V"
     return Agreement(float(difference.max()), float(difference.mean()), float(np.abs(first).max()), float(same))
 
 
-def probe_tokens(config: ModelConfig) -> Int[np.ndarray, "B T"]:
+def probe_tokens(config: DecoderConfig) -> Int[np.ndarray, "B T"]:
     """Random tokens, always the same for one vocabulary."""
     return np.random.default_rng(0).integers(0, config.vocab_size, (ROWS, TOKENS), np.int32)
 

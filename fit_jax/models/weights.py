@@ -15,7 +15,7 @@ from flax import nnx
 
 from fit_jax.errors import InputError
 from fit_jax.hub import local_folder
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig, RopeConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.families import config_from_hf, sources
 from fit_jax.models.quantize import quantize
@@ -43,7 +43,7 @@ class Pretrained:
     """
 
     folder: Path
-    config: ModelConfig
+    config: DecoderConfig
     hf: dict[str, Any]
     own: bool
 
@@ -58,10 +58,10 @@ def open_pretrained(name: str) -> Pretrained:
     if (folder / OWN).is_file():
         stored = read_json(folder / OWN)
         try:
-            fields = stored["model"] | {"rope": type(ModelConfig().rope)(**stored["model"]["rope"])}
+            fields = stored["model"] | {"rope": RopeConfig(**stored["model"]["rope"])}
             if fields["sliding_layers"] is not None:
                 fields["sliding_layers"] = tuple(fields["sliding_layers"])
-            return Pretrained(folder, ModelConfig(**fields), stored["hf"], own=True)
+            return Pretrained(folder, DecoderConfig(**fields), stored["hf"], own=True)
         except (KeyError, TypeError) as error:
             raise InputError(f"{folder / OWN}: is not what this version imports; import the model anew") from error
     hf = read_json(folder / "config.json")
@@ -69,15 +69,18 @@ def open_pretrained(name: str) -> Pretrained:
 
 
 def resolve(model: ModelConfig) -> ModelConfig:
-    """The config with the shape and switches of its pretrained model, if it names one.
+    """The config with the shape and switches of its pretrained model, if it names one; it is then a `DecoderConfig`.
 
     Raises:
         InputError: As `open_pretrained`, or the model is stored in another quantised form than the one asked for.
     """
-    if model.pretrained is None:
-        return model
-    found = open_pretrained(model.pretrained)
-    kept = {name: getattr(model, name) for name in RUN_FIELDS}
+    return model if model.pretrained is None else resolve_pretrained(model, model.pretrained)
+
+
+def resolve_pretrained(model: ModelConfig, name: str) -> DecoderConfig:
+    """The decoder that the model `name` is, with the run's own choices taken from `model`; errors as `resolve`."""
+    found = open_pretrained(name)
+    kept: dict[str, Any] = {name: getattr(model, name) for name in RUN_FIELDS} | {"pretrained": name}
     if found.config.quantize != "none":
         if model.quantize not in ("none", found.config.quantize):
             raise InputError(
@@ -88,7 +91,7 @@ def resolve(model: ModelConfig) -> ModelConfig:
     return dataclasses.replace(found.config, **kept)
 
 
-def load_weights(model: ModelConfig, target: nnx.State) -> nnx.State:
+def load_weights(model: DecoderConfig, target: nnx.State) -> nnx.State:
     """Reads a pretrained model's parameters into a tree of shapes and shardings.
 
     A host reads only the slices that its devices hold, one shard after another, so that it never holds the model.
@@ -104,7 +107,7 @@ def load_weights(model: ModelConfig, target: nnx.State) -> nnx.State:
     return read_parameters(open_pretrained(model.pretrained), model, target)
 
 
-def read_parameters(found: Pretrained, model: ModelConfig, target: nnx.State) -> nnx.State:
+def read_parameters(found: Pretrained, model: DecoderConfig, target: nnx.State) -> nnx.State:
     """`load_weights` of an opened model."""
     files = TensorFiles(found.folder)
     leaves = named_leaves(target)
@@ -181,7 +184,7 @@ class _Part:
         return value if self.stacked else value[0]
 
 
-def _check(files: TensorFiles, parts: dict[str, _Part], model: ModelConfig) -> None:
+def _check(files: TensorFiles, parts: dict[str, _Part], model: DecoderConfig) -> None:
     """Strict agreement between the tensors that are needed and those that are there."""
     needed = {name: part for part in parts.values() for name in part.names}
     missing = [name for name in needed if name not in files.tensors]
@@ -226,7 +229,7 @@ def _quantized_leaves(leaves: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return groups
 
 
-def _kernel_shape(group: dict[str, Any], model: ModelConfig) -> jax.ShapeDtypeStruct:
+def _kernel_shape(group: dict[str, Any], model: DecoderConfig) -> jax.ShapeDtypeStruct:
     """The kernel that codes stand for, lying on the devices as they do."""
     codes = group["codes"]
     *layers, rows, outputs = codes.shape
@@ -244,7 +247,7 @@ def _quantize_group(kernel: jax.Array, path: str, group: dict[str, Any], kind: s
     return {f"{path}.{part}": value for part, value in jax.block_until_ready(done).items()}
 
 
-def abstract_parameters(model: ModelConfig, shardings: Callable[[nnx.State], Any] | None = None) -> tuple[Any, Any]:
+def abstract_parameters(model: DecoderConfig, shardings: Callable[[nnx.State], Any] | None = None) -> tuple[Any, Any]:
     """Structure and shapes of a decoder without adapters, laid out by `shardings` (None: on the default device)."""
     graphdef, state = nnx.split(nnx.eval_shape(lambda: Decoder(model, LoraConfig(), rngs=nnx.Rngs(0))))
     if shardings is None:

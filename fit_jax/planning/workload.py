@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from fit_jax.config import Config, MeshConfig
 from fit_jax.errors import InputError
 from fit_jax.hub import local_folder
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig, with_vocabulary
 from fit_jax.models.families import config_from_hf
 
 # Fields of `ModelConfig` that are the run's choice, whatever the pretrained model's shape.
@@ -34,7 +34,7 @@ class Workload:
         notes: What was assumed.
     """
 
-    model: ModelConfig
+    model: DecoderConfig
     lora: LoraConfig
     mesh: MeshConfig
     rows: int
@@ -56,15 +56,14 @@ def workload(config: Config, slices: int = 1) -> Workload:
     notes = []
     model = _model_shape(config.model, notes)
     if model.vocab_size is None:
-        model = replace(model, vocab_size=config.tokenizer.vocab_size)
-        notes.append(f"vocabulary: tokenizer.vocab_size {model.vocab_size}, as model.vocab_size is null")
+        notes.append(f"vocabulary: tokenizer.vocab_size {config.tokenizer.vocab_size}, as model.vocab_size is null")
     targets = config.train.targets_per_row
     if targets is None:
         targets = max(config.train.sequence_length // TOKENS_PER_TARGET, 1)
         notes.append(f"train.targets_per_row is null: planned with {targets}, one per {TOKENS_PER_TARGET} tokens")
     mesh = config.mesh if slices == 1 else replace(config.mesh, slices=slices)
     return Workload(
-        model=model,
+        model=with_vocabulary(model, config.tokenizer.vocab_size),
         lora=config.lora,
         mesh=mesh,
         rows=config.train.batch_size,

@@ -6,7 +6,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from fit_jax.models.adapters import load_adapter, start_magnitudes
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.lora import LoraParam
 from fit_jax.models.weights import load_weights
 from fit_jax.training.optimizer import Optimizer
@@ -14,7 +14,7 @@ from fit_jax.training.state import PlacedState, TrainState, abstract_state, buil
 
 
 def pretrained_state(
-    model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None, mesh: Mesh, seed: int
+    model: DecoderConfig, lora: LoraConfig, optimizer: Optimizer | None, mesh: Mesh, seed: int
 ) -> PlacedState:
     """A training state at step 0 with the weights of `model.pretrained`, read straight to the devices that hold them.
 

@@ -15,7 +15,7 @@ from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.models.adapters import resolve_lora
-from fit_jax.models.config import ModelConfig
+from fit_jax.models.config import DecoderConfig, ModelConfig, with_vocabulary
 from fit_jax.models.weights import resolve
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.processes import is_lead
@@ -45,7 +45,7 @@ class Run:
     task: Task
     encoder: PromptEncoder
     mesh: Mesh
-    model: ModelConfig
+    model: DecoderConfig
 
 
 class TrainedModel(NamedTuple):
@@ -175,13 +175,11 @@ def _resolved(config: Config) -> Config:
     return dataclasses.replace(config, model=model, lora=resolve_lora(config.lora, model), tokenizer=tokenizer)
 
 
-def _with_vocabulary(model: ModelConfig, tokens: int) -> ModelConfig:
+def _with_vocabulary(model: ModelConfig, tokens: int) -> DecoderConfig:
     """The model's shape with a vocabulary that holds the tokenizer's."""
-    if model.vocab_size is None:
-        return dataclasses.replace(model, vocab_size=tokens)
-    if model.vocab_size < tokens:
+    if model.vocab_size is not None and model.vocab_size < tokens:
         raise InputError(
             f"model.vocab_size {model.vocab_size} is smaller than the tokenizer's {tokens}; "
             "leave it null, or name the tokenizer that belongs to the model"
         )
-    return model
+    return with_vocabulary(model, tokens)

@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.lora import trainable_filter
 from fit_jax.parallel.sharding import lay_out_tree
@@ -63,7 +63,7 @@ def in_fp32(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
 
 
-def abstract_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None, mesh: Mesh) -> PlacedState:
+def abstract_state(model: DecoderConfig, lora: LoraConfig, optimizer: Optimizer | None, mesh: Mesh) -> PlacedState:
     """Names, shapes, dtypes and shardings of a training state; nothing is allocated.
 
     Without an optimizer `opt_state` is empty: what a trained model is read into.
@@ -71,7 +71,9 @@ def abstract_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | 
     return _abstract(partial(build_state, model, lora, optimizer), mesh)
 
 
-def init_state(model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None, mesh: Mesh, seed: int) -> PlacedState:
+def init_state(
+    model: DecoderConfig, lora: LoraConfig, optimizer: Optimizer | None, mesh: Mesh, seed: int
+) -> PlacedState:
     """A fresh training state with random weights, each part made on the devices that hold it."""
     build = partial(build_state, model, lora, optimizer)  # one object, so that JAX traces it once
     abstract = _abstract(build, mesh)
@@ -90,7 +92,7 @@ def _abstract(build: Callable[[Array], tuple[nnx.GraphDef, TrainState]], mesh: M
 
 
 def build_state(
-    model: ModelConfig, lora: LoraConfig, optimizer: Optimizer | None, seed: Array
+    model: DecoderConfig, lora: LoraConfig, optimizer: Optimizer | None, seed: Array
 ) -> tuple[nnx.GraphDef, TrainState]:
     """A fresh model and the training state around it, in any JAX transformation; `seed` draws the weights."""
     decoder = Decoder(model, lora, rngs=nnx.Rngs(purpose_key(seed, "init")))

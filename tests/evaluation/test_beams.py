@@ -11,7 +11,7 @@ from fit_jax.evaluation import beams as beams_module
 from fit_jax.evaluation.beams import beam_search, build_tries
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import EncodedPrompt
-from fit_jax.models.config import ModelConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.sharding import lay_out_tree
@@ -23,7 +23,7 @@ VOCAB, PROMPTS = 23, 12
 def model(request):
     """A random model whose predictions are far from uniform; the second one has sliding layers and grouped heads."""
     more = {"window": 6, "sliding_layers": (0,), "kv_heads": 1, "tied": False} if request.param else {}
-    config = ModelConfig(vocab_size=VOCAB, layers=2, width=16, feed_forward=24, heads=2, **{"kv_heads": 2, **more})
+    config = DecoderConfig(vocab_size=VOCAB, layers=2, width=16, feed_forward=24, heads=2, **{"kv_heads": 2, **more})
     decoder = Decoder(config, rngs=nnx.Rngs(request.param))
     decoder.embed.embedding[...] *= 40 if config.tied else 1
     if not config.tied:

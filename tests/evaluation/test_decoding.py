@@ -10,12 +10,12 @@ from fit_jax.config import MeshConfig
 from fit_jax.errors import InputError
 from fit_jax.evaluation import decoding
 from fit_jax.evaluation.decoding import Sampling, decode, generate, generate_all, nucleus
-from fit_jax.models.config import ModelConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.sharding import lay_out_tree
 
-CONFIG = ModelConfig(
+CONFIG = DecoderConfig(
     vocab_size=61, layers=3, width=32, feed_forward=48, window=6, sliding_layers=(0, 2), sliding_theta=100.0
 )
 PROMPTS = [np.array(ids, np.int32) for ids in ([5, 9, 2, 40, 7, 7, 1], [3], [60, 11, 12, 13])]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.decoder import Decoder
 
 PLAIN = LoraConfig()
@@ -42,15 +42,15 @@ def _run(graphdef, state, *inputs, **options):
 
 
 @pytest.fixture(scope="session")
-def tiny() -> ModelConfig:
-    return ModelConfig(vocab_size=97, layers=3, width=32, feed_forward=48, heads=4, kv_heads=2)
+def tiny() -> DecoderConfig:
+    return DecoderConfig(vocab_size=97, layers=3, width=32, feed_forward=48, heads=4, kv_heads=2)
 
 
 @pytest.fixture(scope="session")
 def build():
     """Builds a model with random weights everywhere, drawn without compiling; adapters are no identity."""
 
-    def make(config: ModelConfig, lora: LoraConfig = PLAIN, seed: int = 0, **changes) -> Model:
+    def make(config: DecoderConfig, lora: LoraConfig = PLAIN, seed: int = 0, **changes) -> Model:
         config = dataclasses.replace(config, **changes)
         graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Decoder(config, lora, rngs=nnx.Rngs(0))))
         generator = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ from flax import nnx
 
 from fit_jax.errors import InputError
 from fit_jax.models.adapters import load_adapter, resolve_lora, write_adapter
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged
 from fit_jax.models.lora import LoraParam
@@ -31,7 +31,7 @@ def base(tmp_path_factory):
     return saved(random_model("llama"), tmp_path_factory.mktemp("base"))
 
 
-def split(model: ModelConfig, lora: LoraConfig):
+def split(model: DecoderConfig, lora: LoraConfig):
     """Structure, adapter and base shapes of an adapted decoder, on the default device."""
     decoder = nnx.eval_shape(lambda: Decoder(model, lora, rngs=nnx.Rngs(0)))
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from fit_jax.config import MeshConfig, OptimizerConfig
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.flops import parameter_count, train_flops
 from fit_jax.parallel.hlo import _ARRAY, _INSTRUCTION, _executed
 from fit_jax.parallel.mesh import make_mesh
@@ -14,10 +14,10 @@ from fit_jax.training.optimizer import make_optimizer
 from fit_jax.training.state import abstract_state
 from fit_jax.training.step import abstract_batch, compile_train_step
 
-MODEL = ModelConfig(layers=3, width=64, feed_forward=176, heads=4, kv_heads=2, vocab_size=96, tied=False)
+MODEL = DecoderConfig(layers=3, width=64, feed_forward=176, heads=4, kv_heads=2, vocab_size=96, tied=False)
 
 
-def compiled(model: ModelConfig, lora: LoraConfig, rows: int, tokens: int, targets: int) -> jax.stages.Compiled:
+def compiled(model: DecoderConfig, lora: LoraConfig, rows: int, tokens: int, targets: int) -> jax.stages.Compiled:
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     optimizer = make_optimizer(OptimizerConfig(), 10)
     placed = abstract_state(model, lora, optimizer, mesh)

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from fit_jax.config import MeshConfig, OptimizerConfig
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_own
 from fit_jax.models.head import target_log_probs
@@ -17,7 +17,7 @@ from fit_jax.parallel.mesh import make_mesh
 from fit_jax.runs.pretrained import pretrained_state
 from fit_jax.training.optimizer import make_optimizer
 
-SHAPE = ModelConfig(vocab_size=64, layers=3, width=32, feed_forward=48, heads=4, kv_heads=2)
+SHAPE = DecoderConfig(vocab_size=64, layers=3, width=32, feed_forward=48, heads=4, kv_heads=2)
 LORA = LoraConfig(rank=4, dropout=0.0)
 
 

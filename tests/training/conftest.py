@@ -8,7 +8,7 @@ from fit_jax.config import MeshConfig, OptimizerConfig
 from fit_jax.data.layout import lay_out
 from fit_jax.data.packing import Batch, first_fit, stack
 from fit_jax.focus.prompts import EncodedPrompt
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.processes import to_global
 from fit_jax.training.optimizer import make_optimizer
@@ -41,8 +41,8 @@ def _compile_once(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny() -> ModelConfig:
-    return ModelConfig(vocab_size=VOCAB, layers=3, width=32, feed_forward=48, heads=4, kv_heads=2)
+def tiny() -> DecoderConfig:
+    return DecoderConfig(vocab_size=VOCAB, layers=3, width=32, feed_forward=48, heads=4, kv_heads=2)
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +83,7 @@ def run_steps(tiny):
         devices: int = 1,
         *,
         rows: int = 8,
-        model: ModelConfig = tiny,
+        model: DecoderConfig = tiny,
         lora: LoraConfig = LoraConfig(),  # noqa: B008
         accumulate: int = 1,
         batches=None,
