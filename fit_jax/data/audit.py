@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fit_jax.data.splits import Split
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.data.text import text_key
 from fit_jax.focus.example import Example
 

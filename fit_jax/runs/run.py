@@ -9,7 +9,8 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from fit_jax.config import Config
-from fit_jax.data.tasks import Task, build_task
+from fit_jax.data.task import Task
+from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.scoring import Scorer

@@ -18,7 +18,7 @@ from fit_jax.parallel.processes import is_lead, wait_for_all
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from fit_jax.data.tasks import Task
+    from fit_jax.data.task import Task
 
 CONFIG = "config.yaml"
 TOKENIZER = "tokenizer"
