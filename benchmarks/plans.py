@@ -107,7 +107,7 @@ def planned(case: Case) -> dict[str, object]:
         "run": case.title,
         "machine": str(topology),
         "rows": load.rows,
-        "tokens": load.tokens,
+        "tokens": load.sequence_length,
         "compile_seconds": program.seconds,
         "arguments_gib": program.arguments / GIB,
         "temp_gib": program.temp / GIB,

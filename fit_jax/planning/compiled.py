@@ -11,9 +11,9 @@ from fit_jax.config import OptimizerConfig
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.parallel.hlo import Collective, collectives
 from fit_jax.parallel.mesh import make_mesh
-from fit_jax.parallel.sharding import lay_out_tree, row_shards
+from fit_jax.parallel.sharding import lay_out_tree
 from fit_jax.parallel.topology import Topology
-from fit_jax.planning.workload import Workload, check_rows
+from fit_jax.planning.workload import Workload
 from fit_jax.training.optimizer import make_optimizer
 from fit_jax.training.state import PlacedState, abstract_state
 from fit_jax.training.step import abstract_batch, compile_train_step
@@ -59,10 +59,9 @@ def laid_out(state: Any, mesh: Mesh) -> Any:
 def compile_train(load: Workload, topology: Topology) -> Program:
     """Compiles the train step."""
     mesh = make_mesh(load.mesh, topology.devices())
-    check_rows(load, row_shards(mesh))
     optimizer = make_optimizer(OptimizerConfig(), 1000)
     placed = abstract_state(load.model, load.lora, optimizer, mesh)
-    batch = abstract_batch(load.rows, load.tokens, load.targets, mesh)
+    batch = abstract_batch(load.rows, load.sequence_length, load.targets, mesh)
     return _program(
         lambda: compile_train_step(
             placed.graphdef, optimizer, placed.state, batch, accumulate=load.accumulate, trees=load.trees
@@ -76,7 +75,7 @@ def compile_evaluation(load: Workload, topology: Topology) -> Program:
     mesh = make_mesh(load.mesh, topology.devices())
     placed = abstract_state(load.model, load.lora, None, mesh)
     scorer = Scorer(placed.graphdef, mesh, load.evaluation_rows)
-    batch = abstract_batch(scorer.rows, load.tokens, load.targets, mesh)
+    batch = abstract_batch(scorer.rows, load.sequence_length, load.targets, mesh)
     return _program(lambda: scorer.compile(placed.state.params, batch), mesh)
 
 

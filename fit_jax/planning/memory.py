@@ -70,7 +70,7 @@ def bytes_held(tree: Any) -> float:
 
 def uses_fused_attention(load: Workload) -> bool:
     """Whether splash or cuDNN computes the layers' attention, so that no array of scores exists."""
-    return load.model.attention != "xla" and not load.trees and load.tokens % BLOCKS[-1] == 0
+    return load.model.attention != "xla" and not load.trees and load.sequence_length % BLOCKS[-1] == 0
 
 
 def _shard(leaf: Any) -> tuple[int, ...]:
@@ -90,14 +90,14 @@ def _activations(load: Workload, mesh: Any) -> tuple[float, float]:
     """Bytes kept of all scanned layers, and bytes of the layer in flight."""
     model, tensor = load.model, mesh.shape["tensor"]
     item = jnp.dtype(model.compute_dtype).itemsize
-    tokens = microbatch_rows(load, mesh) * load.tokens // mesh.shape["context"]
+    tokens = microbatch_rows(load, mesh) * load.sequence_length // mesh.shape["context"]
     shapes = projection_shapes(model)
     split = {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}
     outputs = sum(outs / (tensor if name in split else 1) for name, (_, outs) in shapes.items())
     adapters = load.lora.rank * len(set(load.lora.targets) & set(PROJECTIONS))
     scores = 0.0
     if not uses_fused_attention(load):
-        scores = tokens * load.tokens * model.heads / tensor  # elements
+        scores = tokens * load.sequence_length * model.heads / tensor  # elements
     in_flight = (
         item
         * tokens

@@ -110,8 +110,9 @@ def plan_traffic(load: Workload, state: Any, mesh: Any) -> list[Traffic]:
     repeats = load.accumulate
     weights = bytes_held((state.trainable, state.frozen)) * fsdp  # of one group over fsdp, whole
     trained = bytes_held(state.trainable)
-    residual = item * microbatch_rows(load, mesh) * load.tokens // context * model.width
-    keys_values = 2 * item * microbatch_rows(load, mesh) * load.tokens * model.kv_heads * model.head_width / tensor
+    tokens = microbatch_rows(load, mesh) * load.sequence_length
+    residual = item * tokens // context * model.width
+    keys_values = 2 * item * tokens * model.kv_heads * model.head_width / tensor
     again = int(model.remat == "full")
     rows = [
         # Weights are gathered for the forward and for the backward pass; what remat repeats uses the latter.
@@ -140,7 +141,7 @@ def _step_time(
     load: Workload, state: Any, mesh: Any, topology: Topology, traffic: Iterable[tuple[float, bool, Any]]
 ) -> StepTime:
     figures, devices = topology.accelerator, mesh.size
-    flops = train_flops(load.model, load.lora, load.rows, load.tokens, load.targets)
+    flops = train_flops(load.model, load.lora, load.rows, load.sequence_length, load.targets)
     attention = flops.attention * (0.5 if uses_fused_attention(load) else 1.0)
     compute = (flops.total - flops.attention + attention) / (devices * figures.flops * MATMUL_SHARE)
     seconds: dict[bool, float] = defaultdict(float)
@@ -155,12 +156,12 @@ def _moved(load: Workload, state: Any, mesh: Any) -> float:
     model, tensor = load.model, mesh.shape["tensor"]
     item = jnp.dtype(model.compute_dtype).itemsize
     passes = 3 + (model.remat == "full")
-    tokens = microbatch_rows(load, mesh) * load.tokens // mesh.shape["context"]
+    tokens = microbatch_rows(load, mesh) * load.sequence_length // mesh.shape["context"]
     shapes = projection_shapes(model).values()
     weights = item * sum(ins * outs for ins, outs in shapes) / tensor
     activations = item * tokens * sum(ins + outs for ins, outs in shapes) / math.sqrt(tensor)
     scores = 0.0
     if not uses_fused_attention(load):
-        scores = 3 * 4 * tokens * load.tokens * model.heads / tensor  # written, normalised and read, fp32
+        scores = 3 * 4 * tokens * load.sequence_length * model.heads / tensor  # written, normalised and read, fp32
     update = 2 * (bytes_held(state.trainable) + bytes_held(state.opt_state))
     return load.accumulate * passes * model.layers * (weights + activations + scores) + update

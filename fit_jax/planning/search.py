@@ -43,7 +43,7 @@ def search(
     until one does.
 
     Args:
-        config: The run; batch size, row length and model stay as they are.
+        config: The run; batch size, sequence length and model stay as they are.
         topology: The machine.
         on_try: Called before a candidate is compiled.
 
@@ -91,12 +91,12 @@ def candidates(load: Workload, topology: Topology) -> Iterator[Candidate]:
 def mesh_sizes(load: Workload, devices: int, slices: int) -> Iterator[MeshConfig]:
     """Meshes over all devices that divide the rows, the heads and, where rows are long, the tokens."""
     model = load.model
-    longest = devices if load.tokens >= CONTEXT_FROM else 1
+    longest = devices if load.sequence_length >= CONTEXT_FROM else 1
     for tensor in _powers(devices, LARGEST_TENSOR):
         if model.kv_heads % tensor or model.feed_forward % tensor:
             continue
         for context in _powers(devices // tensor, longest):
-            if context > 1 and load.tokens % (context * BLOCKS[-1]):
+            if context > 1 and load.sequence_length % (context * BLOCKS[-1]):
                 continue
             rows = devices // tensor // context
             for data in (d for d in range(1, rows + 1) if rows % d == 0):
