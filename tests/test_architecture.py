@@ -48,7 +48,8 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            yield from (name if (name := f"{node.module}.{a.name}") in MODULES else node.module for a in node.names)
+            whole = str(node.module)
+            yield from (name if (name := f"{whole}.{a.name}") in MODULES else whole for a in node.names)
 
 
 IMPORTS = {name: set(imported(ast.parse(path.read_text()))) for name, path in MODULES.items()}

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import Any
 
 from jax.sharding import Mesh
 
@@ -14,6 +13,7 @@ from fit_jax.planning.memory import Memory, bytes_held, plan_memory
 from fit_jax.planning.roofline import StepTime, compiled_step, plan_step, plan_traffic
 from fit_jax.planning.workload import Workload, workload
 from fit_jax.runs.resolve import check_mesh
+from fit_jax.training.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def make_plan(config: Config, topology: Topology) -> Plan:
 
 
 def _time(
-    load: Workload, state: Any, mesh: Mesh, topology: Topology, train: Program
+    load: Workload, state: TrainState, mesh: Mesh, topology: Topology, train: Program
 ) -> tuple[StepTime, dict[str, float]]:
     traffic: dict[str, float] = defaultdict(float)
     if train.failure is not None:

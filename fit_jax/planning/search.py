@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fit_jax.config import Config, MeshConfig
 from fit_jax.errors import InputError
@@ -16,6 +16,7 @@ from fit_jax.planning.memory import plan_memory
 from fit_jax.planning.plan import Plan, make_plan, with_mesh
 from fit_jax.planning.roofline import StepTime, plan_step
 from fit_jax.planning.workload import Workload, workload
+from fit_jax.training.state import TrainState
 
 # A plan is compiled where the memory model puts it below this share of the device's memory; the model may be 10 % low.
 MARGIN = 1.05
@@ -74,7 +75,7 @@ def candidates(load: Workload, topology: Topology) -> Iterator[Candidate]:
     """Every layout of the workload that the machine and the shapes allow."""
     devices = topology.devices()
     kernels = ("xla",) if load.trees else ("auto", "xla")
-    shapes: Any = None
+    shapes: TrainState | None = None
     for sizes in mesh_sizes(load, len(devices), topology.slices):
         mesh = make_mesh(sizes, devices)
         rows = load.rows // row_shards(mesh)
