@@ -10,7 +10,7 @@ from fit_jax.errors import InputError
 from fit_jax.models.kernels import BLOCKS
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.sharding import row_shards
-from fit_jax.parallel.topology import Topology
+from fit_jax.parallel.topology import GIB, Topology
 from fit_jax.planning.compiled import laid_out, place
 from fit_jax.planning.memory import plan_memory
 from fit_jax.planning.plan import Plan, make_plan, with_mesh
@@ -65,9 +65,15 @@ def search(
         raise InputError(
             f"no mesh of {topology} divides train.batch_size {config.train.batch_size}; use a multiple of 2"
         )
+    remedy = "take more chips, adapters (lora.rank), or quantised weights (model.quantize)"
+    if fitting:
+        tried = len(fitting[:COMPILED])
+        raise InputError(
+            f"{topology}: none of the {tried} fastest layouts that should fit fits by the compiler; {remedy}"
+        )
     raise InputError(
-        f"nothing fits {topology}: the leanest of {len(found)} layouts needs {least.bytes / 2**30:.1f} GiB a device of "
-        f"{room / 2**30:.1f}; take more chips, adapters (lora.rank), or quantised weights (model.quantize)"
+        f"nothing fits {topology}: the leanest of {len(found)} layouts needs {least.bytes / GIB:.1f} GiB a device of "
+        f"{room / GIB:.1f}; {remedy}"
     )
 
 
