@@ -109,7 +109,9 @@ def of_the_loader(config: Config) -> tuple[int, int]:
     from fit_jax.focus.tokenizers import load_tokenizer
 
     task = build_task(config.task, config.seed)
-    encoder = PromptEncoder(load_tokenizer(config.tokenizer.path), task.text, max_length=config.train.sequence_length)
+    encoder = PromptEncoder(
+        load_tokenizer(config.tokenizer.path), task.text, sequence_length=config.train.sequence_length
+    )
     loader = TrainLoader(task, encoder, config)
     return loader.targets_per_row, int(loader.batch(0).examples)
 
