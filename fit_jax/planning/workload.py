@@ -90,7 +90,7 @@ def _resolved(config: Config) -> tuple[ResolvedConfig, list[str]]:
         if model.vocab_size is None:
             raise InputError(f"{error}; or write the model's shape under `model`, vocab_size included") from error
         note = f"model.pretrained {model.pretrained} is not at hand: planned with the shape written under `model`"
-        return resolve(replace(config, model=replace(model, pretrained=None))), [note]
+        return resolve(config, at_hand=False), [note]
     return resolve(config), []
 
 

@@ -46,14 +46,22 @@ class ResolvedConfig:
         return with_vocabulary(self.model, tokens)
 
 
-def resolve(config: Config) -> ResolvedConfig:
+def resolve(config: Config, at_hand: bool = True) -> ResolvedConfig:
     """The config with what its pretrained model and its adapter settle.
+
+    Args:
+        config: As the user gave it.
+        at_hand: Whether the pretrained model's configs can be read; else its shape is the one written under `model`.
 
     Raises:
         InputError: There is no such model or adapter, it is damaged or of a kind that is not supported, or model and
             adapter do not go together.
     """
-    model = resolve_model(config.model)
+    if config.lora.adapter is not None and config.model.pretrained is None:
+        raise InputError(
+            f"lora.adapter {config.lora.adapter}: was made for a pretrained model; name that as model.pretrained"
+        )
+    model = resolve_model(config.model) if at_hand else config.model
     model.check()
     lora = resolve_lora(config.lora, model)
     lora.check()

@@ -65,12 +65,13 @@ def test_a_kernel_needs_whole_blocks_on_every_part_of_a_row(planned):
     assert not uses_fused_attention(*planned("--train.sequence_length", "512")[::2])  # rows that branch
 
 
-def test_accumulation_holds_gradients_in_fp32(planned, machine):
+def test_accumulation_sums_gradients_in_fp32(planned, machine):
     options = ("--lora.rank", "0", "--model.param_dtype", "bfloat16")
-    load, state, mesh = planned("--train.accumulate", "2", *options)
-    gradients = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(state.trainable)) * (2 + 4)
-    assert plan_memory(load, state, mesh, machine).temp >= gradients
-    assert microbatch_rows(load, mesh) == load.rows // 2
+    halved = planned("--train.accumulate", "2", *options)
+    whole = planned("--train.batch_size", "4", *options)
+    assert microbatch_rows(halved[0], halved[2]) == microbatch_rows(whole[0], whole[2]) == 4
+    more = plan_memory(*halved, machine).temp - plan_memory(*whole, machine).temp
+    assert more == 4 * sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(halved[1].trainable))
 
 
 def test_logits_take_room_by_targets(planned, machine):

@@ -62,6 +62,14 @@ def test_tensor_sums_and_context_gathers_follow_the_activations(planned):
     assert found["reduce-scatter", "context"] == 3 * keys_values / 2
 
 
+def test_planned_collectives_are_exposed_by_their_axis(planned, machine):
+    for axis in ("data", "fsdp", "tensor", "context"):
+        time = plan_step(*planned(**{axis: 2}), machine)
+        seconds = sum(row.bytes for row in plan_traffic(*planned(**{axis: 2}))) / machine.accelerator.link
+        exposed = axis in ("tensor", "context")
+        assert (time.exposed, time.overlapped) == pytest.approx((seconds, 0) if exposed else (0, seconds)), axis
+
+
 def test_arithmetic_waits_for_sums_over_tensor_but_not_for_gathers(planned, machine):
     load, state, mesh = planned(fsdp=2, tensor=2)
     link = machine.accelerator.link

@@ -38,6 +38,8 @@ def test_meshes_cover_the_machine_and_divide_the_run(tiny):
         assert load.rows % (mesh.data * mesh.fsdp) == 0
         assert load.model.kv_heads % mesh.tensor == 0
         assert mesh.context == 1
+    narrow = replace(load, rows=8, model=replace(load.model, kv_heads=4, feed_forward=6))
+    assert {m.tensor for m in mesh_sizes(narrow, 8, 1)} == {1, 2}
     assert {m.context for m in mesh_sizes(replace(load, sequence_length=8192), 8, 1)} > {1, 2}
     assert all(m.data % 2 == 0 and m.slices == 2 for m in mesh_sizes(replace(load, rows=8), 8, 2))
 

@@ -29,7 +29,7 @@ def test_a_model_that_is_not_at_hand_has_the_written_shape(tmp_path):
     with pytest.raises(InputError, match="write the model's shape"):
         workload(load_config(absent))
     load = workload(load_config([*absent, "--model.vocab_size", "50", "--lora.rank", "4"]))
-    assert (load.model.vocab_size, load.lora.rank) == (50, 4)
+    assert (load.model.vocab_size, load.lora.rank, load.model.pretrained) == (50, 4, absent[1])
     assert any("not at hand" in note for note in load.notes)
 
 

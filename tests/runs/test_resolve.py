@@ -80,8 +80,21 @@ def test_the_vocabulary_holds_the_tokenizer():
         small.decoder(51)
 
 
-def test_what_is_missing_is_told(configs_alone, tmp_path):
+def test_a_model_on_the_hub_is_resolved_without_its_weights(configs_alone, monkeypatch):
+    fetched = []
+
+    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
+        fetched.append((name, allow_patterns))
+        return str(configs_alone)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert resolve(asked("owner/model")).model.width == SHAPE.width
+    assert fetched == [("owner/model", ["config.json", "fit_jax_model.json"])]
+
+
+def test_what_is_missing_is_told(configs_alone, adapter, tmp_path):
     for config, message in (
+        (load_config(["--lora.adapter", str(adapter)]), r"name that as model\.pretrained"),
         (asked(tmp_path / "none"), "there is no such path"),
         (asked(configs_alone, "--lora.adapter", str(tmp_path)), "holds no PEFT adapter"),
     ):
