@@ -42,8 +42,9 @@ PEER_BATCHES = 40  # batches' worth of examples for TRL, which sorts by length w
 
 
 class Shape(NamedTuple):
-    """A model, by fields of the run's config, and its rows; `tokenizer` is a folder under the data's `tokenizers`."""
+    """A model, by config files and fields of the run, and its rows; `tokenizer` is a folder under `tokenizers`."""
 
+    files: tuple[Path, ...]
     model: Mapping[str, Any]
     tokenizer: str
     rows: int
@@ -53,7 +54,7 @@ class Shape(NamedTuple):
     gpu: bool
 
 
-LLAMA = Path(__file__).parents[1] / "configs/paper/models/llama31_8b.yaml"
+PAPER = Path(__file__).parents[1] / "configs" / "paper"
 SHAPES = {
     # GB of 80, decimal: weights 16.1; adapters, their gradients and two moments 16 bytes x 41.9 M = 0.7. `dots` keeps
     # 2 bytes a token and layer of the residual stream 4,096, of q, k, v, o, gate and up 38,912, as much again of their
@@ -61,9 +62,12 @@ SHAPES = {
     # flight takes 1.1 a row. So two rows are 61 (the compiler says 60.1), three 82. `full` takes 16 rows in 52, but
     # does half again the arithmetic.
     "llama31_8b": Shape(
-        {"config": LLAMA, "model.pretrained": "null", "model.remat": "dots"}, "llama3", 2, 4096, 3, 12, gpu=True
+        (PAPER / "base.yaml", PAPER / "models" / "llama31_8b.yaml"),
+        {"model.pretrained": "null", "model.remat": "dots", "train.packing": "true"},
+        *("llama3", 2, 4096, 3, 12),
+        gpu=True,
     ),
-    "tiny": Shape({"model.vocab_size": 6400}, "minimind_6400", 2, 512, 1, 2, gpu=False),
+    "tiny": Shape((), {"model.vocab_size": 6400}, "minimind_6400", 2, 512, 1, 2, gpu=False),
 }
 
 
@@ -140,7 +144,8 @@ def config(shape: Shape, branches: int = 1):
         "train.batch_size": shape.rows,
         "train.sequence_length": shape.tokens,
     }
-    return load_config([text for name, value in options.items() for text in (f"--{name}", str(value))])
+    given = [("config", file) for file in shape.files] + list(options.items())
+    return load_config([text for name, value in given for text in (f"--{name}", str(value))])
 
 
 def multiplied_parameters(shape: Shape) -> int:

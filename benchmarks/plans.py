@@ -26,7 +26,7 @@ from fit_jax.planning.roofline import compiled_step, plan_step
 from fit_jax.planning.workload import workload
 
 OUTPUT = Path("runs/benchmarks")
-MODELS = "configs/paper/models"
+PAPER = "configs/paper"
 
 
 class Case(NamedTuple):
@@ -85,7 +85,9 @@ def table(cases: Sequence[Case]) -> None:
         rows.append(row := planned(case))
         sizes = [row[name] for name in ("arguments_gib", "temp_gib", "compiled_gib", "planned_gib")]
         off = f"{sizes[3] / sizes[2] - 1:+.1%}" if sizes[2] else "-"
-        first = f"{row['run']} | {row['machine']} | {row['rows']} x {row['tokens']} | {row['compile_seconds']:.0f}"
+        first = (
+            f"{row['run']} | {row['machine']} | {row['rows']} x {row['sequence_length']} | {row['compile_seconds']:.0f}"
+        )
         bytes_shown = " | ".join(f"{size:.2f}" for size in sizes)
         print(
             f"| {first} | {bytes_shown} | {off} | {row['fits']} | {row['step_seconds']:.2f} | {row['mfu']:.0%} |",
@@ -107,7 +109,7 @@ def planned(case: Case) -> dict[str, object]:
         "run": case.title,
         "machine": str(topology),
         "rows": load.rows,
-        "tokens": load.tokens,
+        "sequence_length": load.sequence_length,
         "compile_seconds": program.seconds,
         "arguments_gib": program.arguments / GIB,
         "temp_gib": program.temp / GIB,
@@ -167,7 +169,8 @@ def draw(found: dict[str, dict[int, float]], path: Path) -> None:
 
 
 def config_of(model: str, rows: int, *options: str) -> Config:
-    return load_config(["--config", f"{MODELS}/{model}.yaml", "--train.batch_size", str(rows), *ROW, *options])
+    files = ["--config", f"{PAPER}/base.yaml", "--config", f"{PAPER}/models/{model}.yaml"]
+    return load_config([*files, "--train.batch_size", str(rows), *ROW, *options])
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from fit_jax.planning.roofline import compiled_step
 from fit_jax.planning.workload import workload
 
 OUTPUT = Path("runs/benchmarks/techniques.json")
-MODEL = "configs/paper/models/llama31_8b.yaml"
+FILES = ("--config", "configs/paper/tasks/bbq.yaml", "--config", "configs/paper/models/llama31_8b.yaml")
 TOPOLOGY = "v5e:2x4"
 ROWS, TOKENS = 16, 2048
 # Rows that hold any one of these examples, as many tokens a step.
@@ -96,9 +96,9 @@ def planned(case: Case) -> dict[str, object]:
 
 def config_of(case: Case) -> Config:
     tokenizer = Path(os.environ["FIT_JAX_DATA"]) / "tokenizers" / "llama3"
-    options = ("--task.name", "bbq", "--tokenizer.path", str(tokenizer))
+    options = ("--tokenizer.path", str(tokenizer), "--train.packing", "true")
     shape = ("--train.batch_size", str(ROWS), "--train.sequence_length", str(TOKENS))
-    return load_config(["--config", MODEL, *options, *shape, *case.options])
+    return load_config([*FILES, *options, *shape, *case.options])
 
 
 def of_the_loader(config: Config) -> tuple[int, int]:
@@ -109,7 +109,9 @@ def of_the_loader(config: Config) -> tuple[int, int]:
     from fit_jax.focus.tokenizers import load_tokenizer
 
     task = build_task(config.task, config.seed)
-    encoder = PromptEncoder(load_tokenizer(config.tokenizer.path), task.text, max_length=config.train.sequence_length)
+    encoder = PromptEncoder(
+        load_tokenizer(config.tokenizer.path), task.text, sequence_length=config.train.sequence_length
+    )
     loader = TrainLoader(task, encoder, config)
     return loader.targets_per_row, int(loader.batch(0).examples)
 

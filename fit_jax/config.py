@@ -1,7 +1,8 @@
-"""The config tree: what a run is. One small frozen dataclass per concern; every field has a one-line doc.
+"""What a run is: one small frozen dataclass per concern; every field has a one-line doc.
 
-A run is `Config` read from YAML plus `--section.field value` overrides; the resolved tree is saved with the run
-and can be run again. Defaults are the demo's. Values that the paper does not state are fields here, never constants.
+A run is a `Config` read from YAML plus `--section.field value` overrides; it is saved with the run and can be run
+again. Defaults are the demo's. Values that the paper does not state are fields here, never constants. The sections of
+`models` and `parallel`, which know nothing of the rest, stand with them.
 """
 
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Literal
 from fit_jax.config_files import parse_config
 from fit_jax.errors import InputError
 from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.parallel.config import MeshConfig
 
 # Largest sizes that a config may ask for: far beyond any use, and below what overflows later.
 _MOST = {
@@ -85,26 +87,6 @@ class TokenizerConfig:
     vocab_size: int = 1024
     # Prompt form: `auto` (the tokenizer's chat template where it has one) or `plain`.
     template: Literal["auto", "plain"] = "auto"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeshConfig:
-    """Device mesh: the size of each axis; one of them may be -1 and takes what is left."""
-
-    # Parts among which rows are divided; each has a copy of the parameters.
-    data: int = -1
-    # Parts among which rows are divided, and parameters and optimizer state too.
-    fsdp: int = 1
-    # Parts into which heads, feed-forward width and vocabulary are divided.
-    tensor: int = 1
-    # Splits long sequences.
-    context: int = 1
-    # TPU slices; `data` spans them.
-    slices: int = 1
-    # Processes that must take part, one a host or GPU; null means as many as the launcher has started.
-    processes: int | None = None
-    # Seconds to wait for processes that are missing at the start, or fall silent later.
-    timeout: int = 300
 
 
 @dataclass(frozen=True, kw_only=True)

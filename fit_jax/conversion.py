@@ -173,7 +173,7 @@ def open_model(source: str) -> Loaded:
         tokens = {name: getattr(tokenizer, name) for name in names}
         hf = config_to_hf(run.model, max_positions=run.config.train.sequence_length, tokens=tokens)
         hf["dtype"] = run.model.param_dtype
-    return Loaded(model.graphdef, model.params, hf, run.folder, tokenizer, run.config.lora)
+    return Loaded(model.graphdef, model.params, hf, run.folder, tokenizer, run.lora)
 
 
 def _load(model: ModelConfig, found: Pretrained) -> Loaded:

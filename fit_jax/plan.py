@@ -1,6 +1,6 @@
 """`python -m fit_jax.plan`: whether a run fits a machine that is not there, how fast it is and what it costs.
 
-    python -m fit_jax.plan --config configs/paper/ss_llama31_8b.yaml --topology v5e:2x4
+    python -m fit_jax.plan --config configs/ss_gpu.yaml --topology l4:1
     python -m fit_jax.plan --config C --topology v5e:16x16 --slices 2 --price 1.2 --json
     python -m fit_jax.plan --config C --topology v6e:4x4 --search --write fast.yaml
 

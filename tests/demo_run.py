@@ -9,7 +9,8 @@ import pytest
 from flax import nnx
 
 from fit_jax.config import Config, EvaluationConfig, MeshConfig, TaskConfig
-from fit_jax.data.tasks import Task, build_task
+from fit_jax.data.task import Task
+from fit_jax.data.tasks import build_task
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.focus.tokenizers import train_tokenizer

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from fit_jax.config import Config, load_config
-from fit_jax.data.tasks import Task, build_task
+from fit_jax.data.task import Task
+from fit_jax.data.tasks import build_task
 from fit_jax.doors import new_file, take_flag, take_option
 from fit_jax.errors import InputError, run_command
 from fit_jax.focus.prompts import PromptEncoder
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _build(config: Config, out: Path) -> None:
-    from fit_jax.data.array_record import build_records
+    from fit_jax.data.builders import build_records
 
     folder = build_records(config.task, config.seed, out)
     print(f"{config.task.name}: {folder}")

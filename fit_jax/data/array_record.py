@@ -1,17 +1,37 @@
-"""Tasks as ArrayRecord data sets: writing them, and reading them back example by example."""
+"""Tasks read back from ArrayRecord data sets, example by example; `fit_jax.data.builders` writes them."""
 
-import logging
+import dataclasses
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.row_readers import data_folder
 from fit_jax.data.splits import Rho, Split
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.errors import InputError
-from fit_jax.files import make_folder, write_text
 from fit_jax.focus.example import Example, Spurious, TaskText
+
+# Version of what the builders write.
+VERSION = "1.0.0"
+# Where the data lie and how they are read does not change what is built.
+_PLACE_FIELDS = ("data_dir", "source", "malformed")
+
+
+def dataset_name(task: str) -> str:
+    """Name of a task's TFDS data set."""
+    return f"fit_{task}"
+
+
+def config_name(config: TaskConfig, seed: int) -> str:
+    """Name of the TFDS config that holds a task's splits: `default`, or one that tells the task config and seed."""
+    fields = {k: v for k, v in dataclasses.asdict(config).items() if k not in _PLACE_FIELDS}
+    plain = {k: v for k, v in dataclasses.asdict(TaskConfig(name=config.name)).items() if k not in _PLACE_FIELDS}
+    if fields == plain and seed == 0:
+        return "default"
+    digest = hashlib.blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=4).hexdigest()
+    return f"seed{seed}_{digest}"
 
 
 class RecordedExamples(Sequence[Example]):
@@ -30,36 +50,6 @@ class RecordedExamples(Sequence[Example]):
         return _example(self._records[range(len(self))[index]])  # an index out of range raises, as in a list
 
 
-def build_records(config: TaskConfig, seed: int, out: Path) -> Path:
-    """Writes a task's splits as a TFDS data set in ArrayRecord format, with its card.
-
-    Returns:
-        The data set's folder. A data set that is already there is left as it is.
-
-    Raises:
-        InputError: The task cannot be built, or the folder not written to.
-    """
-    import tensorflow_datasets as tfds  # takes a second
-
-    from fit_jax.data.builders import BUILDERS, FitConfig, config_name
-
-    if config.source == "array_record":
-        raise InputError("--task.source array_record: records are built from `files` or from the `hub`")
-    if config.name not in BUILDERS:
-        raise InputError(f"--task.name: there is no task {config.name!r}; the tasks are {', '.join(BUILDERS)}")
-    make_folder(out)
-    tfds.disable_progress_bar()
-    logging.getLogger("absl").setLevel(logging.WARNING)
-    name = config_name(config, seed)
-    wanted = name if name == "default" else FitConfig(name=name, task=config, seed=seed)
-    builder = BUILDERS[config.name](task=config, config=wanted, data_dir=str(out), file_format="array_record")
-    builder.download_and_prepare()
-    folder = Path(builder.data_dir)
-    if not (folder / "README.md").exists():
-        write_text(folder / "README.md", builder.info.metadata["card"])
-    return folder
-
-
 def load_task(config: TaskConfig, seed: int) -> Task:
     """The task that `build_records` wrote for the same config and seed.
 
@@ -68,10 +58,8 @@ def load_task(config: TaskConfig, seed: int) -> Task:
     """
     import tensorflow_datasets as tfds  # takes a second
 
-    from fit_jax.data.builders import FitBuilder, config_name, dataset_name
-
     name = config_name(config, seed)
-    folder = data_folder(config, dataset_name(config.name)) / name / str(FitBuilder.VERSION)
+    folder = data_folder(config, dataset_name(config.name)) / name / VERSION
     if not folder.is_dir():
         raise InputError(
             f"task {config.name}: {folder} is not there, so records of this task config and seed {seed} have not been "

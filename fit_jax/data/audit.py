@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fit_jax.data.splits import Split
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.data.text import text_key
 from fit_jax.focus.example import Example
 
@@ -86,7 +86,7 @@ class Audit:
         leaks: Duplicates and texts shared between parts.
         lengths: Number of examples up to each length, by split: ((upper edge, count), ...).
         unit: What lengths count: tokens of the tokenizer, or words.
-        truncated: By split, the share of examples longer than a row; empty where no row length was given.
+        truncated: By split, the share of examples longer than a row; empty where no sequence length was given.
         notes: The task's own notes.
     """
 
@@ -106,14 +106,14 @@ class Audit:
 
 
 def audit_task(
-    task: Task, length: Callable[[Sequence[Example]], Sequence[int]] | None = None, row_length: int | None = None
+    task: Task, length: Callable[[Sequence[Example]], Sequence[int]] | None = None, sequence_length: int | None = None
 ) -> Audit:
     """Audits every split of a task.
 
     Args:
         task: The task.
         length: Lengths of examples in tokens, prompt and answers together; None counts the words of the input.
-        row_length: Tokens of a row; with `length`, the share of longer examples is measured.
+        sequence_length: Tokens of a row; with `length`, the share of longer examples is measured.
     """
     features: list[FeatureRow] = []
     associations: list[Association] = []
@@ -129,8 +129,8 @@ def audit_task(
         tokens += rows
         counts = [len(_words(e)) for e in examples] if length is None else list(length(examples))
         lengths[name] = _histogram(counts)
-        if length is not None and row_length is not None:
-            truncated[name] = float(np.mean(np.array(counts) > row_length))
+        if length is not None and sequence_length is not None:
+            truncated[name] = float(np.mean(np.array(counts) > sequence_length))
     return Audit(
         task=task.text.name,
         sizes=sizes,

@@ -6,36 +6,22 @@ the task source `array_record`.
 """
 
 import dataclasses
-import hashlib
-import json
+import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from fit_jax.config import TaskConfig
+from fit_jax.data.array_record import VERSION, config_name
 from fit_jax.data.dataset_cards import card, origin
-from fit_jax.data.tasks import Task, build_task
+from fit_jax.data.task import Task
+from fit_jax.data.tasks import build_task
+from fit_jax.errors import InputError
+from fit_jax.files import make_folder, write_text
 from fit_jax.focus.example import Example
-
-# Where the data lie and how they are read does not change what is built.
-_PLACE_FIELDS = ("data_dir", "source", "malformed")
-
-
-def dataset_name(task: str) -> str:
-    """Name of a task's TFDS data set."""
-    return f"fit_{task}"
-
-
-def config_name(config: TaskConfig, seed: int) -> str:
-    """Name of the TFDS config that holds a task's splits: `default`, or one that tells the task config and seed."""
-    fields = {k: v for k, v in dataclasses.asdict(config).items() if k not in _PLACE_FIELDS}
-    plain = {k: v for k, v in dataclasses.asdict(TaskConfig(name=config.name)).items() if k not in _PLACE_FIELDS}
-    if fields == plain and seed == 0:
-        return "default"
-    digest = hashlib.blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=4).hexdigest()
-    return f"seed{seed}_{digest}"
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -49,7 +35,7 @@ class FitConfig(tfds.core.BuilderConfig):
 class FitBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Writes the splits of one task, in their order."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version(VERSION)
     TASK: ClassVar[str]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -139,6 +125,32 @@ class FitJsonl(FitBuilder):
 
 
 BUILDERS = {builder.TASK: builder for builder in (FitDemo, FitSs, FitSmnli, FitShans, FitBbq, FitBbqNlg, FitJsonl)}
+
+
+def build_records(config: TaskConfig, seed: int, out: Path) -> Path:
+    """Writes a task's splits as a TFDS data set in ArrayRecord format, with its card.
+
+    Returns:
+        The data set's folder. A data set that is already there is left as it is.
+
+    Raises:
+        InputError: The task cannot be built, or the folder not written to.
+    """
+    if config.source == "array_record":
+        raise InputError("--task.source array_record: records are built from `files` or from the `hub`")
+    if config.name not in BUILDERS:
+        raise InputError(f"--task.name: there is no task {config.name!r}; the tasks are {', '.join(BUILDERS)}")
+    make_folder(out)
+    tfds.disable_progress_bar()
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    name = config_name(config, seed)
+    wanted = name if name == "default" else FitConfig(name=name, task=config, seed=seed)
+    builder = BUILDERS[config.name](task=config, config=wanted, data_dir=str(out), file_format="array_record")
+    builder.download_and_prepare()
+    folder = Path(builder.data_dir)
+    if not (folder / "README.md").exists():
+        write_text(folder / "README.md", builder.info.metadata["card"])
+    return folder
 
 
 def metadata(task: Task) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import NamedTuple
 
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 
 
 class Origin(NamedTuple):

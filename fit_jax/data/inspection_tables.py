@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fit_jax.data.audit import LEVEL, Audit
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.focus.example import Example
 from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.prompts import PromptEncoder

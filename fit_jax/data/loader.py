@@ -28,7 +28,7 @@ from fit_jax.data.keyed_generator import generator
 from fit_jax.data.layout import Item, lay_out
 from fit_jax.data.packing import Batch, first_fit, stack, target_capacity
 from fit_jax.data.row_stream import Mark, Row, RowStream
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder

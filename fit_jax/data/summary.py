@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.focus.example import Example
 
 # A slice with more values than this is an identifier, not a category.

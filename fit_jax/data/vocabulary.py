@@ -5,7 +5,7 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 from fit_jax.config import TokenizerConfig
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 from fit_jax.focus.tokenizers import load_tokenizer, train_tokenizer

@@ -9,7 +9,7 @@ import numpy as np
 
 from fit_jax.config import Config
 from fit_jax.data.keyed_generator import generator
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.beams import search_all
 from fit_jax.evaluation.decoding import Sampling, generate_all

@@ -36,18 +36,18 @@ class HarnessModel(TemplateLM):
 
     max_gen_toks = 256  # where a task does not say
 
-    def __init__(self, scorer: Scorer, params: Any, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
+    def __init__(self, scorer: Scorer, params: Any, tokenizer: "PreTrainedTokenizerBase", sequence_length: int) -> None:
         """A model of the scorer's structure.
 
         Args:
             scorer: Scores on the model's mesh.
             params: Its states, as `nnx.merge(graphdef, *params)` takes them.
             tokenizer: Its tokenizer.
-            max_length: Most tokens of a context with its continuation; longer contexts lose their beginning.
+            sequence_length: Most tokens of a context with its continuation; longer contexts lose their beginning.
         """
         super().__init__()
         self.tokenizer = tokenizer
-        self.max_length = max_length
+        self.sequence_length = sequence_length
         self._scorer = scorer
         self._params = params
 
@@ -87,7 +87,7 @@ class HarnessModel(TemplateLM):
         counts = []
         for (text,) in (request.args for request in requests):
             ids = self.tok_encode(text)
-            found = utils.get_rolling_token_windows(ids, self.prefix_token_id, self.max_length, context_len=1)
+            found = utils.get_rolling_token_windows(ids, self.prefix_token_id, self.sequence_length, context_len=1)
             windows += [(None, *utils.make_disjoint_window(pair)) for pair in found]
             counts.append(len(windows))
         scores = [log_prob for log_prob, _ in self._loglikelihood_tokens(windows)]
@@ -105,9 +105,9 @@ class HarnessModel(TemplateLM):
         asked = [(context, _Decoding.of(options, self.max_gen_toks)) for context, options in (r.args for r in requests)]
         texts: dict[int, str] = {}
         for how in dict.fromkeys(how for _, how in asked):
-            room = self.max_length - how.tokens
+            room = self.sequence_length - how.tokens
             if room < 1:
-                raise InputError(f"lm_eval: {how.tokens} tokens to write leave no context of {self.max_length}")
+                raise InputError(f"lm_eval: {how.tokens} tokens to write leave no context of {self.sequence_length}")
             numbers = [number for number, (_, other) in enumerate(asked) if other == how]
             prompts = [np.array(self.tok_encode(asked[n][0])[-room:], np.int32) for n in numbers]
             sampling = Sampling(
@@ -135,10 +135,10 @@ class HarnessModel(TemplateLM):
     def _prompt(self, requests: Sequence[Request]) -> list[EncodedPrompt]:
         """Requests of one context: one prompt with its answers, or, where some are too long, prompts of their own."""
         _, context, _ = requests[0]
-        rooms = [self.max_length + 1 - len(continuation) for _, _, continuation in requests]
+        rooms = [self.sequence_length + 1 - len(continuation) for _, _, continuation in requests]
         if min(rooms) < 1:
             longest = max(len(continuation) for _, _, continuation in requests)
-            raise InputError(f"lm_eval: a continuation of {longest} tokens does not fit into {self.max_length}")
+            raise InputError(f"lm_eval: a continuation of {longest} tokens does not fit into {self.sequence_length}")
         answers = [np.array(continuation, np.int32) for _, _, continuation in requests]
         ids = np.array(context, np.int32)
         if min(rooms) >= len(ids):

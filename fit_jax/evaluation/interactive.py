@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.metrics import probabilities

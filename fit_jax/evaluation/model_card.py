@@ -6,7 +6,7 @@ import yaml
 
 from fit_jax.config import Config
 from fit_jax.config_files import dump_config
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.evaluation import result_tables
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.focus.instructions import instruction, paraphrases_of

@@ -51,15 +51,15 @@ class Perplexity:
 
 
 def perplexity(
-    texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", scorer: Scorer, params: Any, length: int
+    texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", scorer: Scorer, params: Any, sequence_length: int
 ) -> Perplexity:
-    """Perplexity of some texts, each read in windows of `length` tokens that do not overlap.
+    """Perplexity of some texts, each read in windows of `sequence_length` tokens that do not overlap.
 
     Raises:
         InputError: There is no text, or the model's scores are not finite.
     """
     encoded = (np.asarray(tokenizer(text, add_special_tokens=False)["input_ids"], np.int32) for text in texts if text)
-    windows = (window for ids in encoded for window in rolling_windows(ids, prefix_id(tokenizer), length))
+    windows = (window for ids in encoded for window in rolling_windows(ids, prefix_id(tokenizer), sequence_length))
     nats, tokens = 0.0, 0
     while part := list(islice(windows, AT_ONCE)):
         nats -= sum(float(score.log_prob[0]) for (score,) in scorer.score(params, ((w,) for w in part)))
@@ -76,17 +76,17 @@ def perplexity(
     )
 
 
-def rolling_windows(ids: np.ndarray, prefix: int, length: int) -> Iterator[EncodedPrompt]:
+def rolling_windows(ids: np.ndarray, prefix: int, sequence_length: int) -> Iterator[EncodedPrompt]:
     """Windows that predict every token once, each from the tokens before it in its window and one before that.
 
     Args:
         ids: The text's tokens.
         prefix: What stands before the first token.
-        length: Tokens predicted in a window.
+        sequence_length: Tokens predicted in a window.
     """
     before = np.concatenate([np.array([prefix], np.int32), ids])
-    for start in range(0, len(ids), length):
-        yield EncodedPrompt(before[start : start + 1], (ids[start : start + length],))
+    for start in range(0, len(ids), sequence_length):
+        yield EncodedPrompt(before[start : start + 1], (ids[start : start + sequence_length],))
 
 
 def prefix_id(tokenizer: "PreTrainedTokenizerBase") -> int:

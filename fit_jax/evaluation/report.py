@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fit_jax.config import Config
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation import html, result_tables
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate

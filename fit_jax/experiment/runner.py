@@ -12,7 +12,8 @@ import jax
 
 from fit_jax.config import Config
 from fit_jax.config_files import config_differences, decode_config, dump_config, read_yaml
-from fit_jax.data.tasks import Task, build_task
+from fit_jax.data.task import Task
+from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate, evaluated_splits, is_written
 from fit_jax.evaluation.queries import Query, ask

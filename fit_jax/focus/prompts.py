@@ -58,8 +58,8 @@ class PromptEncoder:
         place: The focus instruction stands `before` or `after` the input; after it, the prompts of one example under
             several focus instructions share a long prefix.
         template: `auto` (the tokenizer's chat template where it has one) or `plain`.
-        max_length: Most tokens of a prompt with all of its answers (`len` of an `EncodedPrompt`); None for no limit.
-        long_text: An example over `max_length`: `error`, or `cut` its longest input texts until it fits.
+        sequence_length: Most tokens of a prompt with all its answers (`len` of an `EncodedPrompt`); None for no limit.
+        long_text: An example over `sequence_length`: `error`, or `cut` its longest input texts until it fits.
 
     Attributes:
         end_id: The token that ends every answer.
@@ -75,12 +75,12 @@ class PromptEncoder:
         text: TaskText,
         place: Literal["before", "after"] = "after",
         template: Literal["auto", "plain"] = "auto",
-        max_length: int | None = None,
+        sequence_length: int | None = None,
         long_text: Literal["error", "cut"] = "error",
     ) -> None:
         self.tokenizer = tokenizer
         self.text = text
-        self.max_length = max_length
+        self.sequence_length = sequence_length
         self.mismatches = 0
         self.cuts = 0
         self._place = place
@@ -96,14 +96,14 @@ class PromptEncoder:
         """Encodes each example under the focus instruction beside it; "" is none. One call of the tokenizer in all.
 
         Raises:
-            InputError: An input is longer than `max_length` (with `long_text` "error", or where cutting is not enough),
-                lacks a slot of the template, or holds the text of a control token.
+            InputError: An input is longer than `sequence_length` (with `long_text` "error", or where cutting is not
+                enough), lacks a slot of the template, or holds the text of a control token.
         """
         encoded = self._encode([self._pieces(e, i) for e, i in zip(examples, instructions, strict=True)])
-        if self.max_length is None:
+        if self.sequence_length is None:
             return encoded
         return [
-            prompt if len(prompt) <= self.max_length else self._shortened(example, instruction, len(prompt))
+            prompt if len(prompt) <= self.sequence_length else self._shortened(example, instruction, len(prompt))
             for prompt, example, instruction in zip(encoded, examples, instructions)
         ]
 
@@ -184,7 +184,9 @@ class PromptEncoder:
 
     def _shortened(self, example: Example, instruction: str, length: int) -> EncodedPrompt:
         """The prompt with its input's longest texts cut, to one length where several are, as little as fits."""
-        too_long = f"example {example.uid}: {length} tokens with its answers, more than the {self.max_length} of a row"
+        too_long = (
+            f"example {example.uid}: {length} tokens with its answers, more than the {self.sequence_length} of a row"
+        )
         if self._long_text == "error":
             raise InputError(f"{too_long}; raise train.sequence_length or set train.long_text to cut")
         fitting = None
@@ -193,7 +195,7 @@ class PromptEncoder:
             middle = (low + high) // 2
             slots = {name: _cut(text, middle) for name, text in example.slots.items()}
             (prompt,) = self._encode([self._pieces(replace(example, slots=slots), instruction)])
-            if len(prompt) <= self.max_length:
+            if len(prompt) <= self.sequence_length:
                 fitting, low = prompt, middle + 1
             else:
                 high = middle

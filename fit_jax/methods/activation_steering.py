@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from fit_jax.data.layout import lay_out
 from fit_jax.data.packing import Batch, stack
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Prompts, Subject, answer
 from fit_jax.evaluation.metrics import kind_of

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from fit_jax.data.keyed_generator import generator
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.queries import ask
 from fit_jax.focus.example import TaskText

@@ -44,7 +44,7 @@ class _Passes(NamedTuple):
     head: int
 
 
-def train_flops(config: DecoderConfig, lora: LoraConfig, rows: int, tokens: int, targets: int) -> Flops:
+def train_flops(config: DecoderConfig, lora: LoraConfig, rows: int, sequence_length: int, targets: int) -> Flops:
     """Of one optimizer step on a batch of this size, microbatches together.
 
     With LoRA the frozen projections have no weight gradient. Remat repeats what the backward pass needs of a layer,
@@ -68,7 +68,7 @@ def train_flops(config: DecoderConfig, lora: LoraConfig, rows: int, tokens: int,
         values=3 + values_again,
         head=2 + trained + (chunks_of(targets)[0] > 1),
     )
-    return _count(config, lora, passes, rows, tokens, targets)
+    return _count(config, lora, passes, rows, sequence_length, targets)
 
 
 def parameter_count(config: DecoderConfig, lora: LoraConfig = LoraConfig()) -> tuple[int, int]:  # noqa: B008
@@ -79,18 +79,20 @@ def parameter_count(config: DecoderConfig, lora: LoraConfig = LoraConfig()) -> t
     return base, adapters
 
 
-def _count(config: DecoderConfig, lora: LoraConfig, passes: _Passes, rows: int, tokens: int, targets: int) -> Flops:
+def _count(
+    config: DecoderConfig, lora: LoraConfig, passes: _Passes, rows: int, sequence_length: int, targets: int
+) -> Flops:
     shapes = projection_shapes(config)
     adapted = set(lora.targets) & set(PROJECTIONS) if lora.rank else set()
     projections = adapters = attention = 0.0
     # The last layer reads keys and values of every token but computes the rest at the targets alone.
-    for layers, queries in ((config.layers - 1, tokens), (1, targets)):
+    for layers, queries in ((config.layers - 1, sequence_length), (1, targets)):
         for name, (inputs, outputs) in shapes.items():
-            n = layers * rows * (tokens if name in ("k_proj", "v_proj") else queries)
+            n = layers * rows * (sequence_length if name in ("k_proj", "v_proj") else queries)
             projections += passes.projection(name) * 2 * n * inputs * outputs
             if name in adapted:
                 adapters += 2 * n * lora.rank * (passes.a(name) * inputs + passes.b(name) * outputs)
-        pairs = layers * rows * queries * tokens * config.heads
+        pairs = layers * rows * queries * sequence_length * config.heads
         attention += (passes.scores + passes.values) * 2 * pairs * config.head_width
     computed = math.prod(chunks_of(targets))
     head = passes.head * 2 * rows * computed * config.width * config.vocab_size

@@ -1,7 +1,7 @@
 """Models from disk: Hugging Face folders and imported ones, straight to the shards of each device."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from fit_jax.parallel.sharding import named_leaves, path_name
 
 HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt")
 OWN = "fit_jax_model.json"
+CONFIG_FILES = ("config.json", OWN)
 # Fields of `ModelConfig` that the run decides; all others are the pretrained model's.
 RUN_FIELDS = ("pretrained", "dropout", "param_dtype", "compute_dtype", "quantize", "remat", "attention")
 # Tensors that old exports hold and no model reads.
@@ -48,13 +49,17 @@ class Pretrained:
     own: bool
 
 
-def open_pretrained(name: str) -> Pretrained:
+def open_pretrained(name: str, files: Sequence[str] = HUB_FILES) -> Pretrained:
     """The model in a folder or on the hub; only its configs are read.
+
+    Args:
+        name: Folder or hub id.
+        files: What to fetch from the hub.
 
     Raises:
         InputError: There is no such model, or its config is malformed or describes an unsupported one.
     """
-    folder = local_folder(name, HUB_FILES, "model")
+    folder = local_folder(name, files, "model")
     if (folder / OWN).is_file():
         stored = read_json(folder / OWN)
         try:
@@ -79,7 +84,7 @@ def resolve(model: ModelConfig) -> ModelConfig:
 
 def resolve_pretrained(model: ModelConfig, name: str) -> DecoderConfig:
     """The decoder that the model `name` is, with the run's own choices taken from `model`; errors as `resolve`."""
-    found = open_pretrained(name)
+    found = open_pretrained(name, CONFIG_FILES)
     kept: dict[str, Any] = {name: getattr(model, name) for name in RUN_FIELDS} | {"pretrained": name}
     if found.config.quantize != "none":
         if model.quantize not in ("none", found.config.quantize):

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
 
-from fit_jax.config import MeshConfig
 from fit_jax.errors import InputError
+from fit_jax.parallel.config import MeshConfig
 
 AXES = ("data", "fsdp", "tensor", "context")
 

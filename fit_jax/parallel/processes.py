@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from fit_jax.config import MeshConfig
 from fit_jax.errors import EXIT_INPUT, InputError
+from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.rendezvous import rendezvous
 from fit_jax.parallel.sharding import batch_sharding, row_shards
 

@@ -2,7 +2,8 @@
 
 import re
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -11,11 +12,11 @@ from fit_jax.config import OptimizerConfig
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.parallel.hlo import Collective, collectives
 from fit_jax.parallel.mesh import make_mesh
-from fit_jax.parallel.sharding import lay_out_tree, row_shards
+from fit_jax.parallel.sharding import lay_out_tree
 from fit_jax.parallel.topology import Topology
-from fit_jax.planning.workload import Workload, check_rows
+from fit_jax.planning.workload import Workload
 from fit_jax.training.optimizer import make_optimizer
-from fit_jax.training.state import PlacedState, abstract_state
+from fit_jax.training.state import PlacedState, TrainState, abstract_state
 from fit_jax.training.step import abstract_batch, compile_train_step
 
 # The compiler's lowest effort: half the compile time, the same partitioning.
@@ -50,7 +51,7 @@ def place(load: Workload, mesh: Mesh) -> PlacedState:
     return abstract_state(load.model, load.lora, make_optimizer(OptimizerConfig(), 1000), mesh)
 
 
-def laid_out(state: Any, mesh: Mesh) -> Any:
+def laid_out(state: TrainState, mesh: Mesh) -> TrainState:
     """An abstract training state as it lies on another mesh."""
     shardings = lay_out_tree(state, mesh).shardings
     return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, shardings)
@@ -59,10 +60,9 @@ def laid_out(state: Any, mesh: Mesh) -> Any:
 def compile_train(load: Workload, topology: Topology) -> Program:
     """Compiles the train step."""
     mesh = make_mesh(load.mesh, topology.devices())
-    check_rows(load, row_shards(mesh))
     optimizer = make_optimizer(OptimizerConfig(), 1000)
     placed = abstract_state(load.model, load.lora, optimizer, mesh)
-    batch = abstract_batch(load.rows, load.tokens, load.targets, mesh)
+    batch = abstract_batch(load.rows, load.sequence_length, load.targets, mesh)
     return _program(
         lambda: compile_train_step(
             placed.graphdef, optimizer, placed.state, batch, accumulate=load.accumulate, trees=load.trees
@@ -76,13 +76,13 @@ def compile_evaluation(load: Workload, topology: Topology) -> Program:
     mesh = make_mesh(load.mesh, topology.devices())
     placed = abstract_state(load.model, load.lora, None, mesh)
     scorer = Scorer(placed.graphdef, mesh, load.evaluation_rows)
-    batch = abstract_batch(scorer.rows, load.tokens, load.targets, mesh)
+    batch = abstract_batch(scorer.rows, load.sequence_length, load.targets, mesh)
     return _program(lambda: scorer.compile(placed.state.params, batch), mesh)
 
 
-def _program(build: Any, mesh: Mesh) -> Program:
+def _program(build: Callable[[], jax.stages.Compiled], mesh: Mesh) -> Program:
     started = time.monotonic()
-    effort = jax.config.jax_exec_time_optimization_effort
+    effort = jax.config.jax_exec_time_optimization_effort  # pyright: ignore[reportAttributeAccessIssue]  # JAX sets it late
     jax.config.update("jax_exec_time_optimization_effort", EFFORT)
     try:
         compiled = build()
@@ -93,12 +93,14 @@ def _program(build: Any, mesh: Mesh) -> Program:
         return Program(time.monotonic() - started, 0, 0, (), _reason(str(error)))
     finally:
         jax.config.update("jax_exec_time_optimization_effort", effort)
-    memory = compiled.memory_analysis()
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    assert memory is not None  # every compiler of JAX's says so
+    assert text is not None
     return Program(
         time.monotonic() - started,
         memory.argument_size_in_bytes,
         memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
-        tuple(collectives(compiled.as_text(), mesh.size)),
+        tuple(collectives(text, mesh.size)),
     )
 
 

@@ -14,6 +14,7 @@ from fit_jax.models.kernels import BLOCKS
 from fit_jax.parallel.sharding import row_shards
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.workload import Workload
+from fit_jax.training.state import TrainState
 
 # Elements a token of a layer in flight needs in the backward pass, besides the outputs of its projections: in units of
 # the model's width and of the feed-forward width. Fitted to the TPU compiler's figures (docs/scaling.md).
@@ -42,7 +43,7 @@ class Memory(NamedTuple):
         return sum(self)
 
 
-def plan_memory(load: Workload, state: Any, mesh: Mesh, topology: Topology) -> Memory:
+def plan_memory(load: Workload, state: TrainState, mesh: Mesh, topology: Topology) -> Memory:
     """The train step's memory.
 
     Args:
@@ -68,12 +69,13 @@ def bytes_held(tree: Any) -> float:
     return float(sum(math.prod(_shard(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
 
 
-def uses_fused_attention(load: Workload) -> bool:
+def uses_fused_attention(load: Workload, mesh: Mesh) -> bool:
     """Whether splash or cuDNN computes the layers' attention, so that no array of scores exists."""
-    return load.model.attention != "xla" and not load.trees and load.tokens % BLOCKS[-1] == 0
+    whole_blocks = load.sequence_length % (BLOCKS[-1] * mesh.shape["context"]) == 0
+    return load.model.attention != "xla" and not load.trees and whole_blocks
 
 
-def _shard(leaf: Any) -> tuple[int, ...]:
+def _shard(leaf: jax.ShapeDtypeStruct) -> tuple[int, ...]:
     return leaf.sharding.shard_shape(leaf.shape)
 
 
@@ -81,23 +83,23 @@ def _count(tree: Any) -> float:
     return float(sum(math.prod(_shard(leaf)) for leaf in jax.tree.leaves(tree)))
 
 
-def microbatch_rows(load: Workload, mesh: Any) -> int:
+def microbatch_rows(load: Workload, mesh: Mesh) -> int:
     """Rows of a microbatch on one device."""
     return load.rows // (load.accumulate * row_shards(mesh))
 
 
-def _activations(load: Workload, mesh: Any) -> tuple[float, float]:
+def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
     """Bytes kept of all scanned layers, and bytes of the layer in flight."""
     model, tensor = load.model, mesh.shape["tensor"]
     item = jnp.dtype(model.compute_dtype).itemsize
-    tokens = microbatch_rows(load, mesh) * load.tokens // mesh.shape["context"]
+    tokens = microbatch_rows(load, mesh) * load.sequence_length // mesh.shape["context"]
     shapes = projection_shapes(model)
     split = {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}
     outputs = sum(outs / (tensor if name in split else 1) for name, (_, outs) in shapes.items())
     adapters = load.lora.rank * len(set(load.lora.targets) & set(PROJECTIONS))
     scores = 0.0
-    if not uses_fused_attention(load):
-        scores = tokens * load.tokens * model.heads / tensor  # elements
+    if not uses_fused_attention(load, mesh):
+        scores = tokens * load.sequence_length * model.heads / tensor  # elements
     in_flight = (
         item
         * tokens
@@ -121,7 +123,7 @@ def _layer_weights(load: Workload) -> float:
     return item * sum(ins * outs for ins, outs in projection_shapes(load.model).values())
 
 
-def _head(load: Workload, mesh: Any) -> float:
+def _head(load: Workload, mesh: Mesh) -> float:
     """The vocabulary projection (and its gradient) whole, and logits with their gradient."""
     model = load.model
     item = jnp.dtype(model.compute_dtype).itemsize

@@ -2,18 +2,18 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import Any
 
 from jax.sharding import Mesh
 
 from fit_jax.config import Config
 from fit_jax.parallel.mesh import make_mesh
-from fit_jax.parallel.sharding import row_shards
 from fit_jax.parallel.topology import GIB, Topology
 from fit_jax.planning.compiled import Program, compile_evaluation, compile_train, place
 from fit_jax.planning.memory import Memory, bytes_held, plan_memory
 from fit_jax.planning.roofline import StepTime, compiled_step, plan_step, plan_traffic
-from fit_jax.planning.workload import Workload, check_rows, workload
+from fit_jax.planning.workload import Workload, workload
+from fit_jax.runs.resolve import check_mesh
+from fit_jax.training.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def make_plan(config: Config, topology: Topology) -> Plan:
     """
     load = workload(config, topology.slices)
     mesh = make_mesh(load.mesh, topology.devices())
-    check_rows(load, row_shards(mesh))
+    check_mesh(config.train, mesh)
     load = replace(load, mesh=replace(load.mesh, **mesh.shape))  # with an axis of -1 filled in
     placed = place(load, mesh)
     train, evaluation = compile_train(load, topology), compile_evaluation(load, topology)
@@ -79,7 +79,7 @@ def make_plan(config: Config, topology: Topology) -> Plan:
 
 
 def _time(
-    load: Workload, state: Any, mesh: Mesh, topology: Topology, train: Program
+    load: Workload, state: TrainState, mesh: Mesh, topology: Topology, train: Program
 ) -> tuple[StepTime, dict[str, float]]:
     traffic: dict[str, float] = defaultdict(float)
     if train.failure is not None:

@@ -32,7 +32,7 @@ def as_json(plan: Plan, price: float | None = None) -> dict[str, Any]:
         "advice": list(plan.advice),
         "mesh": {axis: getattr(load.mesh, axis) for axis in (*AXES, "slices")},
         "rows": load.rows,
-        "tokens_per_row": load.tokens,
+        "sequence_length": load.sequence_length,
         "targets_per_row": load.targets,
         "accumulate": load.accumulate,
         "remat": load.model.remat,
@@ -56,7 +56,7 @@ def as_json(plan: Plan, price: float | None = None) -> dict[str, Any]:
         },
         "bound": time.bound,
         "mfu": time.utilisation,
-        "tokens_per_second": load.rows * load.tokens / time.total,
+        "tokens_per_second": load.rows * load.sequence_length / time.total,
         "steps": load.steps,
         "hours": hours,
         "dollars": None if price is None or hours is None else price * chips * hours,
@@ -74,7 +74,7 @@ def print_plan(plan: Plan, price: float | None = None, console: Console | None =
     mesh = " x ".join(f"{axis} {size}" for axis, size in facts["mesh"].items())
     console.print(f"[bold]{plan.topology}[/bold]: {facts['devices']} devices of {available / GIB:.2f} GiB, mesh {mesh}")
     console.print(
-        f"{facts['rows']} rows of {facts['tokens_per_row']} tokens and {facts['targets_per_row']} targets in "
+        f"{facts['rows']} rows of {facts['sequence_length']} tokens and {facts['targets_per_row']} targets in "
         f"{facts['accumulate']} microbatch(es), remat {facts['remat']}, attention {facts['attention']}"
     )
     if plan.fits:

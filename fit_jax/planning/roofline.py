@@ -1,12 +1,10 @@
 """How long a step takes at best: the slowest of arithmetic, memory and interconnect, under stated assumptions."""
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from fit_jax.models.flops import Flops, projection_shapes, train_flops
@@ -14,6 +12,7 @@ from fit_jax.parallel.hlo import Collective
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.memory import bytes_held, microbatch_rows, uses_fused_attention
 from fit_jax.planning.workload import Workload
+from fit_jax.training.state import TrainState
 
 # Share of the peak that large bf16 matrix products reach; training runs that are published come to 0.45 to 0.67 in all.
 MATMUL_SHARE = 0.7
@@ -75,34 +74,31 @@ class Traffic(NamedTuple):
     bytes: float
 
 
-def plan_step(load: Workload, state: Any, mesh: Mesh, topology: Topology) -> StepTime:
+def plan_step(load: Workload, state: TrainState, mesh: Mesh, topology: Topology) -> StepTime:
     """The roofline from shapes alone."""
-    return _step_time(
-        load,
-        state,
-        mesh,
-        topology,
-        ((t.bytes, t.axis in ("tensor", "context"), _along(mesh, t.axis)) for t in plan_traffic(load, state, mesh)),
+    collectives = (
+        (t.bytes / topology.rate(_along(mesh, t.axis)), t.axis in ("tensor", "context"))
+        for t in plan_traffic(load, state, mesh)
     )
+    return _step_time(load, state, mesh, topology, collectives)
 
 
-def compiled_step(load: Workload, state: Any, mesh: Mesh, topology: Topology, found: Iterable[Collective]) -> StepTime:
+def compiled_step(
+    load: Workload, state: TrainState, mesh: Mesh, topology: Topology, found: Iterable[Collective]
+) -> StepTime:
     """The roofline with the collectives of the compiled program."""
-    devices = mesh.devices.reshape(-1)
-    fixed = {axis: set(d.id for d in _along(mesh, axis)) for axis in ("tensor", "context")}
+    devices = list(mesh.devices.flat)
+    fixed = [{d.id for d in _along(mesh, axis)} for axis in ("tensor", "context")]
 
-    def exposed(group: Iterable[Any]) -> bool:
+    def timed(collective: Collective) -> tuple[float, bool]:
+        group = [devices[number] for number in collective.group] or devices
         ids = {d.id for d in group}
-        return any(len(ids) > 1 and ids <= axis for axis in fixed.values())
+        return collective.wire / topology.rate(group), len(ids) > 1 and any(ids <= axis for axis in fixed)
 
-    parts = []
-    for collective in found:
-        group = devices[list(collective.group)] if collective.group else devices
-        parts.append((collective.wire, exposed(group), group))
-    return _step_time(load, state, mesh, topology, parts)
+    return _step_time(load, state, mesh, topology, map(timed, found))
 
 
-def plan_traffic(load: Workload, state: Any, mesh: Any) -> list[Traffic]:
+def plan_traffic(load: Workload, state: TrainState, mesh: Mesh) -> list[Traffic]:
     """The collectives that the sharding rules imply, by axis."""
     model = load.model
     item = jnp.dtype(model.compute_dtype).itemsize
@@ -110,8 +106,9 @@ def plan_traffic(load: Workload, state: Any, mesh: Any) -> list[Traffic]:
     repeats = load.accumulate
     weights = bytes_held((state.trainable, state.frozen)) * fsdp  # of one group over fsdp, whole
     trained = bytes_held(state.trainable)
-    residual = item * microbatch_rows(load, mesh) * load.tokens // context * model.width
-    keys_values = 2 * item * microbatch_rows(load, mesh) * load.tokens * model.kv_heads * model.head_width / tensor
+    tokens = microbatch_rows(load, mesh) * load.sequence_length
+    residual = item * tokens // context * model.width
+    keys_values = 2 * item * tokens * model.kv_heads * model.head_width / tensor
     again = int(model.remat == "full")
     rows = [
         # Weights are gathered for the forward and for the backward pass; what remat repeats uses the latter.
@@ -130,37 +127,38 @@ def _share(size: int) -> float:
     return (size - 1) / size
 
 
-def _along(mesh: Mesh, axis: str) -> np.ndarray:
+def _along(mesh: Mesh, axis: str) -> list[Any]:
     """The devices of one group along an axis."""
     at = tuple(slice(None) if name == axis else 0 for name in mesh.axis_names)
-    return mesh.devices[at].reshape(-1)
+    return list(mesh.devices[at].flat)
 
 
 def _step_time(
-    load: Workload, state: Any, mesh: Any, topology: Topology, traffic: Iterable[tuple[float, bool, Any]]
+    load: Workload, state: TrainState, mesh: Mesh, topology: Topology, collectives: Iterable[tuple[float, bool]]
 ) -> StepTime:
+    """The roofline with collectives of so many seconds each, and whether the step waits for them."""
     figures, devices = topology.accelerator, mesh.size
-    flops = train_flops(load.model, load.lora, load.rows, load.tokens, load.targets)
-    attention = flops.attention * (0.5 if uses_fused_attention(load) else 1.0)
+    flops = train_flops(load.model, load.lora, load.rows, load.sequence_length, load.targets)
+    attention = flops.attention * (0.5 if uses_fused_attention(load, mesh) else 1.0)
     compute = (flops.total - flops.attention + attention) / (devices * figures.flops * MATMUL_SHARE)
-    seconds: dict[bool, float] = defaultdict(float)
-    for received, exposed, group in traffic:
-        seconds[exposed] += received / topology.rate(group)
+    seconds = {True: 0.0, False: 0.0}
+    for taken, exposed in collectives:
+        seconds[exposed] += taken
     moved = _moved(load, state, mesh)
     return StepTime(compute, moved / figures.bandwidth, seconds[False], seconds[True], flops)
 
 
-def _moved(load: Workload, state: Any, mesh: Any) -> float:
+def _moved(load: Workload, state: TrainState, mesh: Mesh) -> float:
     """Bytes that a device's memory reads and writes in a step."""
     model, tensor = load.model, mesh.shape["tensor"]
     item = jnp.dtype(model.compute_dtype).itemsize
     passes = 3 + (model.remat == "full")
-    tokens = microbatch_rows(load, mesh) * load.tokens // mesh.shape["context"]
+    tokens = microbatch_rows(load, mesh) * load.sequence_length // mesh.shape["context"]
     shapes = projection_shapes(model).values()
     weights = item * sum(ins * outs for ins, outs in shapes) / tensor
     activations = item * tokens * sum(ins + outs for ins, outs in shapes) / math.sqrt(tensor)
     scores = 0.0
-    if not uses_fused_attention(load):
-        scores = 3 * 4 * tokens * load.tokens * model.heads / tensor  # written, normalised and read, fp32
+    if not uses_fused_attention(load, mesh):
+        scores = 3 * 4 * tokens * load.sequence_length * model.heads / tensor  # written, normalised and read, fp32
     update = 2 * (bytes_held(state.trainable) + bytes_held(state.opt_state))
     return load.accumulate * passes * model.layers * (weights + activations + scores) + update

@@ -3,19 +3,20 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fit_jax.config import Config, MeshConfig
 from fit_jax.errors import InputError
 from fit_jax.models.kernels import BLOCKS
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.sharding import row_shards
-from fit_jax.parallel.topology import Topology
+from fit_jax.parallel.topology import GIB, Topology
 from fit_jax.planning.compiled import laid_out, place
 from fit_jax.planning.memory import plan_memory
 from fit_jax.planning.plan import Plan, make_plan, with_mesh
 from fit_jax.planning.roofline import StepTime, plan_step
 from fit_jax.planning.workload import Workload, workload
+from fit_jax.training.state import TrainState
 
 # A plan is compiled where the memory model puts it below this share of the device's memory; the model may be 10 % low.
 MARGIN = 1.05
@@ -43,7 +44,7 @@ def search(
     until one does.
 
     Args:
-        config: The run; batch size, row length and model stay as they are.
+        config: The run; batch size, sequence length and model stay as they are.
         topology: The machine.
         on_try: Called before a candidate is compiled.
 
@@ -64,9 +65,15 @@ def search(
         raise InputError(
             f"no mesh of {topology} divides train.batch_size {config.train.batch_size}; use a multiple of 2"
         )
+    remedy = "take more chips, adapters (lora.rank), or quantised weights (model.quantize)"
+    if fitting:
+        tried = len(fitting[:COMPILED])
+        raise InputError(
+            f"{topology}: none of the {tried} fastest layouts that should fit fits by the compiler; {remedy}"
+        )
     raise InputError(
-        f"nothing fits {topology}: the leanest of {len(found)} layouts needs {least.bytes / 2**30:.1f} GiB a device of "
-        f"{room / 2**30:.1f}; take more chips, adapters (lora.rank), or quantised weights (model.quantize)"
+        f"nothing fits {topology}: the leanest of {len(found)} layouts needs {least.bytes / GIB:.1f} GiB a device of "
+        f"{room / GIB:.1f}; {remedy}"
     )
 
 
@@ -74,7 +81,7 @@ def candidates(load: Workload, topology: Topology) -> Iterator[Candidate]:
     """Every layout of the workload that the machine and the shapes allow."""
     devices = topology.devices()
     kernels = ("xla",) if load.trees else ("auto", "xla")
-    shapes: Any = None
+    shapes: TrainState | None = None
     for sizes in mesh_sizes(load, len(devices), topology.slices):
         mesh = make_mesh(sizes, devices)
         rows = load.rows // row_shards(mesh)
@@ -91,12 +98,12 @@ def candidates(load: Workload, topology: Topology) -> Iterator[Candidate]:
 def mesh_sizes(load: Workload, devices: int, slices: int) -> Iterator[MeshConfig]:
     """Meshes over all devices that divide the rows, the heads and, where rows are long, the tokens."""
     model = load.model
-    longest = devices if load.tokens >= CONTEXT_FROM else 1
+    longest = devices if load.sequence_length >= CONTEXT_FROM else 1
     for tensor in _powers(devices, LARGEST_TENSOR):
         if model.kv_heads % tensor or model.feed_forward % tensor:
             continue
         for context in _powers(devices // tensor, longest):
-            if context > 1 and load.tokens % (context * BLOCKS[-1]):
+            if context > 1 and load.sequence_length % (context * BLOCKS[-1]):
                 continue
             rows = devices // tensor // context
             for data in (d for d in range(1, rows + 1) if rows % d == 0):

@@ -7,7 +7,9 @@ lm-evaluation-harness, show it.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+from flax import nnx
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation.perplexity import perplexity
@@ -19,12 +21,17 @@ from fit_jax.models.weights import open_pretrained
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.run import Run, load_model, scorer, starting_state
 
+if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
+
 Which = int | Literal["best", "last"]
-Measures = dict[str, Any]
+# A model's states, as `nnx.merge(graphdef, *params)` takes them.
+Params = tuple[nnx.State, ...]
+Measures = dict[str, float]
 
 
 def report_perplexity(run: Run, which: Which, file: Path) -> dict[str, Measures]:
-    """Perplexity of a text file in windows of the run's row length; prints it and writes `report/perplexity.json`.
+    """Perplexity of a text file in windows of the run's sequence length; prints it and writes `report/perplexity.json`.
 
     Returns:
         The measures, by model.
@@ -36,10 +43,10 @@ def report_perplexity(run: Run, which: Which, file: Path) -> dict[str, Measures]
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--perplexity {file}: {error}; name a text file in UTF-8") from error
-    length = run.config.train.sequence_length
+    sequence_length = run.config.train.sequence_length
 
-    def measure(scores: Scorer, params: Any) -> Measures:
-        p = perplexity([text], run.encoder.tokenizer, scores, params, length)
+    def measure(scores: Scorer, params: Params) -> Measures:
+        p = perplexity([text], run.encoder.tokenizer, scores, params, sequence_length)
         return {
             "perplexity per token": p.per_token,
             "perplexity per word": p.per_word,
@@ -48,7 +55,7 @@ def report_perplexity(run: Run, which: Which, file: Path) -> dict[str, Measures]
         }
 
     found = _of_both(run, which, measure)
-    _report(run, "perplexity", f"{file.name} in windows of {length} tokens", {"file": str(file)}, found)
+    _report(run, "perplexity", f"{file.name} in windows of {sequence_length} tokens", {"file": str(file)}, found)
     return found
 
 
@@ -63,7 +70,7 @@ def report_harness(run: Run, which: Which, tasks: Sequence[str]) -> dict[str, Me
             checkpoint.
     """
     try:
-        import lm_eval
+        from lm_eval.evaluator import simple_evaluate
         from lm_eval.tasks import TaskManager
 
         from fit_jax.evaluation.harness import HarnessModel
@@ -73,14 +80,14 @@ def report_harness(run: Run, which: Which, tasks: Sequence[str]) -> dict[str, Me
     for task in tasks:
         _check_task(manager, task)
 
-    def measure(scores: Scorer, params: Any) -> Measures:
+    def measure(scores: Scorer, params: Params) -> Measures:
         asked = HarnessModel(scores, params, run.encoder.tokenizer, _context(run))
-        results = lm_eval.simple_evaluate(
-            asked, tasks=list(tasks), task_manager=manager, bootstrap_iters=0, log_samples=False
-        )["results"]
+        results = simple_evaluate(asked, tasks=list(tasks), task_manager=manager, bootstrap_iters=0, log_samples=False)
+        assert results is not None  # it is None for a model that says to be on another rank than 0
+        assert "results" in results
         return {
             f"{task}: {metric.removesuffix(',none')}": value
-            for task, metrics in results.items()
+            for task, metrics in results["results"].items()
             for metric, value in metrics.items()
             if isinstance(value, float) and "stderr" not in metric
         }
@@ -90,7 +97,7 @@ def report_harness(run: Run, which: Which, tasks: Sequence[str]) -> dict[str, Me
     return found
 
 
-def _check_task(manager: Any, task: str) -> None:
+def _check_task(manager: "TaskManager", task: str) -> None:
     """Has lm_eval's task manager make the task, its data set included: better now than after a model was read."""
     import yaml
     from datasets.exceptions import DatasetsError
@@ -107,7 +114,7 @@ def _check_task(manager: Any, task: str) -> None:
         ) from error
 
 
-def _of_both(run: Run, which: Which, measure: Callable[[Scorer, Any], Measures]) -> dict[str, Measures]:
+def _of_both(run: Run, which: Which, measure: Callable[[Scorer, Params], Measures]) -> dict[str, Measures]:
     """Measures of the checkpoint's model, and of the pretrained one it was tuned from, where there is one.
 
     The first is let go before the second is read: a device may not hold both.
@@ -129,7 +136,9 @@ def _context(run: Run) -> int:
     return position_limit(found.config.family, found.hf)
 
 
-def _report(run: Run, name: str, title: str, asked: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> None:
+def _report(
+    run: Run, name: str, title: str, asked: Mapping[str, str | list[str]], found: Mapping[str, Measures]
+) -> None:
     if not is_lead():
         return
     from rich.table import Table
@@ -137,7 +146,7 @@ def _report(run: Run, name: str, title: str, asked: Mapping[str, Any], found: Ma
     make_folder(run.folder / FOLDER)
     path = run.folder / FOLDER / f"{name}.json"
     write_text(path, json.dumps({**asked, "models": found}, indent=2) + "\n")
-    models = list(reversed(found))
+    models = list(found)[::-1]
     table = Table(title=title, title_justify="left")
     for column in ("measure", *models):
         table.add_column(column, justify="left" if column == "measure" else "right")

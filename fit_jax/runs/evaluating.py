@@ -1,6 +1,7 @@
 """After training: a run's model, evaluated on every split, its report, and its adapter in PEFT's format."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -32,18 +33,19 @@ def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best") -> Non
         RuntimeError: The adapter does nothing.
     """
     model = load_model(run, which)
-    if run.config.lora.rank and run.model.pretrained is not None:
+    if run.lora.rank and run.model.pretrained is not None:
         _keep_adapter(run, model)
     asked = Subject(run.encoder, scorer(run, model.graphdef), model.params)
-    report_run(run.folder, run.task, asked, run.config)
+    # The card tells what the model is, also where that is an adapter's to say.
+    report_run(run.folder, run.task, asked, replace(run.config, lora=run.lora))
 
 
 def _keep_adapter(run: Run, model: TrainedModel) -> None:
     decoder = nnx.merge(model.graphdef, *model.params)
     if not is_lead():  # every process takes part in gathering what is written
         with TemporaryDirectory() as scratch:
-            write_adapter(Path(scratch), decoder, run.config.lora)
+            write_adapter(Path(scratch), decoder, run.lora)
         return
     shutil.rmtree(run.folder / ADAPTER, ignore_errors=True)
     with new_folder(run.folder / ADAPTER) as folder:
-        write_adapter(folder, decoder, run.config.lora)
+        write_adapter(folder, decoder, run.lora)

@@ -1,6 +1,5 @@
 """A run's parts: what its config names, built once and shared by training, evaluation and steering."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -9,17 +8,17 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from fit_jax.config import Config
-from fit_jax.data.tasks import Task, build_task
+from fit_jax.data.task import Task
+from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import PromptEncoder
-from fit_jax.models.adapters import resolve_lora
-from fit_jax.models.config import DecoderConfig, ModelConfig, with_vocabulary
-from fit_jax.models.weights import resolve
+from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.pretrained import pretrained_state
+from fit_jax.runs.resolve import resolve
 from fit_jax.runs.run_folder import opened_config, run_tokenizer
 from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.loop import Progress
@@ -32,12 +31,13 @@ class Run:
     """Data, prompts, mesh and model shape of a run.
 
     Attributes:
-        config: As the user gave it, with the shapes of the pretrained model and adapter it names.
+        config: As the user gave it.
         folder: The run's folder.
         task: The data.
         encoder: The prompt code, with the run's tokenizer.
         mesh: All devices.
         model: The model's shape with nothing left open.
+        lora: Its adapter, with what `config.lora.adapter` settles.
     """
 
     config: Config
@@ -46,6 +46,7 @@ class Run:
     encoder: PromptEncoder
     mesh: Mesh
     model: DecoderConfig
+    lora: LoraConfig
 
 
 class TrainedModel(NamedTuple):
@@ -72,11 +73,11 @@ def set_up(config: Config, keep_tokenizer: bool = False) -> Run:
     Raises:
         InputError: Anything the config names that is missing, malformed or does not fit together.
     """
-    config = _resolved(config)
+    resolved = resolve(config)
     folder = Path(config.run_dir)
     mesh = make_mesh(config.mesh)
     task = build_task(config.task, config.seed)
-    tokenizer = run_tokenizer(folder, task, config, keep_tokenizer and is_lead())
+    tokenizer = run_tokenizer(folder, task, resolved.tokenizer, keep_tokenizer and is_lead())
     encoder = PromptEncoder(
         tokenizer,
         task.text,
@@ -85,7 +86,7 @@ def set_up(config: Config, keep_tokenizer: bool = False) -> Run:
         config.train.sequence_length,
         config.train.long_text,
     )
-    return Run(config, folder, task, encoder, mesh, _with_vocabulary(config.model, len(tokenizer)))
+    return Run(config, folder, task, encoder, mesh, resolved.decoder(len(tokenizer)), resolved.lora)
 
 
 def open_run(folder: str | Path) -> Run:
@@ -116,7 +117,7 @@ def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> Train
         if frozen_are_given(run):
             placed = starting_state(run, None)
         else:
-            placed = abstract_state(run.model, run.config.lora, None, run.mesh)
+            placed = abstract_state(run.model, run.lora, None, run.mesh)
         return TrainedModel(placed.graphdef, checkpoints.restore(step, placed.state).params, step)
     finally:
         checkpoints.close()
@@ -136,7 +137,7 @@ def scorer(run: Run, graphdef: nnx.GraphDef) -> Scorer:
 def starting_state(run: Run, optimizer: Optimizer | None) -> PlacedState:
     """The state that training starts from: the pretrained model's weights, or random ones drawn by the run's seed."""
     make = init_state if run.model.pretrained is None else pretrained_state
-    return make(run.model, run.config.lora, optimizer, run.mesh, run.config.seed)
+    return make(run.model, run.lora, optimizer, run.mesh, run.config.seed)
 
 
 def open_checkpoints(run: Run, cleans: bool) -> Checkpoints:
@@ -161,25 +162,4 @@ def read_progress(checkpoints: Checkpoints, step: int) -> Progress:
 
 def frozen_are_given(run: Run) -> bool:
     """Whether the frozen parameters come from a pretrained model, so that no checkpoint needs to hold them."""
-    return run.config.model.pretrained is not None and run.config.lora.rank > 0
-
-
-def _resolved(config: Config) -> Config:
-    """The config with what its pretrained model and adapter settle: shapes, kinds, and the tokenizer."""
-    model = resolve(config.model)
-    model.check()
-    config.lora.check()
-    tokenizer = config.tokenizer
-    if tokenizer.path is None and model.pretrained is not None:
-        tokenizer = dataclasses.replace(tokenizer, path=model.pretrained)
-    return dataclasses.replace(config, model=model, lora=resolve_lora(config.lora, model), tokenizer=tokenizer)
-
-
-def _with_vocabulary(model: ModelConfig, tokens: int) -> DecoderConfig:
-    """The model's shape with a vocabulary that holds the tokenizer's."""
-    if model.vocab_size is not None and model.vocab_size < tokens:
-        raise InputError(
-            f"model.vocab_size {model.vocab_size} is smaller than the tokenizer's {tokens}; "
-            "leave it null, or name the tokenizer that belongs to the model"
-        )
-    return with_vocabulary(model, tokens)
+    return run.model.pretrained is not None and run.lora.rank > 0

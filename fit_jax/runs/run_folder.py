@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fit_jax.config import Config
+from fit_jax.config import Config, TokenizerConfig
 from fit_jax.config_files import config_differences, decode_config, dump_config, parse_config, read_yaml
 from fit_jax.errors import InputError
 from fit_jax.files import make_folder, write_text
@@ -18,7 +18,7 @@ from fit_jax.parallel.processes import is_lead, wait_for_all
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from fit_jax.data.tasks import Task
+    from fit_jax.data.task import Task
 
 CONFIG = "config.yaml"
 TOKENIZER = "tokenizer"
@@ -98,13 +98,13 @@ def opened_config(folder: Path, overrides: Sequence[str]) -> Config:
     return dataclasses.replace(config, run_dir=str(folder))
 
 
-def run_tokenizer(folder: Path, task: "Task", config: Config, keep: bool) -> "PreTrainedTokenizerFast":
-    """The run's own tokenizer where it keeps one, else the one its config asks for.
+def run_tokenizer(folder: Path, task: "Task", asked: TokenizerConfig, keep: bool) -> "PreTrainedTokenizerFast":
+    """The run's own tokenizer where it keeps one, else the one that is asked for.
 
     Args:
         folder: The run's folder.
         task: Supplies the texts to train a tokenizer on.
-        config: The run.
+        asked: Resolved config.
         keep: Whether to save the tokenizer with the run.
     """
     from fit_jax.data.vocabulary import task_tokenizer
@@ -113,7 +113,7 @@ def run_tokenizer(folder: Path, task: "Task", config: Config, keep: bool) -> "Pr
     kept = folder / TOKENIZER
     if kept.is_dir():
         return load_tokenizer(kept)
-    tokenizer = task_tokenizer(task, config.tokenizer)
+    tokenizer = task_tokenizer(task, asked)
     if keep:
         partial = folder / f".{TOKENIZER}.partial"
         shutil.rmtree(partial, ignore_errors=True)

@@ -12,10 +12,9 @@ from jax.sharding import Mesh
 from fit_jax.config import Config
 from fit_jax.data.loader import TrainLoader
 from fit_jax.data.packing import Batch
-from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Validation, evaluated_splits
 from fit_jax.parallel.processes import is_lead
-from fit_jax.parallel.sharding import row_shards
+from fit_jax.runs.resolve import check_mesh
 from fit_jax.runs.run import Run, frozen_are_given, open_checkpoints, read_progress, scorer, starting_state
 from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.display import Display
@@ -44,7 +43,7 @@ def train(run: Run) -> Ending:
         TrainingFailed: The loss or the gradient is not finite; the last checkpoint is intact.
     """
     config = run.config
-    check_batch(config, run.mesh)
+    check_mesh(config.train, run.mesh)
     evaluated_splits(run.task, config)  # a misspelt split is to be told now, not after hours of training
     with ExitStack() as stack:
         checkpoints = open_checkpoints(run, cleans=True)
@@ -87,26 +86,6 @@ def last_progress(checkpoints: Checkpoints, config: Config) -> Progress:
     return Progress(Stopping(config.train.best, config.train.patience))
 
 
-def check_batch(config: Config, mesh: Mesh) -> None:
-    """Checks that rows divide among microbatches and devices, and tokens among devices.
-
-    Raises:
-        InputError: They do not.
-    """
-    train, shards, context = config.train, row_shards(mesh), mesh.shape["context"]
-    parts = train.accumulate * shards
-    if train.batch_size % parts:
-        raise InputError(
-            f"train.batch_size: {train.batch_size} rows do not divide into {train.accumulate} microbatch(es) over "
-            f"{shards} parts of the mesh (data x fsdp); take a multiple of {parts}"
-        )
-    if train.sequence_length % context:
-        raise InputError(
-            f"train.sequence_length: {train.sequence_length} tokens do not divide among {context} parts of the mesh "
-            f"(context); take a multiple of {context}"
-        )
-
-
 def _state_at(run: Run, optimizer: Optimizer, checkpoints: Checkpoints, step: int) -> PlacedState:
     """The state that training goes on from: that of the checkpoint of `step`, or a fresh one at step 0."""
     if step == 0:
@@ -114,7 +93,7 @@ def _state_at(run: Run, optimizer: Optimizer, checkpoints: Checkpoints, step: in
     if frozen_are_given(run):
         placed = starting_state(run, optimizer)
     else:
-        placed = abstract_state(run.model, run.config.lora, optimizer, run.mesh)
+        placed = abstract_state(run.model, run.lora, optimizer, run.mesh)
     return placed._replace(state=checkpoints.restore(step, placed.state))
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.array_record import build_records
+from fit_jax.data.builders import build_records
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 
@@ -35,9 +35,6 @@ def test_records_give_the_same_task(tmp_path, data_dir, name, fields):
 def test_data_source_of_the_default_config(tmp_path):
     import tensorflow_datasets as tfds
 
-    import fit_jax.data.builders  # registers the builders
-
-    assert fit_jax.data.builders.dataset_name("demo") == "fit_demo"
     build_records(TaskConfig(), 0, tmp_path)
     source = tfds.data_source("fit_demo", split="high", data_dir=str(tmp_path))
     assert len(source) == 500

@@ -8,7 +8,7 @@ import pytest
 from fit_jax.data.audit import LEVEL, audit_task, leaks, token_rows
 from fit_jax.data.inspection_tables import audit_page
 from fit_jax.data.splits import Split
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 
 
 def test_finds_the_keywords_of_ss(built):

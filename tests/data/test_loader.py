@@ -10,7 +10,7 @@ from fit_jax.data import loader as loader_module
 from fit_jax.data.loader import TrainLoader
 from fit_jax.data.row_stream import Mark, RowStream
 from fit_jax.data.splits import Split
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious, TaskText
 from fit_jax.focus.prompts import EncodedPrompt

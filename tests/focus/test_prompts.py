@@ -118,8 +118,8 @@ def test_a_prompt_that_is_no_prefix_ends_at_the_common_prefix_and_is_counted(str
 
 def test_an_overlong_example_is_an_error_with_its_length(tiny_tokenizer, text, make_example):
     (long,) = PromptEncoder(tiny_tokenizer, text).encode([make_example()], [FOCUS])
-    assert PromptEncoder(tiny_tokenizer, text, max_length=len(long)).encode([make_example()], [FOCUS])
-    encoder = PromptEncoder(tiny_tokenizer, text, max_length=len(long) - 1)
+    assert PromptEncoder(tiny_tokenizer, text, sequence_length=len(long)).encode([make_example()], [FOCUS])
+    encoder = PromptEncoder(tiny_tokenizer, text, sequence_length=len(long) - 1)
     message = f"example row-7: {len(long)} tokens with its answers, more than the {len(long) - 1} of a row; raise"
     with pytest.raises(InputError, match=message):
         encoder.encode([make_example()], [FOCUS])
@@ -128,7 +128,7 @@ def test_an_overlong_example_is_an_error_with_its_length(tiny_tokenizer, text, m
 @with_fixtures
 @given(words=st.lists(st.text("abcé !", min_size=1, max_size=9), min_size=30, max_size=60), limit=st.integers(90, 130))
 def test_cutting_takes_input_alone_and_as_little_as_fits(tiny_tokenizer, text, make_example, words, limit):
-    encoder = PromptEncoder(tiny_tokenizer, text, max_length=limit, long_text="cut")
+    encoder = PromptEncoder(tiny_tokenizer, text, sequence_length=limit, long_text="cut")
     example = make_example("  x " + " ".join(words))
     (whole,) = PromptEncoder(tiny_tokenizer, text).encode([example], [FOCUS])
     (cut,) = encoder.encode([example], [FOCUS])
@@ -147,13 +147,13 @@ def test_cutting_shortens_the_longest_of_several_texts(tiny_tokenizer, make_exam
 
     pair = TaskText(name="p", instruction="I.", input_template="A {a}\nB {b}", cue="Answer:", core="", spurious={})
     example = replace(make_example(), slots={"a": "short text", "b": "long text " * 50})
-    encoder = PromptEncoder(tiny_tokenizer, pair, max_length=80, long_text="cut")
+    encoder = PromptEncoder(tiny_tokenizer, pair, sequence_length=80, long_text="cut")
     kept = tiny_tokenizer.decode(encoder.encode([example], [""])[0].prompt)
     assert "A short text\nB long text long" in kept
 
 
 def test_no_room_for_any_input_is_an_error_even_when_cutting(tiny_tokenizer, text, make_example):
-    encoder = PromptEncoder(tiny_tokenizer, text, max_length=20, long_text="cut")
+    encoder = PromptEncoder(tiny_tokenizer, text, sequence_length=20, long_text="cut")
     with pytest.raises(InputError, match=r"example row-7: .* even without its input; raise train.sequence_length"):
         encoder.encode([make_example("a b c " * 9)], [FOCUS])
 

@@ -98,7 +98,7 @@ def test_a_model_reads_as_much_as_its_family_where_its_config_does_not_say(run, 
 
 
 def test_unknown_tasks_and_a_missing_harness_are_told(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    monkeypatch.setitem(sys.modules, "lm_eval.evaluator", None)
     with pytest.raises(InputError, match="pip install lm-eval"):
         report_harness(run, "best", ["hellaswag"])
     monkeypatch.undo()

@@ -15,7 +15,7 @@ from fit_jax.config import TaskConfig
 from fit_jax.data.rho_sampling import Rows, Value
 from fit_jax.data.row_readers import Malformed
 from fit_jax.data.splits import Sizes, build_splits
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.data.tasks.bbq_source import CATEGORIES, Item, read_category, read_metadata
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious, TaskText

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.tasks import Task, bbq
+from fit_jax.data.task import Task
+from fit_jax.data.tasks import bbq
 
 TEXT = replace(
     bbq.TEXT,

@@ -14,7 +14,7 @@ from fit_jax.config import TaskConfig
 from fit_jax.data.keyed_generator import generator
 from fit_jax.data.rho_sampling import Rows, Value
 from fit_jax.data.splits import Sizes, build_splits
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.data.text import insert_keyword, text_key
 from fit_jax.focus.example import Example, Spurious, TaskText
 

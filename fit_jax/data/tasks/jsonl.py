@@ -20,7 +20,7 @@ from fit_jax.data.rho_sampling import Rows, SampledExamples, Value
 from fit_jax.data.row_readers import Malformed, hub_rows
 from fit_jax.data.row_stores import DatasetStore, RowStore, open_store
 from fit_jax.data.splits import Rho, Sizes, Split, build_splits
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.data.text import insert_keyword, text_key
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious, TaskText

@@ -1,0 +1,23 @@
+"""How a job's devices are laid out."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """Device mesh: the size of each axis; one of them may be -1 and takes what is left."""
+
+    # Parts among which rows are divided; each has a copy of the parameters.
+    data: int = -1
+    # Parts among which rows are divided, and parameters and optimizer state too.
+    fsdp: int = 1
+    # Parts into which heads, feed-forward width and vocabulary are divided.
+    tensor: int = 1
+    # Splits long sequences.
+    context: int = 1
+    # TPU slices; `data` spans them.
+    slices: int = 1
+    # Processes that must take part, one a host or GPU; null means as many as the launcher has started.
+    processes: int | None = None
+    # Seconds to wait for processes that are missing at the start, or fall silent later.
+    timeout: int = 300

@@ -1,0 +1,79 @@
+"""Bytes by shapes: exact for what lives between steps, and moving the right way for the rest."""
+
+import jax
+import numpy as np
+import pytest
+
+from fit_jax.planning.memory import bytes_held, microbatch_rows, plan_memory, uses_fused_attention
+
+
+def on_first_device(tree) -> int:
+    """Bytes of a tree's arrays that really lie on one device, once they are made."""
+    made = jax.tree.map(lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype), leaf.sharding), tree)
+    first = jax.devices()[0]
+    return sum(s.data.nbytes for leaf in jax.tree.leaves(made) for s in leaf.addressable_shards if s.device == first)
+
+
+STATES = {"lora": (), "full": ("--lora.rank", "0"), "nf4": ("--model.quantize", "nf4")}
+PLAIN = ("--focus.branches", "1", "--train.sequence_length", "1024", "--model.remat", "none")
+
+
+@pytest.mark.parametrize("options", STATES.values(), ids=STATES)
+def test_bytes_between_steps_are_those_of_the_state(planned, machine, options):
+    load, state, mesh = planned(*options, data=2, fsdp=2, tensor=2)
+    memory = plan_memory(load, state, mesh, machine)
+    assert memory.parameters == on_first_device((state.trainable, state.frozen))
+    assert memory.optimizer == on_first_device(state.opt_state)
+    assert memory.total == sum(memory)
+
+
+def test_fsdp_divides_the_state(planned):
+    whole = bytes_held(planned("--lora.rank", "0")[1])
+    halved = bytes_held(planned("--lora.rank", "0", fsdp=2)[1])
+    assert halved == pytest.approx(whole / 2, rel=0.01)  # norms are held whole
+    assert bytes_held(planned("--lora.rank", "0", data=2)[1]) == whole
+
+
+def memory_of(planned, machine, *options, **sizes):
+    load, state, mesh = planned("--train.batch_size", "16", *options, **sizes)
+    return plan_memory(load, state, mesh, machine)
+
+
+def test_recomputing_more_keeps_less(planned, machine):
+    kept = [memory_of(planned, machine, "--model.remat", remat).activations for remat in ("full", "dots", "none")]
+    assert kept == sorted(set(kept))
+
+
+def test_activations_follow_the_tokens_on_a_device(planned, machine):
+    base = memory_of(planned, machine, *PLAIN)
+    assert memory_of(planned, machine, *PLAIN, "--train.sequence_length", "2048").activations == 2 * base.activations
+    for option, sizes in ((("--train.accumulate", "2"), {}), ((), {"data": 2}), ((), {"context": 2})):
+        assert memory_of(planned, machine, *PLAIN, *option, **sizes).activations == base.activations / 2
+
+
+def test_scores_are_held_where_no_kernel_computes_them(planned, machine):
+    fused, plain = (memory_of(planned, machine, *PLAIN, "--model.attention", kind) for kind in ("auto", "xla"))
+    scores = 16 * 4 * 1024 * 1024  # rows, heads, tokens of queries and of keys
+    assert plain.activations - fused.activations == 2 * scores * (4 + 4 + 4)  # of both scanned layers
+    assert plain.temp > fused.temp
+
+
+def test_a_kernel_needs_whole_blocks_on_every_part_of_a_row(planned):
+    options = ("--focus.branches", "1", "--train.sequence_length", "512")
+    assert uses_fused_attention(*planned(*options, context=4)[::2])
+    assert not uses_fused_attention(*planned(*options, context=8)[::2])
+    assert not uses_fused_attention(*planned("--train.sequence_length", "512")[::2])  # rows that branch
+
+
+def test_accumulation_sums_gradients_in_fp32(planned, machine):
+    options = ("--lora.rank", "0", "--model.param_dtype", "bfloat16")
+    halved = planned("--train.accumulate", "2", *options)
+    whole = planned("--train.batch_size", "4", *options)
+    assert microbatch_rows(halved[0], halved[2]) == microbatch_rows(whole[0], whole[2]) == 4
+    more = plan_memory(*halved, machine).temp - plan_memory(*whole, machine).temp
+    assert more == 4 * sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(halved[1].trainable))
+
+
+def test_logits_take_room_by_targets(planned, machine):
+    few, many = (memory_of(planned, machine, "--train.targets_per_row", n).temp for n in ("4", "8"))
+    assert many - few == 2 * 4 * 16 * 4 * 96  # logits and their gradient of four more targets a row, in fp32

@@ -1,0 +1,92 @@
+"""The roofline counts what the shapes and the sharding rules imply, and scales as they do."""
+
+from dataclasses import replace
+
+import pytest
+
+from fit_jax.models.flops import train_flops
+from fit_jax.parallel.hlo import Collective
+from fit_jax.planning.memory import bytes_held
+from fit_jax.planning.roofline import MATMUL_SHARE, StepTime, compiled_step, plan_step, plan_traffic
+
+LONG = ("--focus.branches", "1", "--train.sequence_length", "256")
+
+
+def traffic(planned, *options, **sizes) -> dict[tuple[str, str], float]:
+    return {(row.kind, row.axis): row.bytes for row in plan_traffic(*planned(*options, **sizes))}
+
+
+def test_arithmetic_is_the_steps_over_the_devices_peak(planned, machine):
+    load, state, mesh = planned("--model.attention", "xla", data=4)
+    time = plan_step(load, state, mesh, machine)
+    assert time.flops == train_flops(load.model, load.lora, load.rows, load.sequence_length, load.targets)
+    assert time.compute == pytest.approx(time.flops.total / (4 * machine.accelerator.flops * MATMUL_SHARE))
+    twice = plan_step(replace(load, rows=2 * load.rows), state, mesh, machine)
+    assert twice.compute == pytest.approx(2 * time.compute)
+
+
+def test_a_fused_kernel_skips_the_masked_half(planned, machine):
+    fused, plain = (plan_step(*planned(*LONG, "--model.attention", kind), machine) for kind in ("auto", "xla"))
+    peak = machine.accelerator.flops * MATMUL_SHARE
+    assert plain.compute - fused.compute == pytest.approx(plain.flops.attention / 2 / peak)
+    assert plain.memory > fused.memory
+
+
+def test_one_device_sends_nothing(planned):
+    assert traffic(planned) == {}
+
+
+def test_copies_sum_the_gradients_of_what_is_trained(planned):
+    _, state, _ = planned(data=4)
+    assert traffic(planned, data=4) == {("all-reduce", "data"): 2 * 3 / 4 * bytes_held(state.trainable)}
+
+
+def test_fsdp_gathers_every_weight_twice_and_scatters_trained_gradients(planned):
+    _, state, _ = planned(fsdp=4)
+    found = traffic(planned, fsdp=4)
+    assert found == {
+        ("all-gather", "fsdp"): 2 * 3 * bytes_held((state.trainable, state.frozen)),  # three other parts
+        ("reduce-scatter", "fsdp"): 3 * bytes_held(state.trainable),
+    }
+    again = traffic(planned, "--train.accumulate", "2", fsdp=4)
+    assert all(again[row] == 2 * found[row] for row in found)
+
+
+def test_tensor_sums_and_context_gathers_follow_the_activations(planned):
+    residual = 4 * 8 * 32 * 64  # bytes, rows, tokens, width
+    sums = traffic(planned, "--model.remat", "dots", tensor=2)["all-reduce", "tensor"]
+    assert sums == 2 * 4 * 3 * residual / 2  # four in each of three layers, out and back
+    keys_values = 2 * 4 * 8 * 32 * 64
+    found = traffic(planned, "--model.remat", "full", context=2)
+    assert found["all-gather", "context"] == 2 * 3 * keys_values / 2  # forward, and once more for the backward pass
+    assert found["reduce-scatter", "context"] == 3 * keys_values / 2
+
+
+def test_planned_collectives_are_exposed_by_their_axis(planned, machine):
+    for axis in ("data", "fsdp", "tensor", "context"):
+        time = plan_step(*planned(**{axis: 2}), machine)
+        seconds = sum(row.bytes for row in plan_traffic(*planned(**{axis: 2}))) / machine.accelerator.link
+        exposed = axis in ("tensor", "context")
+        assert (time.exposed, time.overlapped) == pytest.approx((seconds, 0) if exposed else (0, seconds)), axis
+
+
+def test_arithmetic_waits_for_sums_over_tensor_but_not_for_gathers(planned, machine):
+    load, state, mesh = planned(fsdp=2, tensor=2)
+    link = machine.accelerator.link
+    groups = {"fsdp": (0, 2), "tensor": (0, 1), "all": ()}
+    times = {
+        name: compiled_step(load, state, mesh, machine, [Collective("all-gather", group, len(group) or 4, 1e6, 3)])
+        for name, group in groups.items()
+    }
+    assert (times["fsdp"].overlapped, times["fsdp"].exposed) == (3 * 1e6 / 2 / link, 0)
+    assert (times["tensor"].overlapped, times["tensor"].exposed) == (0, 3 * 1e6 / 2 / link)
+    assert (times["all"].overlapped, times["all"].exposed) == (pytest.approx(3 * 1e6 * 3 / 4 / link), 0)
+
+
+def test_a_step_takes_its_slowest_part_and_what_is_exposed(planned, machine):
+    flops = plan_step(*planned(), machine).flops
+    time = StepTime(compute=3.0, memory=2.0, overlapped=4.0, exposed=1.0, flops=flops)
+    assert (time.total, time.bound) == (5.0, "interconnect")
+    assert time.utilisation == pytest.approx(MATMUL_SHARE * 3 / 5)
+    assert time._replace(overlapped=0.0).bound == "compute"
+    assert time._replace(overlapped=0.0, memory=9.0).bound == "memory"
