@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flax import nnx
 
+from fit_jax.conversion.parity import Agreement, compare, probe_logits, probe_tokens
 from fit_jax.errors import InputError
 from fit_jax.models.adapters import write_adapter
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
@@ -16,7 +17,6 @@ from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged, save_own
 from fit_jax.models.families import config_to_hf
 from fit_jax.models.llama2c import convert, is_llama2c
-from fit_jax.models.parity import Agreement, compare, probe_logits, probe_tokens
 from fit_jax.models.tensor_files import DTYPES, new_folder
 from fit_jax.models.weights import Pretrained, abstract_parameters, load_weights, open_pretrained, resolve_pretrained
 
