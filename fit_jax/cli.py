@@ -106,7 +106,7 @@ def main() -> NoReturn:
 
 def _choose(arguments: list[str]) -> int | None:
     parser = Parser(prog="fit-jax", description="Focus instruction tuning of language models in JAX.")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands")
     completing = "_ARGCOMPLETE" in os.environ  # a shell asks what may come next
     for name, (module_name, about) in COMMANDS.items():
         command = commands.add_parser(name, help=about)

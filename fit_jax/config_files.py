@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import draccus
 import yaml
@@ -13,7 +13,10 @@ import yaml
 from fit_jax.errors import InputError
 from fit_jax.options import Parser, add_fields, nearest
 
-ConfigType = TypeVar("ConfigType")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+ConfigType = TypeVar("ConfigType", bound="DataclassInstance")
 
 
 class _Loader(yaml.SafeLoader):
@@ -47,7 +50,7 @@ def parse_config(cls: type[ConfigType], arguments: list[str]) -> ConfigType:
         InputError: Unknown field, wrong type or value, unreadable or malformed file; the message names the field.
     """
     parser = Parser(add_help=False)
-    add_fields(parser, cls)
+    add_fields(parser, cls, shown=())
     mapping: dict[str, Any] = {}
     for option in parser.parse_args(arguments).config:
         name, _, text = option.removeprefix("--").partition("=")
@@ -93,14 +96,14 @@ def decode_config(cls: type[ConfigType], mapping: dict[str, Any], prefix: str = 
     if missing := sorted(needed - {*values}):
         raise InputError(f"config: lacks {', '.join(prefix + name for name in missing)}")
     config = cls(**values)
-    if hasattr(config, "check"):
-        config.check()
+    if check := getattr(config, "check", None):
+        check()
     return config
 
 
 def dump_config(config: Any) -> str:
     """The config as YAML that `read_config` reads back to an equal one."""
-    return draccus.dump(config)
+    return str(draccus.dump(config))
 
 
 def config_differences(old: Any, new: Any, may_differ: Collection[str] = (), prefix: str = "") -> list[str]:
@@ -192,7 +195,7 @@ def _from_yaml(text: str, complaint: str) -> Any:
 def _decode(kind: Any, value: Any, name: str) -> Any:
     """The value of a field or section; refuses what draccus would take for something else."""
     shown = "null" if value is None else repr(value)[:100]
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         if not isinstance(value, dict):
             raise InputError(
                 f"{name}: {shown} is no mapping; give it fields: {', '.join(f.name for f in fields(kind))}"
@@ -205,7 +208,7 @@ def _decode(kind: Any, value: Any, name: str) -> Any:
     if value is None:
         fits, hint = NoneType in kinds, "; leave the field out for its default"
     elif isinstance(value, list | tuple | dict):
-        fits, hint = {list: tuple}.get(type(value), type(value)) in kinds, ""
+        fits, hint = (dict if isinstance(value, dict) else tuple) in kinds, ""
     else:
         fits = not kinds & {tuple, dict} and not (isinstance(value, bool) and kinds & {int, float})
         hint = f"; write [{value}]" if tuple in kinds else ""

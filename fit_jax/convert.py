@@ -13,7 +13,7 @@ from fit_jax.options import Parser
 
 def add_options(parser: Parser) -> None:
     """The four actions, each with its options."""
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    actions = parser.add_subparsers(title="commands")
 
     def action(name: str, about: str, source: str, target: str) -> Parser:
         added = actions.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")

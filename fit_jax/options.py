@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
@@ -19,46 +19,52 @@ from fit_jax.errors import InputError
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the known name that a wrong one is closest to, or at all of them."""
+    """A hint at the known name that a wrong one is closest to, or at all of them where they are few."""
     near = difflib.get_close_matches(name, known := list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known) or 'none'}"
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"known here: {', '.join(known)}" if len(known) <= 12 else "--help lists what there is"
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises what it refuses as `InputError`, names what was meant, and takes an option once but where told to append."""
+    """Raises what it refuses as `InputError`, and names what may have been meant.
+
+    An option may be given once, but where its action is to append.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
         self.register("action", None, _Once)
-        self._commands: argparse._SubParsersAction[Parser] | None = None
+        self._commands: Mapping[str, Parser] = {}
 
-    def add_subparsers(self, **settings: Any) -> "argparse._SubParsersAction[Parser]":
+    def add_subparsers(self, **settings: Any) -> Any:
         """As argparse's; remembers the commands."""
-        self._commands = super().add_subparsers(**settings)
-        return self._commands
+        added = super().add_subparsers(metavar="COMMAND", required=True, **settings)
+        self._commands = added.choices
+        return added
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]  (the stubs overload it)
+        self, args: Iterable[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
         """As argparse's, which calls it for each command too, but all arguments must be known."""
         arguments = self._joined(sys.argv[1:] if args is None else args)
-        if self._commands:
-            names = self._commands.choices
-            if not arguments:
-                raise InputError(f"name a command of {self.prog}: {', '.join(names)}; --help says what they do")
-            if arguments[0] not in names and not arguments[0].startswith("-"):
-                raise InputError(f"{self.prog}: there is no command {arguments[0]!r}; {nearest(arguments[0], names)}")
-        given, rest = super().parse_known_args(arguments, namespace)
-        for unknown in rest:
-            if unknown.startswith("-"):
-                option = unknown.partition("=")[0]
+        first = arguments[0] if arguments else "-"
+        if self._commands and first not in self._commands and not first.startswith("-"):
+            raise InputError(f"{self.prog}: there is no command {first!r}; {nearest(first, self._commands)}")
+        for argument in arguments if not self._commands else ():
+            option = argument.partition("=")[0]
+            if option.startswith("--") and option not in self._option_string_actions:
                 raise InputError(f"{option}: there is no such option; {nearest(option, self._option_string_actions)}")
-            raise InputError(f"unexpected argument {unknown!r}: options are --NAME VALUE; --help lists them")
+        given, rest = super().parse_known_args(arguments, namespace)
+        if rest:
+            raise InputError(f"unexpected argument {rest[0]!r}: options are --NAME VALUE; --help lists them")
         return given, rest
 
     def error(self, message: str) -> Any:
         """As argparse's, but raises."""
-        raise InputError(f"{message}; --help tells what is expected")
+        raise InputError(f"{message}; --help tells more")
 
-    def _joined(self, arguments: Sequence[str]) -> list[str]:
+    def _joined(self, arguments: Iterable[str]) -> list[str]:
         """The arguments with `--name value` as `--name=value`, whose value may begin with a dash."""
         options = self._option_string_actions
         joined: list[str] = []

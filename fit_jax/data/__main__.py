@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def add_options(parser: Parser) -> None:
     """The three actions, each with its options and the fields of the config that matter to it."""
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    actions = parser.add_subparsers(title="commands")
     build = actions.add_parser("build", help="build records", description="Builds records of a task.")
     build.add_argument(
         "--out", metavar="FOLDER", help="where they go (default: datasets)", type=Path, default="datasets"

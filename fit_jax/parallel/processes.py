@@ -13,7 +13,7 @@ from fit_jax.errors import InputError
 from fit_jax.parallel.rendezvous import rendezvous
 from fit_jax.parallel.sharding import batch_sharding, row_shards
 
-BatchType = TypeVar("BatchType", bound=tuple)
+BatchType = TypeVar("BatchType", bound=NamedTuple)
 TreeType = TypeVar("TreeType")
 
 
@@ -38,7 +38,7 @@ def start(config: MeshConfig) -> None:
     Raises:
         InputError: Processes are missing, or there are others than expected.
     """
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.values["jax_compilation_cache_dir"]:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         jax.config.update("jax_compilation_cache_dir", os.path.join(home, "fit_jax", "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -144,8 +144,8 @@ def maximum_over_processes(values: list[list[int]]) -> list[list[int]]:
 def _held(size: int, mesh: Mesh) -> np.ndarray:
     """Which of `size` rows, split as a batch is, this process's devices hold; ascending."""
     owned = np.zeros(size, bool)
-    for (rows,) in batch_sharding(mesh, tokens=False).addressable_devices_indices_map((size,)).values():
-        owned[rows] = True
+    for index in batch_sharding(mesh, tokens=False).addressable_devices_indices_map((size,)).values():
+        owned[index] = True
     return np.flatnonzero(owned)
 
 
@@ -167,7 +167,7 @@ def to_global(batch: BatchType, mesh: Mesh) -> BatchType:
         with jax.transfer_guard("allow"):  # JAX takes this way of asking for a transfer as none
             return jax.make_array_from_process_local_data(sharding, array, (rows, *array.shape[1:]))
 
-    return type(batch)(*(place(field, array) for field, array in zip(batch._fields, batch)))
+    return batch._replace(**{field: place(field, array) for field, array in batch._asdict().items()})
 
 
 def split_by_rows(tree: TreeType, mesh: Mesh) -> TreeType:
