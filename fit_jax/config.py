@@ -222,14 +222,13 @@ class Config:
                 raise InputError(f"{name}: {size} is more than {most}, the most that is allowed")
 
 
-def load_config(arguments: list[str], about: str = "") -> Config:
+def load_config(arguments: list[str]) -> Config:
     """Parses `--config FILE` and `--section.field value` overrides into a `Config`.
 
     Args:
         arguments: The command line.
-        about: What `--help` prints before the fields.
 
     Raises:
         InputError: Unknown field, wrong type or value, unreadable or malformed file; the message names the field.
     """
-    return parse_config(Config, arguments, about)
+    return parse_config(Config, arguments)

@@ -43,13 +43,13 @@ class ExperimentConfig:
     run: Config = field(default_factory=Config)
 
 
-def parse_experiment(arguments: list[str], about: str = "") -> ExperimentConfig:
+def parse_experiment(arguments: list[str]) -> ExperimentConfig:
     """As `parse_config`; an option that each cell would override is an InputError too."""
     for argument in arguments:
         name = argument.partition("=")[0]
         if name in DECIDED:
             raise InputError(f"{name}: is set by each cell of the experiment; what decides is {DECIDED[name]}")
-    return parse_config(ExperimentConfig, arguments, about)
+    return parse_config(ExperimentConfig, arguments)
 
 
 def check_experiment(config: ExperimentConfig) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 
 from fit_jax.config import Config
-from fit_jax.config_files import config_differences, decode_config, dump_config, read_yaml
+from fit_jax.config_files import config_differences, dump_config, read_config
 from fit_jax.data.task import Task
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
@@ -259,7 +259,7 @@ def _adopt(folder: Path, config: ExperimentConfig) -> None:
     make_folder(folder)
     path, cells = folder / CONFIG, folder / "cells"
     begun = any(any(cells.glob(f"*/{kept}")) for kept in ("predictions.jsonl", "checkpoints/*[0-9]"))
-    rows = config_differences(_read(path), config, MAY_DIFFER) if path.exists() else []
+    rows = config_differences(read_config(ExperimentConfig, path), config, MAY_DIFFER) if path.exists() else []
     if rows and begun:
         raise InputError(
             f"{folder}: holds another experiment ({'; '.join(rows)}); choose another run_dir, or give the same "
@@ -270,10 +270,6 @@ def _adopt(folder: Path, config: ExperimentConfig) -> None:
             for tokenizer in cells.glob("*/tokenizer"):
                 shutil.rmtree(tokenizer)
         write_text(path, dump_config(config))
-
-
-def _read(path: Path) -> ExperimentConfig:
-    return decode_config(ExperimentConfig, read_yaml(path))
 
 
 def _say(line: str) -> None:

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from fit_jax.config import TrainConfig
 from fit_jax.data.loader import TrainLoader
 from fit_jax.data.packing import Batch
+from fit_jax.errors import RunFailed
 from fit_jax.parallel.processes import maximum_over_processes, rows_of_this_process, to_global
 from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.display import Display
@@ -29,7 +30,7 @@ AHEAD = 2
 Finished = Literal["steps", "patience"]
 
 
-class TrainingFailed(RuntimeError):
+class TrainingFailed(RunFailed):
     """Training cannot go on; the last checkpoint is intact."""
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from fit_jax.conversion.parity import probe_logits, probe_tokens
 from fit_jax.errors import InputError
 from fit_jax.models.adapters import load_adapter, resolve_lora, write_adapter
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged
 from fit_jax.models.lora import LoraParam
-from fit_jax.models.parity import probe_logits, probe_tokens
 from fit_jax.models.weights import load_weights, resolve
 
 from .hugging_face import random_model, saved, stored_tensors, their_logits

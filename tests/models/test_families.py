@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from fit_jax.conversion.parity import probe_logits
 from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import Sampling, generate
 from fit_jax.models.config import Family, ModelConfig
 from fit_jax.models.export import save_merged
 from fit_jax.models.families import config_from_hf, config_to_hf, position_limit
-from fit_jax.models.parity import probe_logits
 from fit_jax.models.weights import abstract_parameters, load_weights, resolve
 
 from .hugging_face import FAMILIES, SHAPE, random_model, saved, stored_tensors, their_logits
