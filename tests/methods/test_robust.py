@@ -3,11 +3,6 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
-
-from fit_jax.config import MeshConfig, OptimizerConfig
-from fit_jax.focus.example import Example, Spurious
-from fit_jax.methods.candidates import candidate_batches
 from fit_jax.methods.robust import (
     Budget,
     Robust,
@@ -17,6 +12,11 @@ from fit_jax.methods.robust import (
     read_candidates,
     train_robust,
 )
+from flax import nnx
+
+from fit_jax.config import MeshConfig, OptimizerConfig
+from fit_jax.focus.example import Example, Spurious
+from fit_jax.methods.candidates import candidate_batches
 from fit_jax.models.config import LoraConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.training.optimizer import make_optimizer

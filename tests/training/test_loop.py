@@ -3,11 +3,11 @@
 import jax
 import numpy as np
 import pytest
+from fit_jax.training.loss import LossSums
 
 from fit_jax.config import MeshConfig, TrainConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.training.loop import Loop, Progress, TrainingFailed
-from fit_jax.training.loss import LossSums
 from fit_jax.training.step import StepMetrics
 from fit_jax.training.stopping import Stopping
 
