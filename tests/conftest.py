@@ -1,14 +1,42 @@
-"""Fixtures shared by all rooms' tests; simulated devices are set up before JAX starts."""
+"""Fixtures shared by all packages' tests; simulated devices are set up before JAX starts.
+
+Tests compile much and compute little, so XLA optimises nothing where `XLA_FLAGS` is unset. Flags of one's own are kept,
+with XLA's default optimisation; only the simulated devices are added. Every test must pass under each of these:
+
+    XLA_FLAGS=--xla_backend_optimization_level=3 python -m pytest      (XLA as users run it)
+    XLA_FLAGS=--xla_cpu_max_isa=AVX2 python -m pytest                  (another instruction set; also AVX, SSE4_2)
+    ATEN_CPU_CAPABILITY=default python -m pytest                       (PyTorch's products on another one)
+    taskset --cpu-list 0 python -m pytest                              (one thread)
+"""
 
 import os
 from pathlib import Path
 
-# Tests compile much and compute little: unoptimised code compiles twice as fast.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0")
+_DEVICES = "--xla_force_host_platform_device_count"
+_FLAGS = os.environ.get("XLA_FLAGS", "--xla_backend_optimization_level=0")
+if _DEVICES not in _FLAGS:
+    os.environ["XLA_FLAGS"] = f"{_FLAGS} {_DEVICES}=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import pytest
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _compile_once(tmp_path_factory):
+    """What one test has compiled, later ones, other workers and child processes find on the disk."""
+    base = tmp_path_factory.getbasetemp()
+    folder = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "xla")
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = [getattr(jax.config, name) for name in names]
+    for name, value in zip(names, (folder, 0)):
+        jax.config.update(name, value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
+        yield
+    for name, value in zip(names, before):
+        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A small demo task, its encoder and an untrained model: fixtures of the rooms that ask models questions."""
+"""A small demo task, its encoder and an untrained model: fixtures of the packages that ask models questions."""
 
 import shutil
 import subprocess

@@ -34,20 +34,6 @@ def _no_silent_broadcasting():
         yield
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _compile_once(tmp_path_factory):
-    """What one test has compiled, later ones and their child processes find on the disk."""
-    folder = str(tmp_path_factory.mktemp("xla"))
-    before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
-        yield
-    jax.config.update("jax_compilation_cache_dir", before[0])
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])
-
-
 @pytest.fixture(scope="session")
 def tiny() -> DecoderConfig:
     """Scanned layers and a last one."""
