@@ -2,7 +2,7 @@
 
 import os
 import socket
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -13,7 +13,17 @@ from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.rendezvous import rendezvous
 from fit_jax.parallel.sharding import batch_sharding, row_shards
 
-BatchType = TypeVar("BatchType", bound=NamedTuple)
+
+class HasAxes(Protocol):
+    """A batch: a tree of arrays that tells their dimensions by letter, in a tree of the same structure."""
+
+    @property
+    def axes(self) -> Any:
+        """As `batch_sharding` takes them."""
+        ...
+
+
+BatchType = TypeVar("BatchType", bound=HasAxes)
 TreeType = TypeVar("TreeType")
 
 
@@ -144,8 +154,8 @@ def maximum_over_processes(values: list[list[int]]) -> list[list[int]]:
 def _held(size: int, mesh: Mesh) -> np.ndarray:
     """Which of `size` rows, split as a batch is, this process's devices hold; ascending."""
     owned = np.zeros(size, bool)
-    for index in batch_sharding(mesh, tokens=False).addressable_devices_indices_map((size,)).values():
-        owned[index] = True
+    for (rows,) in batch_sharding(mesh, "B").addressable_devices_indices_map((size,)).values():
+        owned[rows] = True
     return np.flatnonzero(owned)
 
 
@@ -153,21 +163,21 @@ def to_global(batch: BatchType, mesh: Mesh) -> BatchType:
     """This process's rows as global arrays on the mesh; an explicit, asynchronous transfer.
 
     Args:
-        batch: A named tuple of NumPy arrays with this process's rows (`rows_of_this_process`) in the first dimension;
-            fields whose names start with `target` are (rows, C), the others (rows, T).
+        batch: NumPy arrays with this process's rows (`rows_of_this_process`) in the first dimension.
         mesh: The mesh.
     """
     parts = row_shards(mesh)
-    rows = len(batch[0]) * parts // len(_held(parts, mesh))
+    held = len(_held(parts, mesh))
 
-    def place(field: str, array: np.ndarray) -> jax.Array:
-        sharding = batch_sharding(mesh, tokens=not field.startswith("target"))
+    def place(array: np.ndarray, axes: str) -> jax.Array:
+        sharding = batch_sharding(mesh, axes)
         if jax.process_count() == 1:
             return jax.device_put(array, sharding)
         with jax.transfer_guard("allow"):  # JAX takes this way of asking for a transfer as none
-            return jax.make_array_from_process_local_data(sharding, array, (rows, *array.shape[1:]))
+            shape = (len(array) * parts // held, *array.shape[1:])
+            return jax.make_array_from_process_local_data(sharding, array, shape)
 
-    return batch._replace(**{field: place(field, array) for field, array in batch._asdict().items()})
+    return jax.tree.map(place, batch, batch.axes)
 
 
 def split_by_rows(tree: TreeType, mesh: Mesh) -> TreeType:
@@ -177,5 +187,5 @@ def split_by_rows(tree: TreeType, mesh: Mesh) -> TreeType:
         tree: The arrays; their rows are a multiple of `row_shards(mesh)`.
         mesh: The mesh.
     """
-    sharding = batch_sharding(mesh, tokens=False)
+    sharding = batch_sharding(mesh, "B")
     return jax.tree.map(lambda array: jax.make_array_from_callback(array.shape, sharding, array.__getitem__), tree)

@@ -17,6 +17,10 @@ class Rows(NamedTuple):
     tokens: np.ndarray
     target_ids: np.ndarray
 
+    @property
+    def axes(self):
+        return Rows("BT", "BC")
+
 
 @pytest.mark.parametrize("config", [MeshConfig(), MeshConfig(fsdp=2, tensor=2), MeshConfig(data=2, context=4)])
 def test_one_process_holds_all_rows_split_over_data_and_fsdp(config):
