@@ -1,4 +1,4 @@
-"""Product of experts and group DRO: their bias model, groups and losses by hand, and what a step makes of group weights."""
+"""Product of experts and group DRO: bias model, groups and losses by hand, and what becomes of group weights."""
 
 import jax.numpy as jnp
 import numpy as np
