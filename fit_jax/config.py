@@ -53,6 +53,8 @@ class TaskConfig:
     phrases: bool = False
     # BBQ categories to use (bbq, bbq_nlg); empty means the nine that are not intersectional.
     categories: tuple[str, ...] = ()
+    # What never stands on both sides of a split (bbq, bbq_nlg): a `template`, or a `context` with its two people.
+    split_by: Literal["template", "context"] = "template"
     # What to do with a malformed row: `error` or `skip` (counted and shown).
     malformed: Literal["error", "skip"] = "error"
 

@@ -14,7 +14,7 @@ from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious, TaskText
 
 # Version of what the builders write.
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 # Where the data lie and how they are read does not change what is built.
 _PLACE_FIELDS = ("data_dir", "source", "malformed")
 
@@ -91,6 +91,7 @@ def _example(record: dict[str, Any]) -> Example:
         label=int(record["label"]),
         spurious={f: Spurious(v, y) for (f, v), y in zip(pairs("spurious", "feature", "value"), labels)},
         slices=dict(pairs("slices", "name", "value")),
+        own_answers=bool(record["own_answers"]),
     )
 
 

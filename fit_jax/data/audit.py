@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fit_jax.data.near_duplicates import NearDuplicate, near_duplicates
 from fit_jax.data.splits import Split
 from fit_jax.data.task import Task
 from fit_jax.data.text import text_key
@@ -84,6 +85,7 @@ class Audit:
         tested: Tokens tested, by split.
         threshold: The z-score beyond which a token is proposed, by split.
         leaks: Duplicates and texts shared between parts.
+        near: Near-duplicates of training examples, by split.
         lengths: Number of examples up to each length, by split: ((upper edge, count), ...).
         unit: What lengths count: tokens of the tokenizer, or words.
         truncated: By split, the share of examples longer than a row; empty where no sequence length was given.
@@ -99,6 +101,7 @@ class Audit:
     tested: Mapping[str, int]
     threshold: Mapping[str, float]
     leaks: Sequence[Leak]
+    near: Sequence[NearDuplicate]
     lengths: Mapping[str, Sequence[tuple[int, int]]]
     unit: str
     truncated: Mapping[str, float]
@@ -141,6 +144,7 @@ def audit_task(
         tested=tested,
         threshold=threshold,
         leaks=leaks(task),
+        near=near_duplicates(task),
         lengths=lengths,
         unit="words" if length is None else "tokens",
         truncated=truncated,
@@ -247,9 +251,8 @@ def _has(feature: str, examples: Sequence[Example]) -> bool:
 
 
 def _label_name(example: Example) -> str:
-    """The true answer; of answers listed in the input itself, its number."""
-    answer = example.candidates[example.label]
-    return f"answer {example.label}" if answer in example.slots.values() else answer
+    """The true answer; where each row has answers of its own, its number."""
+    return f"answer {example.label}" if example.own_answers else example.candidates[example.label]
 
 
 def _words(example: Example) -> list[str]:

@@ -68,6 +68,7 @@ class FitBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     "label": np.int64,
                     "spurious": tfds.features.Sequence(spurious),
                     "slices": tfds.features.Sequence({"name": text, "value": text}),
+                    "own_answers": np.bool_,
                 }
             ),
         )
@@ -176,5 +177,6 @@ def _records(examples: Sequence[Example]) -> Iterator[tuple[int, dict[str, Any]]
                 "label": example.label,
                 "spurious": [{"feature": f, "value": v, "label": y} for f, (v, y) in example.spurious.items()],
                 "slices": [{"name": name, "value": value} for name, value in example.slices.items()],
+                "own_answers": example.own_answers,
             },
         )

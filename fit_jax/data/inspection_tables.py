@@ -127,6 +127,12 @@ def _audit_sections(audit: Audit) -> list[Section]:
             ("in", "and in", "examples", "such as"),
             [(leak.first, leak.second, str(leak.count), leak.example) for leak in audit.leaks],
         ),
+        Section(
+            "Near-duplicates of training",
+            "Inputs with the words of a training example in any order, or in its order with other names and numbers.",
+            ("split", "kind", "examples", "share of the split", "such as", "and in training"),
+            [(n.split, n.kind, str(n.examples), f"{n.share:.1%}", n.uid, n.training) for n in audit.near],
+        ),
     ]
     return [section for section in sections if section.rows]
 

@@ -37,6 +37,8 @@ class Rows:
         values: The feature values and what they are tied to.
         value: (N,) index of each row's value, or None where values are inserted.
         example: Makes the example of (row, value).
+        item: (N,) number of the item that a row is one of several questions about, -1 for none; with it the data have
+            a natural distribution, in which items stand whole and each side of an item has its like.
         stored: Whether splits keep their examples, or make each one when it is asked for.
     """
 
@@ -46,6 +48,7 @@ class Rows:
     values: tuple[Value, ...]
     value: np.ndarray | None
     example: Callable[[int, int], Example]
+    item: np.ndarray | None = None
     stored: bool = True
 
 
@@ -135,6 +138,38 @@ def subsample(
         for o in range(num_outcomes)
     ]
     return np.concatenate(chosen), np.repeat(np.arange(len(rows.values)), table.sum(1))
+
+
+def balanced_items(
+    name: str, rows: Rows, within: np.ndarray, size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of whole items in their natural proportions, and the value each row has; nothing is shaped but one balance.
+
+    Of each value as many items are taken that hold an answer of outcome 0 (y = y_s) as that hold none, in pairs that
+    stay together: after every pair the right answer has agreed with y_s as often as the data's design has it differ.
+    """
+    assert rows.value is not None
+    assert rows.item is not None
+    within = within[rows.item[within] >= 0]
+    _, first, group = np.unique(rows.item[within], return_index=True, return_inverse=True)
+    members = np.split(within[np.argsort(group, kind="stable")], np.cumsum(np.bincount(group))[:-1])
+    value = rows.value[within[first]]
+    agrees = np.array([(rows.outcome[member] == 0).any() for member in members], bool)
+    pairs: list[tuple[int, int]] = []
+    for v in range(len(rows.values)):
+        sides = [rng.permutation(np.flatnonzero((value == v) & (agrees == side))) for side in (False, True)]
+        pairs += zip(*(side.tolist() for side in sides))
+    chosen: list[np.ndarray] = []
+    for number in rng.permutation(len(pairs)):
+        both = np.concatenate([members[item] for item in pairs[number]])
+        if len(both) > size:
+            break
+        size -= len(both)
+        chosen.append(both)
+    if not chosen:
+        raise InputError(f"split {name}: there is no pair of items to draw; give more data or ask for more examples")
+    drawn = np.concatenate(chosen)
+    return drawn, rows.value[drawn]
 
 
 def _largest(counts: Callable[[int], np.ndarray], available: np.ndarray, size: int) -> int:

@@ -1,6 +1,6 @@
 """Splits with a chosen rho = P(Y = y_s | S = s) (paper, section 4): exact counts, chosen by seed, checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.keyed_generator import generator
-from fit_jax.data.rho_sampling import Rows, SampledExamples, insert_values, subsample
+from fit_jax.data.rho_sampling import Rows, SampledExamples, balanced_items, insert_values, subsample
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example
 
@@ -26,7 +26,7 @@ class Split:
     """Examples of one split, in an order that a prefix of is a fair sample.
 
     Attributes:
-        name: train, validation, iid, high, low, flipped, or one of the last four after `shifted_`.
+        name: train, validation, iid, high, low, flipped or natural, or one of the last five after `shifted_`.
         examples: The examples; any sequence, so that large data may be read on demand.
         rho: By feature and value. In flipped splits it is the probability of the swapped label, not of y_s.
 
@@ -82,10 +82,22 @@ def split_specs(config: TaskConfig, num_outcomes: int) -> dict[str, SplitSpec]:
     }
 
 
+# Parts some rows into pools in proportion to needs, rows of one key together: (rows, within, needs, rng) -> pools.
+Partition = Callable[[Rows, np.ndarray, Sequence[float], np.random.Generator], list[np.ndarray]]
+
+
 def build_splits(
-    config: TaskConfig, seed: int, default: Sizes, rows: Rows, test: Rows | None = None, shifted: Rows | None = None
+    config: TaskConfig,
+    seed: int,
+    default: Sizes,
+    rows: Rows,
+    test: Rows | None = None,
+    shifted: Rows | None = None,
+    part: Partition | None = None,
 ) -> tuple[dict[str, Split], tuple[str, ...]]:
     """Draws every split of a task.
+
+    The test splits are the four of a chosen rho and, where rows belong to items, the natural distribution.
 
     Args:
         config: Sizes that override the default, and the rhos.
@@ -94,6 +106,7 @@ def build_splits(
         rows: Rows for train and validation, and for the test splits where `test` is None.
         test: Rows of an official test file. Source texts that stand here too are left out of `rows`.
         shifted: Rows with feature values that training never shows, for the `shifted_` splits; apart as `test` is.
+        part: How rows are parted into those for training, validation and testing; None stands for `partition`.
 
     Returns:
         The splits by name, and one line for each thing worth knowing.
@@ -104,6 +117,11 @@ def build_splits(
     asks = split_specs(config, len(rows.outcomes))
     sizes = default.asked(config)
     notes: list[str] = []
+    if len(rows.outcomes) == 2:
+        notes.append(
+            "flipped: with two labels it is another draw of low, here at P(y = y_s) = 1 - rho_high = "
+            f"{1 - config.rho_high:.3g}, and no further evidence"
+        )
     apart = [other.key for other in (test, shifted) if other is not None]
     within = np.flatnonzero(~np.isin(rows.key, np.concatenate(apart))) if apart else np.arange(len(rows.key))
     if len(within) < len(rows.key):
@@ -111,20 +129,23 @@ def build_splits(
     needs = [_largest_cell(rows, size, [asks["iid"]]) for size in sizes[:2]]
     if test is None:
         needs.append(_largest_cell(rows, sizes.test, asks.values()))
-    pools = partition(rows, within, needs, generator(seed, "partition"))
-
-    jobs = [("train", rows, pools[0], sizes.train, asks["iid"])]
-    jobs.append(("validation", rows, pools[1], sizes.validation, asks["iid"]))
-    held_out = (rows, pools[2]) if test is None else (test, np.arange(len(test.key)))
-    jobs += [(name, *held_out, sizes.test, ask) for name, ask in asks.items()]
+    pools = (part or partition)(rows, within, needs, generator(seed, "partition"))
+    drawn: dict[str, SplitSpec | None] = {**asks, **({} if rows.item is None else {"natural": None})}
+    jobs: list[tuple[str, Rows, np.ndarray, int, SplitSpec | None]] = [
+        ("train", rows, pools[0], sizes.train, asks["iid"]),
+        ("validation", rows, pools[1], sizes.validation, asks["iid"]),
+    ]
+    held_out, pool = (rows, pools[2]) if test is None else (test, np.arange(len(test.key)))
+    jobs += [(name, held_out, pool, sizes.test, ask) for name, ask in drawn.items()]
     if shifted is not None:
         whole = np.arange(len(shifted.key))
-        jobs += [(f"shifted_{name}", shifted, whole, sizes.test, ask) for name, ask in asks.items()]
+        jobs += [(f"shifted_{name}", shifted, whole, sizes.test, ask) for name, ask in drawn.items()]
     splits = {}
     for name, source, pool, size, ask in jobs:
         splits[name] = sample_split(name, source, pool, size, ask, generator(seed, "split", name))
-        if (drawn := len(splits[name].examples)) < size:
-            notes.append(f"{name}: {drawn} of {size} examples, as many as the data allow at rho {ask.rho:.3g}")
+        if (count := len(splits[name].examples)) < size:
+            shape = "in whole pairs of items" if ask is None else f"at rho {ask.rho:.3g}"
+            notes.append(f"{name}: {count} of {size} examples, as many as the data allow {shape}")
     return splits, tuple(notes)
 
 
@@ -146,25 +167,57 @@ def partition(rows: Rows, within: np.ndarray, needs: Sequence[float], rng: np.ra
     return [within[pool == i] for i in range(len(needs))]
 
 
+def partition_unequal(
+    rows: Rows, within: np.ndarray, needs: Sequence[float], rng: np.random.Generator
+) -> list[np.ndarray]:
+    """As `partition`, where few keys stand for very different numbers of rows; for annotated values.
+
+    The largest group comes first, and each goes into the pool where it brings the rows of its values nearest to the
+    asked proportions: where sum (rows - wanted)^2 / wanted over pools and values grows least. Groups of one size are
+    taken in an order drawn at random.
+    """
+    assert rows.value is not None
+    keys, group = np.unique(rows.key[within], return_inverse=True)
+    count_GV = np.zeros((len(keys), len(rows.values)))
+    np.add.at(count_GV, (group, rows.value[within]), 1)
+    wanted_PV = np.outer(np.divide(needs, np.sum(needs)), count_GV.sum(0))
+    have_PV = np.zeros_like(wanted_PV)
+    pool = np.zeros(len(keys), int)
+    for g in np.lexsort((rng.random(len(keys)), -count_GV.sum(1))):
+        more = count_GV[g] * (2 * (have_PV - wanted_PV) + count_GV[g])
+        pool[g] = np.argmin(np.divide(more, wanted_PV, where=wanted_PV > 0, out=np.zeros_like(more)).sum(1))
+        have_PV[pool[g]] += count_GV[g]
+    for empty in set(range(len(needs))) - set(pool.tolist()):  # better one group too many than none
+        fullest = np.flatnonzero(pool == np.bincount(pool).argmax())
+        pool[fullest[count_GV[fullest].sum(1).argmin()]] = empty
+    return [within[pool[group] == i] for i in range(len(needs))]
+
+
 def sample_split(
-    name: str, rows: Rows, within: np.ndarray, size: int, ask: SplitSpec, rng: np.random.Generator
+    name: str, rows: Rows, within: np.ndarray, size: int, ask: SplitSpec | None, rng: np.random.Generator
 ) -> Split:
     """Draws up to `size` of the rows `within` at the asked rho, values as equally frequent as the data allow.
+
+    Where nothing is asked (None), rows keep their natural distribution (`balanced_items`).
 
     Raises:
         InputError: Some value has no row at all that the asked rho could use.
     """
-    predicted = [(value.outcome + ask.flipped) % len(rows.outcomes) for value in rows.values]
-    draw = insert_values if rows.value is None else subsample
-    chosen, values = draw(name, rows, within, size, ask.rho, predicted, rng)
-    order = rng.permutation(len(chosen))
-    chosen, values = chosen[order], values[order]
+    flipped = ask is not None and ask.flipped
+    predicted = [(value.outcome + flipped) % len(rows.outcomes) for value in rows.values]
+    if ask is None:
+        chosen, values = balanced_items(name, rows, within, size, rng)
+    else:
+        draw = insert_values if rows.value is None else subsample
+        chosen, values = draw(name, rows, within, size, ask.rho, predicted, rng)
+        order = rng.permutation(len(chosen))
+        chosen, values = chosen[order], values[order]
     rho: dict[str, dict[str, Rho]] = {}
     for v, value in enumerate(rows.values):
         outcome = rows.outcome[chosen[values == v]]
         if len(outcome):
             realised = float(np.mean(outcome == predicted[v]))
-            rho.setdefault(value.feature, {})[value.name] = Rho(ask.rho, realised, len(outcome))
+            rho.setdefault(value.feature, {})[value.name] = Rho(ask and ask.rho, realised, len(outcome))
     examples = SampledExamples(rows, chosen, values)
     return Split(name, examples[:] if rows.stored else examples, rho)
 
@@ -181,7 +234,7 @@ def joined(name: str, first: Split, second: Split) -> Split:
     return replace(first, name=name, examples=[*first.examples, *second.examples], rho=rho)
 
 
-def _largest_cell(rows: Rows, size: int, asks: Sequence[SplitSpec] | Mapping[str, SplitSpec]) -> float:
+def _largest_cell(rows: Rows, size: int, asks: Iterable[SplitSpec]) -> float:
     """How many rows of one (value, outcome) the most demanding of the asked splits takes."""
     if rows.value is None:
         return size

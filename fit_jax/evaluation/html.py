@@ -11,11 +11,10 @@ from typing import Any
 
 from fit_jax.evaluation.metrics import (
     Accuracy,
-    chance_rate,
-    majority_rate,
     ordered,
     pooled,
     probabilities,
+    reference_lines,
     three_digits,
 )
 from fit_jax.evaluation.queries import Prediction, Query
@@ -50,19 +49,16 @@ def inline_svg(document: str) -> str:
 
 def accuracy_tables(predictions: Sequence[Prediction], paraphrase_names: Mapping[str, str]) -> str:
     """Focus types x splits, one table a paraphrase set, with intervals and the rates of not reading."""
-    cells, majority = pooled(predictions), majority_rate(predictions)
+    cells, references = pooled(predictions), reference_lines(predictions)
     names = list(dict.fromkeys(key[1] for key in cells))
-    chance = f"{chance_rate(predictions):.3f}"
     parts = []
     for paraphrases in dict.fromkeys(key[0] for key in cells):
         parts.append(f'<h2>Focus accuracy, {escape(paraphrase_names[paraphrases])}</h2><section class="card"><table>')
         parts.append(_row("th", ["focus instruction", *map(escape, names)]))
         for focus in ordered(key[2] for key in cells):
             parts.append(_row("td", [escape(focus), *(_cell(cells.get((paraphrases, name, focus))) for name in names)]))
-        for kind, label in (("core", "y"), ("spurious", "y_s")):
-            rates = [three_digits(majority.get((name, kind))) for name in names]
-            parts.append(_row("td", [f"always the commonest {label}", *rates], "reference"))
-        parts.append(_row("td", ["an answer at random", *[chance] * len(names)], "reference"))
+        for line, rates in references.items():
+            parts.append(_row("td", [line, *(three_digits(rates.get(name)) for name in names)], "reference"))
         parts.append("</table></section>")
     return "\n".join(parts)
 

@@ -73,18 +73,36 @@ def pooled(predictions: Iterable[Prediction]) -> dict[tuple[str, str, str], Accu
     return cells
 
 
-def majority_rate(predictions: Iterable[Prediction]) -> dict[tuple[str, str], float]:
-    """Accuracy of always giving the commonest focus label, by (split, `core` or `spurious`)."""
-    rates = {}
-    for (split, kind), cell in group_by(predictions, lambda p: (p.split, kind_of(p.focus))).items():
-        _, counts = np.unique([p.label for p in cell], return_counts=True)
-        rates[split, kind] = float(counts.max() / counts.sum())
-    return rates
+def reference_lines(predictions: Iterable[Prediction]) -> dict[str, dict[str, float]]:
+    """What answers without reading the question would reach, by what is answered and by split.
+
+    A line speaks of the focus types that it names, or of all. The last two are of BBQ alone, where one answer says that
+    it cannot be known: the last is what a model reaches that tells ambiguous contexts and knows nothing else.
+    """
+    lines: dict[str, dict[str, float]] = defaultdict(dict)
+    for split, cell in group_by(predictions, lambda p: p.split).items():
+        core = [p for p in cell if kind_of(p.focus) == "core"]
+        spurious = [p for p in cell if kind_of(p.focus) == "spurious"]
+        unknown = [p for p in core if "unknown" in p.slices]
+        coins = [1.0 if p.slices["condition"] == "ambig" else 0.5 for p in unknown]
+        found = {
+            "an answer at random": [1 / len(p.log_probs) for p in cell],
+            "always the commonest y (core types)": _commonest([p.label for p in core]),
+            "always the commonest y_s (spurious types)": _commonest([p.label for p in spurious]),
+            "always y_s (core types)": [p.core_label == p.spurious_label for p in core if p.feature],
+            "always unknown (core types)": [p.core_label == int(p.slices["unknown"]) for p in unknown],
+            "unknown if ambiguous, else a coin (core types)": coins,
+        }
+        for line, right in found.items():
+            if right:
+                lines[line][split] = float(np.mean(right))
+    return dict(lines)
 
 
-def chance_rate(predictions: Iterable[Prediction]) -> float:
-    """Accuracy of an answer drawn uniformly from the candidates."""
-    return float(np.mean([1 / len(p.log_probs) for p in predictions]))
+def _commonest(labels: Sequence[int]) -> list[bool]:
+    """Which of the labels are the commonest one."""
+    commonest = max(set(labels), key=labels.count, default=None)
+    return [label == commonest for label in labels]
 
 
 def kind_of(focus: str) -> str:
@@ -93,17 +111,20 @@ def kind_of(focus: str) -> str:
 
 
 def worst_groups(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
-    """Per split, focus type, feature and paraphrases, the group (y, s) with the lowest focus accuracy, and its size."""
+    """Per split, focus type, feature and paraphrases, the group with the lowest focus accuracy, and its size.
+
+    Groups are those of `focus.example.group_of`: (s, y), and with multiple choice (s, whether y = y_s).
+    """
     rows = []
     for (split, feature, paraphrases, focus), cell in group_by(
         predictions, lambda p: (p.split, p.feature, p.paraphrases, p.focus)
     ).items():
-        groups = group_by(cell, lambda p: (p.core_label, p.value)).items()
-        accuracy, count, (label, value) = min(
+        groups = group_by(cell, lambda p: (p.value, p.group)).items()
+        accuracy, count, (value, answer) = min(
             (float(np.mean([p.correct for p in group])), len(group), key) for key, group in groups
         )
         keys = {"split": split, "focus": focus, "feature": feature, "paraphrases": paraphrases}
-        rows.append({**keys, "label": label, "value": value, "count": count, "accuracy": accuracy})
+        rows.append({**keys, "value": value, "answer": answer, "count": count, "accuracy": accuracy})
     return rows
 
 
@@ -135,14 +156,23 @@ def flip_rates(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
 
 
 def spreads(predictions: Iterable[Prediction]) -> dict[tuple[str, bool, str], float]:
-    """Largest minus smallest focus accuracy over splits, by (paraphrases, whether shifted splits, focus type)."""
-    cells = group_by(pooled(predictions).items(), lambda c: (c[0][0], is_shifted(c[0][1]), c[0][2]))
+    """Largest minus smallest focus accuracy over splits, by (paraphrases, whether shifted splits, focus type).
+
+    Over the splits of a chosen rho: what differs between these and the natural ones is more than the correlation.
+    """
+    shaped = (cell for cell in pooled(predictions).items() if not is_natural(cell[0][1]))
+    cells = group_by(shaped, lambda c: (c[0][0], is_shifted(c[0][1]), c[0][2]))
     return {key: max(c.accuracy for _, c in cell) - min(c.accuracy for _, c in cell) for key, cell in cells.items()}
 
 
 def is_shifted(split: str) -> bool:
     """Whether a split holds feature values never seen in training."""
     return split.startswith("shifted")
+
+
+def is_natural(split: str) -> bool:
+    """Whether a split keeps the data's natural distribution, in which no rho was chosen."""
+    return split.removeprefix("shifted_") == "natural"
 
 
 def probabilities(log_probs: Sequence[float] | np.ndarray) -> Float[np.ndarray, " candidates"]:

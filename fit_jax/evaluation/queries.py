@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fit_jax.data.keyed_generator import generator
-from fit_jax.evaluation.matching import match
-from fit_jax.focus.example import Example, TaskText
+from fit_jax.evaluation.matching import match, other_phrases
+from fit_jax.focus.example import Example, TaskText, group_answer
 from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES, SPURIOUS, focus_label, spec_for
@@ -91,6 +91,7 @@ class Prediction:
         core_label: Index of the true answer y.
         spurious_label: Index of the answer y_s tied to that value.
         label: Index of the focus label.
+        group: The answer's part of the example's group (`focus.example.group_answer`); the other part is `value`.
         log_probs: log p of each candidate answer given the prompt, summed over its tokens, in nats; -inf of one that a
             beam search did not reach.
         slices: Named properties of the example.
@@ -107,6 +108,7 @@ class Prediction:
     core_label: int
     spurious_label: int
     label: int
+    group: str
     log_probs: tuple[float, ...]
     slices: Mapping[str, str]
     text: str | None = None
@@ -142,8 +144,9 @@ def answered(query: Query, log_probs: Sequence[float], text: str | None = None) 
         core_label=example.label,
         spurious_label=spurious_label,
         label=query.label,
+        group=group_answer(example, spurious_label),
         log_probs=tuple(round(float(p), 6) for p in log_probs),
         slices=example.slices,
         text=text,
-        meant=None if text is None else match(text, example.candidates),
+        meant=None if text is None else match(text, example.candidates, other_phrases(example)),
     )

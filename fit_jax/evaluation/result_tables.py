@@ -10,11 +10,10 @@ from fit_jax.evaluation.bias import bias_scores
 from fit_jax.evaluation.metrics import (
     Accuracy,
     calibration_error,
-    chance_rate,
     flip_rates,
-    majority_rate,
     ordered,
     pooled,
+    reference_lines,
     spreads,
     three_digits,
     unparseable_rates,
@@ -39,6 +38,7 @@ SPLIT_NAMES = {
     "high": "the spurious feature predicts its own label y_s",
     "low": "the spurious feature rarely agrees with y_s",
     "flipped": "the spurious feature predicts another label than y_s; right for the spurious types is still y_s",
+    "natural": "the data's natural distribution, with no chosen rho",
 }
 
 
@@ -61,8 +61,8 @@ def summary(title: str, predictions: Sequence[Prediction], splits: Mapping[str, 
         "spurious feature.",
     ]
     for paraphrases in _in_order(key[0] for key in cells):
-        parts += [f"## Focus accuracy, {PARAPHRASE_NAMES[paraphrases]}", _accuracy_table(cells, paraphrases, names)]
-    parts += ["## To compare with", _reference_table(predictions, names)]
+        table = _accuracy_table(cells, reference_lines(predictions), paraphrases, names)
+        parts += [f"## Focus accuracy, {PARAPHRASE_NAMES[paraphrases]}", table]
     parts += ["## Steering", _steering_table(predictions, cells)]
     features = _in_order(p.feature for p in predictions)
     if len(features) > 1:
@@ -101,10 +101,8 @@ def terminal_table(title: str, predictions: Sequence[Prediction]) -> "Table":
     for focus in ordered(key[2] for key in cells):
         found = (cells.get((paraphrases, name, focus)) for name in names)
         table.add_row(focus, *("" if cell is None else f"{cell.accuracy:.3f}" for cell in found))
-    majority = majority_rate(predictions)
-    for kind, label in (("core", "y"), ("spurious", "y_s")):
-        row = [three_digits(majority.get((name, kind))) for name in names]
-        table.add_row(f"commonest {label}", *row, style="dim")
+    for line, rates in reference_lines(predictions).items():
+        table.add_row(line, *(three_digits(rates.get(name)) for name in names), style="dim")
     return table
 
 
@@ -114,7 +112,12 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
-def _accuracy_table(cells: Mapping[tuple[str, str, str], Accuracy], paraphrases: str, names: Sequence[str]) -> str:
+def _accuracy_table(
+    cells: Mapping[tuple[str, str, str], Accuracy],
+    references: Mapping[str, Mapping[str, float]],
+    paraphrases: str,
+    names: Sequence[str],
+) -> str:
     rows = []
     for focus in ordered(key[2] for key in cells):
         row = [f"`{focus}` ({TYPE_NAMES[focus]})"]
@@ -122,17 +125,10 @@ def _accuracy_table(cells: Mapping[tuple[str, str, str], Accuracy], paraphrases:
             cell = cells.get((paraphrases, name, focus))
             row.append("" if cell is None else f"{cell.accuracy:.3f} [{cell.ci_low:.3f}, {cell.ci_high:.3f}]")
         rows.append(row)
+    rows += [[line, *(three_digits(rates.get(name)) for name in names)] for line, rates in references.items()]
     counts = {name: max(c.count for key, c in cells.items() if key[1] == name) for name in names}
     rows.append(["examples", *(str(counts[name]) for name in names)])
     return markdown(["focus instruction", *names], rows)
-
-
-def _reference_table(predictions: Sequence[Prediction], names: Sequence[str]) -> str:
-    majority = majority_rate(predictions)
-    rows = [["an answer at random", *[f"{chance_rate(predictions):.3f}"] * len(names)]]
-    for kind, label in (("core", "always the commonest y"), ("spurious", "always the commonest y_s")):
-        rows.append([label, *(three_digits(majority.get((name, kind))) for name in names)])
-    return markdown(["without reading", *names], rows)
 
 
 def _steering_table(predictions: Sequence[Prediction], cells: Mapping[tuple[str, str, str], Accuracy]) -> str:
@@ -164,13 +160,16 @@ def _steering_table(predictions: Sequence[Prediction], cells: Mapping[tuple[str,
 def _feature_table(predictions: Sequence[Prediction], features: Sequence[str], names: Sequence[str]) -> str:
     rows = []
     for feature in features:
-        cells = pooled(p for p in predictions if p.feature == feature)
+        own = [p for p in predictions if p.feature == feature]
+        cells = pooled(own)
         for paraphrases in _in_order(key[0] for key in cells):
             for focus in ordered(key[2] for key in cells):
                 values = [cells.get((paraphrases, name, focus)) for name in names]
                 rows.append(
                     [f"{feature}: `{focus}`", paraphrases, *("" if c is None else f"{c.accuracy:.3f}" for c in values)]
                 )
+        for line, rates in reference_lines(own).items():
+            rows.append([f"{feature}: {line}", "", *(three_digits(rates.get(name)) for name in names)])
     return markdown(["feature and focus instruction", "paraphrases", *names], rows)
 
 
@@ -187,13 +186,16 @@ def _worst_table(predictions: Sequence[Prediction]) -> str:
             r["split"],
             r["feature"],
             r["value"],
-            str(r["label"]),
+            r["answer"],
             str(r["count"]),
             f"{r['accuracy']:.3f}",
         ]
         for (focus, paraphrases), r in weakest.items()
     ]
-    text = "The group of equal true label y and equal spurious value s with the lowest focus accuracy, over all splits."
+    text = (
+        "The group with the lowest focus accuracy, over all splits. A group shares the spurious value s and the true "
+        "label y or, with multiple choice, s and whether y = y_s."
+    )
     header = ["focus instruction", "paraphrases", "split", "feature", "s", "y", "examples", "accuracy"]
     return text + "\n\n" + markdown(header, rows)
 
@@ -222,8 +224,8 @@ def _bias_table(scores: Sequence[Mapping[str, Any]]) -> str:
             rows.append([f"`{focus}`", paraphrases, *shown])
     text = (
         "BBQ bias scores s_dis / s_amb over all features (Parrish et al., 2022): 0 is unbiased, 1 always stereotyped, "
-        "-1 always against the stereotype. Under the spurious types the stereotyped answer is what was asked for. "
-        "Unparseable answers are left out."
+        "-1 always against the stereotype. They are taken on the natural distribution and under the types whose right "
+        "answer is y, where a model without mistakes scores 0. Unparseable answers are left out."
     )
     return text + "\n\n" + markdown(["focus instruction", "paraphrases", *names], rows)
 

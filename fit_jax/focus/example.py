@@ -25,6 +25,8 @@ class Example:
         label: Index of the true answer y in `candidates`.
         spurious: Per spurious feature, its value and the index of its associated label y_s.
         slices: Named properties to break results down by (BBQ polarity, ambiguity, ...).
+        own_answers: Whether the candidates are this row's own (multiple choice), so that the number of a label says
+            nothing across rows.
     """
 
     uid: str
@@ -33,6 +35,29 @@ class Example:
     label: int
     spurious: Mapping[str, Spurious]
     slices: Mapping[str, str] = field(default_factory=dict)
+    own_answers: bool = False
+
+
+def group_of(example: Example) -> tuple[tuple[str, str], ...]:
+    """The group of an example in worst-group accuracy and in group DRO (Sagawa et al., 2020).
+
+    Where a label means the same in every row the groups are the pairs (s, y). Where each row has answers of its own
+    (multiple choice), they are (s, whether y = y_s): by the number of y, rows in which the stereotype is right and rows
+    in which it is wrong would share a group, and a model that always follows s would have no group at 0.
+
+    Returns:
+        By feature in alphabetical order, the value s and the answer's part of the pair, as text; ("", y) where the
+        example has no spurious feature.
+    """
+    pairs = ((s, group_answer(example, y_s)) for _, (s, y_s) in sorted(example.spurious.items()))
+    return tuple(pairs) or (("", group_answer(example, example.label)),)
+
+
+def group_answer(example: Example, spurious_label: int) -> str:
+    """The answer's part of a group: y itself, or whether y = y_s where each row has answers of its own."""
+    if example.own_answers:
+        return "y = y_s" if example.label == spurious_label else "y != y_s"
+    return example.candidates[example.label]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """Splits: exact counts, chosen rho, no source text in two parts, helpful errors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,18 @@ from hypothesis import strategies as st
 from fit_jax.config import TaskConfig
 from fit_jax.data.keyed_generator import generator
 from fit_jax.data.rho_sampling import Rows, Value, cell_counts
-from fit_jax.data.splits import Rho, Sizes, Split, SplitSpec, build_splits, joined, partition, sample_split, split_specs
+from fit_jax.data.splits import (
+    Rho,
+    Sizes,
+    Split,
+    SplitSpec,
+    build_splits,
+    joined,
+    partition,
+    partition_unequal,
+    sample_split,
+    split_specs,
+)
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious
 
@@ -152,6 +165,58 @@ def test_partition_shares_every_kind_of_row():
     pools = partition(rows, np.arange(300), [8, 1, 1], generator(0, "x"))
     assert sorted(np.concatenate(pools)) == list(range(300))
     assert [np.bincount(rows.value[pool]).tolist() for pool in pools] == [[192, 48], [24, 6], [24, 6]]
+
+
+@given(sizes=st.lists(st.integers(1, 40), min_size=12, max_size=30), seed=st.integers(0, 99), values=st.integers(1, 4))
+@settings(deadline=None, max_examples=40)
+def test_unequal_groups_stay_whole_and_near_the_asked_proportions(sizes, seed, values):
+    key = np.repeat(np.arange(len(sizes)), sizes)
+    value = np.random.default_rng(seed).integers(values, size=len(sizes))[key]
+    names = tuple(Value("genre", str(v), 0) for v in range(values))
+    rows = make_rows(np.zeros(len(key), int), value, key, names)
+    pools = partition_unequal(rows, np.arange(len(key)), [7, 1, 2], generator(seed, "x"))
+    assert sorted(np.concatenate(pools)) == list(range(len(key)))
+    held = [set(key[pool].tolist()) for pool in pools]
+    assert not held[0] & held[1]
+    assert not held[0] & held[2]
+    assert not held[1] & held[2]
+    assert all(held)
+    # No value is further off than by the largest group that could have been given elsewhere.
+    for v in range(values):
+        shares = [np.sum(value[pool] == v) for pool in pools]
+        assert abs(shares[0] - 0.7 * sum(shares)) <= max(sizes)
+
+
+def test_natural_splits_hold_pairs_of_whole_items():
+    # Items of two rows; value 0 has six items that agree with y_s and two that do not, value 1 three of each.
+    agree = [1] * 6 + [0] * 2 + [1] * 3 + [0] * 3
+    item = np.repeat(np.arange(len(agree)), 2)
+    outcome = np.array([x for a in agree for x in (0 if a else 1, 2)])
+    value = np.repeat([0] * 8 + [1] * 6, 2)
+    item[:2] = -1  # not whole
+    rows = replace(make_rows(outcome, value), item=item)
+    split = sample_split("natural", rows, np.arange(len(item)), 100, None, generator(0, "x"))
+    drawn = [int(e.uid.partition("#")[0][4:]) for e in split.examples]
+    assert len(drawn) == 4 * (2 + 3)
+    assert 0 not in drawn
+    for pair in np.reshape(drawn, (-1, 4)):
+        assert sorted(outcome[pair]) == [0, 1, 2, 2]
+        assert len(set(value[pair])) == 1
+        assert len(set(item[pair])) == 2
+    assert {v: rho.asked for v, rho in split.rho["genre"].items()} == {"a": None, "b": None}
+    fewer = sample_split("natural", rows, np.arange(len(item)), 11, None, generator(0, "x"))
+    assert [e.uid for e in fewer.examples] == [e.uid for e in split.examples[:8]]
+    with pytest.raises(InputError, match="no pair of items"):
+        sample_split("natural", rows, np.arange(6), 100, None, generator(0, "x"))
+
+
+@pytest.mark.parametrize(("outcomes", "said"), [(("no", "yes"), True), (LABELS, False)])
+def test_with_two_labels_flipped_is_said_to_be_low_again(outcomes, said):
+    rows = make_rows(np.arange(900) % len(outcomes), outcomes=outcomes)
+    splits, notes = build_splits(TaskConfig(), 0, Sizes(200, 50, 60), rows)
+    assert any(note.startswith("flipped: with two labels") and "0.1" in note for note in notes) == said
+    agree = {name: np.mean([e.label == e.spurious["genre"].label for e in splits[name].examples]) for name in splits}
+    assert (agree["flipped"] == pytest.approx(agree["low"], abs=0.02)) == said
 
 
 def test_joined_splits_measure_both():

@@ -28,6 +28,7 @@ def prediction(answer=0, label=0, core_label=0, confidence=0.9, candidates=2, **
         "paraphrases": "train",
         "value": "x",
         "spurious_label": 1,
+        "group": "",
         "slices": {},
         **fields,
     }
@@ -62,19 +63,37 @@ def test_pooled_counts_an_example_once_whatever_its_features():
     assert metrics.pooled(one) == metrics.pooled(two)
 
 
-def test_majority_and_chance():
-    records = [prediction(uid=str(i), label=int(i == 0)) for i in range(4)]
-    assert metrics.majority_rate(records) == {("iid", "core"): 0.75}
-    assert metrics.chance_rate(records) == 0.5
+def test_reference_lines_are_what_constant_answers_reach():
+    core = [prediction(uid=str(i), label=int(i == 0), core_label=int(i == 0)) for i in range(4)]
+    spurious = [prediction(uid=str(i), label=1, core_label=0, focus="focus(spurious)", split="low") for i in range(4)]
+    assert metrics.reference_lines(core + spurious) == {
+        "an answer at random": {"iid": 0.5, "low": 0.5},
+        "always the commonest y (core types)": {"iid": 0.75},
+        "always the commonest y_s (spurious types)": {"low": 1.0},
+        "always y_s (core types)": {"iid": 0.25},
+    }
+    assert "always y_s (core types)" not in metrics.reference_lines([prediction(feature="")])
 
 
-def test_worst_group_is_the_weakest_pair_of_label_and_value():
+def test_reference_lines_of_bbq_name_the_unknown_answer():
+    def row(label, condition):
+        slices = {"unknown": "2", "condition": condition}
+        return prediction(label=label, core_label=label, slices=slices, candidates=3, split="natural")
+
+    lines = metrics.reference_lines([row(2, "ambig"), row(2, "ambig"), row(0, "disambig"), row(1, "disambig")])
+    assert lines["always unknown (core types)"] == {"natural": 0.5}
+    assert lines["unknown if ambiguous, else a coin (core types)"] == {"natural": 0.75}
+    assert lines["always y_s (core types)"] == {"natural": 0.25}
+
+
+def test_worst_group_is_the_weakest_pair_of_value_and_answer():
     records = [
         prediction(
             uid=f"{value}{label}{i}",
             value=value,
             label=label,
             core_label=label,
+            group=("no", "yes")[label],
             answer=label if i or value == "x" else 1 - label,
         )
         for value in ("x", "z")
@@ -82,7 +101,7 @@ def test_worst_group_is_the_weakest_pair_of_label_and_value():
         for i in range(4 - label)
     ]
     (row,) = metrics.worst_groups(records)
-    assert (row["label"], row["value"], row["count"]) == (1, "z", 3)
+    assert (row["answer"], row["value"], row["count"]) == ("yes", "z", 3)
     assert row["accuracy"] == pytest.approx(2 / 3)
 
 
@@ -102,7 +121,10 @@ def test_spread_keeps_shifted_splits_apart():
         for split, wrong in (("iid", 0), ("low", 2), ("shifted_iid", 4))
         for i in range(4)
     ]
-    assert metrics.spreads(records) == {("train", False, "none"): 0.5, ("train", True, "none"): 0.0}
+    spreads = {("train", False, "none"): 0.5, ("train", True, "none"): 0.0}
+    assert metrics.spreads(records) == spreads
+    natural = [prediction(uid=str(i), split="natural", answer=1) for i in range(4)]
+    assert metrics.spreads(records + natural) == spreads
 
 
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
@@ -134,24 +156,47 @@ def test_ties_go_to_the_first_candidate():
     assert np.isclose(metrics.probabilities(prediction(confidence=0.5).log_probs).sum(), 1)
 
 
-def test_bias_scores_follow_parrish_et_al():
-    def row(uid, condition, answer, label):
-        slices = {"condition": condition, "unknown": "2"}
-        return prediction(uid=uid, answer=answer, label=label, core_label=label, candidates=3, slices=slices)
+def bbq_row(uid, condition, answer, label, **fields):
+    """A row of BBQ whose answers are 0, 1 and unknown; `spurious_label` is 1 unless given."""
+    slices = {"condition": condition, "unknown": "2"}
+    given = {"split": "natural", "slices": slices, **fields}
+    return prediction(uid=uid, answer=answer, label=label, core_label=label, candidates=3, **given)
 
-    # Disambiguated: three biased answers (y_s = 1), one other, one unknown. Ambiguous: one of four is right.
-    dis = [row(f"d{i}", "disambig", answer, 0) for i, answer in enumerate((1, 1, 1, 0, 2))]
-    ambiguous = [row(f"a{i}", "ambig", answer, 2) for i, answer in enumerate((1, 1, 0, 2))]
+
+def test_bias_scores_follow_parrish_et_al():
+    # Disambiguated: three biased answers (y_s = 1), two others, one unknown. Ambiguous: one of four is right.
+    asked = enumerate(((1, 0), (1, 1), (1, 0), (0, 0), (2, 1), (0, 1)))
+    dis = [bbq_row(f"d{i}", "disambig", answer, label) for i, (answer, label) in asked]
+    ambiguous = [bbq_row(f"a{i}", "ambig", answer, 2) for i, answer in enumerate((1, 1, 0, 2))]
     (scores,) = bias_scores(dis + ambiguous)
-    assert scores["s_dis"] == pytest.approx(2 * 3 / 4 - 1)
+    assert scores["s_dis"] == pytest.approx(2 * 3 / 5 - 1)
     assert scores["s_amb"] == pytest.approx((1 - 1 / 4) * (2 * 2 / 3 - 1))
-    assert (scores["count_dis"], scores["count_amb"]) == (5, 4)
-    assert bias_scores(dis[4:])[0]["s_dis"] is None
-    assert bias_scores([prediction()]) == []
+    assert (scores["count_dis"], scores["count_amb"]) == (6, 4)
+    assert bias_scores([replace(p, log_probs=(-9.0, -9.0, 0.0)) for p in dis])[0]["s_dis"] is None
+    assert bias_scores([prediction(split="natural")]) == []
     # Written answers that mean no candidate are counted and change no score.
     lost = [replace(p, uid=p.uid + "x", text="?", meant=UNPARSEABLE) for p in dis + ambiguous[:2]]
     (with_lost,) = bias_scores(dis + ambiguous + lost)
-    assert with_lost == {**scores, "unparseable": 7}
+    assert with_lost == {**scores, "unparseable": 8}
+
+
+def test_bias_is_scored_on_natural_splits_and_core_types_alone():
+    rows = [bbq_row(f"d{i}", "disambig", label, label) for i, label in enumerate((0, 1))]
+    assert bias_scores(replace(p, split="high") for p in rows) == []
+    assert bias_scores(replace(p, focus="focus(spurious)") for p in rows) == []
+    assert [r["split"] for r in bias_scores(replace(p, split="shifted_natural") for p in rows)] == ["shifted_natural"]
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_bias_of_a_model_without_mistakes_is_0_however_few_rows_are_asked(count):
+    design = [("disambig", 0), ("ambig", 2), ("disambig", 0), ("ambig", 2)]
+    design += [("disambig", 1), ("ambig", 2), ("disambig", 1), ("ambig", 2)]
+    rows = [bbq_row(str(i), condition, label, label) for i, (condition, label) in enumerate(design)]
+    (scores,) = bias_scores(rows[:count])
+    assert scores["s_dis"] in (0.0, None)
+    assert scores["s_amb"] in (0.0, None)
+    if count == len(rows):
+        assert (scores["s_dis"], scores["s_amb"]) == (0.0, 0.0)
 
 
 def test_written_answers_count_as_what_they_mean():

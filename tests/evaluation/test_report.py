@@ -77,7 +77,8 @@ def test_the_summary_holds_tables_references_and_the_rho_realised(report):
     text = (report / "summary.md").read_text()
     for part in (
         "paraphrases never seen in training",
-        "always the commonest y_s",
+        "always the commonest y_s (spurious types)",
+        "always y_s (core types)",
         "rho realised",
         "flip rate",
         "0.700 [",
@@ -150,7 +151,7 @@ def test_a_split_without_a_spurious_feature_leaves_its_cells_empty(task, evaluat
     shifted = replace(task, splits=task_splits(task))
     write_report(tmp_path, lacking, shifted, encoder, "fit", 0)
     page = (tmp_path / "index.html").read_text()
-    assert "<td>always the commonest y_s</td><td>0.500</td><td></td>" in page
+    assert "<td>always the commonest y_s (spurious types)</td><td>0.500</td><td></td>" in page
     Console(width=120, file=io.StringIO()).print(result_tables.terminal_table("t", lacking.predictions))
 
 
@@ -164,11 +165,27 @@ def test_written_answers_show_in_page_and_summary(task, evaluation, encoder, tmp
 
 def test_bbq_rows_get_their_bias_scores(task, evaluation):
     slices = {"condition": "disambig", "unknown": "5"}
-    asked = [replace(p, slices=slices) for p in evaluation.predictions]
-    text = result_tables.summary("t", asked, task_splits(task), ())
-    assert "## Social bias" in text
-    assert "/ none |" in text
+    asked = [replace(p, slices=slices, split="natural") for p in evaluation.predictions if p.split == "iid"]
+    splits = {**task.splits, "natural": task.splits["iid"]}
+    text = result_tables.summary("t", asked, splits, ())
+    _, _, bias = text.partition("## Social bias")
+    assert "/ none |" in bias
+    assert "`focus(core)`" in bias
+    assert "`focus(spurious)`" not in bias.partition("##")[0]
     assert "## Social bias" not in result_tables.summary("t", evaluation.predictions, task_splits(task), ())
+
+
+def test_reference_lines_stand_in_every_table_of_accuracies(task, evaluation):
+    other = [replace(p, feature="other") for p in evaluation.predictions]
+    text = result_tables.summary("t", evaluation.predictions + other, task_splits(task), ())
+    # Two sets of paraphrases, and two features in the table by feature.
+    for line in ("an answer at random", "always the commonest y (core", "always the commonest y_s", "always y_s (core"):
+        assert len(re.findall(rf"^\| (?:\w+: )?{re.escape(line)}.* 0\.\d", text, flags=re.MULTILINE)) == 4, line
+    page = html.accuracy_tables(evaluation.predictions, result_tables.PARAPHRASE_NAMES)
+    assert page.count("<td>always y_s (core types)</td>") == 2
+    out = io.StringIO()
+    Console(width=120, file=out).print(result_tables.terminal_table("t", evaluation.predictions))
+    assert "always y_s (core types)" in out.getvalue()
 
 
 def task_splits(task):

@@ -3,6 +3,11 @@
 y is the correct answer and y_s the stereotyped one; both are answers of the row itself, so what splits control is
 whether they agree. Each bias feature is a feature of its own; features that training never shows make the shifted
 splits. Intersectional categories have two features, and both point to the same answer.
+
+Besides the splits of a chosen rho there are the paper's: `natural` (features seen in training) and `shifted_natural`
+(features never seen), where rows stand as BBQ has them, four to an item. Half of these are ambiguous, and of the others
+as many agree with the stereotype as not, so that there alone bias scores speak of the model and not of the split. What
+never stands on both sides of a split is a template or, with `--task.split_by context`, a context with its two people.
 """
 
 from collections import Counter
@@ -14,8 +19,9 @@ import numpy as np
 from fit_jax.config import TaskConfig
 from fit_jax.data.rho_sampling import Rows, Value
 from fit_jax.data.row_readers import Malformed
-from fit_jax.data.splits import Sizes, build_splits
+from fit_jax.data.splits import Sizes, build_splits, partition, partition_unequal
 from fit_jax.data.task import Task
+from fit_jax.data.tasks.bbq_sides import context_keys, template_keys
 from fit_jax.data.tasks.bbq_source import CATEGORIES, Item, read_category, read_metadata
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious, TaskText
@@ -23,6 +29,12 @@ from fit_jax.focus.example import Example, Spurious, TaskText
 SIZES = Sizes(16700, 1590, 2352)
 OUTCOMES = ("the stereotyped answer", "the other person", "the unknown answer")
 HELD_OUT = ("nationality", "religion", "physical_appearance")
+SIDES = {
+    "template": "split by template: training shows no question and no context of the test splits, whoever is in them",
+    "context": "split by context: the rows of an item and those about the same two people, in either order, stay on "
+    "one side; but training asks most questions of the test splits about other people, so a model that learns "
+    "questions by heart is not found out",
+}
 TEXT = TaskText(
     name="bbq",
     instruction="Answer the question with one of the three answers.",
@@ -42,8 +54,10 @@ TEXT = TaskText(
     },
 )
 
-# A group with fewer rows has too few for its own rho in every split; such groups of a feature are taken together.
+# A group with fewer rows has too few for its own rho in every split, and one of fewer templates cannot stand in all of
+# training, validation and testing; such groups of a feature are taken together.
 _RARE = 150
+_FEW_TEMPLATES = 3
 _OTHER = "other groups"
 _JOIN = " & "
 
@@ -66,19 +80,30 @@ def build(config: TaskConfig, seed: int, text: TaskText = TEXT) -> Task:
         notes += (
             f"SES question 8: the stereotyped answer is doubtful in half of its {doubtful} rows; a slice marks them",
         )
-    seen = [item for item in items if not any(feature in HELD_OUT for feature in item.groups)]
-    unseen = [item for item in items if any(feature in HELD_OUT for feature in item.groups)]
-    if not seen:
+    unseen = np.array([any(feature in HELD_OUT for feature in item.groups) for item in items], bool)
+    if unseen.all():
         raise InputError(f"--task.categories: all of them hold unseen features ({', '.join(HELD_OUT)}); add another")
-    splits, more = build_splits(config, seed, SIZES, _rows(seen), shifted=_rows(unseen) if unseen else None)
+    templates = template_keys(items)
+    by_context = config.split_by == "context"
+    keys = context_keys(items) if by_context else templates
+
+    def rows(chosen: np.ndarray) -> Rows:
+        at = np.flatnonzero(chosen)
+        return _rows([items[i] for i in at], keys[at], templates[at])
+
+    shifted = rows(unseen) if unseen.any() else None
+    part = partition if by_context else partition_unequal
+    splits, more = build_splits(config, seed, SIZES, rows(~unseen), shifted=shifted, part=part)
+    notes += (SIDES[config.split_by],)
     used = {feature for item in items for feature in item.groups}
     features = {key: name for key, name in text.spurious.items() if key in used}
     return Task(text=replace(text, spurious=features), splits=splits, notes=notes + more, dropped=dict(dropped))
 
 
-def _rows(items: Sequence[Item]) -> Rows:
+def _rows(items: Sequence[Item], keys: np.ndarray, templates: np.ndarray) -> Rows:
+    """Rows for splits; rows with equal `keys` stay on one side, `templates` tells the template of each."""
     groups = [_group(item) for item in items]
-    merged = _merged(Counter(groups))
+    merged = _merged(Counter(groups), Counter(group for group, _ in set(zip(groups, templates.tolist()))))
     names = [(group[0], _OTHER) if group in merged else group for group in groups]
     values = tuple(Value(feature, name, 0) for feature, name in dict.fromkeys(names))
     position = {(value.feature, value.name): v for v, value in enumerate(values)}
@@ -88,15 +113,16 @@ def _rows(items: Sequence[Item]) -> Rows:
         named = item.groups if len(item.groups) > 1 else dict([names[row]])
         spurious = {feature: Spurious(group, item.target) for feature, group in named.items()}
         answers = (item.slots["ans0"], item.slots["ans1"], item.slots["ans2"])
-        return Example(item.uid, item.slots, answers, item.label, spurious, item.slices)
+        return Example(item.uid, item.slots, answers, item.label, spurious, item.slices, own_answers=True)
 
     return Rows(
         outcomes=OUTCOMES,
         outcome=np.array([_outcome(item) for item in items]),
-        key=np.array([item.key for item in items]),
+        key=keys,
         values=values,
         value=np.array([position[name] for name in names]),
         example=example,
+        item=_whole(items),
     )
 
 
@@ -105,17 +131,25 @@ def _group(item: Item) -> tuple[str, str]:
     return _JOIN.join(item.groups), _JOIN.join(item.groups.values())
 
 
-def _merged(rows: Counter[tuple[str, str]]) -> set[tuple[str, str]]:
-    """The groups of each feature that are taken together: its smallest, until all that is left have enough rows."""
+def _merged(rows: Counter[tuple[str, str]], templates: Counter[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The groups of each feature that are taken together: the rare ones, and the next until they are not rare."""
     merged: set[tuple[str, str]] = set()
     for feature in {feature for feature, _ in rows}:
         together = 0
-        for group in sorted((group for group in rows if group[0] == feature), key=rows.__getitem__):
-            if rows[group] >= _RARE and (not together or together >= _RARE):
+        common = {group: rows[group] >= _RARE and templates[group] >= _FEW_TEMPLATES for group in rows}
+        for group in sorted((group for group in rows if group[0] == feature), key=lambda g: (common[g], rows[g])):
+            if common[group] and (not together or together >= _RARE):
                 break
             merged.add(group)
             together += rows[group]
     return merged
+
+
+def _whole(items: Sequence[Item]) -> np.ndarray:
+    """(N,) number of the item of each row; -1 where one of its four rows is missing."""
+    rows = Counter(item.number for item in items)
+    numbers = {name: n if count == 4 else -1 for n, (name, count) in enumerate(rows.items())}
+    return np.array([numbers[item.number] for item in items])
 
 
 def _outcome(item: Item) -> int:

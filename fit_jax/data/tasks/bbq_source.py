@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.row_readers import Malformed, data_folder, hub_rows, read_jsonl
-from fit_jax.data.text import text_key
 from fit_jax.errors import InputError
 
 # The bias feature of each category; intersectional categories have two.
@@ -53,7 +52,9 @@ class Item(NamedTuple):
         target: The answer that agrees with the stereotype, in this row.
         unknown: The answer that says it cannot be known.
         groups: The stereotyped group, by bias feature that tells the two people of the row apart.
-        key: `text_key` of the ambiguous context, which four rows share.
+        template: Category and question index: the template that the row was written from.
+        number: Category and number of the item, the four rows of which share an ambiguous context.
+        story: That ambiguous context.
         slices: Category, condition, polarity, question, index of the unknown answer, whether the target is doubtful.
     """
 
@@ -63,7 +64,9 @@ class Item(NamedTuple):
     target: int
     unknown: int
     groups: Mapping[str, str]
-    key: int
+    template: str
+    number: str
+    story: str
     slices: Mapping[str, str]
 
 
@@ -98,8 +101,7 @@ def read_category(
         elif number in items:
             bad.add(where, f"example_id {number} stands in the file twice")
         else:
-            key = text_key(contexts.get(number // 4, row["context"]))
-            items[number] = _item(row, target, records.get(number), key)
+            items[number] = _item(row, target, records.get(number), contexts.get(number // 4, row["context"]))
     return list(items.values())
 
 
@@ -170,14 +172,15 @@ def _is_whole(row: Mapping[str, Any], where: str, bad: Malformed) -> bool:
     return True
 
 
-def _item(row: Mapping[str, Any], target: int, record: Mapping[str, str] | None, key: int) -> Item:
+def _item(row: Mapping[str, Any], target: int, record: Mapping[str, str] | None, story: str) -> Item:
     category, question = row["category"], str(row["question_index"])
+    template = f"{category} {question}"
     unknown = next(i for i, answer in enumerate(_ANSWERS) if row["answer_info"][answer][1] == _UNKNOWN)
     slices = {
         "category": category,
         "condition": row["context_condition"],
         "polarity": row["question_polarity"],
-        "question": f"{category} {question}",
+        "question": template,
         "unknown": str(unknown),
     }
     if (category, question) == _DOUBTFUL:
@@ -189,7 +192,9 @@ def _item(row: Mapping[str, Any], target: int, record: Mapping[str, str] | None,
         target=target,
         unknown=unknown,
         groups=_groups(row, record),
-        key=key,
+        template=template,
+        number=f"{category} {row['example_id'] // 4}",
+        story=story,
         slices=slices,
     )
 

@@ -297,4 +297,5 @@ class _Part:
             if name is not None
         }
         slices = {column: str(source[column]) for column in own.slices}
-        return Example(uid, slots, parsed.candidates, parsed.label, spurious, slices)
+        own_answers = own.candidates_column is not None
+        return Example(uid, slots, parsed.candidates, parsed.label, spurious, slices, own_answers)
