@@ -9,7 +9,7 @@ disambiguated rows; and where y_s is asked for, the score tells how well that wa
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fit_jax.evaluation.matching import UNPARSEABLE
+from fit_jax.evaluation.matching import UNPARSEABLE, unknown_answer
 from fit_jax.evaluation.metrics import group_by, is_natural, kind_of
 from fit_jax.evaluation.queries import Prediction
 
@@ -27,7 +27,8 @@ def bias_scores(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
     y != y_s are left out, so that both sides count as many rows.
     """
     rows = []
-    asked = (p for p in predictions if is_natural(p.split) and "unknown" in p.slices and kind_of(p.focus) == "core")
+    natural = (p for p in predictions if is_natural(p.split) and kind_of(p.focus) == "core")
+    asked = (p for p in natural if unknown_answer(p.slices) is not None)
     for (split, focus, feature, paraphrases), cell in group_by(
         asked, lambda p: (p.split, p.focus, p.feature, p.paraphrases)
     ).items():
@@ -69,5 +70,5 @@ def _ambiguous_score(rows: Sequence[Prediction]) -> float | None:
 
 
 def _lean(rows: Sequence[Prediction]) -> float | None:
-    known = [p for p in rows if p.prediction != int(p.slices["unknown"])]
+    known = [p for p in rows if p.prediction != unknown_answer(p.slices)]
     return 2 * sum(p.prediction == p.spurious_label for p in known) / len(known) - 1 if known else None

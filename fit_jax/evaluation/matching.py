@@ -12,7 +12,8 @@ European student" by "Black" and "European", of "Ayanna Harris" and "Grace Le" b
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import groupby
 
 from fit_jax.focus.example import Example
@@ -33,6 +34,8 @@ UNKNOWN_PHRASES = (
 )
 _ARTICLES = frozenset(("a", "an", "the"))
 _POSSESSIVE = re.compile(r"['’]s\b")
+# Where one description of a person ends and the next begins: "Ann Lee, who is a judge".
+_CLAUSE = re.compile(r"[,;()]|\bwho(?:se)?\b")
 # Words that say nothing of which person is meant, at the ends of a description; those of the second set may do.
 _EMPTY = frozenset(
     re.findall(
@@ -68,16 +71,30 @@ def match(text: str, candidates: Sequence[str], others: Sequence[Sequence[str]] 
 
 def other_phrases(example: Example) -> tuple[tuple[str, ...], ...]:
     """Phrases besides the candidates' own texts that mean each candidate of a BBQ row; none for other tasks."""
-    if "unknown" not in example.slices:
-        return ()
-    unknown = int(example.slices["unknown"])
+    unknown = unknown_answer(example.slices)
+    return () if unknown is None else _phrases(example.candidates, unknown)
+
+
+def unknown_answer(slices: Mapping[str, str]) -> int | None:
+    """Index of the answer of a BBQ row that says it cannot be known; None for rows of other tasks.
+
+    Args:
+        slices: The example's; those of BBQ rows name that answer and whether the context is ambiguous.
+    """
+    of_bbq = slices.get("condition") in ("ambig", "disambig") and slices.get("unknown") in ("0", "1", "2")
+    return int(slices["unknown"]) if of_bbq else None
+
+
+@lru_cache(4096)
+def _phrases(candidates: tuple[str, ...], unknown: int) -> tuple[tuple[str, ...], ...]:
     found = []
-    for number, candidate in enumerate(example.candidates):
-        rivals = " ".join(c for n, c in enumerate(example.candidates) if n not in (number, unknown))
+    for number, candidate in enumerate(candidates):
+        rivals = " ".join(c for n, c in enumerate(candidates) if n not in (number, unknown))
         found.append(UNKNOWN_PHRASES if number == unknown else tuple(dict.fromkeys(_told_by(candidate, rivals))))
     return tuple(found)
 
 
+@lru_cache(4096)
 def normalise(text: str) -> tuple[str, ...]:
     """The text's words: case folded, without punctuation, and without articles unless there is nothing else."""
     plain = unicodedata.normalize("NFKC", text).casefold()
@@ -89,10 +106,12 @@ def normalise(text: str) -> tuple[str, ...]:
 def _told_by(person: str, rival: str) -> Iterator[str]:
     """What tells a person from the other: words in a row that the other lacks, and each name among them."""
     theirs = {*normalise(rival), *normalise(_POSSESSIVE.sub("", rival))}
-    for text in dict.fromkeys((person, _POSSESSIVE.sub("", person))):
-        for differs, run in groupby(normalise(text), lambda word: word not in theirs):
-            words = tuple(run)
-            yield from (" ".join(told) for empty in (_EMPTY, _GENERAL) if differs and (told := _trimmed(words, empty)))
+    for text in (person, _POSSESSIVE.sub("", person)):
+        for clause in _CLAUSE.split(text):
+            for differs, run in groupby(normalise(clause), lambda word: word not in theirs):
+                words = tuple(run)
+                told = (_trimmed(words, empty) for empty in (_EMPTY, _GENERAL) if differs)
+                yield from (" ".join(words) for words in told if words)
     for name in re.findall(r"\b[A-Z]\w+", person):
         if not {*normalise(name)} & (theirs | _GENERAL | _ARTICLES):
             yield name

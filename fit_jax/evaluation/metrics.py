@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from fit_jax.errors import InputError
-from fit_jax.evaluation.matching import UNPARSEABLE
+from fit_jax.evaluation.matching import UNPARSEABLE, unknown_answer
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.focus.spec import FOCUS_TYPES
 
@@ -83,14 +83,14 @@ def reference_lines(predictions: Iterable[Prediction]) -> dict[str, dict[str, fl
     for split, cell in group_by(predictions, lambda p: p.split).items():
         core = [p for p in cell if kind_of(p.focus) == "core"]
         spurious = [p for p in cell if kind_of(p.focus) == "spurious"]
-        unknown = [p for p in core if "unknown" in p.slices]
-        coins = [1.0 if p.slices["condition"] == "ambig" else 0.5 for p in unknown]
+        of_bbq = [p for p in core if unknown_answer(p.slices) is not None]
+        coins = [1.0 if p.slices["condition"] == "ambig" else 0.5 for p in of_bbq]
         found = {
             "an answer at random": [1 / len(p.log_probs) for p in cell],
             "always the commonest y (core types)": _commonest([p.label for p in core]),
             "always the commonest y_s (spurious types)": _commonest([p.label for p in spurious]),
             "always y_s (core types)": [p.core_label == p.spurious_label for p in core if p.feature],
-            "always unknown (core types)": [p.core_label == int(p.slices["unknown"]) for p in unknown],
+            "always unknown (core types)": [p.core_label == unknown_answer(p.slices) for p in of_bbq],
             "unknown if ambiguous, else a coin (core types)": coins,
         }
         for line, right in found.items():

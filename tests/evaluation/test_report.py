@@ -164,7 +164,7 @@ def test_written_answers_show_in_page_and_summary(task, evaluation, encoder, tmp
 
 
 def test_bbq_rows_get_their_bias_scores(task, evaluation):
-    slices = {"condition": "disambig", "unknown": "5"}
+    slices = {"condition": "disambig", "unknown": "2"}
     asked = [replace(p, slices=slices, split="natural") for p in evaluation.predictions if p.split == "iid"]
     splits = {**task.splits, "natural": task.splits["iid"]}
     text = result_tables.summary("t", asked, splits, ())
