@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fit_jax.evaluation import result_tables
-from fit_jax.evaluation.metrics import is_shifted, kind_of, ordered
+from fit_jax.evaluation.metrics import is_natural, is_shifted, kind_of, ordered
 from fit_jax.experiment.analysis import KINDS, Comparison, Estimate
 from fit_jax.experiment.paper import PaperRow
 
@@ -155,9 +155,9 @@ def measures_grid(found: Mapping[tuple[str, str, str], tuple[float, float | None
         rows.append((_name(method), paraphrases, *("" if c is None else _with_deviation(*c) for c in cells)))
     caption = (
         "Further measures, mean and standard deviation over seeds. Spread: largest minus smallest accuracy of splits. "
-        "Worst group: lowest accuracy of any group of equal (y, s) on the standard splits. Flip rate: share of x whose "
-        "answer goes from y to y_s with the instruction (1 is best); false flip rate: share of x with y = y_s whose "
-        "answer changes (0 is best)."
+        "Worst group: lowest accuracy, on the standard splits, of a group that shares s and y or, with multiple choice, "
+        "s and whether y = y_s. Flip rate: share of x whose answer goes from y to y_s with the instruction (1 is best); "
+        "false flip rate: share of x with y = y_s whose answer changes (0 is best)."
     )
     return Grid("measures", "Further measures", caption, ("method", "paraphrases", *names), tuple(rows))
 
@@ -167,20 +167,22 @@ def paper_grid(
 ) -> Grid:
     """The paper's figures, and ours of the same method beside them."""
     splits = list(dict.fromkeys(key[2] for key in estimates))
+    natural = any("natural" in row.spurious for row in rows)
+    shaped = ("natural",) if natural else ("iid", "high", "low", "flipped")
     lines = []
     for row in rows:
-        names = [s for s in splits if is_shifted(s) == row.shifted]
+        names = [s for s in splits if is_shifted(s) == row.shifted and is_natural(s) == natural]
         ours = {(key[2], key[3]): e.mean for key, e in estimates.items() if key[:2] == (row.method, paraphrases)}
         core = [v for (split, focus), v in ours.items() if kind_of(focus) == "core" and split in names]
         shown = [_name(row.method), row.model, "unseen" if row.shifted else "seen", str(row.core), _range(core)]
-        for name in ("iid", "high", "low", "flipped"):
+        for name in shaped:
             split = f"shifted_{name}" if row.shifted else name
             values = [v for (at, focus), v in ours.items() if kind_of(focus) == "spurious" and at == split]
             paper = row.spurious.get(name, row.spurious.get("all"))
             shown += [str(paper or ""), _range(values)]
         lines.append(tuple(shown))
     header = ["method", "paper's model", "feature values", "core, paper", "core, ours"]
-    for name in ("iid", "high", "low", "flipped"):
+    for name in shaped:
         header += [f"spurious {name}, paper", "ours"]
     caption = (
         "The paper's focus accuracies in per cent, read off its plots (within 2 points), and ours: the range over the "

@@ -25,7 +25,8 @@ class PaperRow(NamedTuple):
         method: As in our rows.
         model: The paper's model.
         core: Over the types whose focus label is y and all splits.
-        spurious: Over the types whose focus label is y_s, by split; `all` where the paper gives one value for all.
+        spurious: Over the types whose focus label is y_s, by split; `all` where the paper gives one value for all. On
+            BBQ the paper chose no rho: its figures are on the split `natural`, core ones too.
     """
 
     task: str
@@ -62,24 +63,24 @@ ROWS = (
     _row("smnli", _SHIFTED, "sft_y_focus", "Mistral", "80-89", iid="31", high="76", low="14", flipped="11"),
     _row("smnli", _SHIFTED, "sft_y_focus", "Llama", "70-82", iid="31", high="66", low="18", flipped="15"),
     _row("smnli", _SHIFTED, "sft_y_focus", "Vicuna", "56-65", iid="32", high="58", low="20", flipped="24"),
-    _row("bbq", _STANDARD, "fit", "Mistral", "98-100", all="93"),
-    _row("bbq", _STANDARD, "fit", "Llama", "99-100", all="93"),
-    _row("bbq", _STANDARD, "fit", "Vicuna", "97", all="95"),
-    _row("bbq", _STANDARD, "sft_y_focus", "Mistral", "82", all="39"),
-    _row("bbq", _STANDARD, "sft_y_focus", "Llama", "81-83", all="40-42"),
-    _row("bbq", _STANDARD, "sft_y_focus", "Vicuna", "76", all="44"),
-    _row("bbq", _STANDARD, "few_shot", "Mistral", "74-75", all="41"),
-    _row("bbq", _STANDARD, "few_shot", "Llama", "63-71", all="49"),
-    _row("bbq", _STANDARD, "few_shot", "Vicuna", "45-54", all="46-48"),
-    _row("bbq", _SHIFTED, "fit", "Mistral", "96", all="84"),
-    _row("bbq", _SHIFTED, "fit", "Llama", "96", all="82"),
-    _row("bbq", _SHIFTED, "fit", "Vicuna", "96", all="82"),
-    _row("bbq", _SHIFTED, "sft_y_focus", "Mistral", "85", all="33"),
-    _row("bbq", _SHIFTED, "sft_y_focus", "Llama", "89", all="32"),
-    _row("bbq", _SHIFTED, "sft_y_focus", "Vicuna", "79-81", all="39"),
-    _row("bbq", _SHIFTED, "few_shot", "Mistral", "77-80", all="38"),
-    _row("bbq", _SHIFTED, "few_shot", "Llama", "68-76", all="43"),
-    _row("bbq", _SHIFTED, "few_shot", "Vicuna", "55-62", all="49-50"),
+    _row("bbq", _STANDARD, "fit", "Mistral", "98-100", natural="93"),
+    _row("bbq", _STANDARD, "fit", "Llama", "99-100", natural="93"),
+    _row("bbq", _STANDARD, "fit", "Vicuna", "97", natural="95"),
+    _row("bbq", _STANDARD, "sft_y_focus", "Mistral", "82", natural="39"),
+    _row("bbq", _STANDARD, "sft_y_focus", "Llama", "81-83", natural="40-42"),
+    _row("bbq", _STANDARD, "sft_y_focus", "Vicuna", "76", natural="44"),
+    _row("bbq", _STANDARD, "few_shot", "Mistral", "74-75", natural="41"),
+    _row("bbq", _STANDARD, "few_shot", "Llama", "63-71", natural="49"),
+    _row("bbq", _STANDARD, "few_shot", "Vicuna", "45-54", natural="46-48"),
+    _row("bbq", _SHIFTED, "fit", "Mistral", "96", natural="84"),
+    _row("bbq", _SHIFTED, "fit", "Llama", "96", natural="82"),
+    _row("bbq", _SHIFTED, "fit", "Vicuna", "96", natural="82"),
+    _row("bbq", _SHIFTED, "sft_y_focus", "Mistral", "85", natural="33"),
+    _row("bbq", _SHIFTED, "sft_y_focus", "Llama", "89", natural="32"),
+    _row("bbq", _SHIFTED, "sft_y_focus", "Vicuna", "79-81", natural="39"),
+    _row("bbq", _SHIFTED, "few_shot", "Mistral", "77-80", natural="38"),
+    _row("bbq", _SHIFTED, "few_shot", "Llama", "68-76", natural="43"),
+    _row("bbq", _SHIFTED, "few_shot", "Vicuna", "55-62", natural="49-50"),
 )
 
 

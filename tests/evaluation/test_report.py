@@ -204,6 +204,16 @@ def test_the_card_names_base_method_and_results(config, task_with_shift, evaluat
     ):
         assert part in card
     assert len(re.findall("^# ", card, flags=re.MULTILINE)) == 1
+    assert "no better than chance" in card
+
+
+def test_the_card_does_not_claim_chance_where_each_question_has_its_own_answers(config, task_with_shift, evaluation):
+    first = replace(task_with_shift.splits["train"].examples[0], own_answers=True)
+    train = replace(task_with_shift.splits["train"], examples=[first], rho={})
+    own = replace(task_with_shift, splits={**task_with_shift.splits, "train": train})
+    card = model_card(config, own, evaluation.predictions)
+    assert "no better than chance" not in card
+    assert "82 to 84 %" in card
 
 
 def test_examples_without_a_spurious_feature_are_asked_the_other_types(task):

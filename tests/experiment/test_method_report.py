@@ -10,9 +10,9 @@ import pytest
 from fit_jax.evaluation.evaluator import Evaluation
 from fit_jax.evaluation.metrics import focus_accuracy, kind_of
 from fit_jax.evaluation.queries import answered, ask
-from fit_jax.experiment.analysis import Answer, by_kind, by_type, compare, measures
+from fit_jax.experiment.analysis import Answer, Estimate, by_kind, by_type, compare, measures
 from fit_jax.experiment.method_report import write_experiment_report
-from fit_jax.experiment.method_tables import Grid
+from fit_jax.experiment.method_tables import Grid, paper_grid
 from fit_jax.experiment.other_models import model_panels
 from fit_jax.experiment.paper import ROWS, paper_rows
 
@@ -162,6 +162,16 @@ def test_latex_escapes_its_special_characters():
     assert r"5 \% of y\_s \& \textasciitilde{}\textasciicircum{}\textbackslash{}" in text
     assert r"\{1\} & 0.5 $\pm$ 0.1 \\" in text
     assert r"\label{tab:a-b}" in text
+
+
+def test_the_papers_bbq_stands_beside_the_natural_splits_alone():
+    splits = ("iid", "high", "natural", "shifted_natural")
+    means = {(s, f): n / 10 + (f != "none") / 100 for n, s in enumerate(splits) for f in ("none", "focus(spurious)")}
+    estimates = {("fit", "heldout", *key): Estimate(mean, None, 0.0, 1.0, 1, 9) for key, mean in means.items()}
+    grid = paper_grid(paper_rows("bbq"), estimates, "heldout")
+    assert grid.header[-2:] == ("spurious natural, paper", "ours")
+    mistral = [row[2:] for row in grid.rows if row[1] == "Mistral" and row[4]]
+    assert mistral == [("seen", "98-100", "20", "93", "21"), ("unseen", "96", "30", "84", "31")]
 
 
 def test_the_papers_figures_are_shares_in_order():
