@@ -23,8 +23,8 @@ METHODS = {
 UNSEEN = {
     False: "Which label is tied to a spurious value is learnt from the training data alone: focus on a value that "
     "training never showed can do no better than chance.",
-    True: "Each question has answers of its own. Focus on a feature that training never showed can be followed as far as "
-    "the base model knows what it suggests: on the unseen features of BBQ the paper reports 82 to 84 % for its "
+    True: "Each question has answers of its own. Focus on a feature that training never showed can be followed as far "
+    "as the base model knows what it suggests: on the unseen features of BBQ the paper reports 82 to 84 % for its "
     "pretrained models.",
 }
 ANSWERS = {

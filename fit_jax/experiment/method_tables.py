@@ -155,9 +155,9 @@ def measures_grid(found: Mapping[tuple[str, str, str], tuple[float, float | None
         rows.append((_name(method), paraphrases, *("" if c is None else _with_deviation(*c) for c in cells)))
     caption = (
         "Further measures, mean and standard deviation over seeds. Spread: largest minus smallest accuracy of splits. "
-        "Worst group: lowest accuracy, on the standard splits, of a group that shares s and y or, with multiple choice, "
-        "s and whether y = y_s. Flip rate: share of x whose answer goes from y to y_s with the instruction (1 is best); "
-        "false flip rate: share of x with y = y_s whose answer changes (0 is best)."
+        "Worst group: lowest accuracy, on the standard splits, of a group that shares s and y or, with multiple "
+        "choice, s and whether y = y_s. Flip rate: share of x whose answer goes from y to y_s with the instruction "
+        "(1 is best); false flip rate: share of x with y = y_s whose answer changes (0 is best)."
     )
     return Grid("measures", "Further measures", caption, ("method", "paraphrases", *names), tuple(rows))
 
