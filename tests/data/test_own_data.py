@@ -12,6 +12,7 @@ from fit_jax.data.row_stores import DatasetStore
 from fit_jax.data.tasks import build_task
 from fit_jax.data.tasks.jsonl import as_it_came, build_own
 from fit_jax.errors import InputError
+from fit_jax.focus.example import group_of
 
 BASE = {
     "name": "tickets",
@@ -142,6 +143,7 @@ def test_multiple_choice_with_answers_of_each_row(tmp_path):
     assert len({e.candidates for e in task.splits["train"].examples}) == len(task.splits["train"].examples)
     for name, ask in (("iid", 1 / 3), ("high", 0.9), ("low", 0.1)):
         examples = task.splits[name].examples
+        assert {group_of(e) for e in examples} == {(("g", "y = y_s"),), (("g", "y != y_s"),)}
         agree = sum(e.label == e.spurious["group"].label for e in examples)
         assert abs(agree / len(examples) - ask) <= 1 / len(examples)
 

@@ -187,6 +187,12 @@ def test_unequal_groups_stay_whole_and_near_the_asked_proportions(sizes, seed, v
         assert abs(shares[0] - 0.7 * sum(shares)) <= max(sizes)
 
 
+def test_few_unequal_groups_leave_no_pool_empty():
+    rows = make_rows(np.zeros(60, int), np.zeros(60, int), np.repeat(np.arange(4), 15))
+    pools = partition_unequal(rows, np.arange(60), [90, 1, 9], generator(0, "x"))
+    assert [len(pool) for pool in pools] == [30, 15, 15]
+
+
 def test_natural_splits_hold_pairs_of_whole_items():
     # Items of two rows; value 0 has six items that agree with y_s and two that do not, value 1 three of each.
     agree = [1] * 6 + [0] * 2 + [1] * 3 + [0] * 3

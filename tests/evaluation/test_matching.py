@@ -80,6 +80,7 @@ def bbq_example(*answers, unknown=2, label=0):
         ("Hispanic", ("The Native American man", "The Hispanic man", "Unknown"), 1),
         ("The Native one", ("The Native American man", "The Hispanic man", "Unknown"), 0),
         ("American", ("The Native American man", "The African American man", "Unknown"), UNPARSEABLE),
+        ("the student", ("The African student", "The African American student", "Unknown"), UNPARSEABLE),
         ("Ayanna", ("Ayanna Harris", "Grace Le", "Unknown"), 0),
         ("It was Ms. Le", ("Ayanna Harris", "Grace Le", "Unknown"), 1),
         ("Harris", ("Tamika Harris", "DeShawn Harris", "Unknown"), UNPARSEABLE),

@@ -80,9 +80,9 @@ def test_reference_lines_of_bbq_name_the_unknown_answer():
         slices = {"unknown": "2", "condition": condition}
         return prediction(label=label, core_label=label, slices=slices, candidates=3, split="natural")
 
-    lines = metrics.reference_lines([row(2, "ambig"), row(2, "ambig"), row(0, "disambig"), row(1, "disambig")])
-    assert lines["always unknown (core types)"] == {"natural": 0.5}
-    assert lines["unknown if ambiguous, else a coin (core types)"] == {"natural": 0.75}
+    lines = metrics.reference_lines([row(2, "ambig"), row(0, "disambig"), row(0, "disambig"), row(1, "disambig")])
+    assert lines["always unknown (core types)"] == {"natural": 0.25}
+    assert lines["unknown if ambiguous, else a coin (core types)"] == {"natural": 0.625}
     assert lines["always y_s (core types)"] == {"natural": 0.25}
 
 
