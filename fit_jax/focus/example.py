@@ -38,7 +38,11 @@ class Example:
     own_answers: bool = False
 
 
-def group_of(example: Example) -> tuple[tuple[str, str], ...]:
+# By spurious feature, its value and the answer's part of the pair.
+Group = tuple[tuple[str, str], ...]
+
+
+def group_of(example: Example) -> Group:
     """The group of an example in worst-group accuracy and in group DRO (Sagawa et al., 2020).
 
     Where a label means the same in every row the groups are the pairs (s, y). Where each row has answers of its own

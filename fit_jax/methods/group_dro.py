@@ -1,8 +1,9 @@
 """Group DRO (Sagawa et al., 2020, algorithm 1): the worst group's loss is minimised, by weights of groups.
 
-The groups are the pairs (y, s). With q the groups' weights, l_g the mean loss of the batch's examples of group g and e
-the step size, one optimizer step minimises sum_g q_g l_g and then sets q_g to q_g exp(e l_g) / sum_h q_h exp(e l_h);
-l_g is 0 for a group that the batch lacks.
+The groups are those of `focus.example.group_of`: the pairs (s, y), or with multiple choice (s, whether y = y_s). With q
+the groups' weights, l_g the mean loss of the batch's examples of group g and e the step size, one optimizer step
+minimises sum_g q_g l_g and then sets q_g to q_g exp(e l_g) / sum_h q_h exp(e l_h); l_g is 0 for a group that the batch
+lacks.
 
 Differences: the algorithm updates q before it takes the gradient, on the same examples. Here the gradient takes the q
 from before, as in stochastic mirror descent, so that no microbatch has to wait for the losses of the others. Examples
@@ -18,7 +19,7 @@ from jaxtyping import Array, Float
 
 from fit_jax.config import Config
 from fit_jax.data.task import Task
-from fit_jax.focus.example import Example
+from fit_jax.focus.example import Example, Group, group_of
 from fit_jax.methods.candidates import CandidateBatch, CandidateLoss, CandidateSampling
 from fit_jax.methods.method import TrainingMethod, true_label
 
@@ -29,14 +30,6 @@ def build(task: Task, config: Config) -> TrainingMethod[CandidateBatch]:
     numbers = group_numbers(examples)
     sampling = CandidateSampling(examples, config.seed, group=lambda example: numbers[group_of(example)])
     return TrainingMethod(sampling, GroupDro(len(numbers), config.train.group_step), true_label)
-
-
-Group = tuple[int, tuple[tuple[str, str], ...]]
-
-
-def group_of(example: Example) -> Group:
-    """The true label and the value of each feature."""
-    return example.label, tuple(sorted((feature, value) for feature, (value, _) in example.spurious.items()))
 
 
 def group_numbers(examples: Sequence[Example]) -> dict[Group, int]:

@@ -6,7 +6,7 @@ from fit_jax.data.audit import audit_task
 from fit_jax.data.inspection_tables import audit_page
 from fit_jax.data.near_duplicates import NearDuplicate, near_duplicates
 from fit_jax.data.splits import Split
-from fit_jax.data.tasks import Task
+from fit_jax.data.task import Task
 from fit_jax.focus.example import Example, Spurious, TaskText
 
 TEXT = TaskText(name="t", instruction="i", input_template="{text}", cue="c", core="c", spurious={"word": "word"})

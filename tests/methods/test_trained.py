@@ -6,9 +6,9 @@ import pytest
 
 from fit_jax.data.layout import lay_out
 from fit_jax.data.packing import stack
-from fit_jax.focus.example import Example, Spurious
+from fit_jax.focus.example import Example, Spurious, group_of
 from fit_jax.methods.candidates import NEVER, CandidateLoss, CandidateSampling
-from fit_jax.methods.group_dro import GroupDro, group_numbers, group_of
+from fit_jax.methods.group_dro import GroupDro, group_numbers
 from fit_jax.methods.poe import agreement, bias_log_probs
 from fit_jax.training.objective import TargetScores
 
