@@ -79,10 +79,10 @@ def saved_config(folder: Path) -> Config:
     path = folder / CONFIG
     if not path.is_file():
         raise InputError(f"{folder}: holds no run ({CONFIG} is missing); name the run_dir of a training run")
-    tree = read_yaml(path)
-    if missing := [f.name for f in dataclasses.fields(Config) if f.name not in tree]:
+    stored = read_yaml(path)
+    if missing := [f.name for f in dataclasses.fields(Config) if f.name not in stored]:
         raise InputError(f"{path}: lacks {', '.join(missing)}; put the file back as the training run wrote it")
-    return decode_config(Config, tree)
+    return decode_config(Config, stored)
 
 
 def opened_config(folder: Path, overrides: Sequence[str]) -> Config:
