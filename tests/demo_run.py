@@ -1,5 +1,6 @@
 """A small demo task, its encoder and an untrained model: fixtures of the packages that ask models questions."""
 
+import math
 import shutil
 import subprocess
 from functools import cache
@@ -59,7 +60,7 @@ def make_scorer(decoder):
 
     @cache
     def make(rows: int = 4, **sizes: int) -> Scorer:
-        devices = jax.devices()[: max(1, sizes.get("data", 1) * sizes.get("fsdp", 1) * sizes.get("tensor", 1))]
+        devices = jax.devices()[: math.prod(sizes.values())]
         mesh = make_mesh(MeshConfig(**{"data": 1, **sizes}), devices)
         return Scorer(nnx.graphdef(decoder), mesh, rows)
 

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from math import lcm
 from typing import Any, NamedTuple
 
 import jax
@@ -79,6 +80,7 @@ class Scorer:
         self.plain = forward is plain_forward
         self._mesh = mesh
         self.rows = -(-rows // parts) * parts
+        self._step = lcm(16, mesh.shape["context"])  # of row lengths, which the mesh must divide
         self._score = jax.jit(_score_function(graphdef, forward), out_shardings=NamedSharding(mesh, PartitionSpec()))
 
     def compile(self, params: Any, batch: Batch) -> jax.stages.Compiled:
@@ -110,7 +112,7 @@ class Scorer:
         """Scores of the answers of each batch, and where each tree stands; the device works ahead of the reader."""
         if not trees:
             return
-        T, C = _shape(trees)
+        T, C = _shape(trees, self._step)
         local = rows_of_this_process(self.rows, self._mesh)
         flying: deque[tuple[Any, np.ndarray]] = deque()
         batches = self._batches(trees, T, C)
@@ -131,7 +133,7 @@ class Scorer:
         for start in range(0, len(trees), WINDOW):
             rows += [[start + i for i in row] for row in first_fit(trees[start : start + WINDOW], T, C)]
         lengths = [sum(len(trees[number].tokens) for number in row) for row in rows]
-        widths = _widths(lengths, T) if len(rows) > WORTH * self.rows else (T,)
+        widths = _widths(lengths, T, self._step) if len(rows) > WORTH * self.rows else (T,)
         # Rows of similar length stand together, but not so many that the first answers come late.
         order: list[int] = []
         for start in range(0, len(rows), TOGETHER * self.rows):
@@ -145,15 +147,15 @@ class Scorer:
             yield batch, np.column_stack([numbers, places])
 
 
-def _widths(lengths: Sequence[int], T: int) -> tuple[int, ...]:
+def _widths(lengths: Sequence[int], T: int, step: int) -> tuple[int, ...]:
     """Widths into which about as many rows fall each, the last one T."""
     parts = np.quantile(lengths, np.arange(1, WIDTHS) / WIDTHS, method="higher")
-    return tuple(sorted({*(_round_up(int(length), 16) for length in parts), T}))
+    return tuple(sorted({*(_round_up(int(length), step) for length in parts), T}))
 
 
-def _shape(trees: Sequence[Item]) -> tuple[int, int]:
+def _shape(trees: Sequence[Item], step: int) -> tuple[int, int]:
     """Tokens and targets of a row that holds any of the trees and, with others beside it, is well filled."""
-    T = _round_up(max(len(tree.tokens) for tree in trees), 16)
+    T = _round_up(max(len(tree.tokens) for tree in trees), step)
     C = max(target_capacity(trees[:SAMPLE], T), max(len(tree.target_ids) for tree in trees))
     return T, _round_up(C, 8)
 

@@ -65,7 +65,7 @@ def plan_memory(load: Workload, state: TrainState, mesh: Mesh, topology: Topolog
 
 
 def bytes_held(tree: Any) -> float:
-    """Bytes a device holds of a tree of `jax.ShapeDtypeStruct`s with shardings."""
+    """Bytes a device holds of a pytree of `jax.ShapeDtypeStruct`s with shardings."""
     return float(sum(math.prod(_shard(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
 
 

@@ -5,10 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 
 from fit_jax.evaluation import scoring
 from fit_jax.evaluation.queries import ask, encode
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
+from fit_jax.parallel.config import MeshConfig
+from fit_jax.parallel.mesh import make_mesh
 
 from ..closeness import assert_close
 
@@ -55,6 +58,15 @@ def test_each_answer_scores_as_it_would_alone(plain_log_prob, groups, scores):
             expected = [plain_log_prob(prompt.prompt, answer) for answer in prompt.answers]
             assert_close(score.log_prob, [e[0] for e in expected], tolerance=2e-5)
             assert score.greedy.tolist() == [e[1] for e in expected]
+
+
+def test_rows_have_a_length_that_the_mesh_divides(make_scorer, decoder, params):
+    short = [(EncodedPrompt(np.arange(9, dtype=np.int32), (np.array([3, 4], np.int32),)),)]  # a row of 16 would do
+    mesh = make_mesh(MeshConfig(data=1, context=3), jax.devices()[:3])
+    spread = jax.device_put(nnx.state(decoder), NamedSharding(mesh, PartitionSpec()))
+    ((expected,),) = make_scorer().score(params, short)
+    ((found,),) = make_scorer(context=3).score((spread,), short)
+    np.testing.assert_allclose(found.log_prob, expected.log_prob, rtol=1e-5)
 
 
 def test_sharing_and_packing_change_nothing(make_scorer, params, groups, scores):
