@@ -135,7 +135,7 @@ def _written(prompts: Sequence[np.ndarray], subject: Subject, tokens: int) -> li
         raise InputError("evaluation.written: a steered model only chooses; set it to false, or leave its method out")
     sampling = Sampling(tokens=tokens, stop=(encoder.end_id,))
     made = generate_all(scorer.graphdef, subject.params, prompts, sampling, scorer.rows)
-    return encoder.tokenizer.batch_decode(made, skip_special_tokens=True)
+    return encoder.tokenizer.batch_decode([ids.tolist() for ids in made], skip_special_tokens=True)
 
 
 def evaluated_splits(task: Task, config: Config) -> tuple[str, ...]:
