@@ -162,13 +162,15 @@ def write_inputs(folder: Path, shape: Shape) -> None:
     from fit_jax.data.tasks import build_task
     from fit_jax.focus.prompts import PromptEncoder
     from fit_jax.focus.tokenizers import load_tokenizer
+    from fit_jax.methods import training_method
     from fit_jax.models.families import config_to_hf
 
     run = config(shape)
     task = build_task(run.task, run.seed)
     encoder = PromptEncoder(load_tokenizer(run.tokenizer.path), task.text)
     for branches in (BRANCHES, 1):
-        loader = TrainLoader(task, encoder, config(shape, branches))
+        chosen = config(shape, branches)
+        loader = TrainLoader(training_method(task, chosen).sampling, encoder, chosen)
         batches = [loader.batch(step) for step in range(shape.skipped + shape.steps)]
         np.savez(
             folder / f"batches_{branches}.npz", **{f: [getattr(b, f) for b in batches] for f in batches[0]._fields}

@@ -15,15 +15,17 @@ from statistics import median
 import numpy as np
 
 from fit_jax.config import Config, load_config
-from fit_jax.data.focus_sampling import FocusSampler
 from fit_jax.data.layout import lay_out
 from fit_jax.data.loader import TrainLoader
 from fit_jax.data.packing import first_fit, stack
+from fit_jax.data.sampling import Sampling
 from fit_jax.data.tasks import build_task
 from fit_jax.focus.instructions import paraphrases_of
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES
 from fit_jax.focus.tokenizers import load_tokenizer, train_tokenizer
+from fit_jax.methods import training_method
+from fit_jax.methods.method import TrainingMethod
 
 WINDOW = 1024
 WINDOWS = 8
@@ -47,10 +49,11 @@ def main(arguments: list[str]) -> None:
         config.train.sequence_length,
         config.train.long_text,
     )
-    loader = TrainLoader(task, encoder, config)
-    rates = stage_rates(config, task, encoder, loader)
+    method = training_method(task, config)
+    loader = TrainLoader(method.sampling, encoder, config)
+    rates = stage_rates(method.sampling, encoder, loader)
     rates["whole, Grain thread"], fill = stream_rate(loader)
-    rates["model, train step"] = model_rate(config, loader, len(tokenizer))
+    rates["model, train step"] = model_rate(config, method, loader, len(tokenizer))
     ratio = rates["whole, Grain thread"] / rates["model, train step"]
     print(f"{'stage':24}{'examples/s':>12}")
     for stage, rate in rates.items():
@@ -68,11 +71,10 @@ def texts(task) -> Iterator[str]:
         yield from (*example.slots.values(), *example.candidates)
 
 
-def stage_rates(config: Config, task, encoder: PromptEncoder, loader: TrainLoader) -> dict[str, float]:
+def stage_rates(sampling: Sampling, encoder: PromptEncoder, loader: TrainLoader) -> dict[str, float]:
     """Examples a second of each stage by itself, on windows of training examples."""
-    examples = task.splits["train"].examples
-    draws = FocusSampler(examples, task.text, config.focus, config.train.method, config.seed)
-    k, T, C = draws.branches, loader.tokens_per_row, loader.targets_per_row
+    examples, T, C = sampling.examples, loader.tokens_per_row, loader.targets_per_row
+    k = sampling.branches
     seconds: dict[str, list[float]] = {}
 
     def timed(stage: str, function: Callable, *arguments):
@@ -83,14 +85,14 @@ def stage_rates(config: Config, task, encoder: PromptEncoder, loader: TrainLoade
 
     def lay_out_all(prompts: list, drawn: list) -> list:
         return [
-            lay_out(prompts[n * k : (n + 1) * k], [[draw.label] for draw in branches])
+            lay_out(prompts[n * k : (n + 1) * k], [branch.answers for branch in branches])
             for n, branches in enumerate(drawn)
         ]
 
     for window in range(WINDOWS):
         indices = np.arange(window * WINDOW, (window + 1) * WINDOW) % len(examples)
-        drawn = timed("draw focus", draws.draw, window, indices)
-        shown = [draw.instruction for branches in drawn for draw in branches]
+        drawn = timed("draw focus", sampling.ask, window, indices)
+        shown = [branch.instruction for branches in drawn for branch in branches]
         prompts = timed("encode", encoder.encode, [examples[i] for i in indices for _ in range(k)], shown)
         items = timed("lay out", lay_out_all, prompts, drawn)
         rows = timed("pack", first_fit, items, T, C)
@@ -101,14 +103,14 @@ def stage_rates(config: Config, task, encoder: PromptEncoder, loader: TrainLoade
 def stream_rate(loader: TrainLoader) -> tuple[float, float]:
     """Examples a second of the loader as training uses it, and the share of tokens that are no padding."""
     list(loader.iterate(0, 1))  # imports Grain
-    steps = max(STEPS, round(4 * WINDOW / len(loader.batch(0).tokens)))
+    steps = max(STEPS, round(4 * WINDOW / len(loader.batch(0).rows.tokens)))
     start = time.perf_counter()
-    counts = [(batch.examples, (batch.visible_until > 0).mean()) for batch in loader.iterate(0, steps)]
+    counts = [(batch.examples, (batch.rows.visible_until > 0).mean()) for batch in loader.iterate(0, steps)]
     seconds = time.perf_counter() - start
     return float(sum(examples for examples, _ in counts)) / seconds, float(np.mean([fill for _, fill in counts]))
 
 
-def model_rate(config: Config, loader: TrainLoader, vocab_size: int) -> float:
+def model_rate(config: Config, method: TrainingMethod, loader: TrainLoader, vocab_size: int) -> float:
     """Examples a second of the compiled train step on batches that wait on the device."""
     import dataclasses
 
@@ -117,15 +119,26 @@ def model_rate(config: Config, loader: TrainLoader, vocab_size: int) -> float:
     from fit_jax.parallel.mesh import make_mesh
     from fit_jax.parallel.processes import to_global
     from fit_jax.training.optimizer import make_optimizer
-    from fit_jax.training.state import init_state
+    from fit_jax.training.state import init_state, with_objective
     from fit_jax.training.step import compile_train_step
 
     model = dataclasses.replace(config.model, vocab_size=config.model.vocab_size or vocab_size)
     mesh = make_mesh(config.mesh)
     optimizer = make_optimizer(config.optimizer, STEPS)
-    graphdef, state, _ = init_state(model, config.lora, optimizer, mesh, config.seed)
+    placed = with_objective(
+        init_state(model, config.lora, optimizer, mesh, config.seed), method.objective.start(), mesh
+    )
+    state = placed.state
     batches = [to_global(loader.batch(step), mesh) for step in range(STEPS)]
-    step = compile_train_step(graphdef, optimizer, state, batches[0], accumulate=config.train.accumulate)
+    step = compile_train_step(
+        placed.graphdef,
+        optimizer,
+        state,
+        batches[0],
+        objective=method.objective,
+        accumulate=config.train.accumulate,
+        trees=method.sampling.branching,
+    )
     seconds = []
     for batch in batches:
         start = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fit_jax.conversion import import_model
+from fit_jax.conversion.convert import import_model
 
 
 def hugging_face_folder(model: str, scratch: str) -> str:

@@ -99,7 +99,7 @@ def write_bbq(folder: Path) -> Iterator[tuple]:
 
 def write_run(folder: Path, run: str) -> Iterator[tuple]:
     """A run's merged model; the trees of its test splits."""
-    from fit_jax.conversion import export_merged
+    from fit_jax.conversion.convert import export_merged
     from fit_jax.runs.run import open_run
 
     export_merged(run, folder)

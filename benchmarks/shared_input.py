@@ -175,20 +175,21 @@ def written_gradient(placed, rows: list, path: Path) -> float:
     from flax import nnx
 
     from fit_jax.parallel.sharding import named_leaves
-    from fit_jax.training.loss import loss_sums
+    from fit_jax.training.objective import target_scores
 
     @jax.jit
     def sums_and_gradient(trainable, batch):
         def loss(trainable):
-            found = loss_sums(nnx.merge(placed.graphdef, trainable, placed.state.frozen), batch)
-            return found.loss, found
+            scores = target_scores(nnx.merge(placed.graphdef, trainable, placed.state.frozen), batch)
+            found = -(scores.log_prob * batch.target_weight).sum()
+            return found, (found, batch.target_weight.sum())
 
         return jax.grad(loss, has_aux=True)(trainable)
 
     found = [sums_and_gradient(placed.state.trainable, batch) for batch in rows]
-    gradient, sums = jax.tree.map(lambda *parts: sum(map(np.asarray, parts)), *found)
-    np.savez(path, **{name: np.asarray(leaf / sums.targets) for name, leaf in named_leaves(gradient).items()})
-    return float(sums.loss / sums.targets)
+    gradient, (total, targets) = jax.tree.map(lambda *parts: sum(map(np.asarray, parts)), *found)
+    np.savez(path, **{name: np.asarray(leaf / targets) for name, leaf in named_leaves(gradient).items()})
+    return float(total / targets)
 
 
 if __name__ == "__main__":

@@ -107,12 +107,13 @@ def of_the_loader(config: Config) -> tuple[int, int]:
     from fit_jax.data.tasks import build_task
     from fit_jax.focus.prompts import PromptEncoder
     from fit_jax.focus.tokenizers import load_tokenizer
+    from fit_jax.methods import training_method
 
     task = build_task(config.task, config.seed)
     encoder = PromptEncoder(
         load_tokenizer(config.tokenizer.path), task.text, sequence_length=config.train.sequence_length
     )
-    loader = TrainLoader(task, encoder, config)
+    loader = TrainLoader(training_method(task, config).sampling, encoder, config)
     return loader.targets_per_row, int(loader.batch(0).examples)
 
 

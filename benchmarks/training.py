@@ -106,10 +106,12 @@ def train_loader():
     from fit_jax.data.tasks import build_task
     from fit_jax.focus.prompts import PromptEncoder
     from fit_jax.focus.tokenizers import load_tokenizer
+    from fit_jax.methods import training_method
 
     run = config()
     task = build_task(run.task, run.seed)
-    return TrainLoader(task, PromptEncoder(load_tokenizer(run.tokenizer.path), task.text), run)
+    encoder = PromptEncoder(load_tokenizer(run.tokenizer.path), task.text)
+    return TrainLoader(training_method(task, run).sampling, encoder, run)
 
 
 def write_model_and_examples(folder: Path) -> None:

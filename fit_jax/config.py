@@ -5,6 +5,7 @@ again. Defaults are the demo's. Values that the paper does not state are fields 
 `models` and `parallel`, which know nothing of the rest, stand with them.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -115,8 +116,9 @@ class OptimizerConfig:
 class TrainConfig:
     """The training loop."""
 
-    # Training method: fit, sft_y (true labels, no focus instruction) or sft_y_focus (focus labels, no instruction).
-    method: Literal["fit", "sft_y", "sft_y_focus"] = "fit"
+    # Training method: fit (focus tuning), sft_y (true labels, no focus instruction), sft_y_focus (focus labels, no
+    # instruction), poe (product of experts) or group_dro; the last two learn true labels against the spurious ones.
+    method: Literal["fit", "sft_y", "sft_y_focus", "poe", "group_dro"] = "fit"
     # Optimizer steps; null means `epochs` passes over the training split.
     steps: int | None = 320
     # Passes over the training split; used where `steps` is null.
@@ -130,6 +132,10 @@ class TrainConfig:
     packing: bool = True
     # Target positions a row may hold; null means enough for the task (the vocabulary projection runs at these alone).
     targets_per_row: int | None = None
+    # Weight of the bias-only model's log-probabilities in poe; 0 leaves it out.
+    poe_weight: float = 1.0
+    # Step size of the groups' weights in group_dro; 0 leaves them equal.
+    group_step: float = 0.01
     # Microbatches whose gradients are summed in one optimizer step.
     accumulate: int = 1
     # An example longer than a row: `error`, or `cut` its input text (never the instruction, the focus or the answer).
@@ -155,6 +161,9 @@ class TrainConfig:
         for name in ("steps", "validate_every", "patience", "targets_per_row"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"train.{name}: {getattr(self, name)} is less than 1; null stands for none")
+        for name in ("poe_weight", "group_step"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"train.{name}: {getattr(self, name)} is not a number from 0 up")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,14 +231,13 @@ class Config:
                 raise InputError(f"{name}: {size} is more than {most}, the most that is allowed")
 
 
-def load_config(arguments: list[str], about: str = "") -> Config:
+def load_config(arguments: list[str]) -> Config:
     """Parses `--config FILE` and `--section.field value` overrides into a `Config`.
 
     Args:
         arguments: The command line.
-        about: What `--help` prints before the fields.
 
     Raises:
         InputError: Unknown field, wrong type or value, unreadable or malformed file; the message names the field.
     """
-    return parse_config(Config, arguments, about)
+    return parse_config(Config, arguments)

@@ -1,20 +1,22 @@
-"""Config trees from YAML and the command line, and back; works for any tree of dataclasses."""
+"""Configs from YAML files and the command line, and back; works for any dataclass whose sections are dataclasses."""
 
-import difflib
-import inspect
-import re
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import draccus
 import yaml
 
 from fit_jax.errors import InputError
+from fit_jax.options import Parser, add_fields, nearest
 
-ConfigType = TypeVar("ConfigType")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+ConfigType = TypeVar("ConfigType", bound="DataclassInstance")
 
 
 class _Loader(yaml.SafeLoader):
@@ -34,107 +36,81 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def parse_config(cls: type[ConfigType], arguments: list[str], about: str = "") -> ConfigType:
-    """A tree from `--config FILE` and `--section.field value`; `--help` prints every field and ends the program.
+def parse_config(cls: type[ConfigType], arguments: list[str]) -> ConfigType:
+    """A config from `--config FILE` and `--section.field VALUE`, where a later one wins.
 
-    The arguments are applied in order, so a later one wins. A YAML file may name another as `base:` (a path relative
-    to itself), whose fields it overrides.
+    A YAML file, and each section in it, may name another as `base:` (a path relative to the file), whose fields it
+    overrides. A file that is not there is looked for among the configs that come with the package.
 
     Args:
-        cls: The tree.
+        cls: The config.
         arguments: The command line.
-        about: What `--help` prints before the fields.
 
     Raises:
         InputError: Unknown field, wrong type or value, unreadable or malformed file; the message names the field.
     """
-    if {"--help", "-h"} & set(arguments):
-        print(about)
-        print("--config FILE\n    YAML file of the fields below; `base:` in it names another that it overrides.")
-        print("\n".join(_help(cls)))
-        raise SystemExit(0)
-    tree: dict[str, Any] = {}
-    for name, text in _pairs(arguments):
+    parser = Parser(add_help=False)
+    add_fields(parser, cls, shown=())
+    mapping: dict[str, Any] = {}
+    for option in parser.parse_args(arguments).config:
+        name, _, text = option.removeprefix("--").partition("=")
         if name == "config":
-            _merge(tree, read_yaml(Path(text)))
+            value = _read(cls, _find(Path(text)))
         else:
-            _check_name(cls, name, f"--{name}")
             value = _from_yaml(text, f"--{name}: {text[:100]!r} is no YAML value")
             for key in reversed(name.split(".")):
                 value = {key: value}
-            _merge(tree, value)
-    return decode_config(cls, tree)
+        mapping = _over(cls, mapping, value)
+    return decode_config(cls, mapping)
 
 
-def decode_config(cls: type[ConfigType], tree: dict[str, Any]) -> ConfigType:
-    """A dataclass tree from nested dicts, as YAML gives them; errors as `load_config`."""
-    for name, value in _leaves(tree):
-        _check_name(cls, name, name, section_allowed=value == {})
-    _check_values(cls, tree)
-    try:
-        config = draccus.decode(cls, tree)
-    except draccus.ParsingError as error:
-        raise InputError("config: " + " ".join(str(error).split())) from error
-    _check_sections(config)
+def read_config(cls: type[ConfigType], path: Path, complete: bool = False) -> ConfigType:
+    """A config from a YAML file; errors as `parse_config`.
+
+    Args:
+        cls: The config.
+        path: The file.
+        complete: Whether every field and section must stand in it, as in one that a program wrote.
+    """
+    mapping = _read(cls, path)
+    missing = [f.name for f in fields(cls) if complete and f.name not in mapping]
+    if missing:
+        raise InputError(f"{path}: lacks {', '.join(missing)}; put the file back as it was written")
+    return decode_config(cls, mapping)
+
+
+def decode_config(cls: type[ConfigType], mapping: dict[str, Any], prefix: str = "") -> ConfigType:
+    """A config from nested mappings, as YAML gives them; errors as `parse_config`.
+
+    Args:
+        cls: The config.
+        mapping: Values by field, and mappings by section.
+        prefix: Stands before the names of fields in errors.
+    """
+    known = {f.name: f for f in fields(cls)}
+    for key in mapping:
+        if key not in known:
+            raise InputError(f"{prefix}{key}: there is no such field; {nearest(str(key), known)}")
+    values = {key: _decode(known[key].type, value, f"{prefix}{key}") for key, value in mapping.items()}
+    needed = {name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
+    if missing := sorted(needed - {*values}):
+        raise InputError(f"config: lacks {', '.join(prefix + name for name in missing)}")
+    config = cls(**values)
+    if check := getattr(config, "check", None):
+        check()
     return config
 
 
-def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The mapping a YAML file holds, it and its sections merged over the files that a `base:` in them names.
-
-    Args:
-        path: The file; a base is named relative to it.
-        above: The files that name it as their base.
-
-    Raises:
-        InputError: A file is unreadable, is no mapping, or is its own base, or a base is no file name.
-    """
-    if path.resolve() in above:
-        raise InputError(f"--config {path}: its `base:` leads back to itself; name another file there")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--config {path}: {error.strerror}; name a readable YAML file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"--config {path}: no UTF-8 text ({error}); name a YAML file") from error
-    tree = _from_yaml(text, f"--config {path}: no YAML") or {}
-    if not isinstance(tree, dict):
-        raise InputError(f"--config {path}: holds {type(tree).__name__}, not a mapping of sections to fields")
-    return _on_base(tree, path, (*above, path.resolve()))
-
-
-def _on_base(tree: dict[str, Any], path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    """A section of the file `path`, and those in it, over what their `base:` names."""
-    tree = {key: _on_base(value, path, above) if isinstance(value, dict) else value for key, value in tree.items()}
-    base = tree.pop("base", None)
-    if base is None:
-        return tree
-    if not isinstance(base, str) or "\0" in base:
-        raise InputError(f"--config {path}: base: {base!r} is no file name; name a YAML file, relative to this one")
-    merged = read_yaml(path.parent / base, above)
-    _merge(merged, tree)
-    return merged
-
-
-def _from_yaml(text: str, complaint: str) -> Any:
-    """The value that YAML text gives, or an InputError that begins with the complaint."""
-    try:
-        return yaml.load(text, _Loader)
-    except Exception as error:  # PyYAML lets through what Python says of impossible dates, numbers and tags
-        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise InputError(f"{complaint} ({reason}); fix it, or quote it where it is text") from error
-
-
 def dump_config(config: Any) -> str:
-    """The config as YAML that `parse_config` reads back to an equal tree."""
-    return draccus.dump(config)
+    """The config as YAML that `read_config` reads back to an equal one."""
+    return str(draccus.dump(config))
 
 
 def config_differences(old: Any, new: Any, may_differ: Collection[str] = (), prefix: str = "") -> list[str]:
-    """Dotted names of the fields in which two trees of one dataclass differ, with both values.
+    """Dotted names of the fields in which two configs of one class differ, with both values.
 
     Args:
-        old: A tree.
+        old: A config.
         new: Another.
         may_differ: Dotted names of fields and of whole sections that are not compared.
         prefix: Stands before every name.
@@ -151,110 +127,100 @@ def config_differences(old: Any, new: Any, may_differ: Collection[str] = (), pre
     return rows
 
 
-def _help(cls: type, prefix: str = "") -> Iterator[str]:
-    """Every field with its type, default and the comment above it."""
-    source = inspect.getsource(cls)
-    for f in fields(cls):
-        if is_dataclass(f.type):
-            yield from _help(f.type, f"{prefix}{f.name}.")
-            continue
-        default = f.default if f.default_factory is MISSING else f.default_factory()
-        above = re.search(rf"((?:^    # .*\n)*)^    {f.name}:", source, re.MULTILINE)
-        comment = " ".join(re.findall(r"# (.*)", above[1])) if above else ""
-        kind = f.type.__name__ if isinstance(f.type, type) else str(f.type).replace("typing.", "")
-        yield f"--{prefix}{f.name}  {kind} = {default!r}" + (f"\n    {comment}" if comment else "")
+def _find(path: Path) -> Path:
+    """The file itself, or else the one of that name among the configs of the package."""
+    package = Path(__file__).parent
+    places = [path, package / path, package / "configs" / f"{path}.yaml"]
+    return next((place for place in places if place.is_file()), path)
 
 
-def _pairs(arguments: list[str]) -> Iterator[tuple[str, str]]:
-    """(name, value) of each `--name value` or `--name=value`."""
-    rest = iter(arguments)
-    for argument in rest:
-        if not argument.startswith("--") or len(argument) == 2:
-            raise InputError(f"unexpected argument {argument!r}: options are --config FILE and --section.field VALUE")
-        name, equals, value = argument[2:].partition("=")
-        if not equals:
-            following = next(rest, None)
-            if following is None:
-                raise InputError(f"--{name} needs a value: --{name} VALUE")
-            value = following
-        yield name, value
+def _read(cls: type, path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The mapping that a YAML file holds, it and its sections over the files that a `base:` in them names.
+
+    Args:
+        cls: The config or section that the file is of.
+        path: The file.
+        above: The files that name it as their base.
+    """
+    if path.resolve() in above:
+        raise InputError(f"--config {path}: its `base:` leads back to itself; name another file there")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--config {path}: {error.strerror}; name a readable YAML file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"--config {path}: no UTF-8 text ({error}); name a YAML file") from error
+    mapping = _from_yaml(text, f"--config {path}: no YAML") or {}
+    if not isinstance(mapping, dict):
+        raise InputError(f"--config {path}: holds {type(mapping).__name__}, not a mapping of sections to fields")
+    return _on_base(cls, mapping, path, (*above, path.resolve()))
 
 
-def _merge(tree: dict[str, Any], update: dict[str, Any]) -> None:
-    """Writes `update` over `tree`, section by section; a mapping that is a field's value replaces it whole."""
-    for key, value in update.items():
-        if isinstance(value, dict) and isinstance(tree.get(key), dict) and key != "weights":
-            _merge(tree[key], value)
-        else:
-            tree[key] = value
+def _on_base(cls: type, mapping: dict[str, Any], path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """A section of the file `path`, and those in it, over what their `base:` names."""
+    mapping = dict(mapping)
+    for key, section in _sections(cls).items():
+        if isinstance(mapping.get(key), dict):
+            mapping[key] = _on_base(section, mapping[key], path, above)
+    base = mapping.pop("base", None)
+    if base is None:
+        return mapping
+    if not isinstance(base, str) or "\0" in base:
+        raise InputError(f"--config {path}: base: {base!r} is no file name; name a YAML file, relative to this one")
+    return _over(cls, _read(cls, path.parent / base, above), mapping)
 
 
-def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict) and value and key != "weights":
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _over(cls: type, low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    """`high` over `low`, section by section; a mapping that is a field's value replaces the other whole."""
+    merged = low | high
+    for key, section in _sections(cls).items():
+        if isinstance(low.get(key), dict) and isinstance(high.get(key), dict):
+            merged[key] = _over(section, low[key], high[key])
+    return merged
 
 
-def _check_name(cls: type, name: str, shown: str, section_allowed: bool = False) -> None:
-    """Raises unless the dotted `name` is a field of the tree `cls`."""
-    at: Any = cls
-    for i, key in enumerate(keys := name.split(".")):
-        known = {f.name: f.type for f in fields(at)} if is_dataclass(at) else {}
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = (
-                f"did you mean {'.'.join([*keys[:i], *near])!r}?"
-                if near
-                else f"known here: {', '.join(known) or 'no field'}"
+def _sections(cls: type) -> dict[str, type]:
+    return {f.name: f.type for f in fields(cls) if isinstance(f.type, type) and is_dataclass(f.type)}
+
+
+def _from_yaml(text: str, complaint: str) -> Any:
+    """The value that YAML text gives, or an InputError that begins with the complaint."""
+    try:
+        return yaml.load(text, _Loader)
+    except Exception as error:  # PyYAML lets through what Python says of impossible dates, numbers and tags
+        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise InputError(f"{complaint} ({reason}); fix it, or quote it where it is text") from error
+
+
+def _decode(kind: Any, value: Any, name: str) -> Any:
+    """The value of a field or section; refuses what draccus would take for something else."""
+    shown = "null" if value is None else repr(value)[:100]
+    if isinstance(kind, type) and is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise InputError(
+                f"{name}: {shown} is no mapping; give it fields: {', '.join(f.name for f in fields(kind))}"
             )
-            raise InputError(f"{shown}: there is no such field; {hint}")
-        at = known[key]
-    if is_dataclass(at) and not section_allowed:
-        raise InputError(f"{shown}: is a section; set one of its fields: {', '.join(f.name for f in fields(at))}")
-
-
-def _check_values(cls: type, tree: dict[str, Any], prefix: str = "") -> None:
-    """Raises where draccus would take a value for something else, or refuse it in words that do not help."""
-    for f in fields(cls):
-        value, name = tree.get(f.name), prefix + f.name
-        if f.name not in tree:
-            continue
-        if is_dataclass(f.type):
-            _check_values(f.type, value, f"{name}.")
-            continue
-        if get_origin(f.type) is tuple and is_dataclass(element := get_args(f.type)[0]) and isinstance(value, list):
-            for number, item in enumerate(value):
-                if not isinstance(item, dict):
-                    known = ", ".join(field.name for field in fields(element))
-                    raise InputError(f"{name}.{number}: {item!r} is no mapping; give it fields: {known}")
-                _check_values(element, item, f"{name}.{number}.")
-            continue
-        kinds = get_args(f.type) if get_origin(f.type) in (UnionType, Union) else (f.type,)
-        origins = {get_origin(kind) or kind for kind in kinds}
-        problem = None
-        if value is None:
-            problem = None if NoneType in origins else "null is no value for it; leave the field out for its default"
-        elif tuple in origins and not isinstance(value, list | tuple):
-            problem = f"{value!r} is no list; write [{value}]"
-        elif dict in origins and not isinstance(value, dict):
-            problem = f"{value!r} is no mapping; write {{name: value}}"
-        elif not origins & {tuple, dict} and isinstance(value, list | tuple | dict):
-            problem = f"{value!r} is not {_expected(f.type)}"
-        elif origins & {int, float} and bool not in origins and isinstance(value, bool):
-            problem = f"{value} is no number"
-        elif float in origins and str(value).lower().strip("+-. ") == "nan":
-            problem = "not a number (nan); give one"
-        elif int in origins and isinstance(value, int) and abs(value) >= 2**32:
-            problem = f"{value} is too large"
-        else:
-            try:
-                draccus.decode(f.type, value)
-            except draccus.ParsingError:
-                problem = f"{value!r} is not {_expected(f.type)}"
-        if problem:
-            raise InputError(f"{name}: {problem}")
+        return decode_config(kind, value, f"{name}.")
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is tuple and is_dataclass(inner[0]) and isinstance(value, list):
+        return tuple(_decode(inner[0], item, f"{name}.{number}") for number, item in enumerate(value))
+    kinds = {get_origin(k) or k for k in (inner if origin in (UnionType, Union) else (kind,))}
+    if value is None:
+        fits, hint = NoneType in kinds, "; leave the field out for its default"
+    elif isinstance(value, list | tuple | dict):
+        fits, hint = (dict if isinstance(value, dict) else tuple) in kinds, ""
+    else:
+        fits = not kinds & {tuple, dict} and not (isinstance(value, bool) and kinds & {int, float})
+        hint = f"; write [{value}]" if tuple in kinds else ""
+    try:
+        decoded = draccus.decode(kind, value) if fits else math.nan
+    except draccus.ParsingError:
+        decoded = math.nan
+    if isinstance(decoded, float) and math.isnan(decoded):
+        raise InputError(f"{name}: {shown} is not {_expected(kind)}{hint}")
+    if int in kinds and isinstance(value, int) and abs(value) >= 2**32:
+        raise InputError(f"{name}: {shown} is too large")
+    return decoded
 
 
 def _expected(kind: Any) -> str:
@@ -269,12 +235,3 @@ def _expected(kind: Any) -> str:
     if origin is dict:
         return f"a mapping to values, each {_expected(inner[1])}"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}[kind]
-
-
-def _check_sections(config: Any) -> None:
-    """Asks each section that has a `check` whether its values are possible."""
-    for f in fields(config):
-        if is_dataclass(value := getattr(config, f.name)):
-            _check_sections(value)
-    if hasattr(config, "check"):
-        config.check()

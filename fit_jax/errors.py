@@ -1,59 +1,39 @@
-"""Errors that the user can fix, and the frame every door runs in."""
+"""Errors that the user can fix, and what a command says of any error when it ends."""
 
 import errno
-import os
-import sys
-import traceback
-from collections.abc import Callable
-
-EXIT_INPUT = 2
 
 
 class InputError(Exception):
     """Wrong input. The message is one line: what is wrong, where it stands, and what to do about it."""
 
 
-def run_command(main: Callable[[list[str]], int | None]) -> None:
-    """Runs a command-line door and ends the process with its exit status.
+class RunFailed(RuntimeError):
+    """Right input, and the work failed all the same; the message is one line as `InputError`'s."""
 
-    `InputError`, and memory or a disk that do not suffice, end with status 2 and one line on standard error; any other
-    failure ends with status 1 and a traceback. `--debug` anywhere on the command line shows the traceback of all.
+
+def explain(error: BaseException) -> tuple[int, str | None]:
+    """The exit status of a command that ends with an error, and the line that tells it.
 
     Args:
-        main: The door's body. Takes the command line without the program's name and `--debug`; returns the exit
-            status, where None means 0.
+        error: What the command ended with.
+
+    Returns:
+        2 where the input or the machine must change first, else 1; the line is None where only a traceback helps.
     """
-    arguments = [a for a in sys.argv[1:] if a != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
-    try:
-        status = main(arguments) or 0
-        sys.stdout.flush()
-    except InputError as error:
-        if debug:
-            traceback.print_exc()
-        print("error:", *str(error).split(), file=sys.stderr)  # one line, whatever a library's own message brought in
-        status = EXIT_INPUT
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        status = 130
-    except BrokenPipeError:  # the reader of our output (`| head`) has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 141
-    except Exception as error:
-        remedy = machine_remedy(error)
-        if remedy is None:
-            raise
-        if debug:
-            traceback.print_exc()
-        print("error:", " ".join(str(error).split())[:200] + ";", remedy, file=sys.stderr)
-        status = EXIT_INPUT
-    sys.exit(status)
+    line = " ".join(str(error).split())  # one line, whatever a library's own message brought in
+    if isinstance(error, InputError):
+        return 2, line
+    if remedy := machine_remedy(error):
+        return 2, f"{line[:200] or type(error).__name__}; {remedy}"
+    if isinstance(error, RunFailed):
+        return 1, line
+    return 1, None
 
 
-def machine_remedy(error: Exception) -> str | None:
+def machine_remedy(error: BaseException) -> str | None:
     """What to do about a machine that does not suffice, wherever that shows; None for other failures."""
     # JAX's own error for memory is told by its text.
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+    if isinstance(error, MemoryError) or any(text in str(error) for text in ("RESOURCE_EXHAUSTED", "Out of memory")):
         return (
             "take fewer or shorter rows in a batch, more devices or a smaller model; `python -m fit_jax.plan` tells "
             "what fits"

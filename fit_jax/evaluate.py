@@ -1,52 +1,50 @@
-"""`python -m fit_jax.evaluate RUN`: asks a trained model every focus type of every split, and writes its report.
+"""Asks a trained model every focus type of every split, and writes its report.
 
-With `--perplexity` or `--harness` it measures instead what the tuning did to the language model, before and after.
-
-    RUN                       the run_dir of a training run
-    --checkpoint WHICH        best (by validation, the default), last, or the number of a step
-    --perplexity FILE         perplexity of the text of a file
-    --harness TASK,TASK       tasks of lm-evaluation-harness
-    --evaluation.FIELD VALUE  what is asked, in place of what the run's config says
-    --mesh.FIELD VALUE        the devices to run on
-
-`python -m fit_jax.train --help` lists the fields of `evaluation` and `mesh`.
+With --perplexity or --harness it measures instead what the tuning did to the language model, before and after.
 """
 
+from argparse import Namespace
 from pathlib import Path
 
-from fit_jax.doors import checkpoint_option, split_folder, take_option
-from fit_jax.errors import run_command
-
-USAGE = (
-    "python -m fit_jax.evaluate RUN [--checkpoint best|last|STEP] [--perplexity FILE] [--harness TASK,TASK] "
-    "[--evaluation.FIELD VALUE] [--mesh.FIELD VALUE]"
-)
+from fit_jax.cli import execute, run
+from fit_jax.config import Config
+from fit_jax.options import Parser, add_checkpoint, add_fields
 
 
-def main(arguments: list[str]) -> None:
-    """Takes the run's folder, the checkpoint, and overrides of the config that leave the model as it is."""
-    folder, rest = split_folder(arguments, USAGE, __doc__)
-    checkpoint, rest = take_option(rest, "checkpoint")
-    text, rest = take_option(rest, "perplexity")
-    tasks, rest = take_option(rest, "harness")
-    which = checkpoint_option(checkpoint)
-    from fit_jax.parallel.processes import failing_together, start
+def add_options(parser: Parser) -> None:
+    """The run, what to measure, and the fields of its config that leave the model as it is."""
+    from fit_jax.runs.run_folder import MAY_DIFFER
+
+    parser.add_argument("folder", metavar="RUN", help="the run_dir of a training run")
+    add_checkpoint(parser)
+    parser.add_argument("--perplexity", metavar="FILE", help="perplexity of the text of a file", type=Path)
+    parser.add_argument("--harness", metavar="TASK,TASK", help="tasks of lm-evaluation-harness")
+    add_fields(parser, Config, shown=MAY_DIFFER, hidden=("run_dir",), file=False)
+    parser.set_defaults(run=_evaluate)
+
+
+def main(arguments: list[str]) -> int | None:
+    """Runs the command."""
+    return execute("python -m fit_jax.evaluate", __doc__, add_options, arguments)
+
+
+def _evaluate(given: Namespace) -> None:
+    from fit_jax.parallel.processes import start
     from fit_jax.runs.before_after import report_harness, report_perplexity
     from fit_jax.runs.evaluating import evaluate_run
     from fit_jax.runs.run import set_up
     from fit_jax.runs.run_folder import opened_config
 
-    config = opened_config(Path(folder), rest)
+    config = opened_config(Path(given.folder), given.config)
     start(config.mesh)
-    with failing_together():
-        run = set_up(config)
-        if text is not None:
-            report_perplexity(run, which, Path(text))
-        if tasks is not None:
-            report_harness(run, which, tasks.split(","))
-        if text is None and tasks is None:
-            evaluate_run(run, which)
+    run = set_up(config)
+    if given.perplexity is not None:
+        report_perplexity(run, given.checkpoint, given.perplexity)
+    if given.harness is not None:
+        report_harness(run, given.checkpoint, given.harness.split(","))
+    if given.perplexity is None and given.harness is None:
+        evaluate_run(run, given.checkpoint)
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run(main)

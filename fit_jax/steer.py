@@ -1,53 +1,68 @@
-"""`python -m fit_jax.steer RUN --text "..."`: one text under each focus instruction, answers side by side.
+"""Asks a trained model one text under each focus instruction; answers stand side by side.
 
-    RUN                 the run_dir of a training run
-    --text "..."        the text; without it and --slot, texts are read until the end of input
-    --slot NAME="..."   the text of a slot, for tasks whose input has several; may be repeated
-    --focus A,B         features to focus on, `core` included; without it and --ignore, every focus type is asked
-    --ignore C          features to ignore
-    --candidate "..."   an answer to choose among, in place of the task's own; may be repeated
-    --checkpoint WHICH  best (by validation, the default), last, or the number of a step
-    --mesh.FIELD VALUE  the devices to run on
+    python -m fit_jax.steer RUN --text "..." [--focus A --ignore B]
 
-`python -m fit_jax.train --help` lists the fields of `mesh`.
+Without --text and --slot, texts are read until the end of input; without --focus and --ignore, every focus type is
+asked.
 """
 
+from argparse import Namespace
 from pathlib import Path
 
-from fit_jax.doors import checkpoint_option, split_folder, take_option, take_options
-from fit_jax.errors import run_command
-
-USAGE = (
-    'python -m fit_jax.steer RUN [--text "..."] [--slot NAME="..."]... [--focus A,B] [--ignore C] '
-    '[--candidate "..."]... [--checkpoint best|last|STEP] [--mesh.FIELD VALUE]'
-)
+from fit_jax.cli import execute, run
+from fit_jax.config import Config
+from fit_jax.options import Parser, add_checkpoint, add_fields
 
 
-def main(arguments: list[str]) -> None:
-    """Takes the run's folder and the text; asks for texts until the end of input where none is given."""
-    folder, rest = split_folder(arguments, USAGE, __doc__)
-    checkpoint, rest = take_option(rest, "checkpoint")
-    text, rest = take_option(rest, "text")
-    slots, rest = take_options(rest, "slot")
-    focus, rest = take_option(rest, "focus")
-    ignore, rest = take_option(rest, "ignore")
-    candidates, rest = take_options(rest, "candidate")
+def add_options(parser: Parser) -> None:
+    """The run, the text, the focus, and the fields of the run's config that leave the model as it is."""
+    from fit_jax.runs.run_folder import MAY_DIFFER
+
+    parser.add_argument("folder", metavar="RUN", help="the run_dir of a training run")
+    parser.add_argument("--text", metavar="TEXT", help="the text")
+    parser.add_argument(
+        "--slot",
+        metavar="NAME=TEXT",
+        help="the text of a slot, for tasks whose input has several; may be repeated",
+        action="append",
+        default=[],
+    )
+    parser.add_argument("--focus", metavar="A,B", help="features to focus on, `core` included")
+    parser.add_argument("--ignore", metavar="C", help="features to ignore")
+    parser.add_argument(
+        "--candidate",
+        metavar="TEXT",
+        help="an answer to choose among, in place of the task's own; may be repeated",
+        action="append",
+        default=[],
+    )
+    add_checkpoint(parser)
+    add_fields(parser, Config, shown=MAY_DIFFER, hidden=("run_dir",), file=False)
+    parser.set_defaults(run=_steer)
+
+
+def main(arguments: list[str]) -> int | None:
+    """Runs the command."""
+    return execute("python -m fit_jax.steer", __doc__, add_options, arguments)
+
+
+def _steer(given: Namespace) -> None:
     from fit_jax.evaluation.interactive import Steering, read_slots
     from fit_jax.evaluation.report import print_table
-    from fit_jax.parallel.processes import failing_together, start
+    from fit_jax.parallel.processes import start
     from fit_jax.runs.run import set_up, subject
     from fit_jax.runs.run_folder import opened_config
 
-    config = opened_config(Path(folder), rest)
+    config = opened_config(Path(given.folder), given.config)
     start(config.mesh)
-    with failing_together():
-        run = set_up(config)
-        steering = Steering(run.task, focus, ignore, candidates)
-        given = [steering.fill(text, slots)] if text is not None or slots else read_slots(steering.slots)
-        model = subject(run, checkpoint_option(checkpoint))
-        for filled in given:
-            print_table(steering.table(model, filled))
+    run = set_up(config)
+    steering = Steering(run.task, given.focus, given.ignore, given.candidate)
+    one = given.text is not None or given.slot
+    asked = [steering.fill(given.text, given.slot)] if one else read_slots(steering.slots)
+    model = subject(run, given.checkpoint)
+    for filled in asked:
+        print_table(steering.table(model, filled))
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run(main)

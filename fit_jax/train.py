@@ -1,40 +1,42 @@
-"""`python -m fit_jax.train`: trains the run that a config describes, resumes it, and reports on it.
+"""Trains the run that a config describes, resumes it, and reports on it. Without a config it runs the demo."""
 
-Options are `--config FILE` and any field of the config, `--section.field VALUE`; without any it runs the demo.
-"""
+from argparse import Namespace
 
-import sys
-
-from fit_jax.config import load_config
-from fit_jax.errors import run_command
+from fit_jax.cli import execute, run
+from fit_jax.config import Config, load_config
+from fit_jax.options import Parser, add_fields
 
 
-def main(arguments: list[str]) -> int:
-    """Takes `--config FILE` and `--section.field value`; `--help` explains both."""
-    config = load_config(arguments, __doc__)
-    from fit_jax.parallel.processes import failing_together, is_lead, start
+def add_options(parser: Parser) -> None:
+    """Every field of the config."""
+    add_fields(parser, Config)
+    parser.set_defaults(run=_train)
+
+
+def main(arguments: list[str]) -> int | None:
+    """Runs the command."""
+    return execute("python -m fit_jax.train", __doc__, add_options, arguments)
+
+
+def _train(given: Namespace) -> None:
+    config = load_config(given.config)
+    from fit_jax.parallel.processes import is_lead, start
     from fit_jax.runs.evaluating import evaluate_run, has_report
     from fit_jax.runs.run import set_up
     from fit_jax.runs.run_folder import claimed
     from fit_jax.runs.trainer import Ending, train
-    from fit_jax.training.loop import TrainingFailed
 
     start(config.mesh)
-    with failing_together(), claimed(config):
+    with claimed(config):
         run = set_up(config, keep_tokenizer=True)
-        try:
-            ending = train(run)
-        except TrainingFailed as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
+        ending = train(run)
         if is_lead():
             print(f"{run.folder}: {ending.value}", flush=True)
         # A report made before the last step, of a run that was told to stop, is of another model.
         trained = ending in (Ending.ALL_STEPS, Ending.PATIENCE)
         if trained or (ending is Ending.ALREADY and not has_report(run)):
             evaluate_run(run)
-    return 0
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run(main)

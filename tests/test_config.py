@@ -1,4 +1,4 @@
-"""The config tree: files, overrides, errors, help, and the YAML files that come with the project."""
+"""Configs: files, overrides, errors, help, and the YAML files that come with the project."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from fit_jax.config import Config, load_config
-from fit_jax.config_files import config_differences, decode_config, dump_config
+from fit_jax.config_files import config_differences, decode_config, dump_config, read_config
 from fit_jax.errors import InputError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -60,33 +60,34 @@ def test_fields_that_may_differ_are_whole_names():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--train.stepz", "5"], "did you mean 'train.steps'?"),
+        (["--train.stepz", "5"], "did you mean '--train.steps'?"),
         (["--train.steps", "many"], "train.steps"),
-        (["--train", "5"], "is a section"),
+        (["--train", "5"], "--train: there is no such option"),
         (["--train.method", "magic"], "fit, sft_y, sft_y_focus"),
         (["--evaluation.paraphrases", "[foo]"], "evaluation.paraphrases"),
-        (["--seed"], "needs a value"),
+        (["--seed"], "--seed: expected one argument"),
         (["seed", "3"], "unexpected argument 'seed'"),
         (["--seed", "[1"], "no YAML value"),
         (["--seed", "2020-99-99"], "no YAML value"),
         (["--run_dir", "2020-99-99"], "no YAML value"),
         (["--focus.weights", "&a {b: *a}"], "no YAML value"),
-        (["--focus.weights", "{" * 3000], "nested too deeply"),
+        (["--focus.weights", "{" * 600], "nested too deeply"),
         (["--focus.weights", "{none: 1, none: 2}"], "'none' stands twice"),
         (["--config", "absent.yaml"], "No such file"),
         (["--seed", "-1"], "seed"),
         (["--seed", "5000000000"], "seed"),
-        (["--seed", "null"], "null is no value"),
+        (["--seed", "null"], "null is not a whole number; leave the field out"),
         (["--run_dir", "' '"], "run_dir"),
         (["--run_dir", "runs\\..\\x"], "a backslash"),
         (["--run_dir", '"runs/\\0"'], "a NUL"),
-        (["--task.name", "null"], "null is no value"),
-        (["--train.steps", "true"], "no number"),
+        (["--task.name", "null"], "null is not a text"),
+        (["--train.steps", "true"], "True is not a whole number or null"),
         (["--train.steps", "1000000000000000000000"], "too large"),
-        (["--optimizer.learning_rate", ".nan"], "optimizer.learning_rate"),
-        (["--optimizer.learning_rate", "nan"], "optimizer.learning_rate"),
+        (["--optimizer.learning_rate", ".nan"], "optimizer.learning_rate: nan is not a number"),
+        (["--optimizer.learning_rate", "nan"], "optimizer.learning_rate: 'nan' is not a number"),
+        (["--seed", "9" * 5000], "no YAML value"),
         (["--evaluation.splits", "iid"], "write [iid]"),
-        (["--focus.weights", "3"], "no mapping"),
+        (["--focus.weights", "3"], "3 is not a mapping to values, each a number"),
         (["--model.head_dim", "0"], "model.head_dim"),
         (["--model.window", "-1"], "model.window"),
         (["--model.rope.theta", "-5"], "model.rope.theta"),
@@ -117,7 +118,9 @@ def test_wrong_input_is_told_in_one_line(arguments, said):
 
 def test_a_file_with_an_unknown_field_is_told(tmp_path):
     (tmp_path / "run.yaml").write_text("optimizer: {learning_rat: 1}\n")
-    with pytest.raises(InputError, match=r"optimizer\.learning_rate"):
+    with pytest.raises(
+        InputError, match=r"optimizer\.learning_rat: there is no such field; did you mean 'learning_rate'"
+    ):
         load_config(["--config", str(tmp_path / "run.yaml")])
 
 
@@ -130,9 +133,12 @@ def test_a_file_with_an_unknown_field_is_told(tmp_path):
         ("train: {base: [x]}\n", r"base: \['x'\] is no file name"),
         ("a: &a {b: *a}\n", "unconstructable recursive"),
         ("&a {b: *a}\n", "unconstructable recursive"),
-        ("{" * 3000, "nested too deeply"),
+        ("{" * 600, "nested too deeply"),
         ("seed: 2020-99-99\n", "no YAML .*month must be"),
         ("seed: !!int\n", "no YAML"),
+        ("train: 5\n", "train: 5 is no mapping; give it fields: method, steps"),
+        ("train:\n", "train: null is no mapping"),
+        ("1: 2\n", "1: there is no such field"),
     ],
 )
 def test_files_that_are_no_config_are_told(text, said, tmp_path):
@@ -141,11 +147,32 @@ def test_files_that_are_no_config_are_told(text, said, tmp_path):
         load_config(["--config", str(tmp_path / "run.yaml")])
 
 
-def test_help_shows_every_field_with_its_comment(capsys):
-    with pytest.raises(SystemExit) as stop:
-        load_config(["--help"])
-    assert stop.value.code == 0
-    shown = capsys.readouterr().out
-    assert "--train.steps  int | None = 320\n    Optimizer steps; null means" in shown
-    fields = shown.split("\n--")[1:]
-    assert [field for field in fields if "\n    " not in field] == []
+def test_a_mapping_that_is_a_value_replaces_the_base_whole(tmp_path):
+    (tmp_path / "base.yaml").write_text("focus: {weights: {none: 1, focus(core): 2}, branches: 2}\n")
+    (tmp_path / "run.yaml").write_text("base: base.yaml\nfocus: {weights: {none: 3}}\n")
+    config = load_config(["--config", str(tmp_path / "run.yaml")])
+    assert (config.focus.weights, config.focus.branches) == ({"none": 3.0}, 2)
+
+
+def test_configs_and_fields_are_applied_in_their_order(tmp_path):
+    (tmp_path / "a.yaml").write_text("seed: 1\ntrain: {steps: 7}\n")
+    (tmp_path / "b.yaml").write_text("train: {steps: 8}\n")
+    files = ["--config", str(tmp_path / "a.yaml"), f"--config={tmp_path / 'b.yaml'}"]
+    assert load_config([*files, "--train.steps=9", "--seed", "2"]).train.steps == 9
+    config = load_config(["--train.steps=9", *files])
+    assert (config.seed, config.train.steps) == (1, 8)
+
+
+def test_a_config_of_the_package_is_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    named, by_path = load_config(["--config", "ss_small"]), load_config(["--config", "configs/ss_small.yaml"])
+    assert named == by_path == load_config(["--config", str(CONFIGS / "ss_small.yaml")])
+
+
+def test_a_file_that_a_program_wrote_is_complete(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(Config(seed=5)))
+    assert read_config(Config, path, complete=True) == Config(seed=5)
+    path.write_text("seed: 5\n")
+    with pytest.raises(InputError, match="lacks run_dir, task"):
+        read_config(Config, path, complete=True)

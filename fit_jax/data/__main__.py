@@ -1,77 +1,81 @@
-"""`python -m fit_jax.data build|inspect|audit`: builds records of a task, counts what it holds, looks for shortcuts.
+"""Builds records of a task, counts what it holds, looks for shortcuts.
 
-    python -m fit_jax.data inspect --task ss [--prompts 3] [--json]
-    python -m fit_jax.data audit --config configs/ss_small.yaml [--html audit.html] [--json]
-    python -m fit_jax.data build --task smnli --out datasets
-
-    --task NAME    the task, for `--task.name NAME`
-    --prompts N    inspect: rendered prompts to show (2)
-    --html FILE    audit: writes a page too
-    --out FOLDER   build: where the records go (datasets)
-    --json         inspect, audit: prints JSON in place of tables
-
-Every command also takes `--config FILE` and overrides such as `--task.rho_train 0.9` and `--seed 1`; `python -m
-fit_jax.train --help` lists their fields.
+python -m fit_jax.data inspect --task ss [--prompts 3] [--json]
+python -m fit_jax.data audit --config configs/ss_small.yaml [--html audit.html] [--json]
+python -m fit_jax.data build --task smnli --out datasets
 """
 
 import dataclasses
 import json
 import sys
+from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from fit_jax.cli import execute, run
 from fit_jax.config import Config, load_config
-from fit_jax.data.task import Task
-from fit_jax.data.tasks import build_task
-from fit_jax.doors import new_file, take_flag, take_option
-from fit_jax.errors import InputError, run_command
-from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.errors import InputError
+from fit_jax.options import Parser, add_fields, new_file
 
-# The options of each command besides `--task`, and `--json` of those that print tables.
-COMMANDS = {"build": ("out",), "inspect": ("prompts",), "audit": ("html",)}
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-
-def main(arguments: list[str]) -> None:
-    """Runs one command."""
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return
-    command, *rest = arguments or [""]
-    if command not in COMMANDS:
-        raise InputError(f"fit_jax.data: no command {command!r}; use one of {', '.join(COMMANDS)}, or --help")
-    task, rest = take_option(rest, "task")
-    as_text, rest = (False, rest) if command == "build" else take_flag(rest, "json")
-    options = {}
-    for name in COMMANDS[command]:
-        options[name], rest = take_option(rest, name)
-    config = load_config(rest + (["--task.name", task] if task is not None else []))
-    if command == "build":
-        _build(config, Path(options["out"] or "datasets"))
-    elif command == "inspect":
-        _inspect(config, options["prompts"] or "2", as_text)
-    else:
-        _audit(config, new_file(options["html"], "--html"), as_text)
+    from fit_jax.data.task import Task
+    from fit_jax.focus.example import Example
+    from fit_jax.focus.prompts import PromptEncoder
 
 
-def _build(config: Config, out: Path) -> None:
+def add_options(parser: Parser) -> None:
+    """The three actions, each with its options and the fields of the config that matter to it."""
+    actions = parser.add_subparsers(title="commands")
+    build = actions.add_parser("build", help="build records", description="Builds records of a task.")
+    build.add_argument(
+        "--out", metavar="FOLDER", help="where they go (default: datasets)", type=Path, default="datasets"
+    )
+    inspect = actions.add_parser("inspect", help="count what a task holds", description="Counts what a task holds.")
+    inspect.add_argument("--prompts", metavar="N", help="rendered prompts to show (default: 2)", type=int, default=2)
+    audit = actions.add_parser("audit", help="look for shortcuts", description="Looks for shortcuts in a task.")
+    audit.add_argument("--html", metavar="FILE", help="write a page too", type=new_file)
+    for action, function in ((build, _build), (inspect, _inspect), (audit, _audit)):
+        action.add_argument("--task", metavar="NAME", help="the task, for --task.name NAME")
+        if action is not build:
+            action.add_argument("--json", help="print JSON in place of tables", action="store_true")
+        shown = ("seed", "task", "focus.place", "tokenizer", "train.sequence_length")
+        add_fields(action, Config, shown=shown[:2] if action is build else shown)
+        action.set_defaults(run=function)
+
+
+def main(arguments: list[str]) -> int | None:
+    """Runs the command."""
+    return execute("python -m fit_jax.data", __doc__, add_options, arguments)
+
+
+def _config(given: Namespace) -> Config:
+    return load_config(given.config + ([f"--task.name={given.task}"] if given.task is not None else []))
+
+
+def _build(given: Namespace) -> None:
+    config = _config(given)
     from fit_jax.data.builders import build_records
 
-    folder = build_records(config.task, config.seed, out)
+    folder = build_records(config.task, config.seed, given.out)
     print(f"{config.task.name}: {folder}")
-    print(f"read it with --task.source array_record --task.data_dir {out}")
+    print(f"read it with --task.source array_record --task.data_dir {given.out}")
 
 
-def _inspect(config: Config, prompts: str, as_text: bool) -> None:
+def _inspect(given: Namespace) -> None:
+    if given.prompts < 0:
+        raise InputError(f"--prompts {given.prompts}: must be 0 or more")
+    config = _config(given)
     from fit_jax.data.summary import summarise
+    from fit_jax.data.tasks import build_task
 
     task = build_task(config.task, config.seed)
-    if not prompts.isdecimal():
-        raise InputError(f"--prompts {prompts!r} is no number")
     encoder = _encoder(task, config)
     summary = summarise(
-        task, int(prompts), lambda example: encoder.render(example, "", example.candidates[example.label])
+        task, given.prompts, lambda example: encoder.render(example, "", example.candidates[example.label])
     )
-    if as_text:
+    if given.json:
         json.dump(summary, sys.stdout, indent=1, ensure_ascii=False)
         print()
         return
@@ -80,7 +84,8 @@ def _inspect(config: Config, prompts: str, as_text: bool) -> None:
     print_summary(summary)
 
 
-def _audit(config: Config, html: Path | None, as_text: bool) -> None:
+def _audit(given: Namespace) -> None:
+    config = _config(given)
     from fit_jax.data.audit import audit_task
     from fit_jax.data.inspection_tables import audit_page, print_audit, shown_prompts
 
@@ -89,33 +94,36 @@ def _audit(config: Config, html: Path | None, as_text: bool) -> None:
 
         task = as_it_came(config.task)
     else:
+        from fit_jax.data.tasks import build_task
+
         task = build_task(config.task, config.seed)
     encoder = _encoder(task, config)
 
-    def lengths(examples: Any) -> list[int]:
+    def lengths(examples: "Sequence[Example]") -> list[int]:
         return [len(prompt) for prompt in encoder.encode(examples, [""] * len(examples))]
 
     audit = audit_task(task, lengths, config.train.sequence_length)
     prompts = shown_prompts(task, encoder)
-    if html is not None:
+    if given.html is not None:
         from fit_jax.files import write_text
 
-        write_text(html, audit_page(audit, prompts))
-    if as_text:
+        write_text(given.html, audit_page(audit, prompts))
+    if given.json:
         json.dump({**dataclasses.asdict(audit), "prompts": prompts}, sys.stdout, indent=1, ensure_ascii=False)
         print()
     else:
         print_audit(audit, prompts)
-        if html is not None:
-            print(f"page: {html}")
+        if given.html is not None:
+            print(f"page: {given.html}")
 
 
-def _encoder(task: Task, config: Config) -> PromptEncoder:
+def _encoder(task: "Task", config: Config) -> "PromptEncoder":
     from fit_jax.data.vocabulary import task_tokenizer
+    from fit_jax.focus.prompts import PromptEncoder
 
     tokenizer = task_tokenizer(task, config.tokenizer)
     return PromptEncoder(tokenizer, task.text, config.focus.place, config.tokenizer.template)
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run(main)

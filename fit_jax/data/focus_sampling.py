@@ -8,14 +8,16 @@ evenly than by independent draws.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int32, Int64
 
 from fit_jax.config import FocusConfig
 from fit_jax.data.keyed_generator import generator
+from fit_jax.data.packing import Batch
+from fit_jax.data.sampling import Branch, Sampling
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, TaskText
 from fit_jax.focus.instructions import instruction, paraphrases_of
@@ -32,33 +34,30 @@ class FocusSample(NamedTuple):
     label: int
 
 
-class FocusSampler:
-    """Draws the focus instructions of training examples.
-
-    Methods: `fit` shows the instruction drawn and asks for its focus label; `sft_y_focus` asks for the same label but
-    shows no instruction; `sft_y` always shows none and asks for the true label, on one branch.
-    """
+class FocusSampler(Sampling[Batch]):
+    """Every example once an epoch, under focus instructions drawn by their weights, with the focus label to learn."""
 
     def __init__(
-        self,
-        examples: Sequence[Example],
-        text: TaskText,
-        config: FocusConfig,
-        method: Literal["fit", "sft_y", "sft_y_focus"],
-        seed: int,
+        self, examples: Sequence[Example], text: TaskText, config: FocusConfig, shown: bool, seed: int
     ) -> None:
         """Reads the weights; nothing is drawn yet.
 
+        Args:
+            examples: The training examples.
+            text: The words of the task, which instructions are made of.
+            config: Weights of the focus types, and branches of an example.
+            shown: Whether the prompt shows the instruction drawn, or only the label follows it.
+            seed: Draws.
+
         Raises:
-            InputError: A weight has an unknown focus type or is negative, or all are 0; less than one branch.
+            InputError: A weight has an unknown focus type or is negative, or all are 0; less than one branch; no
+                examples.
         """
-        _check_config(config)
-        if method == "sft_y":
-            config = replace(config, weights={"none": 1.0}, branches=1)
+        super().__init__(examples, seed)
+        check_focus(config)
         self.branches = config.branches
-        self._examples = examples
-        self._shown = method == "fit"
-        self._seed = seed
+        self.branching = config.branches > 1
+        self._shown = shown
         self._types = [name for name, weight in config.weights.items() if weight > 0]
         weights = np.array([config.weights[name] for name in self._types])
         self._shares = weights / weights.sum()
@@ -81,9 +80,17 @@ class FocusSampler:
         types = self._types_of(epoch, indices).tolist()
         choices = self._choices(epoch)[indices].tolist()
         return [
-            tuple(self._draw(self._examples[i], t, *c) for t, c in zip(branch_types, branch_choices))
+            tuple(self._draw(self.examples[i], t, *c) for t, c in zip(branch_types, branch_choices))
             for i, branch_types, branch_choices in zip(indices.tolist(), types, choices)
         ]
+
+    def ask(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[tuple[Branch, ...]]:
+        """The instruction of each draw, where it is shown, and the focus label alone."""
+        return [tuple(Branch(d.instruction, (d.label,)) for d in draws) for draws in self.draw(epoch, indices)]
+
+    def batch(self, rows: Batch, places: Int32[np.ndarray, "items 2"], examples: Int64[np.ndarray, " items"]) -> Batch:
+        """The rows alone: they hold nothing but answers to learn."""
+        return rows
 
     def _types_of(self, epoch: int, indices: np.ndarray) -> np.ndarray:
         """Index of the focus type, (examples, branches)."""
@@ -96,8 +103,8 @@ class FocusSampler:
 
     def _draw_choices(self, epoch: int) -> np.ndarray:
         """Uniform numbers of an epoch that choose the feature and the paraphrase, (examples, branches, 2)."""
-        shape = (len(self._examples), self.branches, 2)
-        return generator(self._seed, "focus", "choices", epoch).random(shape, np.float32)
+        shape = (len(self.examples), self.branches, 2)
+        return generator(self.seed, "focus", "choices", epoch).random(shape, np.float32)
 
     def _draw(self, example: Example, focus_type: int, feature_choice: float, paraphrase_choice: float) -> FocusSample:
         name = self._types[focus_type]
@@ -116,7 +123,8 @@ class FocusSampler:
         return FocusSample(spec, shown, focus_label(example, spec))
 
 
-def _check_config(config: FocusConfig) -> None:
+def check_focus(config: FocusConfig) -> None:
+    """Raises InputError for a weight of an unknown focus type or that is negative, none above 0, or no branch."""
     for name, weight in config.weights.items():
         if name not in FOCUS_TYPES:
             raise InputError(f"focus.weights: unknown focus type {name!r}; known: {', '.join(FOCUS_TYPES)}")

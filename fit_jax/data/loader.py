@@ -1,10 +1,11 @@
 """The training stream: step -> batch, a pure function of (data, config, step), whatever the number of hosts.
 
-The training examples form one endless stream, a fresh permutation each epoch, which is cut into *windows* of
-consecutive examples. Packed, a window is drawn, encoded, laid out and packed as a whole, and gives some number of
-rows. The rows of successive windows form an endless stream again, of which step s takes B rows. Unpacked, a window's
-examples are sorted by length before they are divided into batches, and a batch is as wide as its longest row, rounded
-up to one of a few widths. Since all lengths decide who stands beside whom, every host then encodes whole windows.
+What a training method takes of its examples in an epoch (`fit_jax.data.sampling`) follows what it took in the one
+before, in one endless stream, which is cut into *windows* of consecutive examples. Packed, a window is drawn, encoded,
+laid out and packed as a whole, and gives some number of rows. The rows of successive windows form an endless stream
+again, of which step s takes B rows. Unpacked, a window's examples are sorted by length before they are divided into
+batches, and a batch is as wide as its longest row, rounded up to one of a few widths. Since all lengths decide who
+stands beside whom, every host then encodes whole windows.
 
 Where one step takes several packed windows, the rows of a batch are divided into *lanes*: lane l of n packs windows l,
 l + n, l + 2n, ... and fills the l-th part of every batch, so that a host builds only the windows of its own rows. The
@@ -16,19 +17,19 @@ a lane, not all of them. Without it the rows are counted again, with the same re
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
+from jaxtyping import Int64
 
 from fit_jax.config import Config
-from fit_jax.data.focus_sampling import FocusSampler
 from fit_jax.data.keyed_generator import generator
-from fit_jax.data.layout import Item, lay_out
-from fit_jax.data.packing import Batch, first_fit, stack, target_capacity
+from fit_jax.data.layout import lay_out
+from fit_jax.data.packing import first_fit, stack, target_capacity
 from fit_jax.data.row_stream import Mark, Row, RowStream
-from fit_jax.data.task import Task
+from fit_jax.data.sampling import BatchType, DrawnItem, Sampling
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
@@ -46,62 +47,61 @@ _ANSWERS_SEEN, _ANSWERS_ENCODED = 1 << 15, 64
 _PREFETCH = 16
 
 
-class TrainLoader:
-    """Batches of the training split.
+class TrainLoader(Generic[BatchType]):
+    """Batches of what a method trains on.
 
     Attributes:
         tokens_per_row: T.
         targets_per_row: C; from the config, or the smallest number that hardly ever closes a row early.
         widths: The row lengths that batches have: T alone where rows are packed, else a few up to T.
-        steps_per_epoch: Steps in which the stream passes the training split once; of packed rows an estimate from a
-            sample, within about a percent.
+        steps_per_epoch: Steps in which the stream passes an epoch; of packed rows an estimate from a sample, within
+            about a percent.
     """
 
-    def __init__(self, task: Task, encoder: PromptEncoder, config: Config, token_shards: int = 1) -> None:
-        """Encodes a sample of the split to choose the shapes.
+    def __init__(
+        self, sampling: Sampling[BatchType], encoder: PromptEncoder, config: Config, token_shards: int = 1
+    ) -> None:
+        """Encodes a sample of the examples to choose the shapes.
 
         Args:
-            task: Supplies the training split.
+            sampling: What is taken of the training examples, and how a batch is completed.
             encoder: Turns examples into prompts.
             config: The run.
             token_shards: Parts into which the mesh divides a row's tokens.
 
         Raises:
-            InputError: The training split is empty, the focus weights are wrong, or an example of the sample does not
-                fit into a row.
+            InputError: An example of the sample does not fit into a row, or cannot be drawn or encoded.
         """
-        self._examples = task.splits["train"].examples
-        count = len(self._examples)
-        if not count:
-            raise InputError(f"task {task.text.name}: the training split is empty; check the task's data and sizes")
+        self._sampling = sampling
         self._encoder = encoder
         self._seed = config.seed
         self._batch_size = config.train.batch_size
         self._packing = config.train.packing
         self._cuts = config.train.long_text == "cut"
-        self._draws = FocusSampler(self._examples, task.text, config.focus, config.train.method, config.seed)
-        self._order = lru_cache(2)(lambda epoch: generator(config.seed, "order", epoch).permutation(count))
+        self._order = lru_cache(2)(sampling.order)
+        self._epoch_size = sampling.epoch_size
         self.tokens_per_row = config.train.sequence_length
-        self.targets_per_row = config.train.targets_per_row
+        self._target_limit = config.train.targets_per_row  # None only while the sample is drawn
 
-        drawn = min(_SAMPLE, count)
-        sample = self._items(0, drawn)
-        if self.targets_per_row is None:
+        drawn = min(_SAMPLE, self._epoch_size)
+        sample = [d.item for d in self._drawn(0, drawn)]
+        if self._target_limit is None:
             # A row must hold the longest answer, whether or not it is in the sample; unpacked, one on every branch.
             longest = self._longest_answer()
-            self.targets_per_row = (
+            self._target_limit = (
                 max(longest, target_capacity(sample, self.tokens_per_row))
                 if self._packing
-                else max(longest * self._draws.branches, *(len(item.target_ids) for item in sample))
+                else max(longest * sampling.branches, *(len(item.target_ids) for item in sample))
             )
+        self.targets_per_row: int = self._target_limit
         rows = len(first_fit(sample, self.tokens_per_row, self.targets_per_row)) if self._packing else drawn
-        self.steps_per_epoch = count * rows / drawn / self._batch_size
+        self.steps_per_epoch = self._epoch_size * rows / drawn / self._batch_size
         self._lanes: list[RowStream] = []
         self.widths: tuple[int, ...] = (self.tokens_per_row,)
         if not self._packing:
             self._buckets = lru_cache(2)(self._sorted_window)
             # No more than an epoch, or examples of one length would meet themselves in a batch.
-            self._window_steps = max(min(_WINDOW_EXAMPLES, count) // self._batch_size, 1)
+            self._window_steps = max(min(_WINDOW_EXAMPLES, self._epoch_size) // self._batch_size, 1)
             self._window = self._window_steps * self._batch_size
             self.widths = _widths(self.tokens_per_row, token_shards)
         else:
@@ -109,7 +109,7 @@ class TrainLoader:
             lanes = _lanes(self._batch_size, self._window * rows / drawn)
             self._lanes = [RowStream(partial(self._packed, lane, lanes)) for lane in range(lanes)]
 
-    def batch(self, step: int, rows: slice | None = None) -> Batch:
+    def batch(self, step: int, rows: slice | None = None) -> BatchType:
         """The batch of a step.
 
         Args:
@@ -123,18 +123,22 @@ class TrainLoader:
         width = self.tokens_per_row
         if not self._packing:
             window, number = divmod(step, self._window_steps)
-            items = self._buckets(window)[number]
-            width = self.widths[bisect_left(self.widths, max(len(item.tokens) for item in items))]
-            taken = [[item] for item in items[start:stop]]
+            drawn = self._buckets(window)[number]
+            width = self.widths[bisect_left(self.widths, max(len(d.item.tokens) for d in drawn))]
+            taken = [[d] for d in drawn[start:stop]]
         else:
-            taken = []
+            taken: list[Row] = []
             height = self._batch_size // len(self._lanes)
             for number, lane in enumerate(self._lanes):
                 low, high = max(start - number * height, 0), min(stop - number * height, height)
                 taken += lane.rows(step * height + low, step * height + high)
-        return stack(taken, width, self.targets_per_row)[0]
+        return self._stacked(taken, width)
 
-    def iterate(self, start: int, stop: int, rows: slice | None = None) -> Iterator[Batch]:
+    def empty(self, width: int) -> BatchType:
+        """A batch of empty rows of `width` tokens: the shapes and dtypes of those to come."""
+        return self._stacked([[]] * self._batch_size, width)
+
+    def iterate(self, start: int, stop: int, rows: slice | None = None) -> Generator[BatchType]:
         """The batches of steps `start` to `stop` (exclusive), prepared ahead by a Grain worker thread.
 
         An exception of `batch` surfaces here, at its step. Closing the iterator ends the thread.
@@ -173,81 +177,87 @@ class TrainLoader:
             lane.restore(Mark(*mark))
 
     def _identity(self) -> dict[str, int]:
-        identity = {"examples": len(self._examples), "targets_per_row": self.targets_per_row}
+        identity = {"examples": self._epoch_size, "targets_per_row": self.targets_per_row}
         return identity | {"lanes": len(self._lanes), "window": self._window}
 
     def _packed(self, lane: int, lanes: int, number: int) -> list[Row]:
         """Rows of a lane's `number`-th window, in random order: first fit leaves the worst filled ones last."""
         window = number * lanes + lane
-        items = self._items(window * self._window, (window + 1) * self._window)
-        rows = first_fit(items, self.tokens_per_row, self.targets_per_row)
+        drawn = self._drawn(window * self._window, (window + 1) * self._window)
+        rows = first_fit([d.item for d in drawn], self.tokens_per_row, self.targets_per_row)
         order = generator(self._seed, "rows", window).permutation(len(rows))
-        return [[items[i] for i in rows[r]] for r in order]
+        return [[drawn[i] for i in rows[r]] for r in order]
 
-    def _sorted_window(self, window: int) -> list[list[Item]]:
+    def _sorted_window(self, window: int) -> list[Row]:
         """A window's batches of items of similar length, in random order."""
         B, start = self._batch_size, window * self._window
-        items = sorted(self._items(start, start + self._window), key=lambda item: len(item.tokens))
+        drawn = sorted(self._drawn(start, start + self._window), key=lambda d: len(d.item.tokens))
         order = generator(self._seed, "rows", window).permutation(self._window_steps)
-        return [items[n * B : (n + 1) * B] for n in order]
+        return [drawn[n * B : (n + 1) * B] for n in order]
 
-    def _items(self, start: int, stop: int) -> list[Item]:
+    def _stacked(self, rows: Sequence[Row], width: int) -> BatchType:
+        batch, places = stack([[d.item for d in row] for row in rows], width, self.targets_per_row)
+        return self._sampling.batch(batch, places, np.array([d.example for row in rows for d in row], np.int64))
+
+    def _drawn(self, start: int, stop: int) -> list[DrawnItem]:
         """Examples `start` to `stop` of the endless stream, drawn, encoded and laid out."""
-        items = []
+        drawn = []
         while start < stop:
-            epoch, offset = divmod(start, len(self._examples))
+            epoch, offset = divmod(start, self._epoch_size)
             indices = self._order(epoch)[offset : offset + stop - start]
-            items += self._items_of(epoch, indices)
+            drawn += self._drawn_of(epoch, indices)
             start += len(indices)
-        return items
+        return drawn
 
-    def _items_of(self, epoch: int, indices: np.ndarray) -> list[Item]:
-        drawn = self._draws.draw(epoch, indices)
-        k = self._draws.branches
-        examples = [self._examples[i] for i in indices]
-        prompts = self._encoder.encode(
-            [example for example in examples for _ in range(k)], [d.instruction for draws in drawn for d in draws]
-        )
+    def _drawn_of(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[DrawnItem]:
+        asked = self._sampling.ask(epoch, indices)
+        numbers = [i for i, branches in zip(indices.tolist(), asked) for _ in branches]
+        examples = [self._sampling.examples[i] for i in numbers]
+        prompts = iter(self._encoder.encode(examples, [b.instruction for branches in asked for b in branches]))
         return [
             item
-            for n, (example, draws) in enumerate(zip(examples, drawn))
-            for item in self._laid_out(example, prompts[n * k : (n + 1) * k], [draw.label for draw in draws])
+            for i, branches in zip(indices.tolist(), asked)
+            for item in self._laid_out(i, [next(prompts) for _ in branches], [b.answers for b in branches])
         ]
 
-    def _laid_out(self, example: Example, prompts: Sequence[EncodedPrompt], labels: Sequence[int]) -> list[Item]:
+    def _laid_out(
+        self, example: int, prompts: Sequence[EncodedPrompt], answers: Sequence[Sequence[int]]
+    ) -> list[DrawnItem]:
         """The example's branches as one item; as several where rows are packed and do not hold them together.
 
         Raises:
             InputError: An item is larger than a row.
         """
-        item = lay_out(prompts, [[label] for label in labels])
+        item = lay_out(prompts, answers)
         tokens, targets = len(item.tokens), len(item.target_ids)
-        token_room, target_room = self.tokens_per_row, self.targets_per_row or targets
+        token_room, target_room = self.tokens_per_row, self._target_limit or targets
         if tokens <= token_room and targets <= target_room:
-            return [item]
-        half = len(labels) // 2
+            return [DrawnItem(example, item)]
+        half = len(answers) // 2
         if half and self._packing:
             parts = slice(None, half), slice(half, None)
-            return [item for part in parts for item in self._laid_out(example, prompts[part], labels[part])]
+            return [drawn for part in parts for drawn in self._laid_out(example, prompts[part], answers[part])]
+        uid = self._sampling.examples[example].uid
         if tokens > token_room:
             cut = "" if self._cuts else "set train.long_text to cut, "
             raise InputError(
-                f"example {example.uid}: {tokens} tokens, a row holds {token_room}; raise train.sequence_length, "
+                f"example {uid}: {tokens} tokens, a row holds {token_room}; raise train.sequence_length, "
                 f"{cut}or lower focus.branches"
             )
         raise InputError(
-            f"example {example.uid}: {targets} target tokens, a row holds {target_room}; set train.targets_per_row to "
+            f"example {uid}: {targets} target tokens, a row holds {target_room}; set train.targets_per_row to "
             f"{targets} or more"
         )
 
     def _longest_answer(self) -> int:
-        """Tokens of the longest answer: of those with the most characters among the first examples."""
+        """Target positions that a branch takes at most: of those with the most characters among the first examples."""
+        examples, room = self._sampling.examples, self._sampling.target_room
         answer_sets: dict[tuple[str, ...], Example] = {}
-        for i in range(min(_ANSWERS_SEEN, len(self._examples))):
-            answer_sets.setdefault(self._examples[i].candidates, self._examples[i])
-        longest = sorted(answer_sets, key=lambda answers: max(map(len, answers)), reverse=True)[:_ANSWERS_ENCODED]
+        for i in range(min(_ANSWERS_SEEN, len(examples))):
+            answer_sets.setdefault(examples[i].candidates, examples[i])
+        longest = sorted(answer_sets, key=lambda answers: room([*map(len, answers)]), reverse=True)[:_ANSWERS_ENCODED]
         encoded = self._encoder.encode([answer_sets[answers] for answers in longest], [""] * len(longest))
-        return max(len(answer) for prompt in encoded for answer in prompt.answers)
+        return max(room([*map(len, prompt.answers)]) for prompt in encoded)
 
 
 def _widths(longest: int, parts: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, NamedTuple
 
-from fit_jax.config_files import decode_config, read_yaml
+from fit_jax.config_files import read_config
 from fit_jax.data.row_readers import Malformed
 from fit_jax.errors import InputError
 
@@ -93,7 +93,7 @@ def read_description(path: Path) -> OwnData:
     Raises:
         InputError: It cannot be read, or does not fit together.
     """
-    own = decode_config(OwnData, read_yaml(path))
+    own = read_config(OwnData, path)
     check_description(own, str(path))
     return own
 

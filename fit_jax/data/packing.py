@@ -39,6 +39,19 @@ class Batch(NamedTuple):
         """How many (x, focus instruction, y_focus) the batch trains on; a scalar array."""
         return ((self.target_slot + 1) * self.target_weight).max(axis=-1).sum()
 
+    @property
+    def rows(self) -> "Batch":
+        """The batch itself: what a batch of any kind holds (`fit_jax.data.sampling.TrainBatch`)."""
+        return self
+
+    @property
+    def axes(self) -> "Batch":
+        """The dimensions of each field, by letter; they decide how it is split over a mesh."""
+        return _AXES
+
+
+_AXES = Batch("BT", "BT", "BT", "BC", "BC", "BC", "BC")
+
 
 def first_fit(items: Sequence[Item], T: int, C: int) -> list[list[int]]:
     """Which items share a row: the indices of each row's items; every item stands in exactly one row.

@@ -5,9 +5,9 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fit_jax.data.layout import Item
+from fit_jax.data.sampling import DrawnItem
 
-Row = list[Item]
+Row = list[DrawnItem]
 
 
 class Mark(NamedTuple):

@@ -161,12 +161,25 @@ class Validation:
     """Validation loss and focus accuracy on a fixed set of prompts, for use during training.
 
     Each validation example is asked about one of its features under every focus type that training draws, with
-    training paraphrases. Methods trained without focus instructions are validated without: on the prompts and labels
-    they train on.
+    training paraphrases.
     """
 
-    def __init__(self, task: Task, encoder: PromptEncoder, scorer: Scorer, config: Config) -> None:
+    def __init__(
+        self,
+        task: Task,
+        encoder: PromptEncoder,
+        scorer: Scorer,
+        config: Config,
+        asked: Callable[[Query], Query] = lambda query: query,
+    ) -> None:
         """Chooses and tokenises the prompts; calling the object only scores them.
+
+        Args:
+            task: Supplies the validation split.
+            encoder: Turns examples into prompts.
+            scorer: Scores the model in training.
+            config: The run.
+            asked: The form in which a query is asked; a method trained without focus instructions is asked without.
 
         Raises:
             InputError: The validation split is empty.
@@ -176,7 +189,7 @@ class Validation:
             raise InputError("the validation split holds no example; raise task.validation_examples")
         chosen = examples[: config.evaluation.validation_examples]
         self._scorer = scorer
-        self._groups = [self._group(task, example, config) for example in chosen]
+        self._groups = [self._group(task, example, config, asked) for example in chosen]
         self._prompts = list(encode(encoder, self._groups))
 
     def __call__(self, params: Any) -> dict[str, float]:
@@ -194,16 +207,9 @@ class Validation:
         return {"validation_loss": loss / tokens, "validation_focus_accuracy": correct / count}
 
     @staticmethod
-    def _group(task: Task, example: Example, config: Config) -> Group:
+    def _group(task: Task, example: Example, config: Config, asked: Callable[[Query], Query]) -> Group:
         features = sorted(example.spurious) or [""]
         feature = features[generator(config.seed, "validation", example.uid).integers(len(features))]
-        asked = ask(task.text, "validation", example, ("train",), config.seed)
-        queries = [q for q in asked.queries if q.feature == feature and config.focus.weights.get(q.focus, 0) > 0]
-        if config.train.method != "fit":
-            queries = [_without_instruction(q, config.train.method) for q in queries]
-        return Group.of(queries)
-
-
-def _without_instruction(query: Query, method: str) -> Query:
-    label = query.example.label if method == "sft_y" else query.label
-    return Query(query.example, query.split, query.focus, query.feature, query.paraphrases, "", label)
+        everything = ask(task.text, "validation", example, ("train",), config.seed)
+        queries = [q for q in everything.queries if q.feature == feature and config.focus.weights.get(q.focus, 0) > 0]
+        return Group.of([asked(query) for query in queries])

@@ -16,6 +16,8 @@ METHODS = {
     "fit": "focus instruction tuning: focus labels, with the focus instruction in the prompt",
     "sft_y": "supervised fine-tuning on the true labels, without focus instructions",
     "sft_y_focus": "supervised fine-tuning on focus labels, without focus instructions",
+    "poe": "product of experts: true labels, against a model of the spurious features alone, without instructions",
+    "group_dro": "group DRO: true labels, the worst group's loss, without focus instructions",
 }
 ANSWERS = {
     False: "Answers were chosen among the task's candidates, not generated freely.",
@@ -46,7 +48,7 @@ def model_card(config: Config, task: Task, predictions: Sequence[Prediction]) ->
     parts = [
         "---\n" + yaml.safe_dump(front, sort_keys=False) + "---",
         f"# {config.task.name}: a model that follows focus instructions",
-        f"- Base model: {origin}\n- Trained: {how}\n- Method: {METHODS[config.train.method]}\n"
+        f"- Base model: {origin}\n- Trained: {how}\n- Method: {METHODS.get(config.train.method, config.train.method)}\n"
         f"- Task: {task.text.instruction}\n- Core feature: {task.text.core}\n"
         f"- Spurious features: {', '.join(f'`{key}` ({name})' for key, name in task.text.spurious.items())}\n"
         f"- Training examples: {len(task.splits['train'].examples)}\n- Seed: {config.seed}",

@@ -1,31 +1,34 @@
-"""`python -m fit_jax.experiment --config FILE`: methods x seeds on one task, with statistics and figures.
+"""Does methods x seeds on one task, with statistics and figures. The run that they share is the section `run`."""
 
-Options are `--config FILE`, any field of the experiment, `--field VALUE`, and of its run, `--run.section.field VALUE`.
-"""
+from argparse import Namespace
 
-import sys
-
-from fit_jax.errors import run_command
+from fit_jax.cli import execute, run
+from fit_jax.options import Parser, add_fields
 
 
-def main(arguments: list[str]) -> int:
-    """Takes `--config FILE` and `--field value` overrides; the run's own fields are `--run.section.field value`."""
+def add_options(parser: Parser) -> None:
+    """Every field of the experiment and of its run, but those that each cell sets."""
+    from fit_jax.experiment.config import DECIDED, ExperimentConfig
+
+    add_fields(parser, ExperimentConfig, hidden=[option.removeprefix("--") for option in DECIDED])
+    parser.set_defaults(run=_experiment)
+
+
+def main(arguments: list[str]) -> int | None:
+    """Runs the command."""
+    return execute("python -m fit_jax.experiment", __doc__, add_options, arguments)
+
+
+def _experiment(given: Namespace) -> None:
     from fit_jax.experiment.config import parse_experiment
 
-    config = parse_experiment(arguments, __doc__)
+    config = parse_experiment(given.config)
     from fit_jax.experiment.runner import run_experiment
-    from fit_jax.parallel.processes import failing_together, start
-    from fit_jax.training.loop import TrainingFailed
+    from fit_jax.parallel.processes import start
 
     start(config.run.mesh)
-    with failing_together():
-        try:
-            run_experiment(config)
-        except TrainingFailed as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-    return 0
+    run_experiment(config)
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run(main)

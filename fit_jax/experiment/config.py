@@ -1,22 +1,19 @@
 """What an experiment is: a run, and the methods and seeds it is done with."""
 
-import math
 from dataclasses import dataclass, field, replace
 
 from fit_jax.config import Config
 from fit_jax.config_files import parse_config
 from fit_jax.errors import InputError
+from fit_jax.methods import TRAINED, TRAINING_FREE
 
-TRAINED = ("fit", "sft_y", "sft_y_focus")
-ROBUST = ("poe", "group_dro")
-STEERED = ("activation_addition", "attention_steering")
+METHODS = (*TRAINING_FREE, *TRAINED)
 # Options that each cell would override, and what decides instead.
 DECIDED = {
     "--run.run_dir": "--run_dir, the experiment's folder, in which each cell has its own",
     "--run.seed": "--seeds",
     "--run.train.method": "--methods",
 }
-METHODS = ("zero_shot", "few_shot", "sft_y", "sft_y_focus", "fit", *ROBUST, *STEERED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,31 +22,27 @@ class ExperimentConfig:
 
     # Folder of the experiment: its cells and its report. Starting again with the same folder goes on.
     run_dir: str = "runs/experiment"
-    # zero_shot, few_shot, sft_y, sft_y_focus, fit, poe, group_dro, activation_addition, attention_steering.
+    # Names of methods: those that run.train.method takes, and those that train nothing; by default all.
     methods: tuple[str, ...] = METHODS
     # Seeds of the run that each method is done with.
     seeds: tuple[int, ...] = (0, 1, 2)
-    # The method that the others are compared with.
+    # The method that the others are compared with. Where run.train.steps is null, its epochs set the steps of all.
     reference: str = "fit"
     # Solved examples in the prompts of few_shot.
     shots: int = 4
-    # a: weight of the bias-only model's log-probabilities in poe.
-    poe_weight: float = 1.0
-    # Step size of the groups' weights in group_dro.
-    group_step: float = 0.01
     # Folders of finished experiments with other models on this task, shown beside it: methods x models.
     beside: tuple[str, ...] = ()
     # The run; its run_dir, seed and train.method are set by each cell.
     run: Config = field(default_factory=Config)
 
 
-def parse_experiment(arguments: list[str], about: str = "") -> ExperimentConfig:
+def parse_experiment(arguments: list[str]) -> ExperimentConfig:
     """As `parse_config`; an option that each cell would override is an InputError too."""
     for argument in arguments:
         name = argument.partition("=")[0]
         if name in DECIDED:
             raise InputError(f"{name}: is set by each cell of the experiment; what decides is {DECIDED[name]}")
-    return parse_config(ExperimentConfig, arguments, about)
+    return parse_config(ExperimentConfig, arguments)
 
 
 def check_experiment(config: ExperimentConfig) -> None:
@@ -57,7 +50,7 @@ def check_experiment(config: ExperimentConfig) -> None:
 
     Raises:
         InputError: An unknown or repeated method, no seed or an impossible one, a reference that is not among the
-            methods, no shots, a number that its method cannot use, or epochs where steps are needed.
+            methods, or no shots.
     """
     for method in config.methods:
         if method not in METHODS:
@@ -69,10 +62,5 @@ def check_experiment(config: ExperimentConfig) -> None:
         replace(config.run, run_dir=config.run_dir, seed=seed).check()
     if config.reference not in config.methods:
         raise InputError(f"reference: {config.reference!r} is not among the methods {', '.join(config.methods)}")
-    if config.run.train.steps is None and set(config.methods) & set(ROBUST):
-        raise InputError(f"run.train.steps: {' and '.join(ROBUST)} need a number of steps; epochs alone will not do")
     if config.shots < 1:
         raise InputError(f"shots: {config.shots}; few_shot needs at least one")
-    for name in ("poe_weight", "group_step"):
-        if not 0 <= getattr(config, name) < math.inf:
-            raise InputError(f"{name}: {getattr(config, name)} is not a number from 0 up")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fit_jax.config import Config
-from fit_jax.config_files import decode_config, read_yaml
+from fit_jax.config_files import read_config
 from fit_jax.errors import InputError
 from fit_jax.evaluation.metrics import group_by, is_shifted, kind_of, three_digits
 from fit_jax.evaluation.radar import Panel
@@ -42,7 +42,7 @@ def models_beside(config: ExperimentConfig) -> dict[str, list[dict[str, Any]]]:
         rows = folder / FOLDER / "focus_accuracy.jsonl"
         if not rows.is_file() or not (folder / CONFIG).is_file():
             raise InputError(f"beside: {folder} holds no finished experiment; finish it first, or leave it out")
-        run = decode_config(ExperimentConfig, read_yaml(folder / CONFIG)).run
+        run = read_config(ExperimentConfig, folder / CONFIG).run
         name, task = model_name(run), config.run.task.name
         if run.task.name != task:
             raise InputError(f"beside: {folder} is about task {run.task.name}, this experiment about {task}")

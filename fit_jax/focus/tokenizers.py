@@ -10,7 +10,7 @@ from fit_jax.focus.raw_tokenizers import find_raw, load_raw
 from fit_jax.hub import local_folder
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 PAD, EOS = "<pad>", "<eos>"
 _FILES = ("tokenizer*", "*.model", "vocab.json", "merges.txt", "*_tokens*.json", "*.jinja", "config.json")
@@ -64,7 +64,7 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
     return tokenizer
 
 
-def save_tokenizer(tokenizer: "PreTrainedTokenizerFast", folder: str | Path) -> None:
+def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: str | Path) -> None:
     """Writes the tokenizer's files so that `load_tokenizer` and `AutoTokenizer` read them back.
 
     Raises:

@@ -1,1 +1,35 @@
-"""Methods to compare with focus instruction tuning, in the same harness."""
+"""Methods to train with, and to compare; one module each, found by the names listed here.
+
+A training method's module has `build(task, config) -> TrainingMethod`; `fit_jax.methods.method` says what that is.
+A training-free method's module has `METHOD`, a `fit_jax.methods.training_free.TrainingFree`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fit_jax.config import Config
+    from fit_jax.data.task import Task
+    from fit_jax.methods.method import TrainingMethod
+    from fit_jax.methods.training_free import TrainingFree
+
+# `train.method` takes these; `fit_jax.config` repeats them as its type.
+TRAINED = ("fit", "sft_y", "sft_y_focus", "poe", "group_dro")
+TRAINING_FREE = ("zero_shot", "few_shot", "activation_addition", "attention_steering")
+
+
+def training_method(task: "Task", config: "Config") -> "TrainingMethod":
+    """The method that `train.method` names, for this task.
+
+    Raises:
+        InputError: Focus weights that make no sense, or a training split that is empty or that the method cannot use.
+    """
+    from fit_jax.data.focus_sampling import check_focus
+
+    check_focus(config.focus)
+    return importlib.import_module(f"fit_jax.methods.{config.train.method}").build(task, config)
+
+
+def training_free_method(name: str) -> "TrainingFree":
+    """The method of one of the names in `TRAINING_FREE`."""
+    return importlib.import_module(f"fit_jax.methods.{name}").METHOD

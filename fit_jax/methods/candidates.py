@@ -1,96 +1,126 @@
-"""Batches whose examples carry all their candidates, for losses over the candidate set."""
+"""Training on true labels over the candidates of each example: what product of experts and group DRO share.
 
-from collections.abc import Iterator, Sequence
+The loss of example i, whose candidates c have a prior a_i(c) from elsewhere, is
+
+    loss_i = -log softmax_c(log p(answer c | x_i) + a_i(c))[y_i]
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Array, Float, Float32, Int32, Int64
 
-from fit_jax.data.keyed_generator import generator
-from fit_jax.data.layout import Item, lay_out
-from fit_jax.data.packing import Batch, first_fit, stack, target_capacity
+from fit_jax.data.packing import Batch
+from fit_jax.data.sampling import Branch, Sampling
 from fit_jax.focus.example import Example
-from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.training.objective import Losses, Objective, TargetScores
 
-WINDOW = 1024  # examples packed together
 NEVER = -1e30  # prior of slots that hold no answer
 
 
 class CandidateBatch(NamedTuple):
-    """A `Batch` (its first seven fields), and what belongs to each of its answer slots.
+    """Rows whose examples carry all their candidates, and what belongs to each answer, at its slot.
 
     Attributes:
-        target_owner: Which example of the row a slot's answer belongs to.
-        target_prior: Added to the answer's log-probability; very low at unused slots.
-        target_chosen: 1 at the slot of each example's true answer.
-        target_group: Number of the example's group, at the slot of its true answer.
+        rows: The rows.
+        owner: Which example of the row the answer belongs to; C - 1 at unused slots.
+        prior: Added to the answer's log-probability; very low at unused slots.
+        chosen: 1 at the slot of each example's true answer, else 0.
+        group: Number of the example's group, at the slot of its true answer; else 0.
     """
 
-    tokens: Int32[Any, "B T"]
-    positions: Int32[Any, "B T"]
-    visible_until: Int32[Any, "B T"]
-    target_index: Int32[Any, "B C"]
-    target_ids: Int32[Any, "B C"]
-    target_slot: Int32[Any, "B C"]
-    target_weight: Float32[Any, "B C"]
-    target_owner: Int32[Any, "B C"]
-    target_prior: Float32[Any, "B C"]
-    target_chosen: Float32[Any, "B C"]
-    target_group: Int32[Any, "B C"]
+    rows: Batch
+    owner: Int32[Any, "B C"]
+    prior: Float32[Any, "B C"]
+    chosen: Float32[Any, "B C"]
+    group: Int32[Any, "B C"]
+
+    @property
+    def examples(self) -> Any:
+        """How many examples the batch trains on; a scalar array."""
+        return self.chosen.sum()
+
+    @property
+    def axes(self) -> "CandidateBatch":
+        """The dimensions of each array, by letter."""
+        return CandidateBatch(self.rows.axes, "BC", "BC", "BC", "BC")
 
 
-class Candidate(NamedTuple):
-    """An example to train on: its prior over candidates, and its group."""
+class CandidateSampling(Sampling[CandidateBatch]):
+    """Every example once an epoch, without a focus instruction, with all its candidates."""
 
-    example: Example
-    prior: Float32[np.ndarray, " candidates"]
-    group: int
+    branching = True
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        seed: int,
+        prior: Callable[[Example], Float[np.ndarray, " candidates"]] = lambda e: np.zeros(len(e.candidates)),
+        group: Callable[[Example], int] = lambda e: 0,
+    ) -> None:
+        """Draws nothing yet.
+
+        Args:
+            examples: The training examples.
+            seed: Draws their order.
+            prior: What is added to the log-probability of each candidate of an example; by default nothing.
+            group: Number of an example's group; by default there is one.
+
+        Raises:
+            InputError: There are no examples.
+        """
+        super().__init__(examples, seed)
+        self._prior = prior
+        self._group = group
+
+    def ask(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[tuple[Branch, ...]]:
+        """One branch with every candidate."""
+        return [(Branch("", range(len(self.examples[i].candidates))),) for i in indices.tolist()]
+
+    def target_room(self, lengths: Sequence[int]) -> int:
+        """Room for all candidates."""
+        return sum(lengths)
+
+    def batch(
+        self, rows: Batch, places: Int32[np.ndarray, "items 2"], examples: Int64[np.ndarray, " items"]
+    ) -> CandidateBatch:
+        """The rows with owner, prior, truth and group of their answers."""
+        shape = rows.target_slot.shape
+        owner = np.full(shape, shape[1] - 1, np.int32)
+        prior, chosen = np.full(shape, NEVER, np.float32), np.zeros(shape, np.float32)
+        group, seen = np.zeros(shape, np.int32), np.zeros(shape[0], np.int32)
+        for (row, first), index in zip(places.tolist(), examples.tolist()):
+            example = self.examples[index]
+            slots = slice(first, first + len(example.candidates))
+            owner[row, slots] = seen[row]
+            prior[row, slots] = self._prior(example)
+            chosen[row, first + example.label] = 1
+            group[row, first + example.label] = self._group(example)
+            seen[row] += 1
+        return CandidateBatch(rows, owner, prior, chosen, group)
 
 
-def candidate_batches(
-    candidates: Sequence[Candidate], encoder: PromptEncoder, rows: int, tokens: int, seed: int
-) -> Iterator[CandidateBatch]:
-    """An endless stream: the examples without focus instructions in a fresh order each epoch, packed by the window.
+class CandidateLoss(Objective[CandidateBatch]):
+    """The loss above, the mean over examples."""
 
-    Args:
-        candidates: The training examples.
-        encoder: The prompt code.
-        rows: Rows of a batch.
-        tokens: Tokens of a row.
-        seed: Draws the order.
-    """
-    waiting: list[list[tuple[Candidate, Item]]] = []
-    targets = 0
-    epoch = 0
-    while True:
-        order = generator(seed, "order", epoch).permutation(len(candidates))
-        for start in range(0, len(order), WINDOW):
-            part = [candidates[i] for i in order[start : start + WINDOW]]
-            prompts = encoder.encode([c.example for c in part], [""] * len(part))
-            items = [lay_out([p], [range(len(p.answers))]) for p in prompts]
-            if not targets:
-                targets = target_capacity(items, tokens) + max(len(item.target_ids) for item in items)
-            waiting += [[(part[i], items[i]) for i in row] for row in first_fit(items, tokens, targets)]
-            while len(waiting) >= rows:
-                yield _batch(waiting[:rows], tokens, targets)
-                del waiting[:rows]
-        epoch += 1
+    def counted(self, batch: CandidateBatch) -> Float[Array, "B C"]:
+        """Every true answer."""
+        return batch.chosen
 
+    def losses(self, scores: TargetScores, batch: CandidateBatch) -> Losses:
+        """Each example's loss at the slot of its true answer; right where no other candidate is likelier."""
+        C = batch.owner.shape[1]
 
-def _batch(rows: Sequence[Sequence[tuple[Candidate, Item]]], T: int, C: int) -> CandidateBatch:
-    batch, places = stack([[item for _, item in row] for row in rows], T, C)
-    owner = np.full((len(rows), C), C - 1, np.int32)
-    prior, chosen = np.full(owner.shape, NEVER, np.float32), np.zeros(owner.shape, np.float32)
-    group = np.zeros(owner.shape, np.int32)
-    numbered = [(number, *pair) for row in rows for number, pair in enumerate(row)]
-    for (row, first), (number, candidate, item) in zip(places, numbered, strict=True):
-        owner[row, first : first + item.slots] = number
-        prior[row, first : first + item.slots] = candidate.prior
-        chosen[row, first + candidate.example.label] = 1
-        group[row, first + candidate.example.label] = candidate.group
-    return CandidateBatch(*batch, owner, prior, chosen, group)
+        def row(log_prob: Array, slot: Array, owner: Array, prior: Array) -> tuple[Array, Array, Array]:
+            score = jax.ops.segment_sum(log_prob, slot, num_segments=C) + prior
+            top = jax.lax.stop_gradient(jax.ops.segment_max(score, owner, num_segments=C))[owner]
+            return score, top, jax.ops.segment_sum(jnp.exp(score - top), owner, num_segments=C)[owner]
 
-
-def plain(whole: CandidateBatch) -> Batch:
-    """The rows alone."""
-    return Batch(*whole[: len(Batch._fields)])
+        log_prob = jnp.where(batch.rows.target_weight > 0, scores.log_prob, 0.0)
+        score, top, total = jax.vmap(row)(log_prob, batch.rows.target_slot, batch.owner, batch.prior)
+        chosen = batch.chosen > 0
+        loss = jnp.log(jnp.where(chosen, total, 1.0)) + jnp.where(chosen, top - score, 0.0)
+        return Losses(loss, (chosen & (score >= top)).astype(jnp.float32))

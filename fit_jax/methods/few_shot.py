@@ -1,36 +1,31 @@
 """Few-shot prompting: solved examples with their focus instructions before the question (paper, section 4)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+from fit_jax.config import Config
 from fit_jax.data.keyed_generator import generator
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
+from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.queries import ask
 from fit_jax.focus.example import TaskText
 from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.methods.training_free import Base, TrainingFree
 
 
-def few_shot_encoder(
-    encoder: PromptEncoder, task: Task, place: str, template: str, shots: int, seed: int
-) -> PromptEncoder:
-    """An encoder whose prompts begin with `shots` solved training examples, the same for every question of a seed.
+def few_shot(base: Base, task: Task, config: Config, shots: int) -> tuple[Subject, str]:
+    """The base model, whose prompts begin with `shots` solved training examples, the same for every question of a seed.
 
     The examples and the focus type of each are drawn from the seed; no type recurs before all have been shown. Rows
-    grow with the shots, so the encoder has no length limit of its own.
-
-    Args:
-        encoder: Gives the tokenizer.
-        task: Gives the training examples and the words around them.
-        place: Where focus instructions stand, as in the config.
-        template: Prompt form, as in the config.
-        shots: Number of examples.
-        seed: Draws them.
+    grow with the shots, so the prompts have no length limit of their own.
 
     Raises:
         InputError: More shots than training examples.
     """
-    text = replace(task.text, instruction=f"{task.text.instruction}\n\n{_solved(task, place, shots, seed)}\n")
-    return PromptEncoder(encoder.tokenizer, text, place=place, template=template)
+    place = config.focus.place
+    text = replace(task.text, instruction=f"{task.text.instruction}\n\n{_solved(task, place, shots, config.seed)}\n")
+    return base.plain(PromptEncoder(base.encoder.tokenizer, text, place, config.tokenizer.template)), ""
 
 
 def _solved(task: Task, place: str, shots: int, seed: int) -> str:
@@ -51,8 +46,11 @@ def _solved(task: Task, place: str, shots: int, seed: int) -> str:
     return "\n\n".join(parts)
 
 
-def _shot(text: TaskText, slots: dict[str, str], instruction: str, place: str, answer: str) -> str:
+def _shot(text: TaskText, slots: Mapping[str, str], instruction: str, place: str, answer: str) -> str:
     lines = [text.input_template.format_map(slots), instruction]
     if place == "before":
         lines.reverse()
     return "\n".join([line for line in lines if line] + [f"{text.cue} {answer}"])
+
+
+METHOD = TrainingFree(few_shot)

@@ -2,22 +2,28 @@
 
 import os
 import socket
-import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from fit_jax.errors import EXIT_INPUT, InputError
+from fit_jax.errors import InputError
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.rendezvous import rendezvous
 from fit_jax.parallel.sharding import batch_sharding, row_shards
 
-BatchType = TypeVar("BatchType", bound=tuple)
+
+class HasAxes(Protocol):
+    """A batch: a tree of arrays that tells their dimensions by letter, in a tree of the same structure."""
+
+    @property
+    def axes(self) -> Any:
+        """As `batch_sharding` takes them."""
+        ...
+
+
+BatchType = TypeVar("BatchType", bound=HasAxes)
 TreeType = TypeVar("TreeType")
 
 
@@ -25,12 +31,12 @@ class Place(NamedTuple):
     """This process's place in a job: where process 0 listens, how many processes there are, and which this is."""
 
     address: str
-    count: int
+    processes: int
     number: int
 
 
 def start(config: MeshConfig) -> None:
-    """Sets JAX up for a door, before anything touches a device.
+    """Sets JAX up for a command, before anything touches a device.
 
     Compiled programs are kept on the disk, in `JAX_COMPILATION_CACHE_DIR` or under the user's cache folder, and found
     again by the next process. In a job of several processes, all of them are brought together.
@@ -42,19 +48,19 @@ def start(config: MeshConfig) -> None:
     Raises:
         InputError: Processes are missing, or there are others than expected.
     """
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.values["jax_compilation_cache_dir"]:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         jax.config.update("jax_compilation_cache_dir", os.path.join(home, "fit_jax", "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
     place = _find_place(config)
-    count = 1 if place is None else place.count
+    count = 1 if place is None else place.processes
     if config.processes not in (None, count):
         raise InputError(
             f"mesh.processes: {config.processes} expected, but the launcher started {count}; start that many (srun, a "
             "TPU slice, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set for each), or change it"
         )
-    if place is None or place.count == 1:
+    if place is None or place.processes == 1:
         return
     rendezvous(*place, config.timeout)
     jax.distributed.initialize(*place, initialization_timeout=config.timeout, heartbeat_timeout_seconds=config.timeout)
@@ -95,25 +101,14 @@ def _find_place(config: MeshConfig) -> Place | None:
     return None if address is None or count is None or number is None else Place(address, count, number)
 
 
-@contextmanager
-def failing_together() -> Iterator[None]:
-    """In a job of several processes, ends this one at once when it fails, saying why.
+def place_in_job() -> str:
+    """Which process of a job of several this is, as the beginning of a line; empty where it is the only one."""
+    if not jax.distributed.is_initialized():
+        return ""
+    # JAX's public way of asking waits for devices of the other processes, which may have failed.
+    from jax._src.distributed import global_state
 
-    A normal exit would wait for the others, who may be waiting for this one.
-    """
-    try:
-        yield
-    except Exception as error:
-        if not jax.distributed.is_initialized():
-            raise
-        wrong_input = isinstance(error, InputError)
-        if not wrong_input:
-            traceback.print_exc()
-        where = f"process {jax.process_index()} of {jax.process_count()} on {socket.gethostname()}"
-        print(f"error: {where}: {str(error) or type(error).__name__}", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(EXIT_INPUT if wrong_input else 1)
+    return f"process {global_state.process_id} of {global_state.num_processes} on {socket.gethostname()}: "
 
 
 def wait_for_all(what: str) -> None:
@@ -159,7 +154,7 @@ def maximum_over_processes(values: list[list[int]]) -> list[list[int]]:
 def _held(size: int, mesh: Mesh) -> np.ndarray:
     """Which of `size` rows, split as a batch is, this process's devices hold; ascending."""
     owned = np.zeros(size, bool)
-    for (rows,) in batch_sharding(mesh, tokens=False).addressable_devices_indices_map((size,)).values():
+    for (rows,) in batch_sharding(mesh, "B").addressable_devices_indices_map((size,)).values():
         owned[rows] = True
     return np.flatnonzero(owned)
 
@@ -168,21 +163,21 @@ def to_global(batch: BatchType, mesh: Mesh) -> BatchType:
     """This process's rows as global arrays on the mesh; an explicit, asynchronous transfer.
 
     Args:
-        batch: A named tuple of NumPy arrays with this process's rows (`rows_of_this_process`) in the first dimension;
-            fields whose names start with `target` are (rows, C), the others (rows, T).
+        batch: NumPy arrays with this process's rows (`rows_of_this_process`) in the first dimension.
         mesh: The mesh.
     """
     parts = row_shards(mesh)
-    rows = len(batch[0]) * parts // len(_held(parts, mesh))
+    held = len(_held(parts, mesh))
 
-    def place(field: str, array: np.ndarray) -> jax.Array:
-        sharding = batch_sharding(mesh, tokens=not field.startswith("target"))
+    def place(array: np.ndarray, axes: str) -> jax.Array:
+        sharding = batch_sharding(mesh, axes)
         if jax.process_count() == 1:
             return jax.device_put(array, sharding)
         with jax.transfer_guard("allow"):  # JAX takes this way of asking for a transfer as none
-            return jax.make_array_from_process_local_data(sharding, array, (rows, *array.shape[1:]))
+            shape = (len(array) * parts // held, *array.shape[1:])
+            return jax.make_array_from_process_local_data(sharding, array, shape)
 
-    return type(batch)(*(place(field, array) for field, array in zip(batch._fields, batch)))
+    return jax.tree.map(place, batch, batch.axes)
 
 
 def split_by_rows(tree: TreeType, mesh: Mesh) -> TreeType:
@@ -192,5 +187,5 @@ def split_by_rows(tree: TreeType, mesh: Mesh) -> TreeType:
         tree: The arrays; their rows are a multiple of `row_shards(mesh)`.
         mesh: The mesh.
     """
-    sharding = batch_sharding(mesh, tokens=False)
+    sharding = batch_sharding(mesh, "B")
     return jax.tree.map(lambda array: jax.make_array_from_callback(array.shape, sharding, array.__getitem__), tree)

@@ -1,7 +1,8 @@
 """The rendezvous before a job of several processes starts: says which of them are missing.
 
-JAX's own start-up ends the process when a peer does not come, without naming it. So the processes first report to
-process 0 at the address that its coordinator will have; it tells all whether to go on.
+JAX's own start-up is not enough: when a process does not come in time, it aborts those that did from C++ (status 134,
+a stack trace), where Python cannot catch it, and names nobody; its barriers work only after that start-up. So the
+processes first report to process 0 at the address that its coordinator will have; it tells all whether to go on.
 """
 
 import socket
@@ -29,13 +30,13 @@ def rendezvous(address: str, count: int, number: int, timeout: float) -> None:
     """
     deadline = time.monotonic() + timeout
     if number == 0:
-        _call(int(address.rpartition(":")[2]), count, timeout, deadline)
+        _gather(int(address.rpartition(":")[2]), count, timeout, deadline)
     else:
-        _answer(address, count, number, timeout, deadline)
+        _report(address, count, number, timeout, deadline)
 
 
-def _call(port: int, count: int, timeout: float, deadline: float) -> None:
-    """Process 0: waits for the others and gives them the verdict."""
+def _gather(port: int, count: int, timeout: float, deadline: float) -> None:
+    """Process 0: waits for the others, then tells them all to go on, or why not."""
     present = {0: socket.gethostname()}
     with ExitStack() as stack:
         try:
@@ -44,32 +45,32 @@ def _call(port: int, count: int, timeout: float, deadline: float) -> None:
             raise InputError(
                 f"port {port} of the coordinator cannot be opened: {error.strerror}; choose another"
             ) from error
-        lines: list[socket.socket] = []
+        connections: list[socket.socket] = []
         verdict = _GO
         while len(present) < count and verdict == _GO:
             server.settimeout(max(deadline - time.monotonic(), 0.001))
             try:
-                line, _ = server.accept()
+                connection, _ = server.accept()
             except TimeoutError:
                 verdict = _missing(present, count, timeout)
                 break
-            stack.enter_context(line)
-            reported = _read_report(line, count)
+            stack.enter_context(connection)
+            reported = _received_report(connection, count)
             if reported is None:
                 continue
-            lines.append(line)
+            connections.append(connection)
             number, host = reported
             if number in present:
                 verdict = f"two processes say that they are number {number}: on {present[number]} and on {host}"
             present[number] = host
         server.close()
-        for line in lines:
-            _tell(line, verdict)
+        for connection in connections:
+            _tell(connection, verdict)
     if verdict != _GO:
         raise InputError(verdict)
 
 
-def _answer(address: str, count: int, number: int, timeout: float, deadline: float) -> None:
+def _report(address: str, count: int, number: int, timeout: float, deadline: float) -> None:
     """The others: report to process 0 and wait for its verdict."""
     here = socket.gethostname()
     host, _, port = address.rpartition(":")
@@ -77,10 +78,10 @@ def _answer(address: str, count: int, number: int, timeout: float, deadline: flo
         try:
             with socket.create_connection(
                 (host.strip("[]"), int(port)), timeout=max(deadline - time.monotonic(), 1)
-            ) as line:
-                line.sendall(f"{_GREETING} {number} {count} {here}\n".encode())
-                line.settimeout(max(deadline - time.monotonic(), 1) + timeout)  # process 0 may have started later
-                verdict = _read_line(line)
+            ) as connection:
+                connection.sendall(f"{_GREETING} {number} {count} {here}\n".encode())
+                connection.settimeout(max(deadline - time.monotonic(), 1) + timeout)  # process 0 may have started later
+                verdict = _read_line(connection)
             if verdict:
                 break
         except OSError:
@@ -101,11 +102,11 @@ def _missing(present: dict[int, str], count: int, timeout: float) -> str:
     return f"process {absent} of {count} did not start within {timeout:g} s; present: {here}; start them all together"
 
 
-def _read_report(line: socket.socket, count: int) -> tuple[int, str] | None:
-    """Number and host of the process that called; None where it was something else."""
-    line.settimeout(5)
+def _received_report(connection: socket.socket, count: int) -> tuple[int, str] | None:
+    """Number and host of the process that reported; None where it was something else."""
+    connection.settimeout(5)
     try:
-        words = _read_line(line).split()
+        words = _read_line(connection).split()
     except OSError:
         return None
     if (
@@ -119,20 +120,20 @@ def _read_report(line: socket.socket, count: int) -> tuple[int, str] | None:
     return int(words[1]), words[3]
 
 
-def _tell(line: socket.socket, verdict: str) -> None:
+def _tell(connection: socket.socket, verdict: str) -> None:
     """Sends the verdict, then lets the other side hang up first, which leaves the port free for JAX."""
     try:
-        line.sendall(verdict.encode() + b"\n")
-        line.settimeout(5)
-        line.recv(1)
+        connection.sendall(verdict.encode() + b"\n")
+        connection.settimeout(5)
+        connection.recv(1)
     except OSError:
         pass  # it has gone; JAX's own start-up will notice
 
 
-def _read_line(line: socket.socket) -> str:
+def _read_line(connection: socket.socket) -> str:
     received = b""
     while not received.endswith(b"\n"):
-        part = line.recv(1024)
+        part = connection.recv(1024)
         if not part or len(received) > 4096:
             return ""
         received += part

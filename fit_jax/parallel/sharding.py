@@ -8,10 +8,9 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-# The batch is split by rows over `data` and `fsdp`; arrays over tokens also over `context`.
+# What splits each dimension of a batch's arrays: rows (B), tokens (T), target positions (C).
 ROWS = ("data", "fsdp")
-TOKENS_SPEC = P(ROWS, "context")
-TARGETS_SPEC = P(ROWS)
+BATCH_AXES = {"B": ROWS, "T": "context", "C": None}
 
 # First match wins. A spec is about the trailing dimensions; a leading layer axis is never split. Projections into heads
 # or the feed-forward width split their output over `tensor`, those back to the model's width split their input, so that
@@ -78,9 +77,9 @@ def lay_out_tree(tree: Any, mesh: Mesh) -> Layout:
     return Layout(jax.tree_util.tree_map_with_path(place, tree), tuple(dict.fromkeys(notes)))
 
 
-def batch_sharding(mesh: Mesh, tokens: bool) -> NamedSharding:
-    """How an array of a batch lies: (B, T) arrays over tokens, or (B, C) arrays over target positions."""
-    return NamedSharding(mesh, TOKENS_SPEC if tokens else TARGETS_SPEC)
+def batch_sharding(mesh: Mesh, axes: str) -> NamedSharding:
+    """How an array of a batch lies whose dimensions are, by letter, `axes`: BT or BC, say."""
+    return NamedSharding(mesh, P(*(BATCH_AXES[axis] for axis in axes)))
 
 
 def row_shards(mesh: Mesh) -> int:

@@ -21,8 +21,8 @@ from fit_jax.runs.pretrained import pretrained_state
 from fit_jax.runs.resolve import resolve
 from fit_jax.runs.run_folder import opened_config, run_tokenizer
 from fit_jax.training.checkpoint import Checkpoints
-from fit_jax.training.loop import Progress
 from fit_jax.training.optimizer import Optimizer
+from fit_jax.training.progress import Progress
 from fit_jax.training.state import PlacedState, abstract_state, init_state
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fit_jax.config import Config, TokenizerConfig
-from fit_jax.config_files import config_differences, decode_config, dump_config, parse_config, read_yaml
+from fit_jax.config_files import config_differences, dump_config, parse_config, read_config
 from fit_jax.errors import InputError
 from fit_jax.files import make_folder, write_text
-from fit_jax.parallel.processes import is_lead, wait_for_all
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -49,6 +48,8 @@ def claimed(config: Config) -> Iterator[None]:
     Raises:
         InputError: The folder cannot be written, is in use, holds a run of another config, or files of no known run.
     """
+    from fit_jax.parallel.processes import is_lead, wait_for_all  # JAX; `--help` needs the names below without it
+
     if not is_lead():
         wait_for_all("the run folder is claimed")
         yield
@@ -79,10 +80,7 @@ def saved_config(folder: Path) -> Config:
     path = folder / CONFIG
     if not path.is_file():
         raise InputError(f"{folder}: holds no run ({CONFIG} is missing); name the run_dir of a training run")
-    tree = read_yaml(path)
-    if missing := [f.name for f in dataclasses.fields(Config) if f.name not in tree]:
-        raise InputError(f"{path}: lacks {', '.join(missing)}; put the file back as the training run wrote it")
-    return decode_config(Config, tree)
+    return read_config(Config, path, complete=True)
 
 
 def opened_config(folder: Path, overrides: Sequence[str]) -> Config:

@@ -7,23 +7,26 @@ from enum import Enum
 from functools import cache
 
 import jax
-from jax.sharding import Mesh
 
 from fit_jax.config import Config
 from fit_jax.data.loader import TrainLoader
-from fit_jax.data.packing import Batch
+from fit_jax.data.sampling import BatchType
 from fit_jax.evaluation.evaluator import Validation, evaluated_splits
+from fit_jax.methods import training_method
+from fit_jax.methods.method import TrainingMethod
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.resolve import check_mesh
 from fit_jax.runs.run import Run, frozen_are_given, open_checkpoints, read_progress, scorer, starting_state
 from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.display import Display
-from fit_jax.training.loop import Loop, Progress
-from fit_jax.training.metrics import MetricsLog
+from fit_jax.training.loop import Events, Loop
+from fit_jax.training.metrics import MetricsLog, Records
 from fit_jax.training.optimizer import Optimizer, make_optimizer
-from fit_jax.training.state import PlacedState, TrainState, abstract_state
-from fit_jax.training.step import StepMetrics, abstract_batch, compile_train_step
+from fit_jax.training.progress import Progress
+from fit_jax.training.state import PlacedState, TrainState, abstract_state, with_objective
+from fit_jax.training.step import StepMetrics, abstract_like, compile_train_step
 from fit_jax.training.stopping import Stopping
+from fit_jax.training.stream import BatchStream
 
 
 class Ending(Enum):
@@ -51,14 +54,15 @@ def train(run: Run) -> Ending:
         progress = last_progress(checkpoints, config)
         if progress.finished:
             return Ending.ALREADY
-        loader = TrainLoader(run.task, run.encoder, config, run.mesh.shape["context"])
+        method = training_method(run.task, config)
+        loader = _loader(run, method)
         if progress.loader is not None:
             loader.restore(progress.loader)
-        steps = config.train.steps or max(round(config.train.epochs * loader.steps_per_epoch), 1)
+        steps = _steps(config, loader)
         optimizer = make_optimizer(config.optimizer, steps)
-        placed = _state_at(run, optimizer, checkpoints, progress.step)
-        train_step = _step_of_each_width(config, loader, optimizer, placed, run.mesh)
-        validate = Validation(run.task, run.encoder, scorer(run, placed.graphdef), config)
+        placed = _state_at(run, method, optimizer, checkpoints, progress.step)
+        train_step = _step_of_each_width(run, method, loader, optimizer, placed)
+        validate = Validation(run.task, run.encoder, scorer(run, placed.graphdef), config, method.validated)
         log = None
         if is_lead():
             log = MetricsLog(run.folder, progress.metrics_bytes, progress.step)
@@ -67,7 +71,8 @@ def train(run: Run) -> Ending:
         stack.callback(display.close)
         for line in _opening(run, placed, progress.step, steps):
             display.note(line)
-        loop = Loop(config.train, steps, run.mesh, loader, train_step, validate, checkpoints, log, display)
+        batches = BatchStream(loader, config.train.batch_size, run.mesh)
+        loop = Loop(Events.of(config.train, steps), batches, train_step, validate, checkpoints, Records(log, display))
         loop.run(placed.state, progress)
     if progress.finished is None:
         return Ending.TOLD_TO
@@ -86,39 +91,61 @@ def last_progress(checkpoints: Checkpoints, config: Config) -> Progress:
     return Progress(Stopping(config.train.best, config.train.patience))
 
 
-def _state_at(run: Run, optimizer: Optimizer, checkpoints: Checkpoints, step: int) -> PlacedState:
+def steps_of(run: Run) -> int:
+    """The optimizer steps that a run takes: as many as its config says, or those of its epochs.
+
+    Raises:
+        InputError: An example does not fit into a row, or the method cannot train on the task.
+    """
+    return run.config.train.steps or _steps(run.config, _loader(run, training_method(run.task, run.config)))
+
+
+def _loader(run: Run, method: TrainingMethod[BatchType]) -> TrainLoader[BatchType]:
+    return TrainLoader(method.sampling, run.encoder, run.config, run.mesh.shape["context"])
+
+
+def _steps(config: Config, loader: TrainLoader) -> int:
+    return config.train.steps or max(round(config.train.epochs * loader.steps_per_epoch), 1)
+
+
+def _state_at(
+    run: Run, method: TrainingMethod, optimizer: Optimizer, checkpoints: Checkpoints, step: int
+) -> PlacedState:
     """The state that training goes on from: that of the checkpoint of `step`, or a fresh one at step 0."""
-    if step == 0:
-        return starting_state(run, optimizer)
-    if frozen_are_given(run):
+    if step == 0 or frozen_are_given(run):
         placed = starting_state(run, optimizer)
     else:
         placed = abstract_state(run.model, run.lora, optimizer, run.mesh)
-    return placed._replace(state=checkpoints.restore(step, placed.state))
+    placed = with_objective(placed, method.objective.start(), run.mesh)
+    return placed if step == 0 else placed._replace(state=checkpoints.restore(step, placed.state))
 
 
 def _step_of_each_width(
-    config: Config, loader: TrainLoader, optimizer: Optimizer, placed: PlacedState, mesh: Mesh
-) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
+    run: Run,
+    method: TrainingMethod[BatchType],
+    loader: TrainLoader[BatchType],
+    optimizer: Optimizer,
+    placed: PlacedState,
+) -> Callable[[TrainState, BatchType], tuple[TrainState, StepMetrics]]:
     """The train step, compiled for the widest batches now and for others when they first come."""
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), placed.state)
 
     @cache
     def compiled(width: int) -> jax.stages.Compiled:
-        batch = abstract_batch(config.train.batch_size, width, loader.targets_per_row, mesh)
         with jax.transfer_guard("allow"):
             return compile_train_step(
                 placed.graphdef,
                 optimizer,
                 shapes,
-                batch,
-                accumulate=config.train.accumulate,
-                seed=config.seed,
-                trees=config.focus.branches > 1,
+                abstract_like(loader.empty(width), run.mesh),
+                objective=method.objective,
+                accumulate=run.config.train.accumulate,
+                seed=run.config.seed,
+                trees=method.sampling.branching,
             )
 
     compiled(loader.widths[-1])  # the one that takes most memory
-    return lambda state, batch: compiled(batch.tokens.shape[1])(state, batch)
+    return lambda state, batch: compiled(batch.rows.tokens.shape[1])(state, batch)
 
 
 def _opening(run: Run, placed: PlacedState, step: int, steps: int) -> list[str]:

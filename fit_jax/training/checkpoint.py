@@ -20,7 +20,7 @@ class Checkpoints:
     """The checkpoints of a run: the newest ones and the best.
 
     A checkpoint holds the training state by parameter name, without the frozen parameters where these come from a
-    pretrained model, and a JSON object of everything else (`training.loop.Progress`).
+    pretrained model, and a JSON object of everything else (`training.progress.Progress`).
 
     Attributes:
         folder: Holds a folder for each step.

@@ -3,69 +3,56 @@
 import math
 import signal
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Generic
 
 import jax
-from jax.sharding import Mesh
 
 from fit_jax.config import TrainConfig
-from fit_jax.data.loader import TrainLoader
-from fit_jax.data.packing import Batch
-from fit_jax.parallel.processes import maximum_over_processes, rows_of_this_process, to_global
+from fit_jax.data.sampling import BatchType
+from fit_jax.errors import RunFailed
 from fit_jax.training.checkpoint import Checkpoints
-from fit_jax.training.display import Display
-from fit_jax.training.metrics import MetricsLog, Totals
+from fit_jax.training.metrics import Records, Totals
+from fit_jax.training.progress import Progress
 from fit_jax.training.state import TrainState
 from fit_jax.training.step import StepMetrics
-from fit_jax.training.stopping import Stopping
-
-# Batches on the devices ahead of the step that needs them.
-AHEAD = 2
-
-Finished = Literal["steps", "patience"]
+from fit_jax.training.stream import BatchStream
 
 
-class TrainingFailed(RuntimeError):
+class TrainingFailed(RunFailed):
     """Training cannot go on; the last checkpoint is intact."""
 
 
-@dataclass
-class Progress:
-    """What a checkpoint holds besides the training state.
+@dataclass(frozen=True)
+class Events:
+    """After which of a run's steps something is due."""
 
-    Attributes:
-        stopping: Best validation and patience.
-        totals: Sums since the last record.
-        step: Optimizer steps done.
-        metrics_bytes: Size of `metrics.jsonl`.
-        loader: The loader's state.
-        finished: Why the run is over; None while it is not.
-    """
-
-    stopping: Stopping
-    totals: Totals = field(default_factory=Totals)
-    step: int = 0
-    metrics_bytes: int = 0
-    loader: dict[str, Any] | None = None
-    finished: Finished | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for `from_json`."""
-        return vars(self) | {"stopping": self.stopping.to_json(), "totals": self.totals.to_json()}
+    steps: int
+    log_every: int
+    validate_every: int | None
+    checkpoint_every: int
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Progress":
-        """Reads what `to_json` gave."""
-        return cls(
-            **values | {"stopping": Stopping(**values["stopping"]), "totals": Totals(**values["totals"])},
-        )
+    def of(cls, config: TrainConfig, steps: int) -> "Events":
+        """Those of a run of `steps` steps."""
+        return cls(steps, config.log_every, config.validate_every, config.checkpoint_every)
+
+    def logs(self, step: int) -> bool:
+        """Whether a record is written."""
+        return self.validates(step) or step % self.log_every == 0
+
+    def validates(self, step: int) -> bool:
+        """Whether the model is validated."""
+        return step == self.steps or (self.validate_every is not None and step % self.validate_every == 0)
+
+    def saves(self, step: int) -> bool:
+        """Whether a checkpoint is written in any case."""
+        return step == self.steps or step % self.checkpoint_every == 0
 
 
-class Loop:
+class Loop(Generic[BatchType]):
     """Trains until the last step, until patience ends, or until the process is told to stop.
 
     Step n is dispatched before the metrics of step n - 1 are read, so that the devices never wait for the host.
@@ -73,26 +60,29 @@ class Loop:
 
     def __init__(
         self,
-        config: TrainConfig,
-        steps: int,
-        mesh: Mesh,
-        loader: TrainLoader,
-        train_step: Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]],
+        events: Events,
+        batches: BatchStream[BatchType],
+        train_step: Callable[[TrainState, BatchType], tuple[TrainState, StepMetrics]],
         validate: Callable[[Any], dict[str, float]],
         checkpoints: Checkpoints,
-        log: MetricsLog | None,
-        display: Display,
+        records: Records,
     ) -> None:
-        """Args are the parts of a run; `log` is None on every process but the lead."""
-        self._config = config
-        self._steps = steps
-        self._mesh = mesh
-        self._loader = loader
+        """Takes the parts of a run.
+
+        Args:
+            events: What is due when.
+            batches: What is trained on.
+            train_step: One optimizer step; donates the state.
+            validate: `validation_...` values of a model's states.
+            checkpoints: Where the state is saved.
+            records: Where metrics go.
+        """
+        self._events = events
+        self._batches = batches
         self._train_step = train_step
         self._validate = validate
         self._checkpoints = checkpoints
-        self._log = log
-        self._display = display
+        self._records = records
         self._clock = _Clock()
 
     def run(self, state: TrainState, progress: Progress) -> TrainState:
@@ -101,19 +91,18 @@ class Loop:
         Raises:
             TrainingFailed: The loss, on training or validation data, or the gradient is not finite.
         """
-        rows = rows_of_this_process(self._config.batch_size, self._mesh)
-        batches = self._loader.iterate(progress.step, self._steps, rows)
         pending: StepMetrics | None = None
+        batches = self._batches.iterate(progress.step, self._events.steps)
         with stop_requests() as stop_requested, closing(batches), jax.transfer_guard("disallow"):
             self._clock.start()
-            for batch in _on_devices(batches, self._mesh):
+            for batch in batches:
                 state, metrics = self._train_step(state, batch)
                 if pending is not None:
                     self._take_in(pending, progress)
                 pending = metrics
                 step = progress.step + 1
                 stop = stop_requested(step)
-                if stop or self._is_event(step):
+                if stop or self._events.validates(step) or self._events.saves(step):  # the state is needed
                     self._take_in(pending, progress, state)
                     pending = None
                     with jax.transfer_guard("allow"):
@@ -124,11 +113,6 @@ class Loop:
         self._checkpoints.wait()
         return state
 
-    def _is_event(self, step: int) -> bool:
-        """Whether the state after this step is needed, so that its metrics are to be read at once."""
-        config = self._config
-        return step == self._steps or _due(step, config.validate_every) or _due(step, config.checkpoint_every)
-
     def _take_in(self, metrics: StepMetrics, progress: Progress, state: TrainState | None = None) -> None:
         """Reads a step's metrics, validates and writes a record where due; waits for the step.
 
@@ -137,18 +121,18 @@ class Loop:
             progress: Moves on by that step.
             state: The state after the step, where it is at hand and not yet donated; only then can be validated.
         """
-        sums, tokens, examples, grad_norm, learning_rate = jax.device_get(metrics)
-        step = progress.step + 1
+        metrics = jax.device_get(metrics)
+        step, sums, grad_norm = progress.step + 1, metrics.sums, float(metrics.grad_norm)
         if not math.isfinite(sums.loss) or not math.isfinite(grad_norm):
             raise TrainingFailed(
                 f"loss {sums.loss / sums.targets:.4g} with gradient norm {grad_norm:.4g} at step {step}: "
                 f"lower optimizer.learning_rate or look at the data; last checkpoint: {self._last_checkpoint()}"
             )
         progress.step = step
-        progress.totals.add(float(sums.loss), int(sums.targets), int(sums.correct), int(tokens), int(examples))
-        self._display.advance(step)
+        progress.totals.add(metrics)
+        self._records.advance(step)
         validation = {}
-        if state is not None and (step == self._steps or _due(step, self._config.validate_every)):
+        if state is not None and self._events.validates(step):
             self._clock.stop()
             with jax.transfer_guard("allow"):
                 validation = self._validate(state.params)
@@ -159,28 +143,24 @@ class Loop:
                 )
             progress.stopping.update(step, validation)
             self._clock.start()
-        if validation or step == self._steps or _due(step, self._config.log_every):
-            record = (
-                progress.totals.record(step, float(learning_rate), float(grad_norm), self._clock.lap()) | validation
-            )
+        if self._events.logs(step):
+            seconds = self._clock.lap()
+            record = progress.totals.record(step, float(metrics.learning_rate), grad_norm, seconds)
             progress.totals = Totals()
-            self._display.record(record)
-            if self._log is not None:
-                self._log.write(record)
+            self._records.write(record | validation)
 
     def _save_where_due(self, state: TrainState, progress: Progress, stop: bool) -> None:
         """Decides whether the run is over, and saves at the end, at a new best, when due and when told to stop."""
         stopping, step = progress.stopping, progress.step
-        if step == self._steps:
+        if step == self._events.steps:
             progress.finished = "steps"
         elif stopping.exhausted:
             progress.finished = "patience"
         is_best = stopping.best_step == step
-        if stop or progress.finished or is_best or _due(step, self._config.checkpoint_every):
+        if stop or progress.finished or is_best or self._events.saves(step):
             self._clock.stop()
-            progress.metrics_bytes = 0 if self._log is None else self._log.sync()
-            marks = self._loader.state(step)
-            progress.loader = marks | {"marks": maximum_over_processes(marks["marks"])}
+            progress.metrics_bytes = self._records.sync()
+            progress.loader = self._batches.state(step)
             self._checkpoints.save(step, state, progress.to_json(), stopping.best_step)
 
     def _last_checkpoint(self) -> str:
@@ -210,20 +190,6 @@ class _Clock:
         seconds, self._seconds = self._seconds, 0.0
         self.start()
         return seconds
-
-
-def _due(step: int, every: int | None) -> bool:
-    return every is not None and step % every == 0
-
-
-def _on_devices(batches: Iterable[Batch], mesh: Mesh) -> Iterator[Batch]:
-    """The batches as global arrays; the next ones are on their way while one is used."""
-    waiting: deque[Batch] = deque()
-    for batch in batches:
-        waiting.append(to_global(batch, mesh))
-        if len(waiting) > AHEAD:
-            yield waiting.popleft()
-    yield from waiting
 
 
 @contextmanager

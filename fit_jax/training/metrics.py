@@ -11,6 +11,8 @@ from typing import Any
 
 from fit_jax.errors import InputError
 from fit_jax.files import replace_with
+from fit_jax.training.display import Display
+from fit_jax.training.step import StepMetrics
 
 # Fields of a record that no two runs share.
 TIMING_FIELDS = ("seconds", "tokens_per_second", "examples_per_second")
@@ -18,26 +20,28 @@ TIMING_FIELDS = ("seconds", "tokens_per_second", "examples_per_second")
 
 @dataclass
 class Totals:
-    """Sums over the steps since the last record."""
+    """Sums over the steps since the last record, of the fields of `StepMetrics` and its `LossSums`."""
 
     steps: int = 0
     loss: float = 0.0
-    target_tokens: int = 0
+    targets: int = 0
     correct: int = 0
     tokens: int = 0
+    target_tokens: int = 0
     examples: int = 0
 
-    def add(self, loss: float, target_tokens: int, correct: int, tokens: int, examples: int) -> None:
+    def add(self, metrics: StepMetrics) -> None:
         """Adds one step's sums."""
         self.steps += 1
-        self.loss += loss
-        self.target_tokens += target_tokens
-        self.correct += correct
-        self.tokens += tokens
-        self.examples += examples
+        self.loss += float(metrics.sums.loss)
+        self.targets += int(metrics.sums.targets)
+        self.correct += int(metrics.sums.correct)
+        self.tokens += int(metrics.tokens)
+        self.target_tokens += int(metrics.target_tokens)
+        self.examples += int(metrics.examples)
 
     def record(self, step: int, learning_rate: float, grad_norm: float, seconds: float) -> dict[str, Any]:
-        """The record of a logged step: means per target token and sums since the last record.
+        """The record of a logged step: means per target and sums since the last record.
 
         Args:
             step: Optimizer steps done.
@@ -47,8 +51,8 @@ class Totals:
         """
         return {
             "step": step,
-            "loss": self.loss / self.target_tokens,
-            "target_accuracy": self.correct / self.target_tokens,
+            "loss": self.loss / self.targets,
+            "target_accuracy": self.correct / self.targets,
             "tokens": self.tokens,
             "target_tokens": self.target_tokens,
             "examples": self.examples,
@@ -102,6 +106,29 @@ class MetricsLog:
         self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+class Records:
+    """Where a run's records go: into the log of the lead process, and onto a person's screen."""
+
+    def __init__(self, log: MetricsLog | None, display: Display) -> None:
+        """`log` is None on every process but the lead."""
+        self._log = log
+        self._display = display
+
+    def advance(self, step: int) -> None:
+        """`step` steps are done."""
+        self._display.advance(step)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Shows a record, and appends it to the log."""
+        self._display.record(record)
+        if self._log is not None:
+            self._log.write(record)
+
+    def sync(self) -> int:
+        """Waits until the disk holds every record; returns the log's size in bytes, 0 where there is none."""
+        return 0 if self._log is None else self._log.sync()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

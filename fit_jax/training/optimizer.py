@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from fit_jax.config import OptimizerConfig
 from fit_jax.errors import InputError
 from fit_jax.parallel.sharding import path_name
 
-Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
+Schedule = Callable[[ArrayLike], Float[Array, ""]]
 
 # Weight decay is for matrices; norm scales, biases and DoRA's magnitudes set sizes that it would pull to zero.
 DECAYED = ("kernel", "embedding", "lora_a", "lora_b")
@@ -33,7 +34,7 @@ def make_schedule(config: OptimizerConfig, steps: int) -> Schedule:
     """
     warmup = round(config.warmup * steps)
 
-    def schedule(done: Int[Array, ""]) -> Float[Array, ""]:
+    def schedule(done: ArrayLike) -> Float[Array, ""]:
         step = jnp.asarray(done, jnp.float32)
         progress = jnp.clip((step - warmup) / max(steps - warmup, 1), 0.0, 1.0)
         cosine = config.final + (1.0 - config.final) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key
 
 from fit_jax.models.config import DecoderConfig, LoraConfig
@@ -26,12 +26,14 @@ class TrainState(NamedTuple):
         trainable: Parameters that are trained: the adapters with LoRA, every parameter without.
         frozen: The other parameters.
         opt_state: The optimizer's state over `trainable`.
+        objective: The objective's own state, such as weights of groups; () where it has none.
     """
 
     step: Int[Array, ""]
     trainable: nnx.State
     frozen: nnx.State
     opt_state: Any
+    objective: Any = ()
 
     @property
     def params(self) -> tuple[nnx.State, nnx.State]:
@@ -56,6 +58,12 @@ class PlacedState(NamedTuple):
 def purpose_key(seed: int | Array, purpose: str) -> Key[Array, ""]:
     """The random key of one purpose; independent of every other purpose's."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
+
+
+def with_objective(placed: PlacedState, start: Any, mesh: Mesh) -> PlacedState:
+    """The state with an objective's own (`Objective.start`), whole on every device."""
+    own = jax.device_put(start, NamedSharding(mesh, PartitionSpec()))
+    return placed._replace(state=placed.state._replace(objective=own))
 
 
 def in_fp32(tree: Any) -> Any:

@@ -1,6 +1,7 @@
-"""One optimizer step as a pure function of state and batch."""
+"""One optimizer step, whatever the objective, as a pure function of state and batch."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,11 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from fit_jax.data.packing import Batch
+from fit_jax.data.packing import Batch, stack
+from fit_jax.data.sampling import BatchType, TrainBatch
+from fit_jax.parallel.mesh import mesh_of
 from fit_jax.parallel.sharding import batch_sharding
-from fit_jax.training.loss import LossSums, loss_sums
+from fit_jax.training.objective import CROSS_ENTROPY, Losses, LossSums, Objective, target_scores
 from fit_jax.training.optimizer import Optimizer
 from fit_jax.training.state import TrainState, in_fp32, purpose_key
 
@@ -22,13 +25,15 @@ class StepMetrics(NamedTuple):
     Attributes:
         sums: Loss, targets and correct targets before the update.
         tokens: Tokens that are no padding.
-        examples: Answers trained on, each an example under one focus instruction.
-        grad_norm: Global norm of the gradient of the mean loss, before clipping.
+        target_tokens: Tokens that the model was asked to predict.
+        examples: Examples trained on, each under one focus instruction.
+        grad_norm: Global norm of the objective's gradient, before clipping.
         learning_rate: The update's.
     """
 
     sums: LossSums
     tokens: Int[Array, ""]
+    target_tokens: Int[Array, ""]
     examples: Int[Array, ""]
     grad_norm: Float[Array, ""]
     learning_rate: Float[Array, ""]
@@ -38,82 +43,89 @@ def compile_train_step(
     graphdef: nnx.GraphDef,
     optimizer: Optimizer,
     state: TrainState,
-    batch: Batch,
+    batch: TrainBatch,
     *,
+    objective: Objective[Any] = CROSS_ENTROPY,
     accumulate: int = 1,
     seed: int = 0,
     trees: bool = True,
 ) -> jax.stages.Compiled:
     """Compiles the train step, `(state, batch) -> (state, StepMetrics)`; the state it is called with is donated.
 
-    The gradient is the sum over all microbatches' targets divided by their number, so that microbatches with few
-    targets weigh no more than their share.
-
     Args:
         graphdef: The model's structure.
         optimizer: The optimizer.
         state: Gives shapes and shardings: arrays or `jax.ShapeDtypeStruct`s.
         batch: Likewise.
+        objective: What is minimised; by default the cross-entropy of the targets.
         accumulate: Microbatches of a step; divides the batch's rows.
         seed: Draws the dropout, with the step and the microbatch.
-        trees: Whether rows may hold items that branch (several focus instructions on one input).
+        trees: Whether rows may hold items that branch (several focus instructions or answers on one input).
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    everywhere = NamedSharding(state.step.sharding.mesh, PartitionSpec())
+    mesh = mesh_of(state)
+    everywhere = NamedSharding(mesh, PartitionSpec())
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        return _step(graphdef, optimizer, shardings.trainable, accumulate, seed, trees, state, batch)
+    def step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, StepMetrics]:
+        step_key = jax.random.fold_in(purpose_key(seed, "dropout"), state.step)
 
-    with jax.set_mesh(everywhere.mesh):
+        def loss(trainable: nnx.State, part: TrainBatch, weights: Array, number: int | Array) -> tuple[Array, Losses]:
+            decoder = nnx.merge(graphdef, trainable, state.frozen)
+            scores = target_scores(decoder, part.rows, jax.random.fold_in(step_key, number), trees)
+            losses = objective.losses(scores, part)
+            return jnp.sum(weights * losses.loss), losses
+
+        def gradient(part: TrainBatch, weights: Array, number: int | Array) -> tuple[nnx.State, Losses]:
+            grads, losses = jax.grad(loss, has_aux=True)(state.trainable, part, weights, number)
+            # Without the constraint the partitioner may keep whole gradients on every device.
+            return jax.lax.with_sharding_constraint(in_fp32(grads), shardings.trainable), losses
+
+        weights = objective.weights(batch, state.objective)
+        grads, losses = _over_microbatches(gradient, state.trainable, batch, weights, accumulate)
+        own = objective.update(state.objective, batch, losses.loss)
+        counted = objective.counted(batch)
+        metrics = StepMetrics(
+            LossSums(jnp.sum(losses.loss * counted), jnp.sum(counted), jnp.sum(losses.correct * counted)),
+            jnp.sum(batch.rows.visible_until > 0),
+            jnp.sum(batch.rows.target_weight > 0),
+            batch.examples.astype(jnp.int32),
+            optax.global_norm(grads),
+            optimizer.schedule(state.step),
+        )
+        return _updated(state, grads, optimizer)._replace(objective=own), metrics
+
+    with jax.set_mesh(mesh):
         return jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere)).lower(state, batch).compile()
 
 
-def _step(
-    graphdef: nnx.GraphDef,
-    optimizer: Optimizer,
-    shardings: nnx.State,
-    accumulate: int,
-    seed: int,
-    trees: bool,
-    state: TrainState,
-    batch: Batch,
-) -> tuple[TrainState, StepMetrics]:
-    step_key = jax.random.fold_in(purpose_key(seed, "dropout"), state.step)
+def _over_microbatches(
+    gradient: Callable[[BatchType, Array, int | Array], tuple[nnx.State, Losses]],
+    trainable: nnx.State,
+    batch: BatchType,
+    weights: Float[Array, "B C"],
+    count: int,
+) -> tuple[nnx.State, Losses]:
+    """The gradient summed over `count` microbatches, and the losses of the whole batch."""
+    if count == 1:
+        return gradient(batch, weights, 0)
+    parts = jax.tree.map(lambda array: microbatches(array, count), (batch, weights))
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), trainable)
 
-    def loss(trainable: nnx.State, part: Batch, number: int | Array) -> tuple[Array, LossSums]:
-        decoder = nnx.merge(graphdef, trainable, state.frozen)
-        sums = loss_sums(decoder, part, jax.random.fold_in(step_key, number), trees)
-        return sums.loss, sums
+    def add(total: nnx.State, x: tuple[BatchType, Array, Array]) -> tuple[nnx.State, Losses]:
+        grads, losses = gradient(*x)
+        return jax.tree.map(jnp.add, total, grads), losses
 
-    def gradient(part: Batch, number: int | Array) -> tuple[nnx.State, LossSums]:
-        grads, sums = jax.grad(loss, has_aux=True)(state.trainable, part, number)
-        # Without the constraint the partitioner may keep whole gradients on every device.
-        return jax.lax.with_sharding_constraint(in_fp32(grads), shardings), sums
+    grads, losses = jax.lax.scan(add, zero, (*parts, jnp.arange(count)))
+    return grads, jax.tree.map(lambda array: array.swapaxes(0, 1).reshape(-1, *array.shape[2:]), losses)
 
-    if accumulate == 1:
-        total = gradient(batch, 0)
-    else:
-        parts = jax.tree.map(lambda array: microbatches(array, accumulate), batch)
-        first = jax.tree.map(lambda array: array[0], parts)
-        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), jax.eval_shape(gradient, first, 0))
-        total, _ = jax.lax.scan(
-            lambda total, x: (jax.tree.map(jnp.add, total, gradient(*x)), None), zero, (parts, jnp.arange(accumulate))
-        )
-    grads, sums = total
-    grads = jax.tree.map(lambda grad: grad / sums.targets, grads)
+
+def _updated(state: TrainState, grads: nnx.State, optimizer: Optimizer) -> TrainState:
     params = in_fp32(state.trainable)
     updates, opt_state = optimizer.transform.update(grads, state.opt_state, params)
     trainable = jax.tree.map(
         lambda old, param, update: (param + update).astype(old.dtype), state.trainable, params, updates
     )
-    metrics = StepMetrics(
-        sums,
-        jnp.sum(batch.visible_until > 0),
-        batch.examples.astype(jnp.int32),
-        optax.global_norm(grads),
-        optimizer.schedule(state.step),
-    )
-    return TrainState(state.step + 1, trainable, state.frozen, opt_state), metrics
+    return state._replace(step=state.step + 1, trainable=trainable, opt_state=opt_state)
 
 
 def microbatches(array: Array, count: int) -> Array:
@@ -124,11 +136,13 @@ def microbatches(array: Array, count: int) -> Array:
 
 def abstract_batch(rows: int, tokens: int, targets: int, mesh: Mesh) -> Batch:
     """Shapes, dtypes and shardings of a global batch of B rows, T tokens and C targets each."""
+    return abstract_like(stack([[]] * rows, tokens, targets)[0], mesh)
 
-    def leaf(field: str) -> jax.ShapeDtypeStruct:
-        is_target = field.startswith("target")
-        dtype = jnp.float32 if field == "target_weight" else jnp.int32
-        shape = (rows, targets if is_target else tokens)
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh, tokens=not is_target))
 
-    return Batch(*(leaf(field) for field in Batch._fields))
+def abstract_like(batch: BatchType, mesh: Mesh) -> BatchType:
+    """Shapes, dtypes and shardings of global batches like this one."""
+    return jax.tree.map(
+        lambda array, axes: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=batch_sharding(mesh, axes)),
+        batch,
+        batch.axes,
+    )

@@ -25,8 +25,8 @@ EXAMPLES = [
 ]
 
 
-def make(method="fit", examples=EXAMPLES, seed=0, branches=1, **config):
-    return FocusSampler(examples, TEXT, FocusConfig(branches=branches, **config), method, seed)
+def make(examples=EXAMPLES, seed=0, branches=1, shown=True, **config):
+    return FocusSampler(examples, TEXT, FocusConfig(branches=branches, **config), shown, seed)
 
 
 def type_of(spec):
@@ -84,16 +84,22 @@ def test_features_are_drawn_evenly():
     assert counts["keyword"] + counts["genre"] == 600
 
 
-def test_baselines_show_no_instruction():
-    focus = make("sft_y_focus", branches=2).draw(0, range(600))
+def test_without_instructions_the_labels_are_the_same():
+    focus = make(shown=False, branches=2).draw(0, range(600))
     assert all(
         d.instruction == "" and d.label == focus_label(EXAMPLES[i], d.spec) for i, ds in enumerate(focus) for d in ds
     )
     assert [[d.spec for d in ds] for ds in focus] == [
         [d.spec for d in ds] for ds in make(branches=2).draw(0, range(600))
     ]
-    true = make("sft_y", branches=2).draw(0, range(600))
-    assert all(ds == ((FocusSpec(), "", EXAMPLES[i].label),) for i, ds in enumerate(true))
+
+
+def test_the_loader_is_asked_for_the_instruction_and_the_focus_label_alone():
+    sampler, indices = make(branches=2), np.array([3, 599])
+    asked = [[(b.instruction, tuple(b.answers)) for b in branches] for branches in sampler.ask(4, indices)]
+    assert asked == [[(d.instruction, (d.label,)) for d in draws] for draws in sampler.draw(4, indices)]
+    assert sampler.branching
+    assert not make().branching
 
 
 def test_zero_weight_types_need_no_feature():

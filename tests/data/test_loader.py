@@ -7,13 +7,14 @@ import pytest
 
 from fit_jax.config import Config, FocusConfig, TrainConfig
 from fit_jax.data import loader as loader_module
+from fit_jax.data.focus_sampling import FocusSampler
 from fit_jax.data.loader import TrainLoader
+from fit_jax.data.packing import Batch
 from fit_jax.data.row_stream import Mark, RowStream
-from fit_jax.data.splits import Split
-from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious, TaskText
 from fit_jax.focus.prompts import EncodedPrompt
+from fit_jax.methods.candidates import CandidateSampling
 
 TEXT = TaskText(
     name="demo", instruction="I", input_template="{text}", cue="A", core="the core", spurious={"keyword": "the keyword"}
@@ -37,7 +38,15 @@ class FakeEncoder:
         ]
 
 
-def make(count=300, longest=60, seed=0, branches=1, encoder=None, token_shards=1, **train):
+def focus(examples, branches, seed):
+    return FocusSampler(examples, TEXT, FocusConfig(branches=branches), True, seed)
+
+
+def candidates(examples, branches, seed):
+    return CandidateSampling(examples, seed, prior=lambda e: np.array([0.0, -1.0]), group=lambda e: int(e.uid) % 3)
+
+
+def make(count=300, longest=60, seed=0, branches=1, encoder=None, token_shards=1, sampling=focus, **train):
     rng = np.random.default_rng(0)
     examples = [
         Example(str(i), {"text": "x" * int(n)}, ("no", "yes"), i % 2, {"keyword": Spurious("a", 0)})
@@ -45,63 +54,74 @@ def make(count=300, longest=60, seed=0, branches=1, encoder=None, token_shards=1
     ]
     config = Config(
         seed=seed,
-        focus=FocusConfig(branches=branches),
         train=TrainConfig(**({"sequence_length": 128, "batch_size": 8} | train)),
     )
-    task = Task(text=TEXT, splits={"train": Split("train", examples, {})})
-    return TrainLoader(task, encoder or FakeEncoder(), config, token_shards)
+    return TrainLoader(sampling(examples, branches, seed), encoder or FakeEncoder(), config, token_shards)
 
 
 def uids(batch):
     """How often each example stands in a batch: its number where a new item begins (position 0)."""
-    return Counter(batch.tokens[(batch.positions == 0) & (batch.visible_until > 0)].tolist())
+    rows = batch.rows
+    return Counter(rows.tokens[(rows.positions == 0) & (rows.visible_until > 0)].tolist())
+
+
+def arrays_of(batch):
+    """All its arrays, those of its rows too."""
+    return [*batch] if batch.rows is batch else [*batch.rows, *batch[1:]]
 
 
 def same(a, b):
-    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+    return all(np.array_equal(x, y) for x, y in zip(arrays_of(a), arrays_of(b), strict=True))
 
 
 @pytest.mark.parametrize("packing", [True, False])
-@pytest.mark.parametrize("branches", [1, 3])
-def test_batch_is_a_function_of_seed_and_step(packing, branches):
-    straight = make(packing=packing, branches=branches)
+@pytest.mark.parametrize("how", [{}, {"branches": 3}, {"sampling": candidates}])
+def test_batch_is_a_function_of_seed_and_step(packing, how):
+    straight = make(packing=packing, **how)
     batches = [straight.batch(step) for step in range(45)]
-    other = make(packing=packing, branches=branches)
+    other = make(packing=packing, **how)
     for step in (44, 0, 30, 31, 5):
         assert same(other.batch(step), batches[step])
     assert not same(batches[0], batches[1])
-    assert not same(make(packing=packing, branches=branches, seed=1).batch(0), batches[0])
+    assert not same(make(packing=packing, seed=1, **how).batch(0), batches[0])
 
 
 @pytest.mark.parametrize("packing", [True, False])
-def test_every_example_once_an_epoch(packing, monkeypatch):
+@pytest.mark.parametrize("sampling", [focus, candidates])
+def test_every_example_once_an_epoch_and_in_another_order(packing, sampling, monkeypatch):
     monkeypatch.setattr(loader_module, "_WINDOW_EXAMPLES", 150)
     monkeypatch.setattr(loader_module, "_WINDOW_ROWS", 1)
-    loader = make(packing=packing, batch_size=1)
-    seen, steps = Counter(), []
+    loader = make(packing=packing, batch_size=1, sampling=sampling)
+    seen, steps, halves = Counter(), [], []
     for epoch in range(2):  # windows of 150 examples end with the epochs of 300
         step = sum(steps)
         while sum(seen.values()) < 300 * (epoch + 1):
             seen += uids(loader.batch(step))
+            if sum(seen.values()) == 300 * epoch + 150:
+                halves.append({i for i in range(300) if seen[i] == epoch + 1})
             step += 1
         steps.append(step - sum(steps))
         assert all(seen[i] == epoch + 1 for i in range(300))
+    assert 0.3 < len(halves[0] & halves[1]) / 150 < 0.7  # another order
     assert loader.steps_per_epoch == pytest.approx(np.mean(steps), rel=0.03)
     if not packing:
         assert steps == [300, 300] == [loader.steps_per_epoch] * 2
 
 
 @pytest.mark.parametrize("hosts", [2, 4])
-@pytest.mark.parametrize("train", [{"batch_size": 8}, {"batch_size": 128}, {"packing": False}])
+@pytest.mark.parametrize(
+    "train", [{"batch_size": 8}, {"batch_size": 128}, {"packing": False}, {"sampling": candidates}]
+)
 def test_hosts_together_have_the_batch_of_one(hosts, train, monkeypatch):
     monkeypatch.setattr(loader_module, "_WINDOW_EXAMPLES", 64)
     single = make(**train)
-    share = single.batch(0).tokens.shape[0] // hosts
+    share = single.batch(0).rows.tokens.shape[0] // hosts
     parts = [make(**train) for _ in range(hosts)]
     for step in (0, 3, 7):
         rows = [part.batch(step, slice(h * share, (h + 1) * share)) for h, part in enumerate(parts)]
-        assert all(len(part.tokens) == share for part in rows)
-        assert same([np.concatenate(arrays) for arrays in zip(*rows)], single.batch(step))
+        whole = [np.concatenate(arrays) for arrays in zip(*map(arrays_of, rows))]
+        assert all(len(part.rows.tokens) == share for part in rows)
+        assert all(np.array_equal(a, b) for a, b in zip(whole, arrays_of(single.batch(step)), strict=True))
 
 
 def test_a_host_encodes_its_own_lanes_only(monkeypatch):
@@ -160,7 +180,7 @@ def test_iterate_gives_the_batches_in_order_and_ends():
     assert len(batches) == 6
     assert all(same(batch, direct.batch(3 + i)) for i, batch in enumerate(batches))
     rows = list(loader.iterate(3, 5, slice(2, 4)))
-    assert all(same([array[2:4] for array in direct.batch(3 + i)], batch) for i, batch in enumerate(rows))
+    assert all(same(Batch(*(array[2:4] for array in direct.batch(3 + i))), batch) for i, batch in enumerate(rows))
     assert list(loader.iterate(4, 4)) == []
     stopped = loader.iterate(0, 1000)
     next(stopped)
@@ -210,6 +230,39 @@ def test_branches_that_overfill_a_row_are_divided(room, monkeypatch):
         make(branches=6, packing=False, **room)
 
 
+def test_candidates_stand_side_by_side_with_what_belongs_to_them():
+    loader = make(sampling=candidates, batch_size=4)
+    batch = loader.batch(0)
+    rows = batch.rows
+    for row in range(4):
+        owners = batch.owner[row, : 2 * int(batch.chosen[row].sum())].tolist()
+        assert owners == [number for number in range(len(owners) // 2) for _ in range(2)]
+        begins = np.flatnonzero((rows.positions[row] == 0) & (rows.visible_until[row] > 0))
+        for number, uid in enumerate(rows.tokens[row, begins].tolist()):
+            assert batch.prior[row, 2 * number : 2 * number + 2].tolist() == [0, -1]
+            assert batch.chosen[row, 2 * number : 2 * number + 2].tolist() == [1 - uid % 2, uid % 2]
+            assert batch.group[row, 2 * number + uid % 2] == uid % 3
+    assert batch.examples == sum(uids(batch).values())
+    assert rows.target_weight.sum() == 4 * batch.examples  # two candidates of two tokens
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_a_row_has_room_for_all_candidates_of_an_example(packing):
+    assert make(count=20, sampling=candidates, packing=packing).targets_per_row >= 4
+    with pytest.raises(InputError, match=r"4 target tokens, a row holds 3; set train.targets_per_row to 4"):
+        make(count=20, sampling=candidates, packing=packing, targets_per_row=3)
+
+
+@pytest.mark.parametrize("sampling", [focus, candidates])
+def test_an_empty_batch_has_the_shapes_of_the_others(sampling):
+    loader = make(sampling=sampling, packing=False)
+    batch = loader.batch(0)
+    empty = loader.empty(batch.rows.tokens.shape[1])
+    assert empty.examples == 0
+    shapes = [[(array.shape, array.dtype) for array in arrays_of(b)] for b in (batch, empty)]
+    assert shapes[0] == shapes[1]
+
+
 def test_packed_rows_are_full():
     loader = make(count=2000, sequence_length=256)
     batches = [loader.batch(step) for step in range(30)]
@@ -245,7 +298,7 @@ def test_widths_divide_over_a_mesh_that_splits_tokens():
 
 
 def test_wrong_data():
-    with pytest.raises(InputError, match="task demo: the training split is empty"):
+    with pytest.raises(InputError, match="the training split is empty"):
         make(count=0)
     with pytest.raises(InputError, match=r"example \d+: [67]\d tokens, a row holds 60; raise train.sequence_length"):
         make(longest=70, sequence_length=60)

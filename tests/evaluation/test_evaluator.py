@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fit_jax.config import EvaluationConfig, FocusConfig, TrainConfig
+from fit_jax.config import EvaluationConfig, FocusConfig
 from fit_jax.data.splits import Split
 from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import Sampling, generate
@@ -17,6 +17,9 @@ from fit_jax.evaluation.report import read_predictions, write_predictions
 from fit_jax.evaluation.result_tables import summary
 from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
+from fit_jax.methods.method import true_label, uninstructed
+
+from ..closeness import assert_close
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +109,11 @@ def test_a_beam_search_finds_what_scoring_finds(task, encoder, make_scorer, para
         asked = replace(config.evaluation, splits=("iid",), paraphrases=("train",), beams=beams)
         found[beams] = evaluate(task, subject, replace(config, evaluation=asked)).predictions
     for searched, scored, narrow in zip(found[9], found[None], found[1], strict=True):
-        np.testing.assert_allclose(searched.log_probs, scored.log_probs, atol=1e-4)
+        assert_close(searched.log_probs, scored.log_probs, tolerance=1e-4)
         reached = np.isfinite(narrow.log_probs)
         assert reached.any()
         assert not reached.all()
-        np.testing.assert_allclose(np.array(narrow.log_probs)[reached], np.array(scored.log_probs)[reached], atol=1e-4)
+        assert_close(np.array(narrow.log_probs)[reached], np.array(scored.log_probs)[reached], tolerance=1e-4)
     assert 0 <= calibration_error(found[1]) <= 1
     title = "## Beam search"
     assert title in summary("", found[1], task.splits, ())
@@ -136,12 +139,11 @@ def test_validation_is_the_mean_loss_of_the_focus_labels_tokens(task, encoder, m
     assert result["validation_focus_accuracy"] == pytest.approx(np.mean(right))
 
 
-@pytest.mark.parametrize("method", ["sft_y", "sft_y_focus"])
+@pytest.mark.parametrize("asked", [true_label, uninstructed])
 def test_methods_without_instructions_are_validated_on_what_they_train_on(
-    method, task, encoder, make_scorer, params, config
+    asked, task, encoder, make_scorer, params, config
 ):
-    without = replace(config, train=TrainConfig(method=method))
-    result = Validation(task, encoder, make_scorer(), without)(params)
+    result = Validation(task, encoder, make_scorer(), config, asked)(params)
     plain = replace(config, focus=FocusConfig(weights={"none": 1.0}))
     core = Validation(task, encoder, make_scorer(), plain)(params)
-    assert (result == core) == (method == "sft_y")
+    assert (result == core) == (asked is true_label)

@@ -15,13 +15,15 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from fit_jax.config import MeshConfig
-from fit_jax.conversion import open_model
+from fit_jax.conversion.convert import open_model
 from fit_jax.errors import InputError
 from fit_jax.evaluation.harness import HarnessModel, _sharing
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.tokenizers import save_tokenizer
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.runs.before_after import _check_task
+
+from ..closeness import assert_close
 
 LENGTH = 64  # tokens that the model reads; some of the requests are longer
 WORDS = (" good", " bad", " a lamp, and a tent")
@@ -68,7 +70,7 @@ def test_continuations_score_alike(models):
     contexts = ("", "the review says it is", "the review says it is ", *TEXTS)
     asked = requests("loglikelihood", [(c, word) for c in contexts for word in WORDS])
     ours, theirs = (model.loglikelihood(asked) for model in models)
-    np.testing.assert_allclose([p for p, _ in ours], [p for p, _ in theirs], atol=1e-4)
+    assert_close([p for p, _ in ours], [p for p, _ in theirs], tolerance=1e-4)
     assert [bool(greedy) for _, greedy in ours] == [bool(greedy) for _, greedy in theirs]
 
 

@@ -10,6 +10,8 @@ from fit_jax.evaluation import scoring
 from fit_jax.evaluation.queries import ask, encode
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
 
+from ..closeness import assert_close
+
 
 @pytest.fixture(scope="module")
 def groups(task, encoder):
@@ -51,7 +53,7 @@ def test_each_answer_scores_as_it_would_alone(plain_log_prob, groups, scores):
     for group, group_scores in list(zip(groups, scores))[:2]:
         for prompt, score in list(zip(group, group_scores))[::3]:
             expected = [plain_log_prob(prompt.prompt, answer) for answer in prompt.answers]
-            np.testing.assert_allclose(score.log_prob, [e[0] for e in expected], atol=2e-5)
+            assert_close(score.log_prob, [e[0] for e in expected], tolerance=2e-5)
             assert score.greedy.tolist() == [e[1] for e in expected]
 
 
@@ -59,14 +61,14 @@ def test_sharing_and_packing_change_nothing(make_scorer, params, groups, scores)
     alone = [(prompt,) for group in groups for prompt in group]
     flat = [score for group in scores for score in group]
     for (score,), expected in zip(make_scorer(rows=3).score(params, alone), flat, strict=True):
-        np.testing.assert_allclose(score.log_prob, expected.log_prob, atol=2e-5)
+        assert_close(score.log_prob, expected.log_prob, tolerance=2e-5)
 
 
 @pytest.mark.parametrize("sizes", [{"data": 4}, {"data": 2, "fsdp": 2, "tensor": 2}])
 def test_the_mesh_changes_nothing(make_scorer, params, groups, scores, sizes):
     for group, expected in zip(make_scorer(rows=3, **sizes).score(params, groups), scores, strict=True):
         for a, b in zip(group, expected, strict=True):
-            np.testing.assert_allclose(a.log_prob, b.log_prob, atol=2e-5)
+            assert_close(a.log_prob, b.log_prob, tolerance=2e-5)
 
 
 def test_instruction_before_the_input_scores_alike_whether_shared_or_not(task, encoder, make_scorer, params):
@@ -76,7 +78,7 @@ def test_instruction_before_the_input_scores_alike_whether_shared_or_not(task, e
     shared = [s for group in make_scorer().score(params, together) for s in group]
     alone = make_scorer().score(params, [(prompt,) for group in together for prompt in group])
     for a, (b,) in zip(shared, alone, strict=True):
-        np.testing.assert_allclose(a.log_prob, b.log_prob, atol=2e-5)
+        assert_close(a.log_prob, b.log_prob, tolerance=2e-5)
 
 
 def test_answers_of_several_tokens_are_summed(plain_log_prob, make_scorer, params):
@@ -85,7 +87,7 @@ def test_answers_of_several_tokens_are_summed(plain_log_prob, make_scorer, param
     prompt = EncodedPrompt(rng.integers(2, 320, 17).astype(np.int32), answers)
     ((score,),) = make_scorer().score(params, [(prompt,)])
     expected = [plain_log_prob(prompt.prompt, answer)[0] for answer in answers]
-    np.testing.assert_allclose(score.log_prob, expected, atol=2e-5)
+    assert_close(score.log_prob, expected, tolerance=2e-5)
 
 
 def test_one_compile_serves_every_batch(make_scorer, params, groups):
@@ -104,7 +106,7 @@ def test_rows_of_several_lengths_score_alike(make_scorer, params, groups, scores
     monkeypatch.setattr(scorer, "_score", lambda params, b: widths.append(b.tokens.shape[1]) or run(params, b))
     for group, expected in zip(scorer.score(params, short), scores, strict=True):
         for a, b in zip(group, expected):
-            np.testing.assert_allclose(a.log_prob, b.log_prob, atol=2e-5)
+            assert_close(a.log_prob, b.log_prob, tolerance=2e-5)
     assert 1 < len(set(widths)) <= scoring.WIDTHS
 
 

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from fit_jax.conversion.parity import probe_logits, probe_tokens
 from fit_jax.errors import InputError
 from fit_jax.models.adapters import load_adapter, resolve_lora, write_adapter
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged
 from fit_jax.models.lora import LoraParam
-from fit_jax.models.parity import probe_logits, probe_tokens
 from fit_jax.models.weights import load_weights, resolve
 
+from ..closeness import assert_close
 from .hugging_face import random_model, saved, stored_tensors, their_logits
 
 KINDS = {
@@ -54,13 +55,13 @@ def test_an_adapter_written_here_computes_the_same_in_peft(base, kind, tmp_path)
     tokens = probe_tokens(model)
     ours = probe_logits(graphdef, params, tokens)
     theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path).eval()
-    np.testing.assert_allclose(ours, their_logits(theirs, tokens), atol=1e-4)
+    assert_close(ours, their_logits(theirs, tokens), tolerance=1e-4)
     # And merged, as a serving engine would take it.
     (tmp_path / "merged").mkdir()
     save_merged(tmp_path / "merged", nnx.merge(graphdef, *params), np.dtype(np.float32))
     merged = theirs.merge_and_unload().state_dict()
     for name, value in stored_tensors(tmp_path / "merged").items():
-        np.testing.assert_allclose(value, merged[name].numpy(), atol=1e-5, err_msg=name)
+        assert_close(value, merged[name].numpy(), tolerance=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,7 +91,8 @@ def test_an_adapter_made_by_peft_computes_the_same_here(base, kind, tmp_path):
     graphdef, adapter, frozen = split(model, found)
     params = (load_adapter(found, model, adapter), load_weights(model, frozen))
     tokens = probe_tokens(model)
-    np.testing.assert_allclose(probe_logits(graphdef, params, tokens), their_logits(theirs, tokens), atol=1e-4)
+    expected = their_logits(theirs, tokens)
+    assert_close(probe_logits(graphdef, params, tokens), expected, tolerance=1e-4)
 
 
 @pytest.fixture

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from fit_jax.conversion.parity import probe_logits
 from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import Sampling, generate
 from fit_jax.models.config import Family, ModelConfig
 from fit_jax.models.export import save_merged
 from fit_jax.models.families import config_from_hf, config_to_hf, position_limit
-from fit_jax.models.parity import probe_logits
 from fit_jax.models.weights import abstract_parameters, load_weights, resolve
 
+from ..closeness import assert_close
 from .hugging_face import FAMILIES, SHAPE, random_model, saved, stored_tensors, their_logits
 
 
@@ -29,7 +30,7 @@ def test_logits_and_greedy_tokens_equal_transformers(family, tmp_path):
     graphdef, shapes = abstract_parameters(model)
     params = (load_weights(model, shapes),)
     tokens = np.random.default_rng(0).integers(0, SHAPE["vocab_size"], (2, 20), np.int32)
-    np.testing.assert_allclose(probe_logits(graphdef, params, tokens), their_logits(reference, tokens), atol=1e-4)
+    assert_close(probe_logits(graphdef, params, tokens), their_logits(reference, tokens), tolerance=1e-4)
 
     prompts = tokens[:, :5]
     reference.generation_config.eos_token_id = None

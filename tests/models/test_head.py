@@ -10,6 +10,8 @@ from flax import nnx
 
 from fit_jax.models.head import CHUNK, target_log_probs
 
+from ..closeness import assert_close
+
 
 @pytest.mark.parametrize("targets", [1, 2 * CHUNK + 5])
 @pytest.mark.parametrize("tied", [True, False])
@@ -27,13 +29,13 @@ def test_log_probs_and_gradients_equal_plain_log_softmax(tiny, build, targets, t
         return jnp.take_along_axis(log_probs, ids[:, :, None], axis=-1)[:, :, 0], logits.argmax(-1) == ids
 
     got, expected = jax.jit(chunked)(state, hidden), jax.jit(plain)(state, hidden)
-    np.testing.assert_allclose(got[0], expected[0], atol=1e-5)
+    assert_close(got[0], expected[0], tolerance=1e-5)
     np.testing.assert_array_equal(got[1], expected[1])
 
     def gradients(function):
         return jax.jit(jax.grad(lambda *a: jnp.sin(function(*a)[0]).sum(), argnums=(0, 1)))(state, hidden)
 
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), gradients(chunked), gradients(plain))
+    jax.tree.map(lambda a, b: assert_close(a, b, tolerance=1e-4), gradients(chunked), gradients(plain))
 
 
 def test_no_array_holds_the_logits_of_a_row(tiny, build):

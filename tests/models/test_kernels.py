@@ -11,6 +11,8 @@ from fit_jax.models.kernels import choose, single_paths, splash
 from fit_jax.parallel.hlo import collectives
 from fit_jax.parallel.mesh import make_mesh
 
+from ..closeness import assert_close
+
 T = 256
 
 
@@ -59,7 +61,7 @@ def test_splash_equals_xla_forward_and_backward(mesh, window, softcap):
             found = grad(q, k, v)
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-4)
     for a, b in zip(found[1], expected[1]):
-        np.testing.assert_allclose(a, b, atol=2e-5)
+        assert_close(a, b, tolerance=2e-5)
 
 
 def test_branching_rows_are_told_from_packed_ones():

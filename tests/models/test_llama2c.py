@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from fit_jax.conversion import export_merged, import_model
+from fit_jax.conversion.convert import export_merged, import_model
 from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import Sampling, generate
 from fit_jax.focus.tokenizers import load_tokenizer

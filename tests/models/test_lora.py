@@ -11,6 +11,8 @@ from fit_jax.models.decoder import Decoder
 from fit_jax.models.hash_random import Seed
 from fit_jax.models.lora import Linear, LoraParam, trainable_filter
 
+from ..closeness import assert_close
+
 
 @pytest.mark.parametrize("dora", [False, True])
 def test_a_fresh_adapter_is_the_identity(tiny, build, row, dora):
@@ -24,7 +26,7 @@ def test_a_fresh_adapter_is_the_identity(tiny, build, row, dora):
         plain = nnx.merge(nnx.graphdef(nnx.eval_shape(lambda: Decoder(tiny, rngs=nnx.Rngs(0)))), base)
         return adapted(*inputs), plain(*inputs)
 
-    np.testing.assert_allclose(*outputs(), atol=1e-5)
+    assert_close(*outputs(), tolerance=1e-5)
 
 
 @pytest.mark.parametrize("rslora", [False, True])
@@ -37,7 +39,7 @@ def test_the_merged_kernel_computes_the_same(tiny, rslora, dora):
     if dora:
         linear.lora_magnitude[...] = linear.lora_magnitude[...] * jnp.linspace(0.5, 2.0, 20)
     x = jax.random.normal(jax.random.key(2), (5, 12))
-    np.testing.assert_allclose(linear(x), x @ linear.merged_kernel(), atol=1e-5)
+    assert_close(linear(x), x @ linear.merged_kernel(), tolerance=1e-5)
 
 
 def test_targets_choose_the_projections(tiny):

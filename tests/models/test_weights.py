@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from fit_jax.conversion.parity import compare, probe_logits, probe_tokens
 from fit_jax.errors import InputError
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.export import save_own
-from fit_jax.models.parity import compare, probe_logits, probe_tokens
 from fit_jax.models.quantize import quantize
 from fit_jax.models.tensor_files import INDEX, TensorFiles, new_folder, write_tensors
 from fit_jax.models.weights import abstract_parameters, load_weights, open_pretrained, resolve

@@ -1,3 +1,7 @@
+import os
+import socket
+import subprocess
+import sys
 from typing import NamedTuple
 
 import jax
@@ -13,6 +17,10 @@ class Rows(NamedTuple):
     tokens: np.ndarray
     target_ids: np.ndarray
 
+    @property
+    def axes(self):
+        return Rows("BT", "BC")
+
 
 @pytest.mark.parametrize("config", [MeshConfig(), MeshConfig(fsdp=2, tensor=2), MeshConfig(data=2, context=4)])
 def test_one_process_holds_all_rows_split_over_data_and_fsdp(config):
@@ -25,3 +33,58 @@ def test_one_process_holds_all_rows_split_over_data_and_fsdp(config):
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     assert placed.tokens.sharding.shard_shape((16, 8)) == (16 // parts, 8 // mesh.shape["context"])
     assert placed.target_ids.sharding.shard_shape((16, 3)) == (16 // parts, 3)
+
+
+COMMAND = """
+import errno, os, time
+from fit_jax.cli import run
+
+def command(arguments):
+    from fit_jax.config import MeshConfig
+    from fit_jax.parallel.processes import start
+
+    start(MeshConfig(timeout=30))
+    if os.environ.get("JAX_PROCESS_ID") == "0":
+        time.sleep(60)
+    raise {error}
+
+run(command)
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (
+            "OSError(errno.ENOSPC, 'No space left on device')",
+            2,
+            "error: {}[Errno 28] No space left on device; free space",
+        ),
+        ("KeyboardInterrupt", 130, "interrupted"),
+        ("ZeroDivisionError('by zero')", 1, "Traceback"),
+    ],
+)
+def test_an_error_ends_one_process_of_many_as_it_ends_the_only_one(error, status, said):
+    """The same line and status, and at once, though the other process is busy."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+
+    def started(**place):
+        flags = {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+        command = [sys.executable, "-c", COMMAND.format(error=error)]
+        return subprocess.Popen(command, env=os.environ | flags | place, stderr=subprocess.PIPE, text=True)
+
+    job = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    busy, failing, alone = started(**job, JAX_PROCESS_ID="0"), started(**job, JAX_PROCESS_ID="1"), started()
+    try:
+        told, told_alone = failing.communicate(timeout=50)[1], alone.communicate(timeout=50)[1]
+        assert busy.poll() is None
+    finally:
+        busy.kill()
+        busy.communicate()
+    assert (failing.returncode, alone.returncode) == (status, status)
+    assert told_alone.startswith(said.format(""))
+    assert told.startswith(said.format(f"process 1 of 2 on {socket.gethostname()}: "))
+    if status != 1:
+        assert told.count("\n") == told_alone.count("\n") == 1

@@ -1,4 +1,10 @@
-"""A tiny model and random packed rows, shared by the tests of the package training."""
+"""A tiny model and random packed rows, shared by the tests of training.
+
+What costs time here is compiling: one step of the smallest model takes seconds. So tests share programs where they can:
+the same shapes, the same number of steps in the schedule, and one layer where layers do not matter.
+"""
+
+from functools import cache
 
 import jax
 import numpy as np
@@ -18,6 +24,8 @@ from fit_jax.training.step import compile_train_step
 from ..demo_run import config, decoder, encoder, make_scorer, params, task  # noqa: F401
 
 VOCAB = 97
+T, C = 48, 12  # tokens and targets of a row
+RATE = 1e-2
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +36,14 @@ def _no_silent_broadcasting():
 
 @pytest.fixture(scope="session")
 def tiny() -> DecoderConfig:
-    return DecoderConfig(vocab_size=VOCAB, layers=3, width=32, feed_forward=48, heads=4, kv_heads=2)
+    """Scanned layers and a last one."""
+    return DecoderConfig(vocab_size=VOCAB, layers=2, width=32, feed_forward=48, heads=4, kv_heads=2)
+
+
+@pytest.fixture(scope="session")
+def smallest(tiny) -> DecoderConfig:
+    """One layer."""
+    return DecoderConfig(vocab_size=VOCAB, layers=1, width=32, feed_forward=48, heads=4, kv_heads=2)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +66,7 @@ def _random_items(count: int, seed: int = 0) -> list:
     return [lay_out([EncodedPrompt(tokens(6, 16), (tokens(1, 3),))], [[0]]) for _ in range(count)]
 
 
-def _random_batch(rows: int, seed: int = 0, T: int = 48, C: int = 12) -> Batch:
+def _random_batch(rows: int, seed: int = 0) -> Batch:
     """Full packed rows; what targets they hold differs from row to row."""
     items = _random_items(6 * rows, seed)
     packed = [[items[i] for i in row] for row in first_fit(items, T, C)[:rows]]
@@ -60,8 +75,18 @@ def _random_batch(rows: int, seed: int = 0, T: int = 48, C: int = 12) -> Batch:
 
 
 @pytest.fixture(scope="session")
-def run_steps(tiny):
+def run_steps(smallest):
     """Trains on random batches: (losses, final state) of some steps under a mesh."""
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=RATE), 20)
+
+    @cache
+    def compiled(model, lora, mesh, devices, rows, accumulate, seed):
+        grid = make_mesh(mesh, jax.devices()[:devices])
+        placed = init_state(model, lora, optimizer, grid, 0)
+        batch = to_global(_random_batch(rows), grid)
+        return grid, compile_train_step(
+            placed.graphdef, optimizer, placed.state, batch, accumulate=accumulate, seed=seed
+        )
 
     def run(
         steps: int,
@@ -69,20 +94,16 @@ def run_steps(tiny):
         devices: int = 1,
         *,
         rows: int = 8,
-        model: DecoderConfig = tiny,
+        model: DecoderConfig = smallest,
         lora: LoraConfig = LoraConfig(),  # noqa: B008
         accumulate: int = 1,
         batches=None,
         seed: int = 0,
     ):
-        grid = make_mesh(mesh, jax.devices()[:devices])
-        optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2), steps)
-        placed = init_state(model, lora, optimizer, grid, seed)
-        state, step, losses = placed.state, None, []
+        grid, step = compiled(model, lora, mesh, devices, rows, accumulate, seed)
+        state, losses = init_state(model, lora, optimizer, grid, 0).state, []
         for number in range(steps):
             batch = to_global(_random_batch(rows, number) if batches is None else batches[number], grid)
-            if step is None:
-                step = compile_train_step(placed.graphdef, optimizer, state, batch, accumulate=accumulate, seed=seed)
             state, metrics = step(state, batch)
             losses.append(float(metrics.sums.loss / metrics.sums.targets))
         return np.array(losses), state

@@ -1,13 +1,12 @@
 """The loop's decisions, on a model that is only a list of losses."""
 
-import jax
 import numpy as np
 import pytest
 
-from fit_jax.config import MeshConfig, TrainConfig
-from fit_jax.parallel.mesh import make_mesh
-from fit_jax.training.loop import Loop, Progress, TrainingFailed
-from fit_jax.training.loss import LossSums
+from fit_jax.config import TrainConfig
+from fit_jax.training.loop import Events, Loop, TrainingFailed
+from fit_jax.training.objective import LossSums
+from fit_jax.training.progress import Progress
 from fit_jax.training.step import StepMetrics
 from fit_jax.training.stopping import Stopping
 
@@ -15,13 +14,12 @@ from fit_jax.training.stopping import Stopping
 class Parts:
     """Stands for everything around the loop and notes what is asked of it."""
 
-    def __init__(self, batch, losses=None, validations=None):
-        self.batch, self.losses, self.validations = batch, losses or {}, iter(validations or [])
+    def __init__(self, losses=None, validations=None):
+        self.losses, self.validations = losses or {}, iter(validations or [])
         self.params, self.saved, self.records, self.events = None, [], [], []
 
-    def iterate(self, start, stop, rows):
-        for _ in range(start, stop):
-            yield self.batch
+    def iterate(self, start, stop):
+        yield from range(start, stop)
 
     def state(self, step):
         return {"marks": []}
@@ -31,7 +29,7 @@ class Parts:
         self.events.append(("step", step))
         loss = self.losses.get(step, 2.0)
         sums = LossSums(np.float32(loss), np.float32(2), np.float32(1))
-        return state, StepMetrics(sums, np.int32(30), np.int32(1), np.float32(1), np.float32(1e-3))
+        return state, StepMetrics(sums, np.int32(30), np.int32(2), np.int32(1), np.float32(1), np.float32(1e-3))
 
     def validate(self, params):
         self.events.append(("validate", len(self.records)))
@@ -56,28 +54,21 @@ class Parts:
     def advance(self, step):
         pass
 
-    def record(self, record):
-        pass
+
+def run(steps, config, **behaviour):
+    """The parts, what a checkpoint would say, and the message of a failure."""
+    parts = Parts(**behaviour)
+    progress = Progress(Stopping(config.best, config.patience))
+    loop = Loop(Events.of(config, steps), parts, parts.train_step, parts.validate, parts, parts)
+    try:
+        loop.run(parts, progress)
+    except TrainingFailed as error:
+        return parts, progress, str(error)
+    return parts, progress, None
 
 
-@pytest.fixture
-def run(random_batch):
-    def make(steps, config, **behaviour):
-        parts = Parts(random_batch(8), **behaviour)
-        mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-        progress = Progress(Stopping(config.best, config.patience))
-        loop = Loop(config, steps, mesh, parts, parts.train_step, parts.validate, parts, parts, parts)
-        try:
-            loop.run(parts, progress)
-        except TrainingFailed as error:
-            return parts, progress, str(error)
-        return parts, progress, None
-
-    return make
-
-
-def test_what_is_logged_validated_and_saved_when(run):
-    config = TrainConfig(log_every=2, validate_every=3, checkpoint_every=4, batch_size=8)
+def test_what_is_logged_validated_and_saved_when():
+    config = TrainConfig(log_every=2, validate_every=3, checkpoint_every=4)
     parts, progress, error = run(7, config, validations=[3.0, 2.0, 2.5])
     assert error is None
     assert [r["step"] for r in parts.records] == [2, 3, 4, 6, 7]
@@ -87,15 +78,15 @@ def test_what_is_logged_validated_and_saved_when(run):
     assert progress.finished == "steps"
 
 
-def test_a_step_is_under_way_before_the_last_one_is_read(run):
-    parts, _, _ = run(6, TrainConfig(log_every=1, validate_every=None, checkpoint_every=100, batch_size=8))
+def test_a_step_is_under_way_before_the_last_one_is_read():
+    parts, _, _ = run(6, TrainConfig(log_every=1, validate_every=None, checkpoint_every=100))
     order = [e for e in parts.events if e in [("step", 4), ("write", 3), ("write", 4)]]
     assert order == [("step", 4), ("write", 3), ("write", 4)]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_stops_before_it_is_saved(run, value):
-    config = TrainConfig(log_every=1, validate_every=None, checkpoint_every=2, batch_size=8)
+def test_a_loss_that_is_not_finite_stops_before_it_is_saved(value):
+    config = TrainConfig(log_every=1, validate_every=None, checkpoint_every=2)
     parts, progress, error = run(20, config, losses={6: value})
     assert "at step 6" in error
     assert "last checkpoint: step 4" in error
@@ -103,20 +94,20 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(run, value):
     assert [r["step"] for r in parts.records] == [1, 2, 3, 4, 5]
 
 
-def test_a_validation_that_is_not_finite_stops(run):
-    config = TrainConfig(validate_every=2, batch_size=8)
+def test_a_validation_that_is_not_finite_stops():
+    config = TrainConfig(validate_every=2)
     parts, _, error = run(20, config, validations=[1.0, float("nan")])
     assert "validation loss nan at step 4" in error
     assert [step for step, _, _ in parts.saved] == [2]
 
 
-def test_patience_ends_training_and_keeps_the_best(run):
-    config = TrainConfig(log_every=10, validate_every=2, checkpoint_every=100, patience=2, batch_size=8)
+def test_patience_ends_training_and_keeps_the_best():
+    config = TrainConfig(log_every=10, validate_every=2, checkpoint_every=100, patience=2)
     parts, progress, _ = run(100, config, validations=[3.0, 2.0, 2.0, 2.1])
     assert progress.finished == "patience"
     assert parts.saved == [(2, 2, None), (4, 4, None), (8, 4, "patience")]
 
 
-def test_progress_is_the_same_after_a_round_trip(run):
-    _, progress, _ = run(5, TrainConfig(log_every=3, validate_every=2, batch_size=8), validations=[0.1, 0.3, 0.2])
+def test_progress_is_the_same_after_a_round_trip():
+    _, progress, _ = run(5, TrainConfig(log_every=3, validate_every=2), validations=[0.1, 0.3, 0.2])
     assert Progress.from_json(progress.to_json()) == progress

@@ -1,22 +1,31 @@
+import numpy as np
 import pytest
 
 from fit_jax.errors import InputError
 from fit_jax.training.metrics import MetricsLog, Totals, read_metrics
+from fit_jax.training.objective import LossSums
+from fit_jax.training.step import StepMetrics
+
+
+def metrics(loss, targets, correct, tokens, target_tokens, examples) -> StepMetrics:
+    sums = LossSums(*(np.float32(value) for value in (loss, targets, correct)))
+    counts = (np.int32(value) for value in (tokens, target_tokens, examples))
+    return StepMetrics(sums, *counts, np.float32(0.5), np.float32(1e-3))
 
 
 def record(step: int) -> dict:
     totals = Totals()
-    totals.add(loss=0.1 * step, target_tokens=2, correct=1, tokens=30, examples=1)
+    totals.add(metrics(0.1 * step, 2, 1, tokens=30, target_tokens=2, examples=1))
     return totals.record(step, 1e-3, 0.5, 2.0)
 
 
 def test_records_are_means_per_target_and_sums():
     totals = Totals()
-    totals.add(loss=6.0, target_tokens=2, correct=2, tokens=30, examples=1)
-    totals.add(loss=2.0, target_tokens=6, correct=0, tokens=50, examples=3)
+    totals.add(metrics(6.0, 2, 2, tokens=30, target_tokens=5, examples=1))
+    totals.add(metrics(2.0, 6, 0, tokens=50, target_tokens=7, examples=3))
     row = totals.record(20, 1e-3, 0.5, 2.0)
     assert (row["step"], row["loss"], row["target_accuracy"]) == (20, 1.0, 0.25)
-    assert (row["tokens"], row["target_tokens"], row["examples"]) == (80, 8, 4)
+    assert (row["tokens"], row["target_tokens"], row["examples"]) == (80, 12, 4)
     assert (row["tokens_per_second"], row["examples_per_second"]) == (40.0, 2.0)
     assert Totals(**totals.to_json()) == totals
 

@@ -1,54 +1,29 @@
+"""The train step on one device: what it computes does not depend on how rows are filled or divided."""
+
 import dataclasses
-import logging
-import re
 
 import jax
 import numpy as np
 
-from fit_jax.config import MeshConfig
 from fit_jax.data.packing import stack
 from fit_jax.models.config import LoraConfig
 from fit_jax.parallel.sharding import named_leaves
 from fit_jax.training.step import microbatches
 
-LORA = LoraConfig(rank=4, dropout=0.1)
+from .conftest import RATE, C, T
 
 
 def same_weights(one, other):
-    # Adam divides by the gradient's size, so a tiny gradient's rounding shows in an update, which is of the order 1e-2.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5e-5), one.trainable, other.trainable)
-
-
-def test_losses_are_the_same_on_every_mesh(run_steps, tiny, random_batch):
-    model = dataclasses.replace(tiny, dropout=0.1)
-    batches = [random_batch(8, number % 2) for number in range(20)]  # of random tokens only what recurs can be learnt
-    one, _ = run_steps(20, model=model, batches=batches)
-    assert one[-1] < one[0]
-    for mesh in (MeshConfig(data=2, fsdp=2, tensor=2), MeshConfig(data=8)):
-        losses, state = run_steps(20, mesh, 8, model=model, batches=batches)
-        np.testing.assert_allclose(losses, one, rtol=1e-5)
-        kernel = named_leaves(state.trainable)["blocks.attention.q_proj.kernel"]
-        assert len(kernel.addressable_shards) == 8
-        assert kernel.addressable_shards[0].data.shape == (2, 32 // mesh.fsdp, 32 // mesh.tensor)
-
-
-def test_the_step_compiles_exactly_once(run_steps, caplog):
-    with jax.log_compiles(), caplog.at_level(logging.WARNING):
-        run_steps(3, MeshConfig(data=2, fsdp=2, tensor=2), 8)
-    assert len(re.findall(r"Finished XLA compilation of jit\(step\)", caplog.text)) == 1
-
-
-def test_adapters_train_the_same_when_sharded(run_steps):
-    one, _ = run_steps(5, lora=LORA)
-    sharded, _ = run_steps(5, MeshConfig(fsdp=2, tensor=2), 4, lora=LORA)
-    np.testing.assert_allclose(sharded, one, rtol=1e-5)
+    # Adam divides by the gradient's size, so the rounding of a tiny gradient shows in an update as large as the rate.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.01 * RATE), one.trainable, other.trainable)
 
 
 def test_accumulation_equals_the_large_batch(run_steps):
-    whole, after_whole = run_steps(3, rows=32)
-    parts, after_parts = run_steps(3, rows=32, accumulate=4)
-    np.testing.assert_allclose(parts, whole, rtol=1e-6)
+    whole, after_whole = run_steps(3)
+    parts, after_parts = run_steps(3, accumulate=4)
+    np.testing.assert_allclose(parts, whole, rtol=1e-5)
     same_weights(after_parts, after_whole)
+    assert whole[-1] != whole[0]
 
 
 def test_every_device_gives_rows_to_every_microbatch():
@@ -58,36 +33,39 @@ def test_every_device_gives_rows_to_every_microbatch():
 
 def test_packed_rows_train_as_single_ones(run_steps, random_items):
     items = random_items(8)
-    packed = stack([items[:4], items[4:]], 64, 12)[0]
-    single = stack([[item] for item in items], 24, 3)[0]
+    packed = stack([items[:2], items[2:4], items[4:6], items[6:], [], [], [], []], T, C)[0]
+    single = stack([[item] for item in items], T, C)[0]
     a, after_a = run_steps(1, batches=[packed])
     b, after_b = run_steps(1, batches=[single])
-    np.testing.assert_allclose(a, b, rtol=1e-6)
+    np.testing.assert_allclose(a, b, rtol=1e-5)
     same_weights(after_a, after_b)
 
 
 def test_lora_trains_the_adapters_alone(run_steps):
-    _, before = run_steps(0, lora=LORA)
-    _, after = run_steps(2, lora=LORA)
+    lora = LoraConfig(rank=4)
+    _, before = run_steps(0, lora=lora)
+    _, after = run_steps(2, lora=lora)
     adapters = named_leaves(after.trainable)
     assert all(name.endswith(("lora_a", "lora_b")) for name in adapters)
     assert all(np.abs(array).max() > 0 for array in adapters.values())
     jax.tree.map(np.testing.assert_array_equal, before.frozen, after.frozen)
 
 
-def test_bfloat16_compute_keeps_loss_and_optimizer_in_fp32(run_steps, tiny):
+def test_bfloat16_compute_keeps_loss_and_optimizer_in_fp32(run_steps, smallest):
     exact, _ = run_steps(5)
-    losses, state = run_steps(5, model=dataclasses.replace(tiny, compute_dtype="bfloat16", param_dtype="bfloat16"))
+    low = dataclasses.replace(smallest, compute_dtype="bfloat16", param_dtype="bfloat16")
+    losses, state = run_steps(5, model=low)
     np.testing.assert_allclose(losses, exact, rtol=0.05)
     assert {str(a.dtype) for a in jax.tree.leaves(state.trainable)} == {"bfloat16"}
     assert {str(a.dtype) for a in jax.tree.leaves(state.opt_state)} == {"float32", "int32"}
 
 
-def test_seed_draws_weights_and_dropout(run_steps, tiny, random_batch):
-    model = dataclasses.replace(tiny, dropout=0.2)
-    batches = [random_batch(4)] * 2
+def test_dropout_is_drawn_by_seed_and_step(run_steps, smallest, random_batch):
+    model = dataclasses.replace(smallest, dropout=0.2)
+    batches = [random_batch(8)] * 2
     first, _ = run_steps(2, model=model, batches=batches)
     again, _ = run_steps(2, model=model, batches=batches)
     other, _ = run_steps(2, model=model, batches=batches, seed=1)
+    without, _ = run_steps(2, batches=batches)
     np.testing.assert_array_equal(first, again)
-    assert not np.allclose(first, other, rtol=1e-3)
+    assert len({round(float(losses[0]), 3) for losses in (first, other, without)}) == 3

@@ -5,10 +5,11 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from flax import nnx
 
+from fit_jax.conversion.parity import Agreement, compare, probe_logits, probe_tokens
 from fit_jax.errors import InputError
 from fit_jax.models.adapters import write_adapter
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
@@ -16,12 +17,11 @@ from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged, save_own
 from fit_jax.models.families import config_to_hf
 from fit_jax.models.llama2c import convert, is_llama2c
-from fit_jax.models.parity import Agreement, compare, probe_logits, probe_tokens
 from fit_jax.models.tensor_files import DTYPES, new_folder
 from fit_jax.models.weights import Pretrained, abstract_parameters, load_weights, open_pretrained, resolve_pretrained
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 GENERATION = "generation_config.json"
 CARD = "MODEL_CARD.md"
@@ -44,7 +44,7 @@ class Loaded(NamedTuple):
     params: tuple[Any, ...]
     hf: Mapping[str, Any]
     files: Path
-    tokenizer: "PreTrainedTokenizerFast | None"
+    tokenizer: "PreTrainedTokenizerBase | None"
     lora: LoraConfig
 
     @property
@@ -53,7 +53,9 @@ class Loaded(NamedTuple):
         return nnx.merge(self.graphdef, *self.params)
 
 
-def import_model(source: str, target: Path, quantize: str = "none", dtype: str | None = None) -> DecoderConfig:
+def import_model(
+    source: str, target: Path, quantize: Literal["none", "int8", "nf4"] = "none", dtype: str | None = None
+) -> DecoderConfig:
     """Brings a model into the form that training reads fastest; llama2.c files become a Hugging Face folder.
 
     Args:
@@ -217,7 +219,7 @@ def _llama2c_tokenizer(model: Path) -> "PreTrainedTokenizerFast | None":
     return load_tokenizer(files[0]) if len(files) == 1 else None
 
 
-def _write_tokenizer(tokenizer: "PreTrainedTokenizerFast | None", folder: Path) -> None:
+def _write_tokenizer(tokenizer: "PreTrainedTokenizerBase | None", folder: Path) -> None:
     from fit_jax.focus.tokenizers import save_tokenizer
 
     if tokenizer is not None:

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fit_jax.conversion.parity import TOLERANCE, compare, probe_logits, probe_tokens
 from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import Sampling, generate
 from fit_jax.models.config import ModelConfig
-from fit_jax.models.parity import TOLERANCE, compare, probe_logits, probe_tokens
 from fit_jax.models.weights import abstract_parameters, load_weights, open_pretrained, resolve_pretrained
 
 GREEDY_TOKENS, PROMPT_TOKENS = 64, 8

@@ -1,0 +1,122 @@
+"""The command `fit-jax`, and the frame in which every command runs: its arguments, its errors, its exit status."""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
+
+from fit_jax.errors import explain
+from fit_jax.options import Parser
+
+# Each command with its module, which is also run as `python -m MODULE`, and what it does.
+COMMANDS = {
+    "train": ("fit_jax.train", "train a model, go on with a run, evaluate and report"),
+    "evaluate": ("fit_jax.evaluate", "evaluate a trained model again, or measure the language model before and after"),
+    "steer": ("fit_jax.steer", "ask a trained model one text under each focus instruction"),
+    "data": ("fit_jax.data.__main__", "build, inspect and audit data sets"),
+    "experiment": ("fit_jax.experiment.__main__", "methods x seeds on one task, with statistics"),
+    "convert": ("fit_jax.convert", "bring models in and out, and check them"),
+    "plan": ("fit_jax.plan", "whether a run fits a machine, how fast it is and what it costs"),
+}
+
+
+def run(main: Callable[[list[str]], int | None]) -> NoReturn:
+    """Runs a command and ends the process with its exit status, in one process as in each of many.
+
+    What `explain` can tell ends in one line on standard error, with status 2 where input or machine must change and
+    1 where the work failed; any other error with a traceback and status 1. `--debug` anywhere on the command line
+    shows the traceback of all.
+
+    Args:
+        main: The command. Takes the command line without the program's name and `--debug`; returns the exit status,
+            where None means 0.
+    """
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started the process
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (open until the end)
+    try:
+        try:
+            status = main(arguments) or 0
+        except SystemExit as end:  # --help
+            status = end.code or 0
+        sys.stdout.flush()
+    except BaseException as error:
+        status = _report(error, debug)
+        if _place_in_job():
+            # A normal exit would wait for the other processes, who may be waiting for this one.
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError):
+                    stream.flush()
+            os._exit(status)
+    sys.exit(status)
+
+
+def _report(error: BaseException, debug: bool) -> int:
+    """Tells an error; the exit status it stands for."""
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return 130
+    if isinstance(error, BrokenPipeError):  # the reader of our output (`| head`) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    status, line = explain(error)
+    place = _place_in_job()
+    if debug or line is None:
+        traceback.print_exception(error)
+    if line is None and place:  # the lines of all processes run together
+        line = " ".join(str(error).split()) or type(error).__name__
+    if line is not None:
+        print(f"error: {place}{line}", file=sys.stderr)
+    return status
+
+
+def _place_in_job() -> str:
+    """Which process of a job of several this is, as the beginning of a line; empty where it is the only one."""
+    processes = sys.modules.get("fit_jax.parallel.processes")
+    return processes.place_in_job() if processes else ""
+
+
+def execute(name: str, about: str | None, add_options: Callable[[Parser], None], arguments: list[str]) -> int | None:
+    """Parses a command line and carries it out.
+
+    Args:
+        name: What `--help` calls the program.
+        about: What `--help` says before the options.
+        add_options: Adds them, and as `run` the function that carries the command out.
+        arguments: The command line without the program's name.
+
+    Raises:
+        InputError: There is no such option, or it has a wrong value.
+    """
+    parser = Parser(prog=name, description=about)
+    add_options(parser)
+    given = parser.parse_args(arguments)
+    return given.run(given)
+
+
+def main() -> NoReturn:
+    """`fit-jax COMMAND ...`."""
+    run(_choose)
+
+
+def _choose(arguments: list[str]) -> int | None:
+    parser = Parser(prog="fit-jax", description="Focus instruction tuning of language models in JAX.")
+    commands = parser.add_subparsers(title="commands")
+    completing = "_ARGCOMPLETE" in os.environ  # a shell asks what may come next
+    for name, (module_name, about) in COMMANDS.items():
+        command = commands.add_parser(name, help=about)
+        if completing or name in arguments[:1]:
+            module = importlib.import_module(module_name)
+            command.description = module.__doc__
+            module.add_options(command)
+    if completing:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    given = parser.parse_args(arguments)
+    return given.run(given)

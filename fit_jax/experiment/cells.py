@@ -1,0 +1,97 @@
+"""One cell of an experiment: a method and a seed, trained where the method does, and evaluated."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from fit_jax.config import Config
+from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate, evaluated_splits
+from fit_jax.evaluation.report import progress_bar
+from fit_jax.experiment.config import ExperimentConfig
+from fit_jax.files import make_folder, write_text
+from fit_jax.methods import TRAINED, training_free_method
+from fit_jax.methods.training_free import Base
+from fit_jax.parallel.processes import is_lead
+from fit_jax.runs.run import Run, TrainedModel, load_model, scorer, set_up, starting_state
+from fit_jax.runs.run_folder import claimed
+from fit_jax.runs.trainer import Ending, train
+from fit_jax.training.loop import TrainingFailed
+from fit_jax.training.metrics import read_metrics
+
+BUDGET = "budget.json"
+
+
+class Cell(NamedTuple):
+    """One method and seed."""
+
+    method: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its folder's name."""
+        return f"{self.method}-seed{self.seed}"
+
+
+def cell_config(config: ExperimentConfig, cell: Cell) -> Config:
+    """The run of a cell. Of a method that trains nothing it is SFT(y)'s, which only its prompts and model matter of."""
+    method = cell.method if cell.method in TRAINED else "sft_y"
+    return replace(
+        config.run,
+        run_dir=str(Path(config.run_dir) / "cells" / cell.name),
+        seed=cell.seed,
+        train=replace(config.run.train, method=method),
+    )
+
+
+def do_cell(config: ExperimentConfig, cell: Cell) -> tuple[Evaluation, str]:
+    """Trains where the method does, evaluates, and says what a reader must know of it ("" for nothing).
+
+    The folder of a method that trains keeps its budget: updates, examples, and the step whose checkpoint is evaluated.
+
+    Raises:
+        InputError: What the config names is missing, malformed or does not fit together.
+        TrainingFailed: Training diverged or was told to stop; the last checkpoint is intact.
+    """
+    settings = cell_config(config, cell)
+    make_folder(Path(settings.run_dir))
+    run = set_up(settings, keep_tokenizer=True)
+    evaluated_splits(run.task, run.config)
+    subject, note = _trained(run) if cell.method in TRAINED else _training_free(config, cell, run)
+    with progress_bar(f"{cell.method}, seed {cell.seed}") as on_progress:
+        return evaluate(run.task, subject, run.config, on_progress), note
+
+
+def _trained(run: Run) -> tuple[Subject, str]:
+    model = _trained_model(run)
+    if is_lead():
+        records = read_metrics(run.folder / "metrics.jsonl")
+        examples = sum(record["examples"] for record in records)
+        spent = {"updates": records[-1]["step"], "examples": examples, "evaluated_step": model.step}
+        write_text(run.folder / BUDGET, json.dumps(spent) + "\n")
+    return Subject(run.encoder, scorer(run, model.graphdef), model.params), ""
+
+
+def _trained_model(run: Run) -> TrainedModel:
+    """The best checkpoint of the run, trained to its end."""
+    with claimed(run.config):
+        if train(run) is Ending.TOLD_TO:
+            raise TrainingFailed(Ending.TOLD_TO.value)
+    return load_model(run)
+
+
+def _training_free(config: ExperimentConfig, cell: Cell, run: Run) -> tuple[Subject, str]:
+    """The method on the pretrained model; where there is none, on random weights, or, if it steers, on SFT(y)'s."""
+    method = training_free_method(cell.method)
+    rows = run.config.evaluation.batch_size
+    if method.steers and not run.config.model.pretrained:
+        trained = set_up(cell_config(config, Cell("sft_y", cell.seed)), keep_tokenizer=True)
+        model = _trained_model(trained)
+        base, whose = Base(model.graphdef, model.params, run.mesh, trained.encoder, rows), "on SFT(y)"
+    else:
+        placed = starting_state(run, None)
+        base = Base(placed.graphdef, placed.state.params, run.mesh, run.encoder, rows)
+        whose = "" if run.config.model.pretrained else "of random weights, since no pretrained model is named"
+    subject, note = method.apply(base, run.task, run.config, config.shots)
+    return subject, "; ".join(filter(None, (whose, note)))

@@ -1,0 +1,205 @@
+"""Options of commands: argparse that says what was meant, and the fields of a config as options."""
+
+import argparse
+import difflib
+import functools
+import inspect
+import re
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+import draccus
+import yaml
+
+from fit_jax.errors import InputError
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the known name that a wrong one is closest to, or at all of them where they are few."""
+    near = difflib.get_close_matches(name, known := list(known), n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"known here: {', '.join(known)}" if len(known) <= 12 else "--help lists what there is"
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises what it refuses as `InputError`, and names what may have been meant.
+
+    An option may be given once, but where its action is to append.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        self.register("action", None, _Once)
+        self._commands: Mapping[str, Parser] = {}
+
+    def add_subparsers(self, **settings: Any) -> Any:
+        """As argparse's; remembers the commands."""
+        added = super().add_subparsers(metavar="COMMAND", required=True, **settings)
+        self._commands = added.choices
+        return added
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]  (the stubs overload it)
+        self, args: Iterable[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """As argparse's, which calls it for each command too, but all arguments must be known."""
+        arguments = self._joined(sys.argv[1:] if args is None else args)
+        first = arguments[0] if arguments else "-"
+        if self._commands and first not in self._commands and not first.startswith("-"):
+            raise InputError(f"{self.prog}: there is no command {first!r}; {nearest(first, self._commands)}")
+        for argument in arguments if not self._commands else ():
+            option = argument.partition("=")[0]
+            if option.startswith("--") and option not in self._option_string_actions:
+                raise InputError(f"{option}: there is no such option; {nearest(option, self._option_string_actions)}")
+        given, rest = super().parse_known_args(arguments, namespace)
+        if rest:
+            raise InputError(f"unexpected argument {rest[0]!r}: options are --NAME VALUE; --help lists them")
+        return given, rest
+
+    def error(self, message: str) -> Any:
+        """As argparse's, but raises."""
+        raise InputError(f"{message}; --help tells more")
+
+    def _joined(self, arguments: Iterable[str]) -> list[str]:
+        """The arguments with `--name value` as `--name=value`, whose value may begin with a dash."""
+        options = self._option_string_actions
+        joined: list[str] = []
+        takes_value = False
+        for argument in arguments:
+            if takes_value and argument not in options:
+                joined[-1] += f"={argument}"
+                takes_value = False
+            else:
+                joined.append(argument)
+                takes_value = argument in options and options[argument].nargs != 0
+        return joined
+
+
+class _Once(argparse.Action):
+    """Keeps a value, and refuses a second one."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        if getattr(namespace, self.dest, self.default) is not self.default:
+            raise InputError(f"{option_string} is given twice; give it once")
+        setattr(namespace, self.dest, values)
+
+
+class _ConfigOption(argparse.Action):
+    """Keeps `--config FILE` and `--section.field VALUE` in their order."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        namespace.config = [*namespace.config, f"{option_string}={values}"]
+
+
+def add_fields(
+    parser: Parser, cls: type, shown: Collection[str] | None = None, hidden: Collection[str] = (), file: bool = True
+) -> None:
+    """Adds `--config FILE` and every field of a config as options, kept in their order as the list `config`.
+
+    Args:
+        parser: What they are added to.
+        cls: The config.
+        shown: Dotted names of the fields and sections that `--help` lists; None means all.
+        hidden: Of those, the ones that it does not.
+        file: Whether the parser takes `--config`.
+    """
+    usage = " ".join(parser.format_usage().removeprefix("usage: ").split())
+    parser.usage = f"{usage} [--section.field VALUE]...".replace("%", "%%")
+    parser.set_defaults(config=[])
+    if file:
+        about = "YAML file of the fields below, or the name of one that comes with fit_jax, such as `demo`; may be "
+        about += "repeated, and a later option wins over an earlier one"
+        parser.add_argument("--config", metavar="FILE", action=_ConfigOption, help=about, default=argparse.SUPPRESS)
+    _add_section(parser, cls, "", shown, hidden)
+
+
+def _add_section(
+    parser: Parser, cls: type, prefix: str, shown: Collection[str] | None, hidden: Collection[str]
+) -> None:
+    own = [f for f in fields(cls) if not is_dataclass(f.type)]
+    listed = {f.name for f in own if f"{prefix}{f.name}" not in hidden and _is_in(f"{prefix}{f.name}", shown)}
+    title, about = (prefix.rstrip(".") or "config", (cls.__doc__ or "").partition("\n")[0]) if listed else (None, None)
+    group = parser.add_argument_group(title, about)
+    for f in own:
+        group.add_argument(
+            f"--{prefix}{f.name}",
+            metavar=_kind(f.type),
+            action=_ConfigOption,
+            default=argparse.SUPPRESS,
+            help=_about(cls, f) if f.name in listed else argparse.SUPPRESS,
+        )
+    for f in fields(cls):
+        if isinstance(f.type, type) and is_dataclass(f.type):
+            _add_section(parser, f.type, f"{prefix}{f.name}.", shown, hidden)
+
+
+def _is_in(name: str, shown: Collection[str] | None) -> bool:
+    """Whether a field, or a section that it stands in, is among the dotted names."""
+    parts = name.split(".")
+    return shown is None or any(".".join(parts[:end]) in shown for end in range(1, len(parts) + 1))
+
+
+def _about(cls: type, f: Field[Any]) -> str:
+    """The comment above a field, and its default as YAML."""
+    above = re.search(rf"((?:^    # .*\n)*)^    {f.name}:", _source(cls), re.MULTILINE)
+    comment = " ".join(re.findall(r"# (.*)", above[1])) if above else ""
+    if f.default is MISSING and f.default_factory is MISSING:
+        return comment.replace("%", "%%")
+    default = f.default if f.default_factory is MISSING else f.default_factory()
+    shown = yaml.safe_dump(draccus.encode(default), default_flow_style=True, width=2**20, sort_keys=False)
+    return f"{comment} (default: {shown.removesuffix('...' + chr(10)).strip()})".replace("%", "%%")
+
+
+@functools.cache
+def _source(cls: type) -> str:
+    return inspect.getsource(cls)
+
+
+def _kind(kind: Any) -> str:
+    """A type as the value of an option is written."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return "|".join(map(str, inner))
+    if origin is tuple:
+        return f"[{_kind(inner[0])},...]"
+    if origin is dict:
+        return f"{{{_kind(inner[0])}:{_kind(inner[1])},...}}"
+    if inner:
+        return "|".join(map(_kind, inner))
+    return {NoneType: "null", str: "text", bool: "true|false"}.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def add_checkpoint(parser: Parser) -> None:
+    """`--checkpoint`: best, last, or a step."""
+
+    def which(text: str) -> int | str:
+        if text in ("best", "last"):
+            return text
+        if text.isdecimal():
+            return int(text)
+        raise InputError(f"--checkpoint {text!r}: write best, last or the number of a step")
+
+    about = "best (by validation, the default), last, or the number of a step"
+    parser.add_argument("--checkpoint", metavar="WHICH", help=about, type=which, default="best")
+
+
+def new_file(text: str) -> Path:
+    """Reads the name of a file to write.
+
+    Raises:
+        InputError: It is there already, or its folder is not.
+    """
+    path = Path(text)
+    if path.exists():
+        raise InputError(f"{path}: is there already; nothing is overwritten, choose another name")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: {path.parent} is no folder; choose one that exists")
+    return path

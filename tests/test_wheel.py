@@ -1,0 +1,74 @@
+"""The wheel, built, installed and used away from the checkout."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = [
+    *(
+        "--config",
+        "demo",
+        "--task.train_examples",
+        "16",
+        "--task.validation_examples",
+        "4",
+        "--task.test_examples",
+        "2",
+    ),
+    *("--tokenizer.vocab_size", "300", "--model.layers", "1", "--model.width", "16", "--model.feed_forward", "16"),
+    *("--model.heads", "1", "--model.kv_heads", "1", "--train.steps", "2", "--train.batch_size", "8"),
+    *("--evaluation.splits", "[iid]", "--evaluation.paraphrases", "[train]"),
+]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder that the wheel is installed in; the wheel's dependencies are those of the tests."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    for name in ("fit_jax", "configs"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    alone = ["--no-deps", "--no-index"]
+    subprocess.run([*pip, "wheel", *alone, "--no-build-isolation", "--wheel-dir", folder, source], check=True)
+    (wheel,) = folder.glob("fit_jax-*.whl")
+    subprocess.run([*pip, "install", *alone, "--target", folder / "installed", wheel], check=True)
+    return folder / "installed"
+
+
+def run(installed, folder, *command):
+    env = os.environ | {"PYTHONPATH": str(installed), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=True).stdout
+
+
+def test_what_is_installed_is_whole(installed):
+    paths = [
+        path for pattern in ("configs/**/*.yaml", "fit_jax/**/*.html", "fit_jax/**/*.py") for path in ROOT.glob(pattern)
+    ]
+    for path in paths:
+        inside = path.relative_to(ROOT)
+        assert (installed / ("fit_jax" / inside if inside.parts[0] == "configs" else inside)).is_file()
+    assert (installed / "fit_jax" / "py.typed").is_file()
+    assert {path.name for path in installed.iterdir() if path.suffix != ".dist-info"} == {"fit_jax", "bin"}
+
+
+def test_both_ways_to_a_command_start(installed, tmp_path):
+    module = run(installed, tmp_path, sys.executable, "-m", "fit_jax.train", "--help")
+    script = run(installed, tmp_path, sys.executable, installed / "bin" / "fit-jax", "train", "--help")
+    assert "--train.steps" in module
+    assert script.partition("\n\n")[2] == module.partition("\n\n")[2]
+
+
+def test_a_run_of_a_config_of_the_package(installed, tmp_path):
+    code = "import fit_jax; print(fit_jax.__file__)"
+    assert run(installed, tmp_path, sys.executable, "-c", code).strip() == str(installed / "fit_jax" / "__init__.py")
+    shown = run(installed, tmp_path, sys.executable, "-m", "fit_jax.train", *TINY)
+    assert "runs/demo: trained to the last step" in shown
+    assert (tmp_path / "runs" / "demo" / "report" / "index.html").is_file()
