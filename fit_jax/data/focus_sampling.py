@@ -17,7 +17,7 @@ from jaxtyping import Int32, Int64
 from fit_jax.config import FocusConfig
 from fit_jax.data.keyed_generator import generator
 from fit_jax.data.packing import Batch
-from fit_jax.data.sampling import Branch, Sampling
+from fit_jax.data.sampler import Branch, Sampler
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, TaskText
 from fit_jax.focus.instructions import instruction, paraphrases_of
@@ -34,7 +34,7 @@ class FocusSample(NamedTuple):
     label: int
 
 
-class FocusSampler(Sampling[Batch]):
+class FocusSampler(Sampler[Batch]):
     """Every example once an epoch, under focus instructions sampled by their weights, with the focus label to learn."""
 
     def __init__(
@@ -84,7 +84,7 @@ class FocusSampler(Sampling[Batch]):
             for i, branch_types, branch_choices in zip(indices.tolist(), types, choices)
         ]
 
-    def ask(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[tuple[Branch, ...]]:
+    def branches_of(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[tuple[Branch, ...]]:
         """The instruction of each sample, where it is shown, and the focus label alone."""
         sampled = self.sample(epoch, indices)
         return [tuple(Branch(s.instruction, (s.label,)) for s in branches) for branches in sampled]

@@ -12,7 +12,7 @@ from fit_jax.data.keyed_generator import generator
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.beams import search_all
-from fit_jax.evaluation.decoding import Sampling, generate_all
+from fit_jax.evaluation.decoding import SamplingParams, generate_all
 from fit_jax.evaluation.metrics import check_finite
 from fit_jax.evaluation.queries import Group, Prediction, Query, answered, ask, encode
 from fit_jax.evaluation.scoring import Scorer
@@ -133,7 +133,7 @@ def _written(prompts: Sequence[np.ndarray], subject: Subject, tokens: int) -> li
     scorer, encoder = subject.scorer, subject.encoder
     if not scorer.plain:
         raise InputError("evaluation.written: a steered model only chooses; set it to false, or leave its method out")
-    sampling = Sampling(tokens=tokens, stop=(encoder.end_id,))
+    sampling = SamplingParams(tokens=tokens, stop=(encoder.end_id,))
     made = generate_all(scorer.graphdef, subject.params, prompts, sampling, scorer.rows)
     return encoder.tokenizer.batch_decode([ids.tolist() for ids in made], skip_special_tokens=True)
 
