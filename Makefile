@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
-# Packages without a type error; data, evaluation, focus, methods and models are still to come.
+# What has no type error; data, evaluation, focus, methods, models and parallel are still to come.
 TYPED := $(addprefix fit_jax/,cli.py options.py config.py config_files.py errors.py files.py hub.py train.py evaluate.py steer.py \
-	convert.py plan.py conversion experiment parallel planning runs training)
+	convert.py plan.py conversion experiment planning runs training)
 PYTEST_ARGS ?= --numprocesses auto
 # Versions that the tests have passed with; empty for the newest that pyproject.toml allows.
 CONSTRAINTS ?= constraints.txt
