@@ -49,7 +49,7 @@ class TaskConfig:
     validation_examples: int | None = None
     # Most examples of each test split; null as above.
     test_examples: int | None = None
-    # Train on the labelled phrases of the trees too (ss).
+    # Train on the labelled phrases of the parsed sentences too (ss).
     phrases: bool = False
     # BBQ categories to use (bbq, bbq_nlg); empty means the nine that are not intersectional.
     categories: tuple[str, ...] = ()

@@ -106,8 +106,8 @@ def answer(
         prompts = list(prompts)
         texts = iter(_written([p.prompt for group in prompts for p in group], subject, written))
     for group, log_probs in zip(groups, _log_probs(prompts, subject, beams)):
-        by_words = {words: (chosen, next(texts)) for words, chosen in zip(group.instructions, log_probs)}
-        answers = [answered(q, *by_words[q.instruction]) for q in group.queries]
+        answer_to = {shown: (scores, next(texts)) for shown, scores in zip(group.instructions, log_probs)}
+        answers = [answered(q, *answer_to[q.instruction]) for q in group.queries]
         check_finite(answers, searched=beams is not None)
         yield answers
 
@@ -196,7 +196,7 @@ class Validation:
         """`validation_loss`, in nats per target token, and `validation_focus_accuracy` of the model with `params`."""
         loss = tokens = correct = count = 0
         for group, prompts, scores in zip(self._groups, self._prompts, self._scorer.score(params, self._prompts)):
-            at = {words: i for i, words in enumerate(group.instructions)}
+            at = {instruction: i for i, instruction in enumerate(group.instructions)}
             for query in group.queries:
                 branch = at[query.instruction]
                 log_prob = scores[branch].log_prob
