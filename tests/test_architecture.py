@@ -15,7 +15,10 @@ ROOT = Path(fit_jax.__file__).parent
 # do not import each other.
 LEVELS = (
     {"errors"},
-    {"config_files", "files", "hub", "doors"},
+    {"files", "hub"},
+    {"options"},
+    {"config_files"},
+    {"cli"},
     {"parallel"},
     {"models", "focus"},
     {"config"},
@@ -23,7 +26,7 @@ LEVELS = (
     {"evaluation", "training"},
     {"methods"},
     {"runs"},
-    {"experiment", "planning", "conversion", "conversion_check"},
+    {"experiment", "planning", "conversion"},
     {"train", "evaluate", "steer", "convert", "plan"},
 )
 LEVEL = {package: level for level, packages in enumerate(LEVELS) for package in packages}

@@ -14,13 +14,20 @@ from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation
 from fit_jax.evaluation.queries import answered, ask
+from fit_jax.experiment import cells as cell_module
 from fit_jax.experiment import other_models, runner
 from fit_jax.experiment.config import ExperimentConfig
-from fit_jax.experiment.runner import Cell, run_experiment
+from fit_jax.experiment.runner import Cell
 from fit_jax.files import make_folder
 from fit_jax.models.config import ModelConfig
 from fit_jax.runs.run import set_up
 from fit_jax.training.loop import TrainingFailed
+
+HOW = SimpleNamespace(do=cell_module.do_cell)  # how a cell is done; a test may exchange it
+
+
+def run_it(config):
+    return runner.run_experiment(config, lambda *given: HOW.do(*given))
 
 
 @pytest.fixture
@@ -41,7 +48,7 @@ def done(monkeypatch):
 
     def do(config, cell):
         cells.append(cell)
-        run = set_up(runner._run_config(config, cell))
+        run = set_up(cell_module.cell_config(config, cell))
         make_folder(run.folder)
         queries = [
             q
@@ -51,19 +58,19 @@ def done(monkeypatch):
         scores = ([-0.1 if i == q.label else -2.0 for i in range(2)] for q in queries)
         return Evaluation(queries, [answered(q, s) for q, s in zip(queries, scores)]), ""
 
-    monkeypatch.setattr(runner, "_do", do)
+    monkeypatch.setattr(HOW, "do", do)
     return cells
 
 
 def test_a_killed_experiment_goes_on_without_repeating_a_cell(config, done, monkeypatch, tmp_path):
-    do = runner._do
+    do = HOW.do
     stop = lambda config, cell: do(config, cell) if len(done) < 2 else (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
-    monkeypatch.setattr(runner, "_do", stop)
+    monkeypatch.setattr(HOW, "do", stop)
     with pytest.raises(KeyboardInterrupt):
-        run_experiment(config)
+        run_it(config)
     assert not (tmp_path / "experiment" / "report").exists()
-    monkeypatch.setattr(runner, "_do", do)
-    report = run_experiment(config)
+    monkeypatch.setattr(HOW, "do", do)
+    report = run_it(config)
     assert done == [Cell(method, seed) for seed in (0, 1) for method in ("fit", "sft_y")]
     assert (report / "index.html").exists()
 
@@ -72,15 +79,15 @@ def test_a_kill_while_a_cell_is_written_leaves_it_undone(config, done, monkeypat
     write = runner.write_predictions
     monkeypatch.setattr(runner, "write_predictions", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        run_experiment(config)
+        run_it(config)
     monkeypatch.setattr(runner, "write_predictions", write)
-    run_experiment(config)
+    run_it(config)
     assert len(done) == 5
     assert done[0] == done[1]
 
 
 def test_damaged_predictions_are_told(config, done, tmp_path):
-    run_experiment(config)
+    run_it(config)
     path = tmp_path / "experiment" / "cells" / "fit-seed1" / "predictions.jsonl"
     whole = path.read_text()
     lines = whole.splitlines(keepends=True)
@@ -93,10 +100,10 @@ def test_damaged_predictions_are_told(config, done, tmp_path):
     ):
         path.write_text(damaged)
         with pytest.raises(InputError, match=r"fit-seed1.*delete it"):
-            run_experiment(config)
+            run_it(config)
     path.write_text(whole)
     path.with_name("note.txt").unlink()
-    run_experiment(config)
+    run_it(config)
     assert len(done) == 4
 
 
@@ -105,14 +112,14 @@ def test_an_experiment_that_never_began_binds_no_one(config, tmp_path, monkeypat
     foreign = tmp_path / "experiment" / "cells" / "microscope"
     foreign.mkdir(parents=True)
     with monkeypatch.context() as patch:
-        patch.setitem(runner._METHODS, "fit", lambda *_: (_ for _ in ()).throw(InputError("wrong")))
+        patch.setattr(HOW, "do", lambda *_: (_ for _ in ()).throw(InputError("wrong")))
         with pytest.raises(InputError, match="wrong"):
-            run_experiment(replace(config, run=replace(config.run, seed=7, tokenizer=TokenizerConfig(vocab_size=290))))
+            run_it(replace(config, run=replace(config.run, seed=7, tokenizer=TokenizerConfig(vocab_size=290))))
     left = tmp_path / "experiment" / "cells" / "fit-seed0" / "tokenizer"
     assert left.exists()
-    monkeypatch.setattr(runner, "_do", lambda *_: (_ for _ in ()).throw(EOFError))
+    monkeypatch.setattr(HOW, "do", lambda *_: (_ for _ in ()).throw(EOFError))
     with pytest.raises(EOFError):
-        run_experiment(config)
+        run_it(config)
     assert not left.exists()
     assert foreign.exists()
 
@@ -130,16 +137,16 @@ def test_a_model_of_nans_is_told_with_its_cell(config, monkeypatch):
         found, note = runner._untrained(config, cell, run)
         return replace(found, params=jax.tree.map(lambda w: jnp.full_like(w, jnp.nan), found.params)), note
 
-    monkeypatch.setitem(runner._METHODS, "fit", broken)
+    monkeypatch.setattr(HOW, "do", broken)
     with pytest.raises(InputError, match=r"fit, seed 0: the model's scores are not finite \(split iid"):
-        run_experiment(config)
+        run_it(config)
 
 
 def test_a_robust_training_that_diverges_is_told_with_its_cell(config, monkeypatch):
     monkeypatch.setattr(runner, "train_robust", lambda *_: (None, [0.5, float("nan"), float("nan")]))
     monkeypatch.setattr(runner, "starting_state", lambda *_: SimpleNamespace(graphdef=None, state=None))
     with pytest.raises(TrainingFailed, match="poe, seed 0: the loss is not finite at step 2"):
-        run_experiment(replace(config, methods=("poe", "fit")))
+        run_it(replace(config, methods=("poe", "fit")))
 
 
 def test_an_empty_split_is_told_before_training(config, monkeypatch):
@@ -148,9 +155,9 @@ def test_an_empty_split_is_told_before_training(config, monkeypatch):
         return replace(run, task=replace(run.task, splits={**run.task.splits, "iid": Split("iid", (), {})}))
 
     monkeypatch.setattr(runner, "set_up", emptied)
-    monkeypatch.setitem(runner._METHODS, "fit", lambda *_: pytest.fail("trained for nothing"))
+    monkeypatch.setattr(HOW, "do", lambda *_: pytest.fail("trained for nothing"))
     with pytest.raises(InputError, match="fit, seed 0: split 'iid' of task demo holds no example"):
-        run_experiment(config)
+        run_it(config)
 
 
 @pytest.mark.parametrize(("free", "written"), [(True, None), (False, True)])
@@ -163,31 +170,31 @@ def test_a_steered_method_that_is_to_write_is_refused_before_any_cell(free, writ
     run = replace(config.run, evaluation=replace(config.run.evaluation, written=written))
     asked = replace(config, run=run, methods=("fit", "attention_steering"), seeds=(0,))
     with pytest.raises(InputError, match=r"attention_steering .* task demo .* set run\.evaluation\.written to false"):
-        run_experiment(asked)
+        run_it(asked)
     assert done == []
     if free:
-        run_experiment(replace(asked, run=replace(run, evaluation=replace(run.evaluation, written=False))))
+        run_it(replace(asked, run=replace(run, evaluation=replace(run.evaluation, written=False))))
         assert len(done) == 2
 
 
 def test_a_steered_method_that_is_to_search_is_refused_before_any_cell(config, done):
     run = replace(config.run, evaluation=replace(config.run.evaluation, beams=4))
     with pytest.raises(InputError, match=r"attention_steering can only be scored; .* run\.evaluation\.beams to null"):
-        run_experiment(replace(config, run=run, methods=("fit", "attention_steering"), seeds=(0,)))
+        run_it(replace(config, run=run, methods=("fit", "attention_steering"), seeds=(0,)))
     assert done == []
 
 
 def test_a_missing_pretrained_model_is_told(config, tmp_path):
     model = replace(config.run.model, pretrained=str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match=r"fit, seed 0: .*nowhere"):
-        run_experiment(replace(config, run=replace(config.run, model=model)))
+        run_it(replace(config, run=replace(config.run, model=model)))
 
 
 def test_experiments_beside_are_shown_and_checked(config, done, tmp_path):
-    run_experiment(config)
+    run_it(config)
     wide = replace(config.run, model=replace(config.run.model, width=32))
     other = replace(config, run_dir=str(tmp_path / "other"), run=wide, beside=(config.run_dir,))
-    report = run_experiment(other)
+    report = run_it(other)
     assert (report / "radar_models.svg").exists()
     table = (report / "tables" / "models_heldout.csv").read_text().splitlines()
     assert [line.split('"')[1] for line in table[1:]] == ["2 layers, width 32"] * 2 + ["2 layers, width 16"] * 2
@@ -198,4 +205,4 @@ def test_experiments_beside_are_shown_and_checked(config, done, tmp_path):
         (about_ss, "about task demo"),
     ):
         with pytest.raises(InputError, match=message):
-            run_experiment(replace(other, **changed))
+            run_it(replace(other, **changed))
