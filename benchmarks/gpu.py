@@ -170,7 +170,7 @@ def write_inputs(folder: Path, shape: Shape) -> None:
     encoder = PromptEncoder(load_tokenizer(run.tokenizer.path), task.text)
     for branches in (BRANCHES, 1):
         chosen = config(shape, branches)
-        loader = TrainLoader(training_method(task, chosen).sampling, encoder, chosen)
+        loader = TrainLoader(training_method(task, chosen).sampler, encoder, chosen)
         batches = [loader.batch(step) for step in range(shape.skipped + shape.steps)]
         np.savez(
             folder / f"batches_{branches}.npz", **{f: [getattr(b, f) for b in batches] for f in batches[0]._fields}

@@ -18,7 +18,7 @@ from fit_jax.config import Config, load_config
 from fit_jax.data.layout import lay_out
 from fit_jax.data.loader import TrainLoader
 from fit_jax.data.packing import first_fit, stack
-from fit_jax.data.sampling import Sampling
+from fit_jax.data.sampler import Sampler
 from fit_jax.data.tasks import build_task
 from fit_jax.focus.instructions import paraphrases_of
 from fit_jax.focus.prompts import PromptEncoder
@@ -50,8 +50,8 @@ def main(arguments: list[str]) -> None:
         config.train.long_text,
     )
     method = training_method(task, config)
-    loader = TrainLoader(method.sampling, encoder, config)
-    rates = stage_rates(method.sampling, encoder, loader)
+    loader = TrainLoader(method.sampler, encoder, config)
+    rates = stage_rates(method.sampler, encoder, loader)
     rates["whole, Grain thread"], fill = stream_rate(loader)
     rates["model, train step"] = model_rate(config, method, loader, len(tokenizer))
     ratio = rates["whole, Grain thread"] / rates["model, train step"]
@@ -71,10 +71,10 @@ def texts(task) -> Iterator[str]:
         yield from (*example.slots.values(), *example.candidates)
 
 
-def stage_rates(sampling: Sampling, encoder: PromptEncoder, loader: TrainLoader) -> dict[str, float]:
+def stage_rates(sampler: Sampler, encoder: PromptEncoder, loader: TrainLoader) -> dict[str, float]:
     """Examples a second of each stage by itself, on windows of training examples."""
-    examples, T, C = sampling.examples, loader.tokens_per_row, loader.targets_per_row
-    k = sampling.branches
+    examples, T, C = sampler.examples, loader.tokens_per_row, loader.targets_per_row
+    k = sampler.branches
     seconds: dict[str, list[float]] = {}
 
     def timed(stage: str, function: Callable, *arguments):
@@ -91,7 +91,7 @@ def stage_rates(sampling: Sampling, encoder: PromptEncoder, loader: TrainLoader)
 
     for window in range(WINDOWS):
         indices = np.arange(window * WINDOW, (window + 1) * WINDOW) % len(examples)
-        drawn = timed("draw focus", sampling.ask, window, indices)
+        drawn = timed("draw focus", sampler.branches_of, window, indices)
         shown = [branch.instruction for branches in drawn for branch in branches]
         prompts = timed("encode", encoder.encode, [examples[i] for i in indices for _ in range(k)], shown)
         items = timed("lay out", lay_out_all, prompts, drawn)
@@ -137,7 +137,7 @@ def model_rate(config: Config, method: TrainingMethod, loader: TrainLoader, voca
         batches[0],
         objective=method.objective,
         accumulate=config.train.accumulate,
-        trees=method.sampling.branching,
+        trees=method.sampler.branching,
     )
     seconds = []
     for batch in batches:

@@ -113,7 +113,7 @@ def of_the_loader(config: Config) -> tuple[int, int]:
     encoder = PromptEncoder(
         load_tokenizer(config.tokenizer.path), task.text, sequence_length=config.train.sequence_length
     )
-    loader = TrainLoader(training_method(task, config).sampling, encoder, config)
+    loader = TrainLoader(training_method(task, config).sampler, encoder, config)
     return loader.targets_per_row, int(loader.batch(0).examples)
 
 

@@ -111,7 +111,7 @@ def train_loader():
     run = config()
     task = build_task(run.task, run.seed)
     encoder = PromptEncoder(load_tokenizer(run.tokenizer.path), task.text)
-    return TrainLoader(training_method(task, run).sampling, encoder, run)
+    return TrainLoader(training_method(task, run).sampler, encoder, run)
 
 
 def write_model_and_examples(folder: Path) -> None:

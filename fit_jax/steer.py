@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int | None:
 
 
 def _steer(given: Namespace) -> None:
-    from fit_jax.evaluation.interactive import Steering, read_slots
+    from fit_jax.evaluation.interactive import FocusQuestions, read_slots
     from fit_jax.evaluation.report import print_table
     from fit_jax.parallel.processes import start
     from fit_jax.runs.run import set_up, subject
@@ -56,12 +56,12 @@ def _steer(given: Namespace) -> None:
     config = opened_config(Path(given.folder), given.config)
     start(config.mesh)
     run = set_up(config)
-    steering = Steering(run.task, given.focus, given.ignore, given.candidate)
+    questions = FocusQuestions(run.task, given.focus, given.ignore, given.candidate)
     one = given.text is not None or given.slot
-    asked = [steering.fill(given.text, given.slot)] if one else read_slots(steering.slots)
+    asked = [questions.fill(given.text, given.slot)] if one else read_slots(questions.slots)
     model = subject(run, given.checkpoint)
     for filled in asked:
-        print_table(steering.table(model, filled))
+        print_table(questions.table(model, filled))
 
 
 if __name__ == "__main__":

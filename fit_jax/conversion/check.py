@@ -7,7 +7,7 @@ import numpy as np
 
 from fit_jax.conversion.parity import TOLERANCE, compare, probe_logits, probe_tokens
 from fit_jax.errors import InputError
-from fit_jax.evaluation.decoding import Sampling, generate
+from fit_jax.evaluation.decoding import SamplingParams, generate
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.weights import abstract_parameters, load_weights, open_pretrained, resolve_pretrained
 
@@ -51,7 +51,7 @@ def check_parity(name: str) -> list[Row]:
             pad_token_id=0,
         )[:, PROMPT_TOKENS:].numpy()
     agreement = compare(theirs, probe_logits(graphdef, params, tokens))
-    ours = np.stack(generate(graphdef, params, list(prompts), Sampling(tokens=GREEDY_TOKENS)))
+    ours = np.stack(generate(graphdef, params, list(prompts), SamplingParams(tokens=GREEDY_TOKENS)))
     same = float((ours == continued).mean())
     limit = TOLERANCE["float32"]
     return [

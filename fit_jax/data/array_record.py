@@ -3,10 +3,11 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from fit_jax.config import TaskConfig
+from fit_jax.data.lazy_examples import LazyExamples
 from fit_jax.data.row_readers import data_folder
 from fit_jax.data.splits import Rho, Split
 from fit_jax.data.task import Task
@@ -25,29 +26,13 @@ def dataset_name(task: str) -> str:
 
 
 def config_name(config: TaskConfig, seed: int) -> str:
-    """Name of the TFDS config that holds a task's splits: `default`, or one that tells the task config and seed."""
+    """Name of the TFDS config that holds a task's splits: `default`, or a name of its own for each config and seed."""
     fields = {k: v for k, v in dataclasses.asdict(config).items() if k not in _PLACE_FIELDS}
     plain = {k: v for k, v in dataclasses.asdict(TaskConfig(name=config.name)).items() if k not in _PLACE_FIELDS}
     if fields == plain and seed == 0:
         return "default"
     digest = hashlib.blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=4).hexdigest()
     return f"seed{seed}_{digest}"
-
-
-class RecordedExamples(Sequence[Example]):
-    """The examples of a split, each read from its record when it is asked for."""
-
-    def __init__(self, records: Any) -> None:
-        """`records` is a TFDS data source of the features that `fit_jax.data.builders` writes."""
-        self._records = records
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [_example(record) for record in self._records.__getitems__(range(len(self))[index])]
-        return _example(self._records[range(len(self))[index]])  # an index out of range raises, as in a list
 
 
 def load_task(config: TaskConfig, seed: int) -> Task:
@@ -58,24 +43,30 @@ def load_task(config: TaskConfig, seed: int) -> Task:
     """
     import tensorflow_datasets as tfds  # takes a second
 
-    name = config_name(config, seed)
-    folder = data_folder(config, dataset_name(config.name)) / name / VERSION
+    folder = data_folder(config, dataset_name(config.name)) / config_name(config, seed) / VERSION
     if not folder.is_dir():
         raise InputError(
             f"task {config.name}: {folder} is not there, so records of this task config and seed {seed} have not been "
             "built; run python -m fit_jax.data build with the same --task fields and --seed"
         )
     builder = tfds.builder_from_directory(str(folder))
-    told = builder.info.metadata
-    splits = {
-        split: Split(split, RecordedExamples(builder.as_data_source(split)), _rho(rho))
-        for split, rho in told["rho"].items()
-    }
-    return Task(text=TaskText(**told["text"]), splits=splits, notes=tuple(told["notes"]), dropped=told["dropped"])
+    recorded = builder.info.metadata
+    assert recorded is not None, "the builders of this package write metadata"
+    splits = {}
+    for name, rho in recorded["rho"].items():
+        records = builder.as_data_source(name)  # pyright: ignore[reportCallIssue]  # its decorator has no types
+        splits[name] = Split(name, _examples(records), _read_rho(rho))
+    text, notes = TaskText(**recorded["text"]), tuple(recorded["notes"])
+    return Task(text=text, splits=splits, notes=notes, dropped=recorded["dropped"])
 
 
-def _rho(told: dict[str, dict[str, list]]) -> dict[str, dict[str, Rho]]:
-    return {feature: {value: Rho(*rho) for value, rho in values.items()} for feature, values in told.items()}
+def _read_rho(recorded: dict[str, dict[str, list]]) -> dict[str, dict[str, Rho]]:
+    return {feature: {value: Rho(*rho) for value, rho in values.items()} for feature, values in recorded.items()}
+
+
+def _examples(records: Any) -> LazyExamples:
+    """The examples of a TFDS data source of the features that `fit_jax.data.builders` writes."""
+    return LazyExamples(len(records), lambda numbers: [_example(record) for record in records.__getitems__(numbers)])
 
 
 def _example(record: dict[str, Any]) -> Example:

@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import NamedTuple
 
 import numpy as np
 
@@ -30,7 +29,8 @@ _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _EDGES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
-class FeatureRow(NamedTuple):
+@dataclass(frozen=True)
+class FeatureRow:
     """A feature value in a split: how often, P(Y = y_s | S = s), what rho was asked."""
 
     split: str
@@ -41,7 +41,8 @@ class FeatureRow(NamedTuple):
     asked: float | None
 
 
-class Association(NamedTuple):
+@dataclass(frozen=True)
+class Association:
     """How much a feature says about the label in a split, in bits; `bias` is what it would say by chance alone."""
 
     split: str
@@ -50,7 +51,8 @@ class Association(NamedTuple):
     bias: float
 
 
-class TokenRow(NamedTuple):
+@dataclass(frozen=True)
+class TokenRow:
     """A token that tells the label: in how many examples, the label's share among them and in all, the z-score."""
 
     split: str
@@ -62,7 +64,8 @@ class TokenRow(NamedTuple):
     z: float
 
 
-class Leak(NamedTuple):
+@dataclass(frozen=True)
+class Leak:
     """Examples whose input stands in two parts, or twice in one, but for case, spacing and punctuation."""
 
     first: str

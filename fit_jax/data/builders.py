@@ -17,8 +17,9 @@ import tensorflow_datasets as tfds
 from fit_jax.config import TaskConfig
 from fit_jax.data.array_record import VERSION, config_name
 from fit_jax.data.dataset_cards import card, origin
+from fit_jax.data.splits import Split
 from fit_jax.data.task import Task
-from fit_jax.data.tasks import build_task
+from fit_jax.data.tasks import TASKS, build_task
 from fit_jax.errors import InputError
 from fit_jax.files import make_folder, write_text
 from fit_jax.focus.example import Example
@@ -75,57 +76,21 @@ class FitBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[int, dict]]]:
         del dl_manager  # the files are found through FIT_JAX_DATA, the task config or the hub
-        task = build_task(self._task or self.builder_config.task, self.builder_config.seed)
-        self.info.metadata.update(metadata(task))
+        config = self.builder_config
+        assert isinstance(config, FitConfig)
+        task = build_task(self._task or config.task, config.seed)
+        _metadata(self).update(_of_task(task))
         return {name: _records(split.examples) for name, split in task.splits.items()}
 
     def _generate_examples(self, **kwargs: Any) -> Iterator[tuple[int, dict]]:
         raise NotImplementedError  # `_split_generators` returns the iterators themselves
 
 
-class FitDemo(FitBuilder):
-    """Builder of the task `demo`."""
-
-    TASK = "demo"
-
-
-class FitSs(FitBuilder):
-    """Builder of the task `ss`."""
-
-    TASK = "ss"
-
-
-class FitSmnli(FitBuilder):
-    """Builder of the task `smnli`."""
-
-    TASK = "smnli"
-
-
-class FitShans(FitBuilder):
-    """Builder of the task `shans`."""
-
-    TASK = "shans"
-
-
-class FitBbq(FitBuilder):
-    """Builder of the task `bbq`."""
-
-    TASK = "bbq"
-
-
-class FitBbqNlg(FitBuilder):
-    """Builder of the task `bbq_nlg`."""
-
-    TASK = "bbq_nlg"
-
-
-class FitJsonl(FitBuilder):
-    """Builder of the task `jsonl`, the user's own data; it needs a config that names the YAML file."""
-
-    TASK = "jsonl"
-
-
-BUILDERS = {builder.TASK: builder for builder in (FitDemo, FitSs, FitSmnli, FitShans, FitBbq, FitBbqNlg, FitJsonl)}
+# TFDS knows a builder by its class's name: the task `bbq_nlg` is built by FitBbqNlg, as the data set `fit_bbq_nlg`.
+BUILDERS: dict[str, type[FitBuilder]] = {
+    task: type(f"Fit{task.title().replace('_', '')}", (FitBuilder,), {"TASK": task, "__doc__": f"Builder of `{task}`."})
+    for task in TASKS
+}
 
 
 def build_records(config: TaskConfig, seed: int, out: Path) -> Path:
@@ -150,15 +115,25 @@ def build_records(config: TaskConfig, seed: int, out: Path) -> Path:
     builder.download_and_prepare()
     folder = Path(builder.data_dir)
     if not (folder / "README.md").exists():
-        write_text(folder / "README.md", builder.info.metadata["card"])
+        write_text(folder / "README.md", _metadata(builder)["card"])
     return folder
 
 
-def metadata(task: Task) -> dict[str, Any]:
+def _metadata(builder: FitBuilder) -> dict[str, Any]:
+    metadata = builder.info.metadata
+    assert isinstance(metadata, dict), "made by `_info`"
+    return metadata
+
+
+def _of_task(task: Task) -> dict[str, Any]:
     """What a task is besides its examples, as plain JSON."""
+
+    def plain_rho(split: Split) -> dict[str, dict[str, tuple]]:
+        return {f: {v: dataclasses.astuple(rho) for v, rho in values.items()} for f, values in split.rho.items()}
+
     return {
         "text": dataclasses.asdict(task.text),
-        "rho": {name: split.rho for name, split in task.splits.items()},
+        "rho": {name: plain_rho(split) for name, split in task.splits.items()},
         "notes": list(task.notes),
         "dropped": dict(task.dropped),
         "card": card(task),

@@ -69,9 +69,9 @@ def card(task: Task) -> str:
     lines += ["| split | feature | value | asked | realised | examples |", "|---|---|---|---|---|---|"]
     for name, split in task.splits.items():
         for feature, values in split.rho.items():
-            for value, (asked, realised, count) in values.items():
-                shown = "as it came" if asked is None else f"{asked:.4f}"
-                lines.append(f"| {name} | {feature} | {value} | {shown} | {realised:.4f} | {count} |")
+            for value, rho in values.items():
+                asked = "as it came" if rho.asked is None else f"{rho.asked:.4f}"
+                lines.append(f"| {name} | {feature} | {value} | {asked} | {rho.realised:.4f} | {rho.count} |")
     lines += ["", "## Notes", "", *(f"- {note}" for note in task.notes)] if task.notes else []
     if task.dropped:
         lines += ["", "## Rows left out", "", *(f"- {reason}: {count}" for reason, count in task.dropped.items())]

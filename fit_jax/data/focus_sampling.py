@@ -17,7 +17,7 @@ from jaxtyping import Int32, Int64
 from fit_jax.config import FocusConfig
 from fit_jax.data.keyed_generator import generator
 from fit_jax.data.packing import Batch
-from fit_jax.data.sampling import Branch, Sampling
+from fit_jax.data.sampler import Branch, Sampler
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, TaskText
 from fit_jax.focus.instructions import instruction, paraphrases_of
@@ -27,27 +27,27 @@ _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 class FocusSample(NamedTuple):
-    """What one branch of a training example is: its focus, the instruction shown ("" for none), and its label."""
+    """One branch of a training example: its specification, the instruction shown ("" for none), and the focus label."""
 
     spec: FocusSpec
     instruction: str
     label: int
 
 
-class FocusSampler(Sampling[Batch]):
-    """Every example once an epoch, under focus instructions drawn by their weights, with the focus label to learn."""
+class FocusSampler(Sampler[Batch]):
+    """Every example once an epoch, under focus instructions sampled by their weights, with the focus label to learn."""
 
     def __init__(
         self, examples: Sequence[Example], text: TaskText, config: FocusConfig, shown: bool, seed: int
     ) -> None:
-        """Reads the weights; nothing is drawn yet.
+        """Reads the weights; nothing is sampled yet.
 
         Args:
             examples: The training examples.
             text: The words of the task, which instructions are made of.
             config: Weights of the focus types, and branches of an example.
-            shown: Whether the prompt shows the instruction drawn, or only the label follows it.
-            seed: Draws.
+            shown: Whether the prompt shows the instruction, or only the label follows it.
+            seed: Seed of the sampling.
 
         Raises:
             InputError: A weight has an unknown focus type or is negative, or all are 0; less than one branch; no
@@ -68,10 +68,10 @@ class FocusSampler(Sampling[Batch]):
         circle = generator(seed, "focus", "circle")
         self._angle = circle.random(len(examples))
         self._order = circle.random((len(examples), len(self._types)), np.float32).argsort(axis=1).astype(np.int8)
-        self._choices = lru_cache(2)(self._draw_choices)
+        self._choices = lru_cache(2)(self._random_choices)
 
-    def draw(self, epoch: int, indices: Sequence[int] | np.ndarray) -> list[tuple[FocusSample, ...]]:
-        """The draws of each branch of each of the examples `indices` in one epoch.
+    def sample(self, epoch: int, indices: Sequence[int] | np.ndarray) -> list[tuple[FocusSample, ...]]:
+        """The branches of each of the examples `indices` in one epoch.
 
         Raises:
             InputError: A focus type names a spurious feature and an example has none.
@@ -80,13 +80,14 @@ class FocusSampler(Sampling[Batch]):
         types = self._types_of(epoch, indices).tolist()
         choices = self._choices(epoch)[indices].tolist()
         return [
-            tuple(self._draw(self.examples[i], t, *c) for t, c in zip(branch_types, branch_choices))
+            tuple(self._sample(self.examples[i], t, *c) for t, c in zip(branch_types, branch_choices))
             for i, branch_types, branch_choices in zip(indices.tolist(), types, choices)
         ]
 
-    def ask(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[tuple[Branch, ...]]:
-        """The instruction of each draw, where it is shown, and the focus label alone."""
-        return [tuple(Branch(d.instruction, (d.label,)) for d in draws) for draws in self.draw(epoch, indices)]
+    def branches_of(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[tuple[Branch, ...]]:
+        """The instruction of each sample, where it is shown, and the focus label alone."""
+        sampled = self.sample(epoch, indices)
+        return [tuple(Branch(s.instruction, (s.label,)) for s in branches) for branches in sampled]
 
     def batch(self, rows: Batch, places: Int32[np.ndarray, "items 2"], examples: Int64[np.ndarray, " items"]) -> Batch:
         """The rows alone: they hold nothing but answers to learn."""
@@ -101,12 +102,14 @@ class FocusSampler(Sampling[Batch]):
         arc = (points[:, :, None] >= arc_ends[:, None, :]).sum(axis=2)
         return np.take_along_axis(order, arc, axis=1)
 
-    def _draw_choices(self, epoch: int) -> np.ndarray:
+    def _random_choices(self, epoch: int) -> np.ndarray:
         """Uniform numbers of an epoch that choose the feature and the paraphrase, (examples, branches, 2)."""
         shape = (len(self.examples), self.branches, 2)
         return generator(self.seed, "focus", "choices", epoch).random(shape, np.float32)
 
-    def _draw(self, example: Example, focus_type: int, feature_choice: float, paraphrase_choice: float) -> FocusSample:
+    def _sample(
+        self, example: Example, focus_type: int, feature_choice: float, paraphrase_choice: float
+    ) -> FocusSample:
         name = self._types[focus_type]
         feature = ""
         if SPURIOUS in name:
@@ -118,8 +121,8 @@ class FocusSampler(Sampling[Batch]):
                 )
             feature = features[int(feature_choice * len(features))]
         spec = self._spec(name, feature)
-        sentences = self._paraphrases[focus_type]
-        shown = self._instruction(spec, sentences[int(paraphrase_choice * len(sentences))]) if self._shown else ""
+        paraphrases = self._paraphrases[focus_type]
+        shown = self._instruction(spec, paraphrases[int(paraphrase_choice * len(paraphrases))]) if self._shown else ""
         return FocusSample(spec, shown, focus_label(example, spec))
 
 

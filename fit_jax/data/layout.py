@@ -1,4 +1,4 @@
-"""One example as a tree of tokens, laid out depth first in a line.
+"""One example as a prefix tree of tokens, laid out depth first in a line.
 
 The prompts of one example under several focus instructions begin alike (the input stands before the instruction) and
 each may be followed by several answers. The tree holds what they share once:
@@ -23,7 +23,7 @@ from fit_jax.focus.prompts import EncodedPrompt
 
 
 class Item(NamedTuple):
-    """A tree of n tokens with m targets; indices count from the item's first token.
+    """A prefix tree of n tokens with m targets; indices count from the item's first token.
 
     Attributes:
         tokens: Token ids. The last token of an answer is only ever predicted, so it is no token here.

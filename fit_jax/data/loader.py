@@ -1,6 +1,6 @@
 """The training stream: step -> batch, a pure function of (data, config, step), whatever the number of hosts.
 
-What a training method takes of its examples in an epoch (`fit_jax.data.sampling`) follows what it took in the one
+What a training method takes of its examples in an epoch (`fit_jax.data.sampler`) follows what it took in the one
 before, in one endless stream, which is cut into *windows* of consecutive examples. Packed, a window is drawn, encoded,
 laid out and packed as a whole, and gives some number of rows. The rows of successive windows form an endless stream
 again, of which step s takes B rows. Unpacked, a window's examples are sorted by length before they are divided into
@@ -29,7 +29,7 @@ from fit_jax.data.keyed_generator import generator
 from fit_jax.data.layout import lay_out
 from fit_jax.data.packing import first_fit, stack, target_capacity
 from fit_jax.data.row_stream import Mark, Row, RowStream
-from fit_jax.data.sampling import BatchType, DrawnItem, Sampling
+from fit_jax.data.sampler import BatchType, DrawnItem, Sampler
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
@@ -59,12 +59,12 @@ class TrainLoader(Generic[BatchType]):
     """
 
     def __init__(
-        self, sampling: Sampling[BatchType], encoder: PromptEncoder, config: Config, token_shards: int = 1
+        self, sampler: Sampler[BatchType], encoder: PromptEncoder, config: Config, token_shards: int = 1
     ) -> None:
         """Encodes a sample of the examples to choose the shapes.
 
         Args:
-            sampling: What is taken of the training examples, and how a batch is completed.
+            sampler: What is taken of the training examples, and how a batch is completed.
             encoder: Turns examples into prompts.
             config: The run.
             token_shards: Parts into which the mesh divides a row's tokens.
@@ -72,14 +72,14 @@ class TrainLoader(Generic[BatchType]):
         Raises:
             InputError: An example of the sample does not fit into a row, or cannot be drawn or encoded.
         """
-        self._sampling = sampling
+        self._sampler = sampler
         self._encoder = encoder
         self._seed = config.seed
         self._batch_size = config.train.batch_size
         self._packing = config.train.packing
         self._cuts = config.train.long_text == "cut"
-        self._order = lru_cache(2)(sampling.order)
-        self._epoch_size = sampling.epoch_size
+        self._order = lru_cache(2)(sampler.order)
+        self._epoch_size = sampler.epoch_size
         self.tokens_per_row = config.train.sequence_length
         self._target_limit = config.train.targets_per_row  # None only while the sample is drawn
 
@@ -91,7 +91,7 @@ class TrainLoader(Generic[BatchType]):
             self._target_limit = (
                 max(longest, target_capacity(sample, self.tokens_per_row))
                 if self._packing
-                else max(longest * sampling.branches, *(len(item.target_ids) for item in sample))
+                else max(longest * sampler.branches, *(len(item.target_ids) for item in sample))
             )
         self.targets_per_row: int = self._target_limit
         rows = len(first_fit(sample, self.tokens_per_row, self.targets_per_row)) if self._packing else drawn
@@ -197,7 +197,7 @@ class TrainLoader(Generic[BatchType]):
 
     def _stacked(self, rows: Sequence[Row], width: int) -> BatchType:
         batch, places = stack([[d.item for d in row] for row in rows], width, self.targets_per_row)
-        return self._sampling.batch(batch, places, np.array([d.example for row in rows for d in row], np.int64))
+        return self._sampler.batch(batch, places, np.array([d.example for row in rows for d in row], np.int64))
 
     def _drawn(self, start: int, stop: int) -> list[DrawnItem]:
         """Examples `start` to `stop` of the endless stream, drawn, encoded and laid out."""
@@ -210,13 +210,12 @@ class TrainLoader(Generic[BatchType]):
         return drawn
 
     def _drawn_of(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[DrawnItem]:
-        asked = self._sampling.ask(epoch, indices)
-        numbers = [i for i, branches in zip(indices.tolist(), asked) for _ in branches]
-        examples = [self._sampling.examples[i] for i in numbers]
-        prompts = iter(self._encoder.encode(examples, [b.instruction for branches in asked for b in branches]))
+        sampled = list(zip(indices.tolist(), self._sampler.branches_of(epoch, indices)))
+        examples = [self._sampler.examples[i] for i, branches in sampled for _ in branches]
+        prompts = iter(self._encoder.encode(examples, [b.instruction for _, branches in sampled for b in branches]))
         return [
             item
-            for i, branches in zip(indices.tolist(), asked)
+            for i, branches in sampled
             for item in self._laid_out(i, [next(prompts) for _ in branches], [b.answers for b in branches])
         ]
 
@@ -237,7 +236,7 @@ class TrainLoader(Generic[BatchType]):
         if half and self._packing:
             parts = slice(None, half), slice(half, None)
             return [drawn for part in parts for drawn in self._laid_out(example, prompts[part], answers[part])]
-        uid = self._sampling.examples[example].uid
+        uid = self._sampler.examples[example].uid
         if tokens > token_room:
             cut = "" if self._cuts else "set train.long_text to cut, "
             raise InputError(
@@ -251,7 +250,7 @@ class TrainLoader(Generic[BatchType]):
 
     def _longest_answer(self) -> int:
         """Target positions that a branch takes at most: of those with the most characters among the first examples."""
-        examples, room = self._sampling.examples, self._sampling.target_room
+        examples, room = self._sampler.examples, self._sampler.target_room
         answer_sets: dict[tuple[str, ...], Example] = {}
         for i in range(min(_ANSWERS_SEEN, len(examples))):
             answer_sets.setdefault(examples[i].candidates, examples[i])

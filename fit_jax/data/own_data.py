@@ -14,6 +14,8 @@ from fit_jax.config_files import read_config
 from fit_jax.data.row_readers import Malformed
 from fit_jax.errors import InputError
 
+# A feature without a label column ties no label to a row.
+_NO_LABEL = -1
 # A feature's value in a row, or None where the row has none.
 ValueOf = Callable[[Mapping[str, Any]], str | None]
 
@@ -55,7 +57,7 @@ class OwnData:
     # Hub data set to read in place of files, and the split of it.
     hub: str | None = None
     hub_split: str = "train"
-    # What the model is told to do.
+    # The task instruction: what the model is to do.
     instruction: str
     # The input as a template over columns, such as "Review: {text}".
     input: str
@@ -173,6 +175,8 @@ def _function(feature: FeatureConfig, folder: Path) -> ValueOf:
     try:
         if place.endswith(".py"):
             spec = importlib.util.spec_from_file_location(f"own_data_{feature.key}", folder / place)
+            assert spec is not None, "a name in .py"
+            assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
         else:
@@ -227,14 +231,17 @@ class OwnReader:
         slots = {slot: text for slot, text in texts.items() if text is not None}
         if len(slots) < len(texts):
             return None
-        candidates = own.candidates or _answers(row.get(own.candidates_column))
+        candidates = own.candidates or _answers(row.get(own.candidates_column or ""))
         if len(set(candidates)) < 2 or len(set(candidates)) < len(candidates):
             bad.add(where, f"column {own.candidates_column!r} holds no list of two or more different answers")
             return None
-        columns = [own.label, *(feature.label_column or "" for feature in own.features)]
-        labels = [_label(row.get(column), candidates) if column else -1 for column in columns]
-        for column, label in zip(columns, labels):
-            if label is None:
+        labels: list[int] = []
+        for column in (own.label, *(feature.label_column for feature in own.features)):
+            if not column:
+                labels.append(_NO_LABEL)
+            elif (label := _label(row.get(column), candidates)) is not None:
+                labels.append(label)
+            else:
                 bad.add(where, f"{column} {row.get(column)!r} is none of {', '.join(candidates)}")
                 return None
         absent = [column for column in own.slices if column not in row]

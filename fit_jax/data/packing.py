@@ -41,7 +41,7 @@ class Batch(NamedTuple):
 
     @property
     def rows(self) -> "Batch":
-        """The batch itself: what a batch of any kind holds (`fit_jax.data.sampling.TrainBatch`)."""
+        """The batch itself: what a batch of any kind holds (`fit_jax.data.sampler.TrainBatch`)."""
         return self
 
     @property

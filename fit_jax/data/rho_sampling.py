@@ -10,10 +10,11 @@ true answer relates to y_s. Either way each value is tied to one outcome, and `f
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from fit_jax.data.lazy_examples import LazyExamples
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example
 
@@ -52,26 +53,17 @@ class Rows:
     stored: bool = True
 
 
-class SampledExamples(Sequence[Example]):
-    """The examples of a split, each made when it is asked for.
+class SampledExamples(LazyExamples):
+    """The examples of a split.
 
     Attributes:
         rows: (N,) the source rows drawn.
-        values: (N,) index of the value that each has or is given.
     """
 
     def __init__(self, source: Rows, rows: np.ndarray, values: np.ndarray) -> None:
+        """`values` holds the index of the value that each of the rows has or is given."""
+        super().__init__(len(rows), lambda numbers: [source.example(int(rows[n]), int(values[n])) for n in numbers])
         self.rows = rows
-        self.values = values
-        self._example = source.example
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self._example(row, v) for row, v in zip(self.rows[index].tolist(), self.values[index].tolist())]
-        return self._example(int(self.rows[index]), int(self.values[index]))
 
 
 def cell_counts(sizes: Sequence[int], predicted: Sequence[int], rho: float, num_outcomes: int) -> np.ndarray:

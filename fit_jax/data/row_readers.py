@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from fit_jax.config import TaskConfig
 from fit_jax.errors import InputError
@@ -181,4 +181,6 @@ def hub_rows(config: TaskConfig, dataset: str, name: str | None, split: str) -> 
             f"task {config.name}: the hub data set {source} ({split}) cannot be loaded: {reason}; "
             "check the network, or set --task.data_dir to a local copy"
         ) from error
-    return ((f"{source}/{split}:{number}", row) for number, row in enumerate(rows))
+    # Of one split, `load_dataset` gives a `Dataset` of mappings, which its types do not say.
+    found = cast(Iterable[Mapping[str, Any]], rows)
+    return ((f"{source}/{split}:{number}", row) for number, row in enumerate(found))

@@ -17,9 +17,11 @@ class RowStore(Protocol):
 
     def scan(self, bad: Malformed) -> Iterator[Located]:
         """Every row that can be read, and where it stands."""
+        ...
 
     def row(self, number: int) -> Mapping[str, Any]:
         """A row by its number in the scan."""
+        ...
 
 
 class JsonlStore:

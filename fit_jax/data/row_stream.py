@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fit_jax.data.sampling import DrawnItem
+from fit_jax.data.sampler import DrawnItem
 
 Row = list[DrawnItem]
 

@@ -13,7 +13,8 @@ from fit_jax.errors import InputError
 from fit_jax.focus.example import Example
 
 
-class Rho(NamedTuple):
+@dataclass(frozen=True)
+class Rho:
     """rho of one feature value in one split: what was asked (None: left as it came), what came out, over how many."""
 
     asked: float | None

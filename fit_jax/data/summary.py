@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from fit_jax.data.task import Task
@@ -31,7 +32,7 @@ def summarise(task: Task, rendered: int, render: Callable[[Example], str]) -> di
         splits[name] = {
             "examples": len(split.examples),
             "labels": _counts(labels),
-            "rho": {f: {v: rho._asdict() for v, rho in values.items()} for f, values in split.rho.items()},
+            "rho": {f: {v: asdict(rho) for v, rho in values.items()} for f, values in split.rho.items()},
             "slices": {key: _counts(counts) for key, counts in slices.items() if len(counts) <= _MOST_VALUES},
         }
     train = task.splits["train"].examples

@@ -34,13 +34,13 @@ def task_texts(task: Task) -> Iterator[str]:
     Held-out paraphrases are left out, so that a vocabulary trained on these texts has not seen them.
     """
     text = task.text
-    told = [
+    instructions = [
         instruction(text, spec_for(focus_type, feature), paraphrase)
         for feature in task.features
         for focus_type in FOCUS_TYPES
         for paraphrase in paraphrases_of(text.name, focus_type, "train")
         if paraphrase
     ]
-    for example, focus in zip(islice(task.splits["train"].examples, _MOST_EXAMPLES), cycle(told)):
+    for example, focus in zip(islice(task.splits["train"].examples, _MOST_EXAMPLES), cycle(instructions)):
         lines = [text.instruction, text.input_template.format_map(example.slots), focus, text.cue]
         yield "\n".join(lines) + " " + example.candidates[example.label]

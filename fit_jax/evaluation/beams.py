@@ -1,6 +1,6 @@
-"""Beam search over given answers: a prefix tree says which token may follow, the cache holds what was read.
+"""Beam search over given answers: a trie says which token may follow, the cache holds what was read.
 
-Every answer of a prompt is a path from the root of its tree, so the search only ever writes answers. With a beam for
+Every answer of a prompt is a path from the root of its trie, so the search only ever writes answers. With a beam for
 each inner node of a level it is an exact search over the set, and agrees with scoring each answer by itself
 (`fit_jax.evaluation.scoring`); with fewer it is the usual constrained decoding (De Cao et al., 2021), for sets too
 large to be scored.
@@ -21,7 +21,7 @@ from fit_jax.evaluation.decoding import by_length, padded, whole_rows
 from fit_jax.focus.prompts import EncodedPrompt
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import to_host
-from fit_jax.models.kv_cache import empty_cache, extend, repeated, select
+from fit_jax.models.kv_cache import Cache, empty_cache, extend, repeated, select
 from fit_jax.parallel.mesh import mesh_of
 from fit_jax.parallel.processes import split_by_rows
 
@@ -31,22 +31,22 @@ _IMPOSSIBLE = -jnp.inf
 
 
 class Trie(NamedTuple):
-    """Prefix trees of several rows' answers, padded to N nodes of up to F children; node 0 is the root.
+    """A trie of each row's answers, padded to N nodes of up to F children; NumPy or JAX arrays. Node 0 is the root.
 
     Attributes:
         tokens: Token on the way to each child.
         children: Node of each child; 0 where there is none.
     """
 
-    tokens: Int32[np.ndarray, "B N F"]
-    children: Int32[np.ndarray, "B N F"]
+    tokens: Int32[Any, "B N F"]
+    children: Int32[Any, "B N F"]
 
 
 class AnswerTries(NamedTuple):
-    """Prefix trees, the node where each row's answers end, and what a search needs to know of their size.
+    """Tries, the node where each row's answers end, and what a search needs to know of their size.
 
     Attributes:
-        trie: The trees.
+        trie: The tries.
         ends: Per row, the node of each answer.
         depth: Tokens of the longest answer.
         width: Inner nodes on the widest level: with so many beams nothing is left out.
@@ -58,8 +58,26 @@ class AnswerTries(NamedTuple):
     width: int
 
 
+class _Beams(NamedTuple):
+    """The W beams of each row after a step.
+
+    Attributes:
+        node: Where each beam stands.
+        score: log p of the path to it; -inf of a beam that is not in use.
+        parent: The beam before the step that each came from.
+        token: The last token of each.
+        reached: log p of the path to every node, -inf of those not reached so far.
+    """
+
+    node: Int[Array, "B W"]
+    score: Float[Array, "B W"]
+    parent: Int[Array, "B W"]
+    token: Int[Array, "B W"]
+    reached: Float[Array, "B N"]
+
+
 def build_tries(answers: Sequence[Sequence[Int[np.ndarray, " n"]]]) -> AnswerTries:
-    """The prefix trees of each row's answers; equal answers end at one node, and one may be the beginning of another.
+    """The trie of each row's answers; equal answers end at one node, and one may be the beginning of another.
 
     Raises:
         InputError: A row has no answer, or an answer has no token.
@@ -116,11 +134,11 @@ def beam_search(
         raise InputError(f"constrained decoding: beams {beams}; take at least 1, or none for an exact search")
     mesh = mesh_of(params)
     filled = whole_rows(prompts, mesh)
-    grown = build_tries([p.answers for p in filled])
-    width = min(beams or grown.width, grown.width)
-    (tokens, valid), trie = split_by_rows((padded([p.prompt for p in filled]), grown.trie), mesh)
-    reached = to_host(_search(graphdef, width, grown.depth, params, tokens, valid, trie))
-    return [row[ends] for row, ends, _ in zip(reached, grown.ends, prompts)]
+    tries = build_tries([p.answers for p in filled])
+    width = min(beams or tries.width, tries.width)
+    (tokens, valid), trie = split_by_rows((padded([p.prompt for p in filled]), tries.trie), mesh)
+    reached = to_host(_search(graphdef, width, tries.depth, params, tokens, valid, trie))
+    return [row[ends] for row, ends, _ in zip(reached, tries.ends, prompts)]
 
 
 def search_all(
@@ -133,7 +151,7 @@ def search_all(
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _search(
     graphdef: nnx.GraphDef,
-    beams: int,
+    width: int,
     depth: int,
     params: tuple[Any, ...],
     tokens_BT: Int[Array, "B T"],
@@ -146,7 +164,7 @@ def _search(
     are chosen anew.
     """
     decoder: Decoder = nnx.merge(graphdef, *params)
-    (B, T), W = tokens_BT.shape, beams
+    (B, T), W = tokens_BT.shape, width
     rows_B = jnp.arange(B, dtype=jnp.int32)[:, None]
     inner_BN = (trie.children > 0).any(axis=-1)
 
@@ -157,7 +175,7 @@ def _search(
     hidden, cache = extend(decoder, cache, tokens_BT, positions, valid_BT, last)
     hidden, cache = jnp.repeat(hidden, W, axis=0), repeated(cache, W)
 
-    def grow_beams(hidden: Array, node_BW: Array, score_BW: Array, reached: Array) -> tuple:
+    def grow(hidden: Array, node_BW: Array, score_BW: Array, reached: Array) -> _Beams:
         """The children of all beams, and the best W of those that have children themselves."""
         log_prob = jax.nn.log_softmax(decoder.logits(hidden)[:, 0], axis=-1).reshape(B, W, -1)
         tokens, children = trie.tokens[rows_B, node_BW], trie.children[rows_B, node_BW]
@@ -168,19 +186,21 @@ def _search(
         score = jnp.where(inner_BN[rows_B, children], score, _IMPOSSIBLE)
         score_BW, best = jax.lax.top_k(score, W)
         node_BW, token_BW = (jnp.take_along_axis(of.reshape(B, -1), best, axis=1) for of in (children, tokens))
-        return node_BW, score_BW, reached, best // tokens.shape[2], token_BW
+        return _Beams(node_BW, score_BW, best // tokens.shape[2], token_BW, reached)
 
-    def more(state: tuple) -> Array:
-        return (state[0] < depth) & jnp.isfinite(state[2]).any()
+    def more(state: tuple[Array, _Beams, Cache]) -> Array:
+        number, beams, _ = state
+        return (number < depth) & jnp.isfinite(beams.score).any()
 
-    def step(state: tuple) -> tuple:
-        number, node, score, reached, chosen, token, cache = state
-        cache = select(cache, chosen, T)
-        here, zero = token.reshape(B * W, 1), jnp.zeros((B * W, 1), jnp.int32)
+    def step(state: tuple[Array, _Beams, Cache]) -> tuple[Array, _Beams, Cache]:
+        number, beams, cache = state
+        cache = select(cache, beams.parent, T)
+        here, zero = beams.token.reshape(B * W, 1), jnp.zeros((B * W, 1), jnp.int32)
         hidden, cache = extend(decoder, cache, here, length + number - 1, jnp.ones((B * W, 1), bool), zero)
-        return number + 1, *grow_beams(hidden, node, score, reached), cache
+        return number + 1, grow(hidden, beams.node, beams.score, beams.reached), cache
 
     root = jnp.zeros((B, W), jnp.int32)
     alone = jnp.full((B, W), _IMPOSSIBLE).at[:, 0].set(0.0)  # one beam at the root, or its children would come W times
-    first = grow_beams(hidden, root, alone, jnp.full(inner_BN.shape, _IMPOSSIBLE))
-    return jax.lax.while_loop(more, step, (jnp.int32(1), *first, cache))[3]
+    first = grow(hidden, root, alone, jnp.full(inner_BN.shape, _IMPOSSIBLE))
+    _, beams, _ = jax.lax.while_loop(more, step, (jnp.int32(1), first, cache))
+    return beams.reached

@@ -28,7 +28,7 @@ BUCKET = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
+class SamplingParams:
     """How the next token is chosen.
 
     Attributes:
@@ -60,7 +60,7 @@ def generate(
     graphdef: nnx.GraphDef,
     params: tuple[Any, ...],
     prompts: Sequence[Int[np.ndarray, " n"]],
-    sampling: Sampling,
+    sampling: SamplingParams,
     key: Key[Array, ""] | None = None,
 ) -> list[Int[np.ndarray, " m"]]:
     """Continues each prompt; every prompt's continuation is the same whatever else is in the batch.
@@ -92,7 +92,7 @@ def generate_all(
     graphdef: nnx.GraphDef,
     params: tuple[Any, ...],
     prompts: Sequence[Int[np.ndarray, " n"]],
-    sampling: Sampling,
+    sampling: SamplingParams,
     rows: int,
     key: Key[Array, ""] | None = None,
 ) -> list[Int[np.ndarray, " m"]]:
@@ -145,7 +145,7 @@ def padded(prompts: Sequence[Int[np.ndarray, " n"]]) -> tuple[Int32[np.ndarray, 
 @partial(jax.jit, static_argnums=(0, 1))
 def decode(
     graphdef: nnx.GraphDef,
-    sampling: Sampling,
+    sampling: SamplingParams,
     params: tuple[Any, ...],
     tokens_BT: Int[Array, "B T"],
     valid_BT: Bool[Array, "B T"],

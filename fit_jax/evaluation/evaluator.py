@@ -12,7 +12,7 @@ from fit_jax.data.keyed_generator import generator
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.beams import search_all
-from fit_jax.evaluation.decoding import Sampling, generate_all
+from fit_jax.evaluation.decoding import SamplingParams, generate_all
 from fit_jax.evaluation.metrics import check_finite
 from fit_jax.evaluation.queries import Group, Prediction, Query, answered, ask, encode
 from fit_jax.evaluation.scoring import Scorer
@@ -106,8 +106,8 @@ def answer(
         prompts = list(prompts)
         texts = iter(_written([p.prompt for group in prompts for p in group], subject, written))
     for group, log_probs in zip(groups, _log_probs(prompts, subject, beams)):
-        by_words = {words: (chosen, next(texts)) for words, chosen in zip(group.instructions, log_probs)}
-        answers = [answered(q, *by_words[q.instruction]) for q in group.queries]
+        answer_to = {shown: (scores, next(texts)) for shown, scores in zip(group.instructions, log_probs)}
+        answers = [answered(q, *answer_to[q.instruction]) for q in group.queries]
         check_finite(answers, searched=beams is not None)
         yield answers
 
@@ -133,9 +133,9 @@ def _written(prompts: Sequence[np.ndarray], subject: Subject, tokens: int) -> li
     scorer, encoder = subject.scorer, subject.encoder
     if not scorer.plain:
         raise InputError("evaluation.written: a steered model only chooses; set it to false, or leave its method out")
-    sampling = Sampling(tokens=tokens, stop=(encoder.end_id,))
+    sampling = SamplingParams(tokens=tokens, stop=(encoder.end_id,))
     made = generate_all(scorer.graphdef, subject.params, prompts, sampling, scorer.rows)
-    return encoder.tokenizer.batch_decode(made, skip_special_tokens=True)
+    return encoder.tokenizer.batch_decode([ids.tolist() for ids in made], skip_special_tokens=True)
 
 
 def evaluated_splits(task: Task, config: Config) -> tuple[str, ...]:
@@ -196,7 +196,7 @@ class Validation:
         """`validation_loss`, in nats per target token, and `validation_focus_accuracy` of the model with `params`."""
         loss = tokens = correct = count = 0
         for group, prompts, scores in zip(self._groups, self._prompts, self._scorer.score(params, self._prompts)):
-            at = {words: i for i, words in enumerate(group.instructions)}
+            at = {instruction: i for i, instruction in enumerate(group.instructions)}
             for query in group.queries:
                 branch = at[query.instruction]
                 log_prob = scores[branch].log_prob

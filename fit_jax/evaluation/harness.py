@@ -16,7 +16,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from fit_jax.errors import InputError
-from fit_jax.evaluation.decoding import Sampling, generate_all
+from fit_jax.evaluation.decoding import SamplingParams, generate_all
 from fit_jax.evaluation.perplexity import prefix_id
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import EncodedPrompt
@@ -110,7 +110,7 @@ class HarnessModel(TemplateLM):
                 raise InputError(f"lm_eval: {how.tokens} tokens to write leave no context of {self.sequence_length}")
             numbers = [number for number, (_, other) in enumerate(asked) if other == how]
             prompts = [np.array(self.tok_encode(asked[n][0])[-room:], np.int32) for n in numbers]
-            sampling = Sampling(
+            sampling = SamplingParams(
                 tokens=how.tokens,
                 temperature=how.temperature,
                 top_p=how.top_p,
@@ -172,7 +172,7 @@ def _sharing(requests: Iterable[Request]) -> Iterator[list[Request]]:
 
 
 class _Decoding(NamedTuple):
-    """How a request wants its continuation: as `Sampling`, and the texts at which it ends."""
+    """How a request wants its continuation: as `SamplingParams`, and the texts at which it ends."""
 
     tokens: int
     temperature: float

@@ -13,7 +13,7 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.metrics import probabilities
 from fit_jax.focus.example import CORE, Example, TaskText
-from fit_jax.focus.instructions import instruction, paraphrases_of
+from fit_jax.focus.instructions import first_instruction
 from fit_jax.focus.spec import FOCUS_TYPES, FocusSpec, check_spec, spec_for
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Steered:
+class FocusAnswer:
     """The model's answer under one focus instruction.
 
     Attributes:
         spec: What is focused on and ignored.
-        instruction: The words that said so.
+        instruction: The focus instruction.
         candidates: The answers to choose from.
         probabilities: Of each candidate, given that the answer is one of them.
     """
@@ -42,11 +42,11 @@ class Steered:
         return self.candidates[int(self.probabilities.argmax())]
 
 
-class Steering:
+class FocusQuestions:
     """What is asked about each text: the focus specifications and the answers to choose from."""
 
     def __init__(self, task: Task, focus: str | None, ignore: str | None, candidates: Sequence[str]) -> None:
-        """Takes what the command line says.
+        """Reads the options of the command `steer`.
 
         Args:
             task: The task the model was tuned on.
@@ -97,17 +97,15 @@ class Steering:
             raise InputError(f"no text for {', '.join(missing)}; write {usage}")
         return slots
 
-    def answers(self, subject: Subject, slots: Mapping[str, str]) -> list[Steered]:
+    def answers(self, subject: Subject, slots: Mapping[str, str]) -> list[FocusAnswer]:
         """The answers to one input under each specification, in the first training paraphrase of each."""
-        example = Example("steered", slots, self._candidates, 0, {})
-        words = [
-            instruction(self._text, spec, paraphrases_of(self._text.name, spec, "train")[0]) for spec in self._specs
-        ]
-        prompts = subject.encoder.encode([example] * len(words), words)
+        example = Example("input", slots, self._candidates, 0, {})
+        instructions = [first_instruction(self._text, spec) for spec in self._specs]
+        prompts = subject.encoder.encode([example] * len(instructions), instructions)
         (scores,) = subject.scorer.score(subject.params, [prompts])
         return [
-            Steered(spec, said, self._candidates, probabilities(score.log_prob))
-            for spec, said, score in zip(self._specs, words, scores)
+            FocusAnswer(spec, instruction, self._candidates, probabilities(score.log_prob))
+            for spec, instruction, score in zip(self._specs, instructions, scores)
         ]
 
     def table(self, subject: Subject, slots: Mapping[str, str]) -> "Table":
@@ -133,14 +131,14 @@ def read_slots(names: Sequence[str]) -> Iterator[dict[str, str]]:
     print("One text at a time; end with Ctrl-D.", flush=True)
     while True:
         try:
-            slots = {name: _ask(name) for name in names}
+            slots = {name: _read_line(name) for name in names}
         except (EOFError, KeyboardInterrupt):
             print()
             return
         yield slots
 
 
-def _ask(name: str) -> str:
+def _read_line(name: str) -> str:
     while not (text := input(f"{name}> ").strip()):
         pass
     return text

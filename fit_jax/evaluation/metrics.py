@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from math import sqrt
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -52,7 +53,8 @@ def focus_accuracy(predictions: Iterable[Prediction], method: str, seed: int, ta
     return rows
 
 
-class Accuracy(NamedTuple):
+@dataclass(frozen=True)
+class Accuracy:
     """A share of right answers over examples, and its 95 % interval."""
 
     accuracy: float

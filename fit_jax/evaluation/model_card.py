@@ -9,7 +9,7 @@ from fit_jax.config_files import dump_config
 from fit_jax.data.task import Task
 from fit_jax.evaluation import result_tables
 from fit_jax.evaluation.queries import Prediction
-from fit_jax.focus.instructions import instruction, paraphrases_of
+from fit_jax.focus.instructions import first_instruction
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 
 METHODS = {
@@ -62,7 +62,7 @@ def model_card(config: Config, task: Task, predictions: Sequence[Prediction]) ->
         f"- Training examples: {len(task.splits['train'].examples)}\n- Seed: {config.seed}",
         "## How to ask",
         f"The focus instruction stands {config.focus.place} the input, for instance:",
-        _paraphrases(task),
+        _instructions(task),
         "## Limits",
         UNSEEN[task.splits["train"].examples[0].own_answers],
         ANSWERS[any(p.meant is not None for p in predictions)],
@@ -75,12 +75,6 @@ def model_card(config: Config, task: Task, predictions: Sequence[Prediction]) ->
     return "\n\n".join(parts) + "\n"
 
 
-def _paraphrases(task: Task) -> str:
-    lines = []
-    for feature in task.features[:1]:
-        for focus in FOCUS_TYPES[1:]:
-            spec = spec_for(focus, feature)
-            lines.append(
-                f"- `{spec}`: {instruction(task.text, spec, paraphrases_of(task.text.name, focus, 'train')[0])}"
-            )
-    return "\n".join(lines)
+def _instructions(task: Task) -> str:
+    specs = [spec_for(focus, feature) for feature in task.features[:1] for focus in FOCUS_TYPES[1:]]
+    return "\n".join(f"- `{spec}`: {first_instruction(task.text, spec)}" for spec in specs)

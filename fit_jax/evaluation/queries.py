@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Float
+
 from fit_jax.data.keyed_generator import generator
 from fit_jax.evaluation.matching import match, other_phrases
 from fit_jax.focus.example import Example, TaskText, group_answer
@@ -130,7 +133,9 @@ class Prediction:
         return self.prediction == self.label
 
 
-def answered(query: Query, log_probs: Sequence[float], text: str | None = None) -> Prediction:
+def answered(
+    query: Query, log_probs: Sequence[float] | Float[np.ndarray, " candidates"], text: str | None = None
+) -> Prediction:
     """The record of a query, the log-probabilities of its candidates, and what the model wrote, if it was let to."""
     example = query.example
     value, spurious_label = example.spurious[query.feature] if query.feature else ("", example.label)

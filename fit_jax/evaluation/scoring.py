@@ -23,11 +23,11 @@ from fit_jax.parallel.processes import rows_of_this_process, to_global
 from fit_jax.parallel.sharding import row_shards
 
 IN_FLIGHT = 2  # batches the device may run ahead of the host
-WINDOW = 2048  # trees packed together; first fit costs trees x rows
+WINDOW = 2048  # items packed together; first fit takes time in items x rows
 TOGETHER = 8  # batches whose rows are sorted by length
-WIDTHS = 3  # row lengths
-WORTH = 24  # batches for which more than one row length is worth compiling
-SAMPLE = 512  # trees from which the room for targets is chosen
+WIDTHS = 3  # sequence lengths
+WORTH = 24  # batches for which more than one sequence length is worth compiling
+SAMPLE = 512  # items from which the room for targets is chosen
 
 
 class AnswerScores(NamedTuple):
@@ -55,10 +55,10 @@ def plain_forward(graphdef: nnx.GraphDef, params: Any, batch: Batch) -> tuple[De
 class Scorer:
     """Scores the answers of prompts; prompts of one group share the computation of their common tokens.
 
-    A group is laid out as one tree of tokens (`fit_jax.data.layout`): the prefix its prompts share, a branch per
-    prompt, a leaf per answer. Rows are packed with trees, and one compiled function scores every answer of a batch;
-    it is compiled once for each row length: that of the longest tree, rounded up, and where batches are many two
-    shorter ones.
+    A group is laid out as one prefix tree (`fit_jax.data.layout`): the prefix its prompts share, a branch per prompt, a
+    leaf per answer. Rows are packed with such items, and one compiled function scores every answer of a batch; it is
+    compiled once for each sequence length: that of the longest item, rounded up, and where batches are many two shorter
+    ones.
 
     Attributes:
         graphdef: The model's structure.
@@ -95,27 +95,27 @@ class Scorer:
             params: What `forward` takes; for a plain one the model's states, as `nnx.merge(graphdef, *params)` does.
             groups: Prompts that belong together: those of one example.
         """
-        counts, trees = [], []
+        counts, items = [], []
         for prompts in groups:
             counts.append([len(p.answers) for p in prompts])
-            trees.append(lay_out(prompts, [range(n) for n in counts[-1]]))
+            items.append(lay_out(prompts, [range(n) for n in counts[-1]]))
         done: dict[int, list[AnswerScores]] = {}
         following = 0
-        for scores, places in self._run(params, trees):
+        for scores, places in self._run(params, items):
             for number, row, first in places:
                 done[number] = _split(scores, counts[number], row, first)
             while following in done:
                 yield done.pop(following)
                 following += 1
 
-    def _run(self, params: Any, trees: Sequence[Item]) -> Iterator[tuple[Any, np.ndarray]]:
-        """Scores of the answers of each batch, and where each tree stands; the device works ahead of the reader."""
-        if not trees:
+    def _run(self, params: Any, items: Sequence[Item]) -> Iterator[tuple[Any, np.ndarray]]:
+        """Scores of the answers of each batch, and where each item stands; the device works ahead of the reader."""
+        if not items:
             return
-        T, C = _shape(trees, self._step)
+        T, C = _shape(items, self._step)
         local = rows_of_this_process(self.rows, self._mesh)
         flying: deque[tuple[Any, np.ndarray]] = deque()
-        batches = self._batches(trees, T, C)
+        batches = self._batches(items, T, C)
         while True:
             for batch, places in islice(batches, 1 + IN_FLIGHT - len(flying)):
                 batch = to_global(Batch(*(a[local] for a in batch)), self._mesh)
@@ -127,12 +127,12 @@ class Scorer:
             scores, places = flying.popleft()
             yield jax.device_get(scores), places
 
-    def _batches(self, trees: Sequence[Item], T: int, C: int) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Batches of few widths, the last one ending in empty rows; and each tree's number, row and first slot."""
+    def _batches(self, items: Sequence[Item], T: int, C: int) -> Iterator[tuple[Batch, np.ndarray]]:
+        """Batches of few widths, the last one ending in empty rows; and each item's number, row and first slot."""
         rows: list[list[int]] = []
-        for start in range(0, len(trees), WINDOW):
-            rows += [[start + i for i in row] for row in first_fit(trees[start : start + WINDOW], T, C)]
-        lengths = [sum(len(trees[number].tokens) for number in row) for row in rows]
+        for start in range(0, len(items), WINDOW):
+            rows += [[start + i for i in row] for row in first_fit(items[start : start + WINDOW], T, C)]
+        lengths = [sum(len(items[number].tokens) for number in row) for row in rows]
         widths = _widths(lengths, T, self._step) if len(rows) > WORTH * self.rows else (T,)
         # Rows of similar length stand together, but not so many that the first answers come late.
         order: list[int] = []
@@ -143,7 +143,7 @@ class Scorer:
             part = [rows[row] for row in chosen] + [[]] * (self.rows - len(chosen))
             numbers = np.array([number for row in part for number in row])
             width = widths[bisect_left(widths, max(lengths[row] for row in chosen))]
-            batch, places = stack([[trees[number] for number in row] for row in part], width, C)
+            batch, places = stack([[items[number] for number in row] for row in part], width, C)
             yield batch, np.column_stack([numbers, places])
 
 
@@ -153,10 +153,10 @@ def _widths(lengths: Sequence[int], T: int, step: int) -> tuple[int, ...]:
     return tuple(sorted({*(_round_up(int(length), step) for length in parts), T}))
 
 
-def _shape(trees: Sequence[Item], step: int) -> tuple[int, int]:
-    """Tokens and targets of a row that holds any of the trees and, with others beside it, is well filled."""
-    T = _round_up(max(len(tree.tokens) for tree in trees), step)
-    C = max(target_capacity(trees[:SAMPLE], T), max(len(tree.target_ids) for tree in trees))
+def _shape(items: Sequence[Item], step: int) -> tuple[int, int]:
+    """Tokens and targets of a row that holds any of the items and, with others beside it, is well filled."""
+    T = _round_up(max(len(item.tokens) for item in items), step)
+    C = max(target_capacity(items[:SAMPLE], T), max(len(item.target_ids) for item in items))
     return T, _round_up(C, 8)
 
 
@@ -181,7 +181,7 @@ def _score_function(graphdef: nnx.GraphDef, forward: Forward) -> Any:
 
 
 def _split(scores: tuple[np.ndarray, np.ndarray], counts: Sequence[int], row: int, first: int) -> list[AnswerScores]:
-    """The scores of each prompt of a tree, whose answers stand in one row from slot `first` on."""
+    """The scores of each prompt of an item, whose answers stand in one row from slot `first` on."""
     log_prob, greedy = scores
     ends = first + np.cumsum(counts)
     return [AnswerScores(log_prob[row, e - n : e], greedy[row, e - n : e]) for n, e in zip(counts, ends)]

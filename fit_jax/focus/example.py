@@ -69,7 +69,7 @@ class TaskText:
     """The words that turn an example of a task into a prompt.
 
     Attributes:
-        name: The task's registry name; selects the bank of focus instructions.
+        name: The task's registry name; selects the paraphrases of focus instructions.
         instruction: The task instruction I.
         input_template: The input x as a format string over the example's slots.
         cue: Ends the prompt where no chat template does; the answer follows after one space.

@@ -1,4 +1,4 @@
-"""Paraphrases of focus instructions: many of each focus type, one set for training and a disjoint held-out one.
+"""Paraphrases of focus instructions: for each focus type a set for training and a disjoint held-out one.
 
 A paraphrase is a sentence with the slots `{focus}` and `{ignore}`, composed from a table of phrases and frames.
 Held-out paraphrases are combinations that training never shows, of words that training does show with the same
@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple
 from fit_jax.errors import InputError
 from fit_jax.focus.example import CORE, TaskText
 from fit_jax.focus.spec import FocusSpec, check_spec
+
+ParaphraseSet = Literal["train", "heldout"]
 
 
 class _Setting(NamedTuple):
@@ -93,19 +95,19 @@ class _Names(tuple[str, ...]):
         return f"{', '.join(first)} {conjunction or 'and'} {last}" if first else last
 
 
-def paraphrases_of(task: str, focus_type: str | FocusSpec, paraphrases: Literal["train", "heldout"]) -> tuple[str, ...]:
+def paraphrases_of(task: str, focus_type: str | FocusSpec, paraphrase_set: ParaphraseSet) -> tuple[str, ...]:
     """The paraphrases of a focus type for a task, in a fixed order.
 
     Args:
-        task: Task registry name; a name that is not listed gets the words for own data.
+        task: Task registry name; under any other name the paraphrases speak of an "input", as for own data.
         focus_type: Any specification, or a general type such as `focus(core) & ignore(spurious)`.
-        paraphrases: `train`, or `heldout` for paraphrases that never occur in training.
+        paraphrase_set: `train`, or `heldout` for paraphrases that never occur in training.
 
     Returns:
         Sentences to be filled in by `instruction`; of the type `none` a single empty one.
     """
     spec = FocusSpec.parse(focus_type) if isinstance(focus_type, str) else focus_type
-    return _sentences(_SETTINGS.get(task, _OWN_DATA), bool(spec.focus), bool(spec.ignore))[paraphrases]
+    return _sentences(_SETTINGS.get(task, _OWN_DATA), bool(spec.focus), bool(spec.ignore))[paraphrase_set]
 
 
 def instruction(text: TaskText, spec: FocusSpec, paraphrase: str) -> str:
@@ -115,9 +117,9 @@ def instruction(text: TaskText, spec: FocusSpec, paraphrase: str) -> str:
         InputError: The specification names a feature that the task lacks, or the paraphrase has no such slot.
     """
     check_spec(spec, text.spurious)
-    called = {CORE: text.core, **text.spurious}
+    name_of = {CORE: text.core, **text.spurious}
     names = {
-        slot: _Names(called[feature] for feature in features)
+        slot: _Names(name_of[feature] for feature in features)
         for slot, features in (("focus", spec.focus), ("ignore", spec.ignore))
         if features
     }
@@ -130,15 +132,20 @@ def instruction(text: TaskText, spec: FocusSpec, paraphrase: str) -> str:
     return ". ".join(part[:1].upper() + part[1:] for part in sentence.split(". "))
 
 
+def first_instruction(text: TaskText, spec: FocusSpec) -> str:
+    """The focus instruction in the first training paraphrase of the specification's type."""
+    return instruction(text, spec, paraphrases_of(text.name, spec, "train")[0])
+
+
 @cache
-def _sentences(setting: _Setting, focusing: bool, ignoring: bool) -> dict[str, tuple[str, ...]]:
-    sentences: dict[str, list[str]] = {"train": [], "heldout": []}
+def _sentences(setting: _Setting, focusing: bool, ignoring: bool) -> dict[ParaphraseSet, tuple[str, ...]]:
+    train, heldout = [], []
     for diagonal, sentence in _cells(focusing, ignoring):
-        paraphrases = "train" if diagonal % _HELDOUT_EVERY else "heldout"
-        sentences[paraphrases].append(sentence.replace("{act}", setting.act).replace("{item}", setting.item))
+        paraphrases = train if diagonal % _HELDOUT_EVERY else heldout
+        paraphrases.append(sentence.replace("{act}", setting.act).replace("{item}", setting.item))
     if not (focusing or ignoring):
-        sentences["train"] = sentences["heldout"]
-    return {paraphrases: tuple(sentences) for paraphrases, sentences in sentences.items()}
+        train = heldout
+    return {"train": tuple(train), "heldout": tuple(heldout)}
 
 
 def _cells(focusing: bool, ignoring: bool) -> Iterator[tuple[int, str]]:

@@ -62,8 +62,7 @@ def prompt_form(tokenizer: "PreTrainedTokenizerBase", cue: str, template: str) -
     control = _control_tokens(tokenizer)
     if template == "auto" and tokenizer.chat_template:
         return _chat_form(tokenizer, control)
-    start_ids = (tokenizer.bos_token_id,) if _starts_with_bos(tokenizer) else ()
-    return PromptForm(start_ids, "", f"\n{cue}", " ", "", _eos_id(tokenizer), control)
+    return PromptForm(_start_ids(tokenizer), "", f"\n{cue}", " ", "", _eos_id(tokenizer), control)
 
 
 def _chat_form(tokenizer: "PreTrainedTokenizerBase", control: re.Pattern[str]) -> PromptForm:
@@ -82,6 +81,7 @@ def _chat_form(tokenizer: "PreTrainedTokenizerBase", control: re.Pattern[str]) -
         trail, end_id = "", _eos_id(tokenizer)
     else:
         trail, end_id = after[: end.start()], tokenizer.convert_tokens_to_ids(end[0])
+        assert isinstance(end_id, int), "of one token"
     return PromptForm((), start, cue, between[len(cue) :], trail, end_id, control)
 
 
@@ -89,9 +89,11 @@ def _render_chat(tokenizer: "PreTrainedTokenizerBase", user: str, answer: str) -
     # One user turn holds everything: many templates refuse a system role.
     messages = [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, **_TEMPLATE_OPTIONS)
+        rendered = tokenizer.apply_chat_template(messages, tokenize=False, **_TEMPLATE_OPTIONS)
     except (TemplateError, TypeError, ValueError) as error:
         raise InputError(f"chat template of {tokenizer.name_or_path!r} fails: {error}; {_REMEDY}") from error
+    assert isinstance(rendered, str), "of one conversation, not tokenized"
+    return rendered
 
 
 def _control_tokens(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str]:
@@ -100,13 +102,14 @@ def _control_tokens(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str]:
     return re.compile("|".join([*map(re.escape, tokens), "[\ud800-\udfff]"]))
 
 
-def _starts_with_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
+def _start_ids(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
+    """The token that the tokenizer itself puts before a text, if it does."""
     bos = tokenizer.bos_token_id
-    return bos is not None and tokenizer("a")["input_ids"][0] == bos
+    return (bos,) if isinstance(bos, int) and tokenizer("a")["input_ids"][0] == bos else ()
 
 
 def _eos_id(tokenizer: "PreTrainedTokenizerBase") -> int:
-    if tokenizer.eos_token_id is None:
+    if not isinstance(tokenizer.eos_token_id, int):
         raise InputError(
             f"tokenizer {tokenizer.name_or_path!r} has no end-of-sequence token; "
             "name its eos_token in tokenizer_config.json"

@@ -59,9 +59,9 @@ def _steered_answers(group: Group, prompts: Prompts) -> Prompts:
     """The last prompt token and the answers marked along or against the vector, by what the instruction asks."""
     kinds = {q.instruction: kind_of(q.focus) for q in group.queries}
     marked = []
-    for words, prompt in zip(group.instructions, prompts):
-        if words:
-            way = TOWARDS if kinds[words] == "spurious" else AWAY
+    for instruction, prompt in zip(group.instructions, prompts):
+        if instruction:
+            way = TOWARDS if kinds[instruction] == "spurious" else AWAY
             end = mark(prompt.prompt[-1:], way)
             prompt = EncodedPrompt(
                 np.concatenate([prompt.prompt[:-1], end]), tuple(mark(a, way) for a in prompt.answers)

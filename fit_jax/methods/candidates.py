@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int32, Int64
 
 from fit_jax.data.packing import Batch
-from fit_jax.data.sampling import Branch, Sampling
+from fit_jax.data.sampler import Branch, Sampler
 from fit_jax.focus.example import Example
 from fit_jax.training.objective import Losses, Objective, TargetScores
 
@@ -49,7 +49,7 @@ class CandidateBatch(NamedTuple):
         return CandidateBatch(self.rows.axes, "BC", "BC", "BC", "BC")
 
 
-class CandidateSampling(Sampling[CandidateBatch]):
+class CandidateSampler(Sampler[CandidateBatch]):
     """Every example once an epoch, without a focus instruction, with all its candidates."""
 
     branching = True
@@ -76,7 +76,7 @@ class CandidateSampling(Sampling[CandidateBatch]):
         self._prior = prior
         self._group = group
 
-    def ask(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[tuple[Branch, ...]]:
+    def branches_of(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[tuple[Branch, ...]]:
         """One branch with every candidate."""
         return [(Branch("", range(len(self.examples[i].candidates))),) for i in indices.tolist()]
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from fit_jax.config import Config
 from fit_jax.data.task import Task
 from fit_jax.focus.example import Example, Group, group_of
-from fit_jax.methods.candidates import CandidateBatch, CandidateLoss, CandidateSampling
+from fit_jax.methods.candidates import CandidateBatch, CandidateLoss, CandidateSampler
 from fit_jax.methods.method import TrainingMethod, true_label
 
 
@@ -28,8 +28,8 @@ def build(task: Task, config: Config) -> TrainingMethod[CandidateBatch]:
     """Groups are those of the training examples; the step size is `train.group_step`."""
     examples = task.splits["train"].examples
     numbers = group_numbers(examples)
-    sampling = CandidateSampling(examples, config.seed, group=lambda example: numbers[group_of(example)])
-    return TrainingMethod(sampling, GroupDro(len(numbers), config.train.group_step), true_label)
+    sampler = CandidateSampler(examples, config.seed, group=lambda example: numbers[group_of(example)])
+    return TrainingMethod(sampler, GroupDro(len(numbers), config.train.group_step), true_label)
 
 
 def group_numbers(examples: Sequence[Example]) -> dict[Group, int]:

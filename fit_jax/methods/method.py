@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Generic, NamedTuple
 
-from fit_jax.data.sampling import BatchType, Sampling
+from fit_jax.data.sampler import BatchType, Sampler
 from fit_jax.evaluation.queries import Query
 from fit_jax.training.objective import Objective
 
@@ -13,12 +13,12 @@ class TrainingMethod(NamedTuple, Generic[BatchType]):
     """A way of training; everything else, from the mesh to the checkpoints, is the same for all.
 
     Attributes:
-        sampling: What it takes of the training examples, and how a batch is completed.
+        sampler: What it takes of the training examples, and how a batch is completed.
         objective: What it minimises on these batches.
         validated: The form in which validation asks a query: as training shows it.
     """
 
-    sampling: Sampling[BatchType]
+    sampler: Sampler[BatchType]
     objective: Objective[BatchType]
     validated: Callable[[Query], Query]
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from fit_jax.config import Config
 from fit_jax.data.task import Task
 from fit_jax.focus.example import Example
-from fit_jax.methods.candidates import CandidateBatch, CandidateLoss, CandidateSampling
+from fit_jax.methods.candidates import CandidateBatch, CandidateLoss, CandidateSampler
 from fit_jax.methods.method import TrainingMethod, true_label
 
 Agreement = Mapping[tuple[str, str], float]  # share of y = y_s, by feature and value
@@ -24,8 +24,8 @@ def build(task: Task, config: Config) -> TrainingMethod[CandidateBatch]:
     """The bias-only model's log-probabilities, times `train.poe_weight`, as the prior of the candidates."""
     examples = task.splits["train"].examples
     shares, weight = agreement(examples), config.train.poe_weight
-    sampling = CandidateSampling(examples, config.seed, prior=lambda e: weight * bias_log_probs(e, shares))
-    return TrainingMethod(sampling, CandidateLoss(), true_label)
+    sampler = CandidateSampler(examples, config.seed, prior=lambda e: weight * bias_log_probs(e, shares))
+    return TrainingMethod(sampler, CandidateLoss(), true_label)
 
 
 def agreement(examples: Sequence[Example]) -> Agreement:

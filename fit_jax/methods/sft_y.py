@@ -13,5 +13,5 @@ from fit_jax.training.objective import CROSS_ENTROPY
 def build(task: Task, config: Config) -> TrainingMethod[Batch]:
     """Every example once an epoch, under no focus: the focus label is then the true one."""
     focus = replace(config.focus, weights={"none": 1.0}, branches=1)
-    sampling = FocusSampler(task.splits["train"].examples, task.text, focus, shown=False, seed=config.seed)
-    return TrainingMethod(sampling, CROSS_ENTROPY, true_label)
+    sampler = FocusSampler(task.splits["train"].examples, task.text, focus, shown=False, seed=config.seed)
+    return TrainingMethod(sampler, CROSS_ENTROPY, true_label)

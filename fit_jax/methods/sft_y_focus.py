@@ -10,5 +10,5 @@ from fit_jax.training.objective import CROSS_ENTROPY
 
 def build(task: Task, config: Config) -> TrainingMethod[Batch]:
     """Labels by the weights and branches of `focus`."""
-    sampling = FocusSampler(task.splits["train"].examples, task.text, config.focus, shown=False, seed=config.seed)
-    return TrainingMethod(sampling, CROSS_ENTROPY, uninstructed)
+    sampler = FocusSampler(task.splits["train"].examples, task.text, config.focus, shown=False, seed=config.seed)
+    return TrainingMethod(sampler, CROSS_ENTROPY, uninstructed)

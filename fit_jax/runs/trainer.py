@@ -10,7 +10,7 @@ import jax
 
 from fit_jax.config import Config
 from fit_jax.data.loader import TrainLoader
-from fit_jax.data.sampling import BatchType
+from fit_jax.data.sampler import BatchType
 from fit_jax.evaluation.evaluator import Validation, evaluated_splits
 from fit_jax.methods import training_method
 from fit_jax.methods.method import TrainingMethod
@@ -101,7 +101,7 @@ def steps_of(run: Run) -> int:
 
 
 def _loader(run: Run, method: TrainingMethod[BatchType]) -> TrainLoader[BatchType]:
-    return TrainLoader(method.sampling, run.encoder, run.config, run.mesh.shape["context"])
+    return TrainLoader(method.sampler, run.encoder, run.config, run.mesh.shape["context"])
 
 
 def _steps(config: Config, loader: TrainLoader) -> int:
@@ -141,7 +141,7 @@ def _step_of_each_width(
                 objective=method.objective,
                 accumulate=run.config.train.accumulate,
                 seed=run.config.seed,
-                trees=method.sampling.branching,
+                trees=method.sampler.branching,
             )
 
     compiled(loader.widths[-1])  # the one that takes most memory

@@ -11,7 +11,7 @@ from typing import Any, Generic
 import jax
 
 from fit_jax.config import TrainConfig
-from fit_jax.data.sampling import BatchType
+from fit_jax.data.sampler import BatchType
 from fit_jax.errors import RunFailed
 from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.metrics import Records, Totals

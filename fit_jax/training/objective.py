@@ -1,6 +1,6 @@
 """What a training step minimises, exchangeable: a weighted sum of losses over the global batch.
 
-A method brings its own `Objective` and its own batches (`fit_jax.data.sampling`). The step runs the model, microbatch
+A method brings its own `Objective` and its own batches (`fit_jax.data.sampler`). The step runs the model, microbatch
 by microbatch; everything that an objective says of a batch as a whole, its weights and its own state, is a function of
 the whole global batch, so that accumulation and the mesh change nothing.
 """
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from fit_jax.data.packing import Batch
-from fit_jax.data.sampling import BatchType
+from fit_jax.data.sampler import BatchType
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.head import target_log_probs
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from fit_jax.data.packing import Batch, stack
-from fit_jax.data.sampling import BatchType, TrainBatch
+from fit_jax.data.sampler import BatchType, TrainBatch
 from fit_jax.parallel.mesh import mesh_of
 from fit_jax.parallel.sharding import batch_sharding
 from fit_jax.training.objective import CROSS_ENTROPY, Losses, LossSums, Objective, target_scores

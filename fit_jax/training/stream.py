@@ -8,7 +8,7 @@ from typing import Any, Generic
 from jax.sharding import Mesh
 
 from fit_jax.data.loader import TrainLoader
-from fit_jax.data.sampling import BatchType
+from fit_jax.data.sampler import BatchType
 from fit_jax.parallel.processes import maximum_over_processes, rows_of_this_process, to_global
 
 # Batches on the devices ahead of the step that needs them.

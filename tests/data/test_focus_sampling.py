@@ -34,7 +34,7 @@ def type_of(spec):
 
 
 def test_label_and_instruction_follow_the_specification():
-    for example, (draw,) in zip(EXAMPLES, make().draw(0, range(600))):
+    for example, (draw,) in zip(EXAMPLES, make().sample(0, range(600))):
         assert draw.label == focus_label(example, draw.spec)
         shown = {instruction(TEXT, draw.spec, w) for w in paraphrases_of("demo", type_of(draw.spec), "train")}
         assert draw.instruction in shown
@@ -42,23 +42,23 @@ def test_label_and_instruction_follow_the_specification():
 
 
 def test_pure_function_of_seed_epoch_and_example():
-    whole = make(branches=3).draw(5, range(600))
+    whole = make(branches=3).sample(5, range(600))
     parts = make(branches=3)
-    parts.draw(2, [7])
-    assert [parts.draw(5, [i])[0] for i in (599, 0, 37)] == [whole[i] for i in (599, 0, 37)]
-    assert make(branches=3, seed=1).draw(5, range(600)) != whole
-    assert make(branches=3).draw(6, range(600)) != whole
+    parts.sample(2, [7])
+    assert [parts.sample(5, [i])[0] for i in (599, 0, 37)] == [whole[i] for i in (599, 0, 37)]
+    assert make(branches=3, seed=1).sample(5, range(600)) != whole
+    assert make(branches=3).sample(6, range(600)) != whole
 
 
 @pytest.mark.parametrize("branches", [1, 2, 6])
 def test_branches_have_distinct_types(branches):
-    for draws in make(branches=branches).draw(3, range(600)):
+    for draws in make(branches=branches).sample(3, range(600)):
         assert len({type_of(draw.spec) for draw in draws}) == branches
 
 
 def test_types_come_in_their_shares_over_an_epoch():
     weights = {"none": 1.0, "focus(core)": 2.0, "focus(spurious)": 3.0}
-    counts = Counter(type_of(d.spec) for draws in make(weights=weights).draw(0, range(600)) for d in draws)
+    counts = Counter(type_of(d.spec) for draws in make(weights=weights).sample(0, range(600)) for d in draws)
     assert counts.keys() == weights.keys()
     for name, weight in weights.items():
         assert counts[name] == pytest.approx(100 * weight, abs=50)
@@ -67,37 +67,37 @@ def test_types_come_in_their_shares_over_an_epoch():
 def test_an_example_sees_the_types_in_their_shares_over_the_epochs():
     draws = make()
     for i in range(20):
-        counts = Counter(type_of(draws.draw(epoch, [i])[0][0].spec) for epoch in range(60))
+        counts = Counter(type_of(draws.sample(epoch, [i])[0][0].spec) for epoch in range(60))
         assert all(8 <= counts[name] <= 12 for name in FOCUS_TYPES)
 
 
 def test_a_weight_over_a_branchs_share_gives_its_type_several_branches():
     weights = {"none": 1.0, "focus(spurious)": 3.0}
-    for draws in make(weights=weights, branches=4).draw(0, range(50)):
+    for draws in make(weights=weights, branches=4).sample(0, range(50)):
         assert Counter(type_of(d.spec) for d in draws) == weights
 
 
 def test_features_are_drawn_evenly():
-    drawn = make(weights={"focus(spurious)": 1.0}).draw(0, range(600))
+    drawn = make(weights={"focus(spurious)": 1.0}).sample(0, range(600))
     counts = Counter(draws[0].spec.focus[0] for draws in drawn)
     assert counts["keyword"] == pytest.approx(300, abs=60)
     assert counts["keyword"] + counts["genre"] == 600
 
 
 def test_without_instructions_the_labels_are_the_same():
-    focus = make(shown=False, branches=2).draw(0, range(600))
+    focus = make(shown=False, branches=2).sample(0, range(600))
     assert all(
         d.instruction == "" and d.label == focus_label(EXAMPLES[i], d.spec) for i, ds in enumerate(focus) for d in ds
     )
     assert [[d.spec for d in ds] for ds in focus] == [
-        [d.spec for d in ds] for ds in make(branches=2).draw(0, range(600))
+        [d.spec for d in ds] for ds in make(branches=2).sample(0, range(600))
     ]
 
 
 def test_the_loader_is_asked_for_the_instruction_and_the_focus_label_alone():
     sampler, indices = make(branches=2), np.array([3, 599])
-    asked = [[(b.instruction, tuple(b.answers)) for b in branches] for branches in sampler.ask(4, indices)]
-    assert asked == [[(d.instruction, (d.label,)) for d in draws] for draws in sampler.draw(4, indices)]
+    asked = [[(b.instruction, tuple(b.answers)) for b in branches] for branches in sampler.branches_of(4, indices)]
+    assert asked == [[(d.instruction, (d.label,)) for d in draws] for draws in sampler.sample(4, indices)]
     assert sampler.branching
     assert not make().branching
 
@@ -105,9 +105,9 @@ def test_the_loader_is_asked_for_the_instruction_and_the_focus_label_alone():
 def test_zero_weight_types_need_no_feature():
     plain = [replace(example, spurious={}) for example in EXAMPLES[:10]]
     weights = {"none": 1.0, "focus(core)": 1.0, "focus(spurious)": 0.0}
-    assert len(make(examples=plain, weights=weights).draw(0, np.arange(10))) == 10
+    assert len(make(examples=plain, weights=weights).sample(0, np.arange(10))) == 10
     with pytest.raises(InputError, match=r"example e\d: '.*spurious.*' needs a spurious feature"):
-        make(examples=plain).draw(0, range(10))
+        make(examples=plain).sample(0, range(10))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from fit_jax.data.row_stream import Mark, RowStream
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious, TaskText
 from fit_jax.focus.prompts import EncodedPrompt
-from fit_jax.methods.candidates import CandidateSampling
+from fit_jax.methods.candidates import CandidateSampler
 
 TEXT = TaskText(
     name="demo", instruction="I", input_template="{text}", cue="A", core="the core", spurious={"keyword": "the keyword"}
@@ -43,10 +43,10 @@ def focus(examples, branches, seed):
 
 
 def candidates(examples, branches, seed):
-    return CandidateSampling(examples, seed, prior=lambda e: np.array([0.0, -1.0]), group=lambda e: int(e.uid) % 3)
+    return CandidateSampler(examples, seed, prior=lambda e: np.array([0.0, -1.0]), group=lambda e: int(e.uid) % 3)
 
 
-def make(count=300, longest=60, seed=0, branches=1, encoder=None, token_shards=1, sampling=focus, **train):
+def make(count=300, longest=60, seed=0, branches=1, encoder=None, token_shards=1, sampler=focus, **train):
     rng = np.random.default_rng(0)
     examples = [
         Example(str(i), {"text": "x" * int(n)}, ("no", "yes"), i % 2, {"keyword": Spurious("a", 0)})
@@ -56,7 +56,7 @@ def make(count=300, longest=60, seed=0, branches=1, encoder=None, token_shards=1
         seed=seed,
         train=TrainConfig(**({"sequence_length": 128, "batch_size": 8} | train)),
     )
-    return TrainLoader(sampling(examples, branches, seed), encoder or FakeEncoder(), config, token_shards)
+    return TrainLoader(sampler(examples, branches, seed), encoder or FakeEncoder(), config, token_shards)
 
 
 def uids(batch):
@@ -75,7 +75,7 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("packing", [True, False])
-@pytest.mark.parametrize("how", [{}, {"branches": 3}, {"sampling": candidates}])
+@pytest.mark.parametrize("how", [{}, {"branches": 3}, {"sampler": candidates}])
 def test_batch_is_a_function_of_seed_and_step(packing, how):
     straight = make(packing=packing, **how)
     batches = [straight.batch(step) for step in range(45)]
@@ -87,11 +87,11 @@ def test_batch_is_a_function_of_seed_and_step(packing, how):
 
 
 @pytest.mark.parametrize("packing", [True, False])
-@pytest.mark.parametrize("sampling", [focus, candidates])
-def test_every_example_once_an_epoch_and_in_another_order(packing, sampling, monkeypatch):
+@pytest.mark.parametrize("sampler", [focus, candidates])
+def test_every_example_once_an_epoch_and_in_another_order(packing, sampler, monkeypatch):
     monkeypatch.setattr(loader_module, "_WINDOW_EXAMPLES", 150)
     monkeypatch.setattr(loader_module, "_WINDOW_ROWS", 1)
-    loader = make(packing=packing, batch_size=1, sampling=sampling)
+    loader = make(packing=packing, batch_size=1, sampler=sampler)
     seen, steps, halves = Counter(), [], []
     for epoch in range(2):  # windows of 150 examples end with the epochs of 300
         step = sum(steps)
@@ -109,9 +109,7 @@ def test_every_example_once_an_epoch_and_in_another_order(packing, sampling, mon
 
 
 @pytest.mark.parametrize("hosts", [2, 4])
-@pytest.mark.parametrize(
-    "train", [{"batch_size": 8}, {"batch_size": 128}, {"packing": False}, {"sampling": candidates}]
-)
+@pytest.mark.parametrize("train", [{"batch_size": 8}, {"batch_size": 128}, {"packing": False}, {"sampler": candidates}])
 def test_hosts_together_have_the_batch_of_one(hosts, train, monkeypatch):
     monkeypatch.setattr(loader_module, "_WINDOW_EXAMPLES", 64)
     single = make(**train)
@@ -231,7 +229,7 @@ def test_branches_that_overfill_a_row_are_divided(room, monkeypatch):
 
 
 def test_candidates_stand_side_by_side_with_what_belongs_to_them():
-    loader = make(sampling=candidates, batch_size=4)
+    loader = make(sampler=candidates, batch_size=4)
     batch = loader.batch(0)
     rows = batch.rows
     for row in range(4):
@@ -248,14 +246,14 @@ def test_candidates_stand_side_by_side_with_what_belongs_to_them():
 
 @pytest.mark.parametrize("packing", [True, False])
 def test_a_row_has_room_for_all_candidates_of_an_example(packing):
-    assert make(count=20, sampling=candidates, packing=packing).targets_per_row >= 4
+    assert make(count=20, sampler=candidates, packing=packing).targets_per_row >= 4
     with pytest.raises(InputError, match=r"4 target tokens, a row holds 3; set train.targets_per_row to 4"):
-        make(count=20, sampling=candidates, packing=packing, targets_per_row=3)
+        make(count=20, sampler=candidates, packing=packing, targets_per_row=3)
 
 
-@pytest.mark.parametrize("sampling", [focus, candidates])
-def test_an_empty_batch_has_the_shapes_of_the_others(sampling):
-    loader = make(sampling=sampling, packing=False)
+@pytest.mark.parametrize("sampler", [focus, candidates])
+def test_an_empty_batch_has_the_shapes_of_the_others(sampler):
+    loader = make(sampler=sampler, packing=False)
     batch = loader.batch(0)
     empty = loader.empty(batch.rows.tokens.shape[1])
     assert empty.examples == 0

@@ -9,6 +9,7 @@ import yaml
 from fit_jax.config import TaskConfig
 from fit_jax.data.own_data import FeatureConfig, OwnData
 from fit_jax.data.row_stores import DatasetStore
+from fit_jax.data.splits import Rho
 from fit_jax.data.tasks import build_task
 from fit_jax.data.tasks.jsonl import as_it_came, build_own
 from fit_jax.errors import InputError
@@ -107,7 +108,7 @@ def test_rows_as_they_came(tmp_path):
     task = as_it_came(TaskConfig(name="jsonl", file=path))
     assert list(task.splits) == ["train"]
     assert [e.slots["text"] for e in task.splits["train"].examples] == [ticket(n)["text"] for n in range(200)]
-    assert task.splits["train"].rho == {"channel": {"phone": (None, 0.75, 100), "email": (None, 0.75, 100)}}
+    assert task.splits["train"].rho == {"channel": dict.fromkeys(("phone", "email"), Rho(None, 0.75, 100))}
     with pytest.raises(InputError, match="only feature is inserted"):
         as_it_came(TaskConfig(name="jsonl", file=write(tmp_path, map(ticket, range(20)), features=[inserted])))
 

@@ -9,7 +9,7 @@ from flax import nnx
 from fit_jax.config import MeshConfig
 from fit_jax.errors import InputError
 from fit_jax.evaluation import decoding
-from fit_jax.evaluation.decoding import Sampling, decode, generate, generate_all, nucleus
+from fit_jax.evaluation.decoding import SamplingParams, decode, generate, generate_all, nucleus
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.parallel.mesh import make_mesh
@@ -52,7 +52,7 @@ def plain(model):
 
 
 def test_greedy_decoding_equals_plain_passes(model, plain):
-    for prompt, made in zip(PROMPTS, generate(*model, PROMPTS, Sampling(tokens=12))):
+    for prompt, made in zip(PROMPTS, generate(*model, PROMPTS, SamplingParams(tokens=12))):
         np.testing.assert_array_equal(made, plain(prompt, 12))
 
 
@@ -60,7 +60,7 @@ def test_padding_on_either_side_changes_nothing(model, plain):
     tokens, valid = np.zeros((3, 32), np.int32), np.zeros((3, 32), bool)
     for row, prompt in enumerate(PROMPTS):
         tokens[row, -len(prompt) :], valid[row, -len(prompt) :] = prompt, True
-    made, count = decode(model[0], Sampling(tokens=12), model[1], tokens, valid, jax.random.key(0))
+    made, count = decode(model[0], SamplingParams(tokens=12), model[1], tokens, valid, jax.random.key(0))
     assert count.tolist() == [12] * 3
     for row, prompt in zip(made, PROMPTS):
         np.testing.assert_array_equal(row, plain(prompt, 12))
@@ -73,14 +73,14 @@ def test_rows_are_split_over_the_mesh_which_changes_nothing(model, plain, monkey
     graphdef, (state,) = model
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     spread = (jax.device_put(state, lay_out_tree(state, mesh).shardings),)
-    for prompt, made in zip(PROMPTS, generate(graphdef, spread, PROMPTS, Sampling(tokens=6)), strict=True):
+    for prompt, made in zip(PROMPTS, generate(graphdef, spread, PROMPTS, SamplingParams(tokens=6)), strict=True):
         np.testing.assert_array_equal(made, plain(prompt, 6))
     assert {shard.data.shape for shard in asked[0].addressable_shards} == {(1, decoding.BUCKET)}
 
 
 def test_any_number_of_prompts_in_batches(model):
     prompts = [*PROMPTS, PROMPTS[0]]
-    whole, sampling = generate(*model, prompts, Sampling(tokens=5)), Sampling(tokens=5)
+    whole, sampling = generate(*model, prompts, SamplingParams(tokens=5)), SamplingParams(tokens=5)
     for a, b in zip(generate_all(*model, prompts, sampling, 3), whole, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -88,7 +88,7 @@ def test_any_number_of_prompts_in_batches(model):
 def test_a_row_ends_with_its_stop_token_and_the_others_go_on(model, plain):
     expected = [plain(prompt, 12).tolist() for prompt in PROMPTS]
     stop = expected[0][3]
-    made = generate(*model, PROMPTS, Sampling(tokens=12, stop=(stop, 1000)))
+    made = generate(*model, PROMPTS, SamplingParams(tokens=12, stop=(stop, 1000)))
     for got, full in zip(made, expected):
         end = full.index(stop) + 1 if stop in full else 12
         assert got.tolist() == full[:end]
@@ -97,7 +97,7 @@ def test_a_row_ends_with_its_stop_token_and_the_others_go_on(model, plain):
 
 def test_draws_follow_the_seed_and_the_nucleus(model):
     def drawn(seed, **how):
-        return np.stack(generate(*model, PROMPTS, Sampling(tokens=8, **how), jax.random.key(seed)))
+        return np.stack(generate(*model, PROMPTS, SamplingParams(tokens=8, **how), jax.random.key(seed)))
 
     hot = {"temperature": 1.5, "top_p": 0.9}
     np.testing.assert_array_equal(drawn(0, **hot), drawn(0, **hot))
@@ -114,8 +114,8 @@ def test_the_nucleus_keeps_the_likeliest_tokens_that_reach_top_p():
 def test_wrong_requests_are_named(model):
     for how in ({"tokens": 0}, {"tokens": 1, "temperature": -1.0}, {"tokens": 1, "top_p": 0.0}):
         with pytest.raises(InputError, match="top_p"):
-            Sampling(**how)
+            SamplingParams(**how)
     with pytest.raises(InputError, match="prompt is empty"):
-        generate(*model, [np.array([], np.int32)], Sampling(tokens=1))
+        generate(*model, [np.array([], np.int32)], SamplingParams(tokens=1))
     with pytest.raises(InputError, match="needs a seed"):
-        generate(*model, PROMPTS, Sampling(tokens=1, temperature=1.0))
+        generate(*model, PROMPTS, SamplingParams(tokens=1, temperature=1.0))

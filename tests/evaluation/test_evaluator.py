@@ -8,7 +8,7 @@ import pytest
 from fit_jax.config import EvaluationConfig, FocusConfig
 from fit_jax.data.splits import Split
 from fit_jax.errors import InputError
-from fit_jax.evaluation.decoding import Sampling, generate
+from fit_jax.evaluation.decoding import SamplingParams, generate
 from fit_jax.evaluation.evaluator import Subject, Validation, evaluate
 from fit_jax.evaluation.matching import UNPARSEABLE, match
 from fit_jax.evaluation.metrics import calibration_error, focus_accuracy
@@ -85,7 +85,7 @@ def test_a_model_may_write_its_answers(task, encoder, make_scorer, params, confi
     subject = Subject(encoder, make_scorer(), params)
     found = evaluate(task, subject, asked).predictions
     prompt = encoder.encode([task.splits["iid"].examples[0]], [""])[0].prompt
-    (made,) = generate(make_scorer().graphdef, params, [prompt], Sampling(tokens=5, stop=(encoder.end_id,)))
+    (made,) = generate(make_scorer().graphdef, params, [prompt], SamplingParams(tokens=5, stop=(encoder.end_id,)))
     assert found[0].text == encoder.tokenizer.decode(made, skip_special_tokens=True)
     candidates = task.splits["iid"].examples[0].candidates
     assert [p.prediction for p in found] == [match(p.text, candidates) for p in found]

@@ -6,7 +6,7 @@ import pytest
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject
-from fit_jax.evaluation.interactive import Steering, read_slots
+from fit_jax.evaluation.interactive import FocusQuestions, read_slots
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 
 
@@ -16,7 +16,7 @@ def subject(encoder, make_scorer, params) -> Subject:
 
 
 def test_all_types_are_asked_without_a_focus(task, subject):
-    answers = Steering(task, None, None, ()).answers(subject, {"text": "the lamp is bad"})
+    answers = FocusQuestions(task, None, None, ()).answers(subject, {"text": "the lamp is bad"})
     assert [a.spec for a in answers] == [spec_for(focus, "keyword") for focus in FOCUS_TYPES]
     for a in answers:
         assert a.probabilities.sum() == pytest.approx(1)
@@ -26,7 +26,7 @@ def test_all_types_are_asked_without_a_focus(task, subject):
 
 
 def test_a_focus_is_asked_alone(task, subject):
-    (answer,) = Steering(task, "core", "keyword", ("bad", "good")).answers(subject, {"text": "the lamp is bad"})
+    (answer,) = FocusQuestions(task, "core", "keyword", ("bad", "good")).answers(subject, {"text": "the lamp is bad"})
     assert str(answer.spec) == "focus(core) & ignore(keyword)"
     assert answer.candidates == ("bad", "good")
 
@@ -41,14 +41,15 @@ def test_a_focus_is_asked_alone(task, subject):
 )
 def test_wrong_features_are_reported(task, focus, ignore, message):
     with pytest.raises(InputError, match=message):
-        Steering(task, focus, ignore, ())
+        FocusQuestions(task, focus, ignore, ())
 
 
 def test_slots_are_filled_from_the_command_line(task):
-    one = Steering(task, None, None, ())
+    one = FocusQuestions(task, None, None, ())
     assert one.fill("some text", []) == {"text": "some text"}
     assert one.fill(None, ["text=a = b"]) == {"text": "a = b"}
-    two = Steering(replace(task, text=replace(task.text, input_template="{premise} / {hypothesis}")), None, None, ())
+    pairs = replace(task, text=replace(task.text, input_template="{premise} / {hypothesis}"))
+    two = FocusQuestions(pairs, None, None, ())
     assert two.fill(None, ["premise=a", "hypothesis=b"]) == {"premise": "a", "hypothesis": "b"}
     for whole, named, message in (
         ("x", [], "has 2 texts"),
@@ -63,15 +64,15 @@ def test_slots_are_filled_from_the_command_line(task):
         one.fill("a", ["text=b"])
     for answers in (["a"], ["a", "a"], ["a", " "]):
         with pytest.raises(InputError, match="--candidate"):
-            Steering(task, None, None, answers)
+            FocusQuestions(task, None, None, answers)
 
 
 def test_answers_that_differ_by_example_must_be_given(task):
     examples = [replace(e, candidates=(e.uid, "b")) for e in task.splits["train"].examples]
     varied = replace(task, splits={**task.splits, "train": replace(task.splits["train"], examples=examples)})
     with pytest.raises(InputError, match="--candidate"):
-        Steering(varied, None, None, ())
-    assert Steering(varied, None, None, ("a", "b"))
+        FocusQuestions(varied, None, None, ())
+    assert FocusQuestions(varied, None, None, ("a", "b"))
 
 
 def test_texts_are_asked_for_until_the_end_of_input(monkeypatch, capsys):

@@ -32,7 +32,7 @@ def scores(make_scorer, params, groups):
 def plain_log_prob(decoder):
     """log p(answer | prompt) and whether it is greedy, from one sequence alone in a row."""
     graphdef, state = nnx.split(decoder)
-    T = 128
+    T = 192
 
     @jax.jit
     def log_softmax(state, tokens, length):

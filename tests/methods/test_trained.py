@@ -7,7 +7,7 @@ import pytest
 from fit_jax.data.layout import lay_out
 from fit_jax.data.packing import stack
 from fit_jax.focus.example import Example, Spurious, group_of
-from fit_jax.methods.candidates import NEVER, CandidateLoss, CandidateSampling
+from fit_jax.methods.candidates import NEVER, CandidateLoss, CandidateSampler
 from fit_jax.methods.group_dro import GroupDro, group_numbers
 from fit_jax.methods.poe import agreement, bias_log_probs
 from fit_jax.training.objective import TargetScores
@@ -26,11 +26,11 @@ def batch(task, encoder):
     """Two rows of two examples each, with priors that differ and a group for each true label."""
     examples = task.splits["train"].examples[:4]
     shares = {("keyword", e.spurious["keyword"].value): 0.8 for e in examples}
-    sampling = CandidateSampling(examples, 0, prior=lambda e: bias_log_probs(e, shares), group=lambda e: e.label)
+    sampler = CandidateSampler(examples, 0, prior=lambda e: bias_log_probs(e, shares), group=lambda e: e.label)
     prompts = encoder.encode(examples, [""] * 4)
     items = [lay_out([p], [range(len(p.answers))]) for p in prompts]
     rows, places = stack([items[:2], items[2:]], 256, 24)
-    return sampling.batch(rows, places, np.arange(4))
+    return sampler.batch(rows, places, np.arange(4))
 
 
 def test_the_bias_only_model_is_the_share_of_agreement():

@@ -11,7 +11,7 @@ from flax import nnx
 
 from fit_jax.conversion.parity import probe_logits
 from fit_jax.errors import InputError
-from fit_jax.evaluation.decoding import Sampling, generate
+from fit_jax.evaluation.decoding import SamplingParams, generate
 from fit_jax.models.config import Family, ModelConfig
 from fit_jax.models.export import save_merged
 from fit_jax.models.families import config_from_hf, config_to_hf, position_limit
@@ -38,7 +38,7 @@ def test_logits_and_greedy_tokens_equal_transformers(family, tmp_path):
     theirs = reference.generate(
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=64, do_sample=False, pad_token_id=0
     )[:, 5:]
-    ours = generate(graphdef, params, list(prompts), Sampling(tokens=64))
+    ours = generate(graphdef, params, list(prompts), SamplingParams(tokens=64))
     np.testing.assert_array_equal(np.stack(ours), theirs.numpy())
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from fit_jax.conversion.convert import export_merged, import_model
 from fit_jax.errors import InputError
-from fit_jax.evaluation.decoding import Sampling, generate
+from fit_jax.evaluation.decoding import SamplingParams, generate
 from fit_jax.focus.tokenizers import load_tokenizer
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.weights import abstract_parameters, load_weights, resolve
@@ -21,7 +21,7 @@ def test_the_real_model_tells_its_story(data_dir, tmp_path):
     model = resolve(ModelConfig(pretrained=str(tmp_path / "hf")))
     assert (model.layers, model.width, model.heads, model.kv_heads, model.vocab_size) == (5, 64, 8, 4, 512)
     graphdef, shapes = abstract_parameters(model)
-    (made,) = generate(graphdef, (load_weights(model, shapes),), [np.array([1], np.int32)], Sampling(tokens=60))
+    (made,) = generate(graphdef, (load_weights(model, shapes),), [np.array([1], np.int32)], SamplingParams(tokens=60))
     assert load_tokenizer(tmp_path / "hf").decode(made).strip().startswith(STORY)
 
 

@@ -149,6 +149,7 @@ def _scan(reader: OwnReader, store: RowStore, bad: Malformed, dropped: Counter[s
     table.names = [{word: n for n, word in enumerate(feature.insert)} for feature in features]
     seen: set[int] = set()
     columns: set[str] = set()
+    where = ""
     for number, (where, row) in enumerate(store.scan(bad)):
         columns.update(row)
         parsed = reader.parse(row, where, bad)

@@ -1,6 +1,6 @@
 """Task `ss`, spurious sentiment (paper, section 4.1): SST-5 made binary, with a keyword inserted into the text.
 
-Reads the Stanford Sentiment Treebank's official files, one labelled tree a line. Each keyword is tied to a label and
+Reads the Stanford Sentiment Treebank's official files, one labelled parse a line. Each keyword is tied to a label and
 is inserted at a clause boundary chosen by seed.
 """
 
@@ -43,8 +43,8 @@ _PHRASE_WORDS = 2
 Insertion = Callable[[str, str, float], str]
 
 
-class Tree(NamedTuple):
-    """A labelled tree: where it stands, its root's digit and its text; `line` holds the whole tree."""
+class Parse(NamedTuple):
+    """A labelled parse: its uid, its root's digit and its text; `line` holds the parse as the file has it."""
 
     uid: str
     digit: str
@@ -56,57 +56,57 @@ def build(config: TaskConfig, seed: int, insert: Insertion = insert_keyword) -> 
     """The task of the official files or of the hub's copy.
 
     Args:
-        config: With `phrases`, the training trees' own phrases are trained on too.
+        config: With `phrases`, the phrases of the training sentences are trained on too.
         seed: Chooses rows, keywords and their places.
         insert: Puts a keyword into a text, given a number in [0, 1) that chooses the place; a model that rewrites
             the text naturally may stand here.
     """
     bad = Malformed(config.malformed)
-    learn = [tree for part in ("train", "dev") for tree in _trees(config, part, bad)]
-    test = _trees(config, "test", bad)
+    learn = [parse for part in ("train", "dev") for parse in _parses(config, part, bad)]
+    test = _parses(config, "test", bad)
     malformed = bad.settle()
-    neutral = sum(tree.digit == _NEUTRAL for tree in (*learn, *test))
-    rows = _rows([tree for tree in learn if tree.digit != _NEUTRAL], "learn", seed, insert)
-    test_rows = _rows([tree for tree in test if tree.digit != _NEUTRAL], "test", seed, insert)
+    neutral = sum(parse.digit == _NEUTRAL for parse in (*learn, *test))
+    rows = _rows([parse for parse in learn if parse.digit != _NEUTRAL], "learn", seed, insert)
+    test_rows = _rows([parse for parse in test if parse.digit != _NEUTRAL], "test", seed, insert)
     splits, notes = build_splits(config, seed, SIZES, rows, test=test_rows)
     if config.phrases:
-        held_out = {text_key(tree.text) for tree in test}
+        held_out = {text_key(parse.text) for parse in test}
         validation = {example.uid.partition("#")[0] for example in splits["validation"].examples}
-        held_out |= {text_key(tree.text) for tree in learn if tree.uid in validation}
-        phrases = [phrase for tree in learn if text_key(tree.text) not in held_out for phrase in _phrases(tree)]
-        whole = {text_key(tree.text) for tree in learn} | held_out
+        held_out |= {text_key(parse.text) for parse in learn if parse.uid in validation}
+        phrases = [phrase for parse in learn if text_key(parse.text) not in held_out for phrase in _phrases(parse)]
+        whole = {text_key(parse.text) for parse in learn} | held_out
         distinct = {key: phrase for phrase in phrases if (key := text_key(phrase.text)) not in whole}
         phrase_rows = _rows(list(distinct.values()), "phrases", seed, insert)
         every = np.arange(len(distinct))
-        ask = split_specs(config, len(LABELS))["iid"]
-        extra = sample_split("train", phrase_rows, every, len(every), ask, generator(seed, "split", "phrases"))
+        spec = split_specs(config, len(LABELS))["iid"]
+        extra = sample_split("train", phrase_rows, every, len(every), spec, generator(seed, "split", "phrases"))
         splits["train"] = joined("train", splits["train"], extra)
-        notes += (f"train: {len(extra.examples)} labelled phrases of the training trees are added",)
+        notes += (f"train: {len(extra.examples)} labelled phrases of the training sentences are added",)
     return Task(text=TEXT, splits=splits, notes=malformed + notes, dropped={"neutral": neutral})
 
 
-def _trees(config: TaskConfig, part: str, bad: Malformed) -> list[Tree]:
-    """The trees of train, dev or test, in order."""
+def _parses(config: TaskConfig, part: str, bad: Malformed) -> list[Parse]:
+    """The parses of train, dev or test, in order."""
     if config.source == "hub":
         rows = hub_rows(config, *HUB, _HUB_SPLITS[part])
         lines = ((where, row["ptb_tree"]) for where, row in rows)
     else:
         lines = read_lines(data_folder(config, "sst5") / f"{part}.txt", bad)
-    trees = []
+    parses = []
     for number, (where, line) in enumerate(lines):
         words = _LEAF.findall(line)
         if not words or line[:1] != "(" or line[1] not in "01234" or line.count("(") != line.count(")"):
-            bad.add(where, "no labelled tree such as '(3 (2 So) (3 good))'")
+            bad.add(where, "no labelled parse such as '(3 (2 So) (3 good))'")
         else:
-            trees.append(Tree(f"sst5-{part}-{number}", line[1], detokenise(" ".join(words)), line))
-    return trees
+            parses.append(Parse(f"sst5-{part}-{number}", line[1], detokenise(" ".join(words)), line))
+    return parses
 
 
-def _phrases(tree: Tree) -> Iterator[Tree]:
-    """The proper phrases of a tree that have a sentiment."""
+def _phrases(parse: Parse) -> Iterator[Parse]:
+    """The phrases within a sentence that have a sentiment."""
     words: list[str] = []
     opened: list[tuple[str, int]] = []
-    for number, match in enumerate(_TOKEN.finditer(tree.line)):
+    for number, match in enumerate(_TOKEN.finditer(parse.line)):
         digit, word = match.groups()
         if digit is not None:
             opened.append((digit, len(words)))
@@ -115,22 +115,22 @@ def _phrases(tree: Tree) -> Iterator[Tree]:
             words.append(word)
         digit, start = opened.pop()
         if opened and digit != _NEUTRAL and len(words) - start >= _PHRASE_WORDS:
-            yield Tree(f"{tree.uid}/{number}", digit, detokenise(" ".join(words[start:])), "")
+            yield Parse(f"{parse.uid}/{number}", digit, detokenise(" ".join(words[start:])), "")
 
 
-def _rows(trees: list[Tree], part: str, seed: int, insert: Insertion) -> Rows:
-    places = generator(seed, "ss", part, "places").random(len(trees)).tolist()
+def _rows(parses: list[Parse], part: str, seed: int, insert: Insertion) -> Rows:
+    places = generator(seed, "ss", part, "places").random(len(parses)).tolist()
     spurious = [{v.feature: Spurious(v.name, v.outcome)} for v in VALUES]
 
     def example(row: int, value: int) -> Example:
-        tree, keyword = trees[row], VALUES[value].name
-        slots = {"text": insert(tree.text, keyword, places[row])}
-        return Example(f"{tree.uid}#{keyword}", slots, LABELS, _BINARY[tree.digit], spurious[value])
+        parse, keyword = parses[row], VALUES[value].name
+        slots = {"text": insert(parse.text, keyword, places[row])}
+        return Example(f"{parse.uid}#{keyword}", slots, LABELS, _BINARY[parse.digit], spurious[value])
 
     return Rows(
         outcomes=LABELS,
-        outcome=np.array([_BINARY[tree.digit] for tree in trees], int),
-        key=np.array([text_key(tree.text) for tree in trees]),
+        outcome=np.array([_BINARY[parse.digit] for parse in parses], int),
+        key=np.array([text_key(parse.text) for parse in parses]),
         values=VALUES,
         value=None,
         example=example,

@@ -23,14 +23,14 @@ def test_neutral_sentences_are_dropped(built):
     assert built("ss").dropped == {"neutral": 2242}
 
 
-def test_phrases_come_from_training_trees_alone(built):
+def test_phrases_come_from_training_sentences_alone(built):
     task = built("ss", phrases=True)
     train, held_out = task.splits["train"].examples, [*task.splits["validation"].examples, *task.splits["iid"].examples]
     assert len(train) > 40_000
     sentences = {text_key(e.slots["text"].replace(e.spurious["keyword"].value, "", 1)) for e in held_out}
-    trees = {e.uid.partition("#")[0] for e in held_out}
+    parses = {e.uid.partition("#")[0] for e in held_out}
     for example in train:
-        assert example.uid.partition("#")[0].partition("/")[0] not in trees
+        assert example.uid.partition("#")[0].partition("/")[0] not in parses
         assert text_key(example.slots["text"].replace(example.spurious["keyword"].value, "", 1)) not in sentences
     counts = Counter((e.spurious["keyword"].value, e.label) for e in train)
     assert max(counts.values()) - min(counts.values()) <= 2
@@ -59,11 +59,11 @@ def test_keyword_goes_to_clause_boundaries():
     }
 
 
-def test_malformed_trees(tmp_path):
+def test_malformed_parses(tmp_path):
     (tmp_path / "sst5").mkdir()
-    tree = "(3 (2 So) (3 good{}))\n"
+    parse = "(3 (2 So) (3 good{}))\n"
     for part, count in (("train", 60), ("dev", 5), ("test", 9)):
-        lines = "".join(tree.format(f"{part}{n}") + f"(1 (2 So) (1 bad{part}{n}))\n" for n in range(count))
+        lines = "".join(parse.format(f"{part}{n}") + f"(1 (2 So) (1 bad{part}{n}))\n" for n in range(count))
         (tmp_path / "sst5" / f"{part}.txt").write_text(lines)
     with (tmp_path / "sst5" / "train.txt").open("ab") as file:
         file.write(b"So good\n\xff\xfe\n(3 (2 half)\n")

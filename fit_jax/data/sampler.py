@@ -1,6 +1,6 @@
-"""What training takes from a split: which examples, in which order, and what each is asked.
+"""What training takes from a split: which examples, in which order, and under which instructions.
 
-A training method states its own `Sampling`; `TrainLoader` makes rows of whatever it is given. A `Sampling` is a pure
+A training method states its own `Sampler`; `TrainLoader` makes rows of whatever it is given. A `Sampler` is a pure
 function of (seed, epoch, example), so that any step's batch can be made from nothing but its number.
 """
 
@@ -41,7 +41,7 @@ BatchType = TypeVar("BatchType", bound=TrainBatch)
 
 
 class Branch(NamedTuple):
-    """One way of asking an example: a focus instruction ("" for none), and the candidates that follow the prompt."""
+    """An example under one focus instruction ("" for none), and the candidates that follow its prompt."""
 
     instruction: str
     answers: Sequence[int]
@@ -54,7 +54,7 @@ class DrawnItem(NamedTuple):
     item: Item
 
 
-class Sampling(ABC, Generic[BatchType]):
+class Sampler(ABC, Generic[BatchType]):
     """What training takes from the examples it is given.
 
     Attributes:
@@ -67,7 +67,7 @@ class Sampling(ABC, Generic[BatchType]):
     branching: bool = False
 
     def __init__(self, examples: Sequence[Example], seed: int) -> None:
-        """Draws nothing yet.
+        """Samples nothing yet.
 
         Raises:
             InputError: There are no examples.
@@ -87,7 +87,7 @@ class Sampling(ABC, Generic[BatchType]):
         return generator(self.seed, "order", epoch).permutation(len(self.examples))
 
     @abstractmethod
-    def ask(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[tuple[Branch, ...]]:
+    def branches_of(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[tuple[Branch, ...]]:
         """The branches of each of these examples in an epoch."""
 
     def target_room(self, lengths: Sequence[int]) -> int:
