@@ -12,7 +12,7 @@ from fit_jax.config import Config, EvaluationConfig, TaskConfig, TokenizerConfig
 from fit_jax.data.splits import Split
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
-from fit_jax.evaluation.evaluator import Evaluation
+from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate
 from fit_jax.evaluation.queries import answered, ask
 from fit_jax.experiment import cells as cell_module
 from fit_jax.experiment import other_models, runner
@@ -20,7 +20,7 @@ from fit_jax.experiment.config import ExperimentConfig
 from fit_jax.experiment.runner import Cell
 from fit_jax.files import make_folder
 from fit_jax.models.config import ModelConfig
-from fit_jax.runs.run import set_up
+from fit_jax.runs.run import scorer, set_up, starting_state
 from fit_jax.training.loop import TrainingFailed
 
 HOW = SimpleNamespace(do=cell_module.do_cell)  # how a cell is done; a test may exchange it
@@ -111,8 +111,13 @@ def test_an_experiment_that_never_began_binds_no_one(config, tmp_path, monkeypat
     """What it left is taken away; what is not its own stays."""
     foreign = tmp_path / "experiment" / "cells" / "microscope"
     foreign.mkdir(parents=True)
+
+    def begins_and_fails(config, cell):
+        set_up(cell_module.cell_config(config, cell), keep_tokenizer=True)
+        raise InputError("wrong")
+
     with monkeypatch.context() as patch:
-        patch.setattr(HOW, "do", lambda *_: (_ for _ in ()).throw(InputError("wrong")))
+        patch.setattr(HOW, "do", begins_and_fails)
         with pytest.raises(InputError, match="wrong"):
             run_it(replace(config, run=replace(config.run, seed=7, tokenizer=TokenizerConfig(vocab_size=290))))
     left = tmp_path / "experiment" / "cells" / "fit-seed0" / "tokenizer"
@@ -133,20 +138,23 @@ def test_damaged_rows_beside_are_told(tmp_path):
 
 
 def test_a_model_of_nans_is_told_with_its_cell(config, monkeypatch):
-    def broken(config, cell, run):
-        found, note = runner._untrained(config, cell, run)
-        return replace(found, params=jax.tree.map(lambda w: jnp.full_like(w, jnp.nan), found.params)), note
+    def broken(config, cell):
+        run = set_up(cell_module.cell_config(config, cell))
+        placed = starting_state(run, None)
+        params = jax.tree.map(lambda w: jnp.full_like(w, jnp.nan), placed.state.params)
+        return evaluate(run.task, Subject(run.encoder, scorer(run, placed.graphdef), params), run.config), ""
 
     monkeypatch.setattr(HOW, "do", broken)
     with pytest.raises(InputError, match=r"fit, seed 0: the model's scores are not finite \(split iid"):
         run_it(config)
 
 
-def test_a_robust_training_that_diverges_is_told_with_its_cell(config, monkeypatch):
-    monkeypatch.setattr(runner, "train_robust", lambda *_: (None, [0.5, float("nan"), float("nan")]))
-    monkeypatch.setattr(runner, "starting_state", lambda *_: SimpleNamespace(graphdef=None, state=None))
-    with pytest.raises(TrainingFailed, match="poe, seed 0: the loss is not finite at step 2"):
-        run_it(replace(config, methods=("poe", "fit")))
+def test_a_training_that_diverges_is_told_with_its_cell(config):
+    train = replace(config.run.train, steps=4, batch_size=8, sequence_length=160, validate_every=None)
+    wild = replace(config.run.optimizer, learning_rate=1e30, warmup=0.0)
+    run = replace(config.run, train=train, optimizer=wild)
+    with pytest.raises(TrainingFailed, match=r"poe, seed 0: .*at step \d"):
+        run_it(replace(config, run=run, methods=("poe", "fit"), seeds=(0,)))
 
 
 def test_an_empty_split_is_told_before_training(config, monkeypatch):
@@ -154,8 +162,8 @@ def test_an_empty_split_is_told_before_training(config, monkeypatch):
         run = set_up(*args, **more)
         return replace(run, task=replace(run.task, splits={**run.task.splits, "iid": Split("iid", (), {})}))
 
-    monkeypatch.setattr(runner, "set_up", emptied)
-    monkeypatch.setattr(HOW, "do", lambda *_: pytest.fail("trained for nothing"))
+    monkeypatch.setattr(cell_module, "set_up", emptied)
+    monkeypatch.setattr(cell_module, "train", lambda *_: pytest.fail("trained for nothing"))
     with pytest.raises(InputError, match="fit, seed 0: split 'iid' of task demo holds no example"):
         run_it(config)
 

@@ -8,7 +8,6 @@ import pytest
 from fit_jax.config import Config, EvaluationConfig, MeshConfig, TaskConfig, TokenizerConfig, TrainConfig
 from fit_jax.config_files import parse_config
 from fit_jax.errors import InputError
-from fit_jax.experiment import runner
 from fit_jax.experiment.config import ExperimentConfig, check_experiment
 from fit_jax.experiment.runner import Cell, run_experiment
 from fit_jax.models.config import ModelConfig
@@ -44,18 +43,18 @@ def test_every_method_is_in_the_report(report, config):
     assert (report / "index.html").exists()
 
 
-def test_finished_cells_are_not_done_again(report, config, monkeypatch):
-    monkeypatch.setattr(runner, "_do", lambda *_: pytest.fail("a finished cell was done again"))
+def test_finished_cells_are_not_done_again(report, config):
     before = (report / "summary.md").read_bytes()
-    assert run_experiment(config) == report
+    assert run_experiment(config, lambda *_: pytest.fail("a finished cell was done again")) == report
     assert (report / "summary.md").read_bytes() == before
 
 
-def test_more_seeds_are_welcome_and_only_their_cells_are_done(report, config, monkeypatch):
+def test_more_seeds_are_welcome_and_only_their_cells_are_done(report, config):
     done = []
-    monkeypatch.setattr(runner, "_do", lambda config, cell: done.append(cell) or pytest.skip("enough seen"))
     with pytest.raises(pytest.skip.Exception):
-        run_experiment(replace(config, seeds=(0, 1)))
+        run_experiment(
+            replace(config, seeds=(0, 1)), lambda config, cell: done.append(cell) or pytest.skip("enough seen")
+        )
     assert done == [Cell(METHODS[0], 1)]
 
 
