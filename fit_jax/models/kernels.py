@@ -18,11 +18,14 @@ BLOCKS = (512, 384, 256, 128)
 CUDNN_HEAD_WIDTHS = range(8, 129, 8)
 
 
-def choose(kind: str, q: Array, sequences: bool, window: int | Array | None, softcap: float | None) -> str:
+def choose(
+    kind: str, q: Array, sequences: bool, window: int | Array | None, softcap: float | None, *, biased: bool = False
+) -> str:
     """The kernel for these queries: `xla`, `splash` or `cudnn`.
 
-    A kernel that cannot compute what is asked gives way to `xla`, whether it was asked for or not: trees, a few target
-    positions and a window traced by a scan over layers are beyond splash, fp32 and capped scores beyond cuDNN.
+    A kernel that cannot compute what is asked gives way to `xla`, whether it was asked for or not: rows that branch, a
+    few target positions and a window traced by a scan over layers are beyond splash, fp32 and capped scores beyond
+    cuDNN, and biased keys beyond both.
 
     Args:
         kind: `auto`, or the kernel asked for.
@@ -30,6 +33,7 @@ def choose(kind: str, q: Array, sequences: bool, window: int | Array | None, sof
         sequences: Whether they are all tokens of rows whose items do not branch.
         window: Tokens a query sees.
         softcap: tanh cap on the scores.
+        biased: Whether the keys' scores have biases.
 
     Raises:
         InputError: A kernel is asked for that the platform does not have.
@@ -43,7 +47,7 @@ def choose(kind: str, q: Array, sequences: bool, window: int | Array | None, sof
         raise InputError(
             f"model.attention: {kind} does not run on {platform}; leave it `auto`, or set `xla` or `{own}`"
         )
-    if kind == "xla" or own == "xla":
+    if kind == "xla" or own == "xla" or biased:
         return "xla"
     if own == "splash":
         whole_blocks = q.shape[1] % (BLOCKS[-1] * mesh.shape.get(TOKENS, 1)) == 0
@@ -68,7 +72,7 @@ def splash(
     """Causal attention of packed sequences by the TPU kernel, under `shard_map` on the mesh in context.
 
     Each item of a row must be one sequence, which starts where its position is 0; a token then sees the past of its own
-    sequence. Rows that hold branching trees break this and come out as NaN rather than wrong.
+    sequence. Rows whose items branch break this and come out as NaN rather than wrong.
 
     Args:
         q_BTHG: Queries of all tokens of the rows.
