@@ -1,4 +1,4 @@
-"""Attention: rotary positions, the tree rule of what a query sees, and the attention sublayer."""
+"""Attention: rotary positions, the prefix-tree rule of what a query sees, and the attention sublayer."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -117,7 +117,7 @@ def attention(
     softcap: float | None = None,
     kind: str = "auto",
 ) -> Float[Array, "B C H G"]:
-    """Grouped-query attention under the tree rule of `Scope`; the softmax is in fp32.
+    """Grouped-query attention under the prefix-tree rule of `Scope`; the softmax is in fp32.
 
     On TPU rows of plain sequences, and on GPU half precision, take a fused kernel that never holds all scores.
 

@@ -79,7 +79,7 @@ def splash(
         k_BTKG: Keys.
         v_BTKG: Values.
         positions_BT: Position of each token in its own sequence; 0 in padding.
-        visible_until_BT: The tree rule's ends (`Scope`), checked against the positions.
+        visible_until_BT: The prefix-tree rule's ends (`Scope`), checked against the positions.
         scale: Factor on the scores.
         window: Tokens a query sees, itself included; None means all.
         softcap: tanh cap on the scores; None means none.

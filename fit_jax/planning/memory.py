@@ -72,7 +72,7 @@ def bytes_held(tree: Any) -> float:
 def uses_fused_attention(load: Workload, mesh: Mesh) -> bool:
     """Whether splash or cuDNN computes the layers' attention, so that no array of scores exists."""
     whole_blocks = load.sequence_length % (BLOCKS[-1] * mesh.shape["context"]) == 0
-    return load.model.attention != "xla" and not load.trees and whole_blocks
+    return load.model.attention != "xla" and not load.prefix_trees and whole_blocks
 
 
 def _shard(leaf: jax.ShapeDtypeStruct) -> tuple[int, ...]:

@@ -141,7 +141,7 @@ def _step_of_each_width(
                 objective=method.objective,
                 accumulate=run.config.train.accumulate,
                 seed=run.config.seed,
-                trees=method.sampler.branching,
+                prefix_trees=method.sampler.branching,
             )
 
     compiled(loader.widths[-1])  # the one that takes most memory
