@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
 from fit_jax.errors import InputError
-from fit_jax.models.partition import HEADS, ROWS, TOKENS
+from fit_jax.parallel.config import CONTEXT, ROWS, TENSOR
 
 # Tokens of a tile, the first that divides the row. Splash wants multiples of 128; larger tiles mean fewer passes over
 # the keys, and 512 still leaves room in the chip's vector memory for both operands of the backward pass.
@@ -50,7 +50,7 @@ def choose(
     if kind == "xla" or own == "xla" or biased:
         return "xla"
     if own == "splash":
-        whole_blocks = q.shape[1] % (BLOCKS[-1] * mesh.shape.get(TOKENS, 1)) == 0
+        whole_blocks = q.shape[1] % (BLOCKS[-1] * mesh.shape.get(CONTEXT, 1)) == 0
         fits = sequences and whole_blocks and (window is None or isinstance(window, int))
     else:
         fits = q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] in CUDNN_HEAD_WIDTHS and softcap is None
@@ -86,17 +86,17 @@ def splash(
         interpret: Run the kernel's body as plain JAX, on any platform.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    shards = {axis: mesh.shape.get(axis, 1) for axis in (HEADS, TOKENS)}
-    heads = HEADS if shards[HEADS] > 1 and k_BTKG.shape[2] % shards[HEADS] == 0 else None
+    shards = {axis: mesh.shape.get(axis, 1) for axis in (TENSOR, CONTEXT)}
+    heads = TENSOR if shards[TENSOR] > 1 and k_BTKG.shape[2] % shards[TENSOR] == 0 else None
     kernel = _kernel(
-        q_BTHG.shape[2], q_BTHG.shape[1], shards[HEADS] if heads else 1, shards[TOKENS], window, softcap, interpret
+        q_BTHG.shape[2], q_BTHG.shape[1], shards[TENSOR] if heads else 1, shards[CONTEXT], window, softcap, interpret
     )
     segments_BT = jnp.cumsum(positions_BT == 0, axis=1, dtype=jnp.int32)
     run: Any = _run
     if not mesh.empty:
-        spec_q, spec_k = P(ROWS, heads, TOKENS, None), P(ROWS, heads, None, None)
-        spec_kernel = kernel.manual_sharding_spec(NamedSharding(mesh, P(heads, TOKENS)))
-        specs = (spec_kernel, spec_q, spec_k, spec_k, P(ROWS, TOKENS), P(ROWS, None))
+        spec_q, spec_k = P(ROWS, heads, CONTEXT, None), P(ROWS, heads, None, None)
+        spec_kernel = kernel.manual_sharding_spec(NamedSharding(mesh, P(heads, CONTEXT)))
+        specs = (spec_kernel, spec_q, spec_k, spec_k, P(ROWS, CONTEXT), P(ROWS, None))
         run = jax.shard_map(_run, mesh=mesh, in_specs=specs, out_specs=spec_q, check_vma=False)
     q, k, v = (x.swapaxes(1, 2) for x in (q_BTHG * jnp.asarray(scale, q_BTHG.dtype), k_BTKG, v_BTKG))
     y_BTHG = run(kernel, q, k, v, segments_BT, segments_BT).swapaxes(1, 2).astype(q_BTHG.dtype)

@@ -14,6 +14,7 @@ from fit_jax.data.sampler import BatchType
 from fit_jax.evaluation.evaluator import Validation, evaluated_splits
 from fit_jax.methods import training_method
 from fit_jax.methods.method import TrainingMethod
+from fit_jax.parallel.config import CONTEXT
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.resolve import check_mesh
 from fit_jax.runs.run import Run, frozen_are_given, open_checkpoints, read_progress, scorer, starting_state
@@ -101,7 +102,7 @@ def steps_of(run: Run) -> int:
 
 
 def _loader(run: Run, method: TrainingMethod[BatchType]) -> TrainLoader[BatchType]:
-    return TrainLoader(method.sampler, run.encoder, run.config, run.mesh.shape["context"])
+    return TrainLoader(method.sampler, run.encoder, run.config, run.mesh.shape[CONTEXT])
 
 
 def _steps(config: Config, loader: TrainLoader) -> int:
