@@ -85,6 +85,7 @@ def load_adapter(lora: LoraConfig, model: DecoderConfig, target: nnx.State) -> n
     Raises:
         InputError: Tensors are missing, unused or of another shape.
     """
+    assert lora.adapter is not None, "by the caller's config"
     files = TensorFiles(_folder(lora.adapter))
     wanted = {path: _names(path, model) for path in named_leaves(target)}
     needed = {name for names in wanted.values() for name in names}

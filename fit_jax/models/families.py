@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fit_jax.errors import InputError
-from fit_jax.models.config import DecoderConfig, RopeConfig
+from fit_jax.models.config import DecoderConfig, Family, RopeConfig
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class _Traits:
 _GEMMA = {"post_norms": True, "norm_offset": True, "embed_scale": True, "activation": "gelu_tanh"}
 _LIMIT = "max_position_embeddings"
 _GEMMA_DEFAULTS = {"head_dim": 256, "query_pre_attn_scalar": 256, "sliding_window": 4096, "tie_word_embeddings": True}
-_FAMILIES = {
+_FAMILIES: dict[Family, _Traits] = {
     "llama": _Traits("LlamaForCausalLM", {_LIMIT: 2048}),
     "mistral": _Traits("MistralForCausalLM", {"sliding_window": 4096, _LIMIT: 131072}),
     "qwen2": _Traits(
@@ -92,7 +92,7 @@ def config_from_hf(hf: Mapping[str, Any], where: str) -> DecoderConfig:
     given = {**traits.defaults, **hf}
     activation = given.get("hidden_activation") or (given.get("hidden_act") if family[:5] != "gemma" else None)
     expected = traits.switches.get("activation", "silu")
-    if _ACTIVATIONS.get(activation, expected if activation is None else None) != expected:
+    if activation is not None and _ACTIVATIONS.get(activation) != expected:
         raise InputError(f"{where}: activation {activation!r} is not supported for {family}")
     layers, window = given["num_hidden_layers"], _window(family, given)
     sliding = _sliding_layers(family, given) if window is not None else ()
@@ -169,7 +169,7 @@ def config_to_hf(config: DecoderConfig, *, max_positions: int, tokens: Mapping[s
     return hf
 
 
-def position_limit(family: str, hf: Mapping[str, Any]) -> int:
+def position_limit(family: Family, hf: Mapping[str, Any]) -> int:
     """Most tokens a model of the family reads: what its `config.json` says, or else transformers' default."""
     return hf.get(_LIMIT) or _FAMILIES[family].defaults[_LIMIT]
 

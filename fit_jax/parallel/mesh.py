@@ -2,13 +2,21 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
 
 from fit_jax.errors import InputError
 from fit_jax.parallel.config import AXES, DATA, MeshConfig
+
+
+class Device(Protocol):
+    """What this package uses of `jax.Device`, which has no static type."""
+
+    id: int
+    process_index: int
+    coords: Sequence[int]  # in the torus; of a TPU alone
 
 
 def mesh_shape(config: MeshConfig, device_count: int) -> tuple[int, ...]:
@@ -35,7 +43,7 @@ def mesh_shape(config: MeshConfig, device_count: int) -> tuple[int, ...]:
     return tuple(sizes.values())
 
 
-def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(config: MeshConfig, devices: Sequence[Device] | None = None) -> Mesh:
     """A mesh over `devices` (default: all), neighbours in the hardware next to each other.
 
     Over several slices the outer part of `data` runs across slices, so that only the gradient sum crosses their
