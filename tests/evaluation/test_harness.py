@@ -17,7 +17,7 @@ from lm_eval.tasks import TaskManager
 from fit_jax.config import MeshConfig
 from fit_jax.conversion.convert import open_model
 from fit_jax.errors import InputError
-from fit_jax.evaluation.harness import HarnessModel, _sharing
+from fit_jax.evaluation.harness import HarnessModel, of_one_context
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.tokenizers import save_tokenizer
 from fit_jax.parallel.mesh import make_mesh
@@ -85,7 +85,7 @@ def test_contexts_are_shared_where_that_is_no_burden():
     long, start = list(range(40)), [1]
     answers = [(None, long, [n, n]) for n in range(4)]
     texts = [(None, start, [n] * 30) for n in range(50)]
-    runs = list(_sharing([*answers, *texts]))
+    runs = list(of_one_context([*answers, *texts]))
     assert [len(run) for run in runs[:2]] == [4, 2]
     assert [request for run in runs for request in run] == [*answers, *texts]
     assert max(len(run) for run in runs[1:]) == 2
