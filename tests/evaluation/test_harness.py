@@ -21,7 +21,7 @@ from fit_jax.evaluation.harness import HarnessModel, of_one_context
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.tokenizers import save_tokenizer
 from fit_jax.parallel.mesh import make_mesh
-from fit_jax.runs.before_after import _check_task
+from fit_jax.runs.before_after import check_task
 
 from ..closeness import assert_close
 
@@ -136,4 +136,4 @@ def test_a_task_gives_the_same_accuracy(models, tmp_path):
 def test_a_task_file_that_cannot_be_used_is_told(text, tmp_path):
     (tmp_path / "own.yaml").write_text(text)
     with pytest.raises(InputError, match=r"--harness \S+/own\.yaml: lm_eval cannot read the task or its data set"):
-        _check_task(TaskManager(include_defaults=False), str(tmp_path / "own.yaml"))
+        check_task(TaskManager(include_defaults=False), str(tmp_path / "own.yaml"))
