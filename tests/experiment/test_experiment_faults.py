@@ -9,14 +9,16 @@ import jax.numpy as jnp
 import pytest
 
 from fit_jax.config import Config, EvaluationConfig, TaskConfig, TokenizerConfig
+from fit_jax.config_files import dump_config
 from fit_jax.data.splits import Split
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate
 from fit_jax.evaluation.queries import answered, ask
 from fit_jax.experiment import cells as cell_module
-from fit_jax.experiment import other_models, runner
+from fit_jax.experiment import runner
 from fit_jax.experiment.config import ExperimentConfig
+from fit_jax.experiment.other_models import models_beside
 from fit_jax.experiment.runner import Cell
 from fit_jax.files import make_folder
 from fit_jax.models.config import ModelConfig
@@ -129,12 +131,16 @@ def test_an_experiment_that_never_began_binds_no_one(config, tmp_path, monkeypat
     assert foreign.exists()
 
 
-def test_damaged_rows_beside_are_told(tmp_path):
-    path = tmp_path / "focus_accuracy.jsonl"
+def test_damaged_rows_beside_are_told(config, tmp_path):
+    path = tmp_path / "beside" / "report" / "focus_accuracy.jsonl"
+    make_folder(path.parent)
+    other = replace(config, run=replace(config.run, model=replace(config.run.model, layers=9)))
+    (tmp_path / "beside" / "experiment.yaml").write_text(dump_config(other))
+    config = replace(config, beside=(str(tmp_path / "beside"),))
     for content in ('{"method": "fit"', "{}", "[]"):
         path.write_text(content + "\n")
         with pytest.raises(InputError, match=r"focus_accuracy.jsonl is damaged"):
-            other_models._read_rows(path)
+            models_beside(config)
 
 
 def test_a_model_of_nans_is_told_with_its_cell(config, monkeypatch):

@@ -10,6 +10,7 @@ import time
 
 import jax
 import numpy as np
+import orbax.checkpoint
 import pytest
 
 from fit_jax.config import Config, load_config
@@ -155,12 +156,12 @@ def test_reading_a_checkpoint_leaves_a_save_under_way_alone(folder, straight):
         time.sleep(0.01)
 
 
-def test_too_little_memory_is_not_the_checkpoints_fault(folder, straight, monkeypatch):
+def test_too_little_memory_is_not_the_checkpoints_fault(straight, monkeypatch):
     """Or its remedy would be to remove a whole checkpoint."""
     opened = set_up(config_of(straight))
     checkpoints = open_checkpoints(opened, cleans=False)
     full = lambda *_, **__: (_ for _ in ()).throw(RuntimeError("RESOURCE_EXHAUSTED: Out of memory"))  # noqa: E731
-    monkeypatch.setattr(checkpoints._manager, "restore", full)
+    monkeypatch.setattr(orbax.checkpoint.CheckpointManager, "restore", full)
     with pytest.raises(RuntimeError, match="Out of memory"):
         checkpoints.progress(14)
     checkpoints.close()
