@@ -70,6 +70,7 @@ class FitBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     "spurious": tfds.features.Sequence(spurious),
                     "slices": tfds.features.Sequence({"name": text, "value": text}),
                     "own_answers": np.bool_,
+                    "cluster": text,
                 }
             ),
         )
