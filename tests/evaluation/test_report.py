@@ -137,7 +137,7 @@ def test_the_terminal_table_shows_the_paraphrases_never_seen(evaluation):
 
 def test_several_features_are_broken_down(task, evaluation):
     other = [replace(p, feature="other") for p in evaluation.predictions]
-    text = result_tables.summary("t", evaluation.predictions + other, task_splits(task), ())
+    text = result_tables.summary("t", evaluation.predictions + other, with_shift(task))
     assert "## By feature" in text
 
 
@@ -148,7 +148,7 @@ def test_a_split_without_a_spurious_feature_leaves_its_cells_empty(task, evaluat
         if p.split != "flipped" or p.focus in ("none", "focus(core)"):
             lacking.queries.append(query)
             lacking.predictions.append(p)
-    shifted = replace(task, splits=task_splits(task))
+    shifted = with_shift(task)
     write_report(tmp_path, lacking, shifted, encoder, "fit", 0)
     page = (tmp_path / "index.html").read_text()
     assert "<td>always the commonest y_s (spurious types)</td><td>0.500</td><td></td>" in page
@@ -157,7 +157,7 @@ def test_a_split_without_a_spurious_feature_leaves_its_cells_empty(task, evaluat
 
 def test_written_answers_show_in_page_and_summary(task, evaluation, encoder, tmp_path):
     said = Evaluation(evaluation.queries, [replace(p, text="hm", meant=UNPARSEABLE) for p in evaluation.predictions])
-    write_report(tmp_path, said, replace(task, splits=task_splits(task)), encoder, "fit", 0)
+    write_report(tmp_path, said, with_shift(task), encoder, "fit", 0)
     assert "## Unparseable answers" in (tmp_path / "summary.md").read_text()
     assert '"text":"hm"' in (tmp_path / "index.html").read_text()
     assert read_predictions(tmp_path / "predictions.jsonl") == said.predictions
@@ -167,17 +167,17 @@ def test_bbq_rows_get_their_bias_scores(task, evaluation):
     slices = {"condition": "disambig", "unknown": "2"}
     asked = [replace(p, slices=slices, split="natural") for p in evaluation.predictions if p.split == "iid"]
     splits = {**task.splits, "natural": task.splits["iid"]}
-    text = result_tables.summary("t", asked, splits, ())
+    text = result_tables.summary("t", asked, replace(task, splits=splits))
     _, _, bias = text.partition("## Social bias")
     assert "/ none |" in bias
     assert "`focus(core)`" in bias
     assert "`focus(spurious)`" not in bias.partition("##")[0]
-    assert "## Social bias" not in result_tables.summary("t", evaluation.predictions, task_splits(task), ())
+    assert "## Social bias" not in result_tables.summary("t", evaluation.predictions, with_shift(task))
 
 
 def test_reference_lines_stand_in_every_table_of_accuracies(task, evaluation):
     other = [replace(p, feature="other") for p in evaluation.predictions]
-    text = result_tables.summary("t", evaluation.predictions + other, task_splits(task), ())
+    text = result_tables.summary("t", evaluation.predictions + other, with_shift(task))
     # Two sets of paraphrases, and two features in the table by feature.
     for line in ("an answer at random", "always the commonest y (core", "always the commonest y_s", "always y_s (core"):
         assert len(re.findall(rf"^\| (?:\w+: )?{re.escape(line)}.* 0\.\d", text, flags=re.MULTILINE)) == 4, line
@@ -188,8 +188,8 @@ def test_reference_lines_stand_in_every_table_of_accuracies(task, evaluation):
     assert "always y_s (core types)" in out.getvalue()
 
 
-def task_splits(task):
-    return {**task.splits, "shifted_iid": task.splits["iid"]}
+def with_shift(task):
+    return replace(task, splits={**task.splits, "shifted_iid": task.splits["iid"]})
 
 
 def test_the_card_names_base_method_and_results(config, task_with_shift, evaluation):
