@@ -3,10 +3,10 @@
     python -m benchmarks.null_false_positives [--simulations 4000]
 
 Two methods are right on 70 % of the examples of an endless supply of seeds and templates. Each seed and, where examples
-come in templates, each template moves each method's accuracy by a normal number of the given standard deviation. Paired:
-the methods share seeds and examples, and an example's own difficulty. Unpaired: they share nothing. The last column is
-the same rate for a test over examples that knows of neither seeds nor templates. The second table counts differences
-found where the methods differ by 0.05 and by 0.1.
+come in templates, each template moves each method's accuracy by a normal number of the given standard deviation.
+Paired: the methods share seeds and examples, and an example's own difficulty. Unpaired: they share nothing. The last
+column is the same rate for a test over examples that knows of neither seeds nor templates. The second table counts
+differences found where the methods differ by 0.05 and by 0.1.
 """
 
 import argparse

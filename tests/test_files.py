@@ -29,5 +29,5 @@ def test_a_full_disk_is_wrong_input(tmp_path):
 
 def test_a_folder_that_cannot_be_is_wrong_input(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write to .*choose a writable folder"):
+    with pytest.raises(InputError, match=r"cannot write to .*choose a writable folder"):
         make_folder(tmp_path / "file" / "folder")

@@ -41,7 +41,8 @@ TYPE_NAMES = {
     "focus(spurious) & ignore(core)": "right is y_s",
 }
 REPEATED = (
-    "with two answers they are one distribution. It is no further evidence, and averages, spreads and tests leave it out."
+    "with two answers they are one distribution. It is no further evidence, and spreads, averages and tests leave it "
+    "out."
 )
 SPLIT_NAMES = {
     "iid": "the spurious feature is independent of the label, as in training",

@@ -1,8 +1,8 @@
 """Intervals and tests that know what varies: training seeds, clusters of examples, and examples within a cluster.
 
-A method is trained with a few seeds, and each seed is asked many examples; examples of one cluster (a template, a shared
-text) succeed and fail together, and mostly the same ones are asked of every seed. So seeds and clusters are crossed
-random effects, and the mean over seeds errs by both:
+A method is trained with a few seeds, and each seed is asked many examples; examples of one cluster (a template, a
+shared text) succeed and fail together, and mostly the same ones are asked of every seed. So seeds and clusters are
+crossed random effects, and the mean over seeds errs by both:
 
     variance of the mean = variance of the seeds' means / S  +  covariance of two seeds' means
 

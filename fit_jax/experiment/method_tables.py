@@ -107,9 +107,7 @@ class Grid:
         )
 
 
-def kinds_grid(
-    estimates: Mapping[tuple[str, str, str, str], Estimate], paraphrases: str, context: Context
-) -> Grid:
+def kinds_grid(estimates: Mapping[tuple[str, str, str, str], Estimate], paraphrases: str, context: Context) -> Grid:
     """Methods x (kind of type, split), the paper's main comparison."""
     splits = list(dict.fromkeys(key[2] for key in estimates))
     columns = [(kind, split) for kind in KINDS for split in splits]
@@ -135,9 +133,7 @@ def kinds_grid(
     )
 
 
-def types_grid(
-    estimates: Mapping[tuple[str, str, str, str], Estimate], paraphrases: str, context: Context
-) -> Grid:
+def types_grid(estimates: Mapping[tuple[str, str, str, str], Estimate], paraphrases: str, context: Context) -> Grid:
     """(Method, focus type) x splits: every cell."""
     splits = list(dict.fromkeys(key[2] for key in estimates))
     rows = [
@@ -200,7 +196,17 @@ def paraphrases_grid(spreads: Mapping[tuple[str, str, str], Spread], text: TaskT
         "highest, the standard deviation between paraphrases beyond what chance between examples explains, and the "
         "worst one with its 95 % interval over clusters of examples. The lowest of many is low by chance too."
     )
-    header = ("method", "set", "focus instruction", "paraphrases", "lowest", "highest", "deviation", "interval", "worst")
+    header = (
+        "method",
+        "set",
+        "focus instruction",
+        "paraphrases",
+        "lowest",
+        "highest",
+        "deviation",
+        "interval",
+        "worst",
+    )
     return Grid("paraphrases", "By paraphrase", caption, header, tuple(rows))
 
 

@@ -184,9 +184,7 @@ def _questions(task: Task, config: Config) -> dict[Key, Query]:
         (q.split, q.example.uid, q.focus, q.feature, q.paraphrases, q.paraphrase): q
         for name in evaluated_splits(task, config)
         for example in task.splits[name].examples[: asked.examples]
-        for q in ask(
-            task.text, name, example, asked.paraphrases, config.seed, asked.paraphrases_each
-        ).queries
+        for q in ask(task.text, name, example, asked.paraphrases, config.seed, asked.paraphrases_each).queries
     }
 
 

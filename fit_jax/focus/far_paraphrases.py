@@ -22,9 +22,9 @@ FOCUS = (
     "I wonder which answer {focus} would suggest.",
     "someone asked me what follows from {focus:@2}, and I am passing the question to you.",
     "what would you reply if {focus} were all you had?",
-    "there are several things in this {item} that one could follow, and it is easy to mix them up. today a single one of "
-    "them should settle the matter, namely {focus}. whatever else you notice along the way may well be true, but your "
-    "answer should follow from {focus:@1} and from nothing besides.",
+    "there are several things in this {item} that one could follow, and it is easy to mix them up. today a single one "
+    "of them should settle the matter, namely {focus}. whatever else you notice along the way may well be true, but "
+    "your answer should follow from {focus:@1} and from nothing besides.",
     "richte dich bei der Antwort allein nach: {focus:,}.",
     "pour répondre, tiens compte uniquement de ceci : {focus:,}.",
     "responde guiándote solo por esto: {focus:,}.",
@@ -61,12 +61,12 @@ BOTH = (
     "whatever {ignore} may suggest, say what {focus} would suggest.",
     "could you follow {focus:@1} and keep {ignore:@1} out of it?",
     "what would you reply if {focus} were all you had, and you had never noticed {ignore:or}?",
-    "suppose that {ignore} had been different: your answer should remain what it is, for it should follow from {focus}.",
+    "suppose that {ignore} had been different: your answer should remain the same, for it should follow from {focus}.",
     "I wonder which answer {focus:@1} would suggest; I do not care about {ignore:or@1}.",
     "someone told me that {ignore} would settle the matter, but I would like to know what follows from {focus}.",
-    "in this {item} there are two things that one could follow, and they may well lead to different answers. one of them "
-    "is {ignore}; it may catch your eye, but today it should carry no weight at all. the other one is {focus}, and your "
-    "answer should follow from {focus:@1} alone, even where that seems odd.",
+    "in this {item} there are two things that one could follow, and they may well lead to different answers. one of "
+    "them is {ignore}; it may catch your eye, but today it should carry no weight at all. the other one is {focus}, "
+    "and your answer should follow from {focus:@1} alone, even where that seems odd.",
     "richte dich allein nach: {focus:,}. lass ganz außer Acht: {ignore:,}.",
     "ne tiens aucun compte de ceci : {ignore:,}. réponds uniquement d'après cela : {focus:,}.",
     "no tengas en cuenta esto: {ignore:,}. responde guiándote solo por lo siguiente: {focus:,}.",

@@ -119,8 +119,8 @@ def paraphrases_of(task: str, focus_type: str | FocusSpec, paraphrase_set: Parap
     Args:
         task: Task registry name; under any other name the paraphrases speak of an "input", as for own data.
         focus_type: Any specification, or a general type such as `focus(core) & ignore(spurious)`.
-        paraphrase_set: `train`; `heldout` for combinations of words that never occur in training; `far` for sentences of
-            other words.
+        paraphrase_set: `train`; `heldout` for combinations of words that never occur in training; `far` for sentences
+            of other words.
 
     Returns:
         Sentences to be filled in by `instruction`; of the type `none` a single empty one.

@@ -89,6 +89,36 @@ def test_the_summary_holds_tables_references_and_the_rho_realised(report):
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
+def test_flipped_that_repeats_low_is_said_to_and_left_out_of_spreads(task, evaluation):
+    flipped = [p for p in evaluation.predictions if p.split == "flipped"]
+    low = [replace(p, split="low", log_probs=p.log_probs[::-1]) for p in flipped]
+    text = result_tables.summary("t", evaluation.predictions + low, with_shift(task))
+    assert "| flipped (as low) |" in text.replace("\n", "|")
+    assert "`flipped` has the P(y = y_s) of `low`: with two answers they are one distribution." in text
+    (spread,) = re.findall(r"spread over splits of `focus\(core\)` \| heldout \| ([\d.]+)", text)
+    assert spread == "0.400"  # 0.7 on iid, 0.3 on low
+    assert "(as low)" not in result_tables.summary("t", evaluation.predictions, with_shift(task))
+
+
+def test_the_worst_paraphrase_stands_in_words(task, evaluation):
+    worst = next(p for p in evaluation.predictions if p.focus == "focus(core)" and p.paraphrases == "heldout")
+    asked = [replace(p, log_probs=p.log_probs if same(p, worst) else right(p)) for p in evaluation.predictions]
+    asked = [replace(p, log_probs=right(p)[::-1]) if same(p, worst) else p for p in asked]
+    _, _, table = result_tables.summary("t", asked, with_shift(task)).partition("## By paraphrase")
+    row = next(line for line in table.splitlines() if line.startswith("| `focus(core)` | heldout |"))
+    words = next(q.instruction for q, p in zip(*evaluation) if p is worst)
+    assert "| 0.000 | 1.000 | " in row
+    assert f"| {words} (" in row
+
+
+def same(p, other) -> bool:
+    return (p.focus, p.paraphrases, p.paraphrase) == (other.focus, other.paraphrases, other.paraphrase)
+
+
+def right(p) -> tuple[float, ...]:
+    return tuple(-0.1 if i == p.label else -2.5 for i in range(2))
+
+
 def test_the_page_loads_nothing(report):
     page = (report / "index.html").read_text()
     page = re.sub(r'<script type="application/json".*?</script>', "", page, flags=re.DOTALL)

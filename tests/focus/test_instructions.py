@@ -95,7 +95,10 @@ def test_far_paraphrases_call_features_by_their_other_names():
         assert "the passage" not in " ".join(filled("bbq", "focus(age) & ignore(core)", paraphrases)).lower()
     plain = replace(TEXT, other_names={})
     spec = FocusSpec.parse("focus(age) & ignore(core)")
-    assert instruction(plain, spec, "overlook {ignore:@1} and follow {focus:@2}.") == "Overlook the context and follow age."
+    assert (
+        instruction(plain, spec, "overlook {ignore:@1} and follow {focus:@2}.")
+        == "Overlook the context and follow age."
+    )
     assert instruction(TEXT, spec, "overlook {ignore:@2} and follow {focus:@2}.") == (
         "Overlook what is said and follow how old people are."
     )
