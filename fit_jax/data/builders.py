@@ -154,5 +154,6 @@ def _records(examples: Sequence[Example]) -> Iterator[tuple[int, dict[str, Any]]
                 "spurious": [{"feature": f, "value": v, "label": y} for f, (v, y) in example.spurious.items()],
                 "slices": [{"name": name, "value": value} for name, value in example.slices.items()],
                 "own_answers": example.own_answers,
+                "cluster": example.cluster,
             },
         )

@@ -122,7 +122,7 @@ def test_the_spread_over_paraphrases_is_over_all_seeds(answers):
     found = by_paraphrase(answers)
     assert {key[0] for key in found} == {"fit", "sft_y"}
     spread = found["sft_y", "heldout", "focus(spurious)"]
-    asked = [a for a in answers if a.method == "sft_y" and a.prediction.focus == "focus(spurious)"]
+    asked = {(a.seed, a.prediction.uid) for a in answers}  # the same text may stand in both splits
     assert sum(mean.examples for mean in spread.accuracy.values()) == len(asked)
     assert min(mean.value for mean in spread.accuracy.values()) == spread.accuracy[spread.worst].value
     assert found["fit", "heldout", "focus(spurious)"].deviation == 0
