@@ -25,9 +25,9 @@ class Query:
         focus: Focus type, one of `FOCUS_TYPES`.
         feature: The spurious feature the type speaks of.
         paraphrases: Paraphrase set of the instruction: `train`, `heldout` or `far`.
-        paraphrase: Place of the paraphrase in its set (`focus.instructions.paraphrases_of`).
         instruction: The focus instruction's words; empty for the type `none`.
         label: The focus label: index of the answer that follows the instruction.
+        paraphrase: Place of the paraphrase in its set (`focus.instructions.paraphrases_of`).
     """
 
     example: Example
@@ -35,9 +35,9 @@ class Query:
     focus: str
     feature: str
     paraphrases: str
-    paraphrase: int
     instruction: str
     label: int
+    paraphrase: int = 0
 
 
 class Group(NamedTuple):
@@ -73,7 +73,7 @@ def ask(
                     for turn in range(times):
                         paraphrase = (int(share * size) + turn * size // times) % size
                         words = instruction(text, spec, sentences[paraphrase])
-                        query = Query(example, split, focus, feature, paraphrases, paraphrase, words, label)
+                        query = Query(example, split, focus, feature, paraphrases, words, label, paraphrase)
                         queries.append(query)
     return Group.of(queries)
 
