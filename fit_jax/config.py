@@ -174,8 +174,11 @@ class EvaluationConfig:
 
     # Splits to evaluate; empty means every test split of the task.
     splits: tuple[str, ...] = ()
-    # Paraphrase sets: `train` (seen in training) and `heldout` (never seen).
-    paraphrases: tuple[Literal["train", "heldout"], ...] = ("train", "heldout")
+    # Paraphrase sets: `train` (seen in training), `heldout` (unseen combinations of words that training shows) and
+    # `far` (other words, other names of the features, negations, indirect and long requests, other languages).
+    paraphrases: tuple[Literal["train", "heldout", "far"], ...] = ("train", "heldout")
+    # Paraphrases of each set that every question is asked in.
+    paraphrases_each: int = 2
     # Let the model write its answers and match them to the candidates; null means where the task asks for it (bbq_nlg).
     written: bool | None = None
     # Most tokens of a written answer.
@@ -192,12 +195,12 @@ class EvaluationConfig:
 
     def check(self) -> None:
         """Raises InputError where no paraphrase set is named, or a size is less than 1."""
-        for name in ("batch_size", "examples", "validation_examples", "written_tokens", "beams"):
+        for name in ("paraphrases_each", "batch_size", "examples", "validation_examples", "written_tokens", "beams"):
             size = getattr(self, name)
             if size is not None and size < 1:
                 raise InputError(f"evaluation.{name}: {size} is less than 1")
         if not self.paraphrases:
-            raise InputError("evaluation.paraphrases: names no paraphrase set; give train, heldout or both")
+            raise InputError("evaluation.paraphrases: names no paraphrase set; give some of train, heldout and far")
 
 
 @dataclass(frozen=True, kw_only=True)

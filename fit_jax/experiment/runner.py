@@ -43,7 +43,7 @@ MAY_DIFFER = (
 STEPS = "steps.json"  # the optimizer steps of every cell, where the config counts in epochs
 
 DoCell = Callable[[ExperimentConfig, Cell], tuple[Evaluation, str]]
-Key = tuple[str, str, str, str, str]  # split, uid, focus type, feature and paraphrase set of a question
+Key = tuple[str, str, str, str, str, int]  # split, uid, focus type, feature, paraphrase set and paraphrase
 
 
 def run_experiment(config: ExperimentConfig, do: DoCell = do_cell) -> Path:
@@ -179,11 +179,12 @@ def _say_budget(path: Path) -> None:
 
 def _questions(task: Task, config: Config) -> dict[Key, Query]:
     """What every method with the config's seed is asked, by what tells one question from another."""
+    asked = config.evaluation
     return {
-        (q.split, q.example.uid, q.focus, q.feature, q.paraphrases): q
+        (q.split, q.example.uid, q.focus, q.feature, q.paraphrases, q.paraphrase): q
         for name in evaluated_splits(task, config)
-        for example in task.splits[name].examples[: config.evaluation.examples]
-        for q in ask(task.text, name, example, config.evaluation.paraphrases, config.seed).queries
+        for example in task.splits[name].examples[: asked.examples]
+        for q in ask(task.text, name, example, asked.paraphrases, config.seed, asked.paraphrases_each).queries
     }
 
 
@@ -193,7 +194,7 @@ def _answers(path: Path, queries: dict[Key, Query]) -> Evaluation:
     Raises:
         InputError: The file is damaged, or lacks answers.
     """
-    by_key = {(p.split, p.uid, p.focus, p.feature, p.paraphrases): p for p in read_predictions(path)}
+    by_key = {(p.split, p.uid, p.focus, p.feature, p.paraphrases, p.paraphrase): p for p in read_predictions(path)}
     wrong = by_key.keys() ^ queries.keys() or [
         key for key, q in queries.items() if len(by_key[key].log_probs) != len(q.example.candidates)
     ]

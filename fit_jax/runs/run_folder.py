@@ -33,6 +33,7 @@ MAY_DIFFER = (
     "train.keep",
     "evaluation.splits",
     "evaluation.paraphrases",
+    "evaluation.paraphrases_each",
     "evaluation.written",
     "evaluation.written_tokens",
     "evaluation.beams",

@@ -38,7 +38,7 @@ def config(tmp_path) -> ExperimentConfig:
         task=TaskConfig(train_examples=40, validation_examples=8, test_examples=4),
         tokenizer=TokenizerConfig(vocab_size=300),
         model=ModelConfig(layers=2, width=16, feed_forward=24, heads=2, kv_heads=1),
-        evaluation=EvaluationConfig(splits=("iid",), paraphrases=("heldout",), batch_size=8),
+        evaluation=EvaluationConfig(splits=("iid",), paraphrases=("heldout",), paraphrases_each=1, batch_size=8),
     )
     return ExperimentConfig(run_dir=str(tmp_path / "experiment"), methods=("fit", "sft_y"), seeds=(0, 1), run=run)
 
