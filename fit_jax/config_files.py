@@ -11,16 +11,28 @@ import draccus
 import yaml
 
 from fit_jax.errors import InputError
+from fit_jax.foreign import exists, is_text, read_text
 from fit_jax.options import Parser, add_fields, nearest
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+# Bytes of the longest config file.
+_LONGEST = 1 << 24
 ConfigType = TypeVar("ConfigType", bound="DataclassInstance")
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a value that holds itself, and a mapping that names a key twice, of which YAML would take the last."""
+    """Refuses a value that holds itself, a mapping that names a key twice, of which YAML would take the last, and NUL.
+
+    Half of a surrogate pair is refused too: neither stands in any text or name of a file.
+    """
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and not is_text(value):
+            raise yaml.constructor.ConstructorError(None, None, "NUL or half of a character in a text", node.start_mark)
+        return value
 
     def construct_document(self, node: yaml.Node) -> Any:
         self.deep_construct = True  # what holds itself is found only where values are finished before their parents
@@ -131,7 +143,7 @@ def _find(path: Path) -> Path:
     """The file itself, or else the one of that name among the configs of the package."""
     package = Path(__file__).parent
     places = [path, package / path, package / "configs" / f"{path}.yaml"]
-    return next((place for place in places if place.is_file()), path)
+    return next((place for place in places if exists(place) and not place.is_dir()), path)
 
 
 def _read(cls: type, path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -142,14 +154,12 @@ def _read(cls: type, path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]
         path: The file.
         above: The files that name it as their base.
     """
+    try:
+        text = read_text(path, "name a readable YAML file", _LONGEST)
+    except InputError as error:
+        raise InputError(f"--config {error}") from error
     if path.resolve() in above:
         raise InputError(f"--config {path}: its `base:` leads back to itself; name another file there")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--config {path}: {error.strerror}; name a readable YAML file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"--config {path}: no UTF-8 text ({error}); name a YAML file") from error
     mapping = _from_yaml(text, f"--config {path}: no YAML") or {}
     if not isinstance(mapping, dict):
         raise InputError(f"--config {path}: holds {type(mapping).__name__}, not a mapping of sections to fields")
@@ -165,7 +175,7 @@ def _on_base(cls: type, mapping: dict[str, Any], path: Path, above: tuple[Path, 
     base = mapping.pop("base", None)
     if base is None:
         return mapping
-    if not isinstance(base, str) or "\0" in base:
+    if not isinstance(base, str):
         raise InputError(f"--config {path}: base: {base!r} is no file name; name a YAML file, relative to this one")
     return _over(cls, _read(cls, path.parent / base, above), mapping)
 

@@ -15,6 +15,7 @@ ROOT = Path(fit_jax.__file__).parent
 # do not import each other.
 LEVELS = (
     {"errors"},
+    {"foreign"},
     {"files", "hub"},
     {"options"},
     {"config_files"},
