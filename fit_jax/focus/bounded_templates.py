@@ -25,49 +25,12 @@ _LONGEST_SOURCE = 200_000
 _LONGEST_OUTPUT = 100_000
 _LARGEST_NUMBER = 1 << 64
 # Jinja's own filters that chat templates have a use for; others make text of any length from a number.
-_FILTERS = [
-    "abs",
-    "attr",
-    "batch",
-    "capitalize",
-    "count",
-    "d",
-    "default",
-    "dictsort",
-    "e",
-    "escape",
-    "first",
-    "float",
-    "forceescape",
-    "groupby",
-    "indent",
-    "int",
-    "items",
-    "join",
-    "last",
-    "length",
-    "list",
-    "lower",
-    "map",
-    "max",
-    "min",
-    "reject",
-    "rejectattr",
-    "replace",
-    "reverse",
-    "round",
-    "safe",
-    "select",
-    "selectattr",
-    "slice",
-    "sort",
-    "string",
-    "sum",
-    "title",
-    "trim",
-    "unique",
-    "upper",
-]
+_FILTERS = (
+    "abs", "attr", "batch", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "float",
+    "forceescape", "groupby", "indent", "int", "items", "join", "last", "length", "list", "lower", "map", "max",
+    "min", "reject", "rejectattr", "replace", "reverse", "round", "safe", "select", "selectattr", "slice", "sort",
+    "string", "sum", "title", "trim", "unique", "upper",
+)  # fmt: skip
 _LARGEST_OPTION = 100  # of the numbers given to filters
 # Methods that make text of any length from a number.
 _METHODS = ("center", "expandtabs", "ljust", "rjust", "to_bytes", "translate", "zfill")
