@@ -16,6 +16,7 @@ ROOT = Path(fit_jax.__file__).parent
 LEVELS = (
     {"errors"},
     {"foreign"},
+    {"terminal"},
     {"files", "hub"},
     {"options"},
     {"config_files"},

@@ -71,15 +71,16 @@ def check_parity(name: str) -> list[Row]:
 
 def print_parity(rows: Sequence[Row]) -> None:
     """Prints the table."""
-    from rich.console import Console
     from rich.table import Table
+
+    from fit_jax.terminal import Terminal
 
     table = Table(title="here against transformers, fp32")
     for column in ("compared", "found", "demanded", ""):
         table.add_column(column)
     for row in rows:
         table.add_row(row.what, row.found, row.demanded, "ok" if row.passed else "FAILED")
-    Console().print(table)
+    Terminal().print(table)
 
 
 def _reference(folder: Any) -> tuple[Any, Any]:
