@@ -54,12 +54,13 @@ def model_card(config: Config, task: Task, predictions: Sequence[Prediction]) ->
         else f"a decoder of {config.model.layers} layers and width {config.model.width}, from scratch"
     )
     how = f"LoRA of rank {config.lora.rank}, alpha {config.lora.alpha:g}" if config.lora.rank else "all parameters"
+    features = ", ".join(f"{as_code(key)} ({as_text(name)})" for key, name in task.text.spurious.items())
     parts = [
         "---\n" + yaml.safe_dump(front, sort_keys=False) + "---",
         f"# {config.task.name}: a model that follows focus instructions",
         f"- Base model: {origin}\n- Trained: {how}\n- Method: {METHODS.get(config.train.method, config.train.method)}\n"
         f"- Task: {as_text(task.text.instruction)}\n- Core feature: {as_text(task.text.core)}\n"
-        f"- Spurious features: {', '.join(f'{as_code(key)} ({as_text(name)})' for key, name in task.text.spurious.items())}\n"
+        f"- Spurious features: {features}\n"
         f"- Training examples: {len(task.splits['train'].examples)}\n- Seed: {config.seed}",
         "## How to ask",
         f"The focus instruction stands {config.focus.place} the input, for instance:",
