@@ -36,7 +36,7 @@ _LARGEST_OPTION = 100  # of the numbers given to filters
 _METHODS = ("center", "expandtabs", "ljust", "rjust", "to_bytes", "translate", "zfill")
 # A width of many digits in a format, or one that is a value itself.
 _WIDE = re.compile(r"\d{3,}|%[^a-z]*\*|\{[^}]*\{")
-_HOLDERS = (str, list, tuple, set, range, Mapping)
+_HOLDERS = (str, list, tuple, set, range, dict)
 # The day on which every prompt is written, so that one run's prompts equal another's.
 TODAY = datetime.datetime(2024, 7, 26)
 
@@ -217,10 +217,10 @@ class _Bounded(ImmutableSandboxedEnvironment):
             weight += 1
             if isinstance(value, str):
                 weight += len(value)
-            elif isinstance(value, Mapping):
+            elif isinstance(value, dict):
                 weight += len(value)
                 left += [part for pair in value.items() for part in pair]
-            elif isinstance(value, Sized) and isinstance(value, _HOLDERS):
+            elif isinstance(value, _HOLDERS):
                 weight += len(value)
                 left += [] if isinstance(value, range) else value
         return weight

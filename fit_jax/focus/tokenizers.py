@@ -12,6 +12,7 @@ from fit_jax.hub import local_folder
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+_REMEDY = "name a folder with a tokenizer.json"
 PAD, EOS = "<pad>", "<eos>"
 _FILES = ("tokenizer*", "*.model", "vocab.json", "merges.txt", "*_tokens*.json", "*.jinja", "config.json")
 
@@ -55,13 +56,16 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
         tokenizer = _load(folder)
         # transformers takes files it does not recognise for an empty vocabulary.
         empty = not tokenizer("a b", add_special_tokens=False)["input_ids"]
-    except (InputError, KeyboardInterrupt, MemoryError):
+    except InputError as error:
+        told = str(error)
+        raise InputError(told if told.startswith("tokenizer ") else f"tokenizer {told}") from error
+    except (KeyboardInterrupt, MemoryError):
         raise
     except BaseException as error:  # the readers underneath raise what they like; a panic in Rust is no `Exception`
         reason = shown(" ".join(str(error).split()))
-        raise InputError(f"tokenizer {path}: cannot be read ({reason}); name a folder with a tokenizer.json") from error
+        raise InputError(f"tokenizer {path}: cannot be read ({reason}); {_REMEDY}") from error
     if empty:
-        raise InputError(f"tokenizer {path}: its vocabulary is empty; name a folder with a tokenizer.json")
+        raise InputError(f"tokenizer {path}: its vocabulary is empty; {_REMEDY}")
     return tokenizer
 
 
@@ -84,7 +88,7 @@ def _load(path: Path) -> "PreTrainedTokenizerFast":
         for pattern in _FILES:
             for file in path.glob(pattern):
                 if not file.is_dir():
-                    check_regular(file)
+                    check_regular(file, _REMEDY)
     raw = find_raw(path)
     if raw is not None:
         return load_raw(raw)
@@ -107,4 +111,7 @@ def _is_model_independent(folder: Path) -> bool:
     config = folder / "tokenizer_config.json"
     if not exists(folder / "tokenizer.json") or not exists(config):
         return False
-    return read_object(config).values.get("tokenizer_class") in ("PreTrainedTokenizerFast", "TokenizersBackend")
+    return read_object(config, _REMEDY).values.get("tokenizer_class") in (
+        "PreTrainedTokenizerFast",
+        "TokenizersBackend",
+    )
