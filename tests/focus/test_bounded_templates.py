@@ -16,7 +16,7 @@ COSTLY = {
     "a high power": "{{ 9 ** 9 ** 9 }}",
     "a huge product": "{% set ns = namespace(x=9) %}{% for i in range(60) %}{% set ns.x = ns.x * ns.x %}{% endfor %}",
     "loops within loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-    "recursive loops": "{% for a in messages recursive %}{{ loop(range(99999)) }}{% endfor %}",
+    "recursive loops": "{% for a in [1] recursive %}{{ loop(range(9999)) if loop.depth < 4 }}{% endfor %}",
     "text in loops": "{% for a in range(9999) %}" + "a" * 1000 + "{% endfor %}",
     "text in a macro": "{% macro f() %}{% for a in range(9999) %}"
     + "a" * 9999
