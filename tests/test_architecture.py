@@ -15,6 +15,8 @@ ROOT = Path(fit_jax.__file__).parent
 # do not import each other.
 LEVELS = (
     {"errors"},
+    {"foreign"},
+    {"terminal"},
     {"files", "hub"},
     {"options"},
     {"config_files"},

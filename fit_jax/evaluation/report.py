@@ -63,9 +63,9 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def print_table(table: Any) -> None:
     """Prints a `rich` table, as wide as it needs where output is no terminal."""
-    from rich.console import Console
+    from fit_jax.terminal import Terminal
 
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    Terminal(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def write_report(

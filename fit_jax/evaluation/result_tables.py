@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fit_jax.data.splits import Split
 from fit_jax.data.task import Task
 from fit_jax.evaluation.bias import bias_scores
+from fit_jax.evaluation.markdown import as_text
 from fit_jax.evaluation.metrics import (
     Accuracy,
     calibration_error,
@@ -64,7 +65,7 @@ def summary(title: str, predictions: Sequence[Prediction], task: Task) -> str:
     cells = pooled(predictions)
     names = _in_order(key[1] for key in cells)
     parts = [
-        f"# {title}",
+        f"# {as_text(title)}",
         "Focus accuracy is the share of answers equal to the focus label: the answer that follows the focus "
         "instruction. Brackets hold 95 % Wilson intervals over clusters of examples, for this one seed; answers are "
         "the most probable of the candidates, unless they were written freely. y is the true label, y_s the label tied "
@@ -98,7 +99,7 @@ def summary(title: str, predictions: Sequence[Prediction], task: Task) -> str:
     if bias:
         parts += ["## Social bias", _bias_table(bias)]
     parts += ["## The data", _rho_table(task.splits, names)]
-    parts += [f"- `{name}`: {_split_name(name)}" for name in names] + [f"- {note}" for note in task.notes]
+    parts += [f"- `{name}`: {_split_name(name)}" for name in names] + [f"- {as_text(note)}" for note in task.notes]
     return "\n\n".join(parts).replace("\n\n- ", "\n- ").replace("|\n- ", "|\n\n- ") + "\n"
 
 
@@ -188,7 +189,7 @@ def _steering_table(predictions: Sequence[Prediction]) -> str:
     for (paraphrases, shifted, focus), spread in spreads(without_repeats(predictions)).items():
         lines.append([f"spread over {'shifted ' if shifted else ''}splits of `{focus}`", paraphrases, f"{spread:.3f}"])
     for row in flip_rates(predictions):
-        where = f"{row['split']}, {row['feature']}"
+        where = f"{row['split']}, {as_text(row['feature'])}"
         if row["flip_rate"] is not None:
             lines.append(
                 [
@@ -218,11 +219,15 @@ def _feature_table(predictions: Sequence[Prediction], features: Sequence[str], n
             for focus in ordered(key[2] for key in cells):
                 values = [cells.get((paraphrases, name, focus)) for name in names]
                 rows.append(
-                    [f"{feature}: `{focus}`", paraphrases, *("" if c is None else f"{c.accuracy:.3f}" for c in values)]
+                    [
+                        f"{as_text(feature)}: `{focus}`",
+                        paraphrases,
+                        *("" if c is None else f"{c.accuracy:.3f}" for c in values),
+                    ]
                 )
         for line, rates in reference_lines(own).items():
-            rows.append([f"{feature}: {line}", "", *(three_digits(rates.get(name)) for name in names)])
-    return markdown(["feature and focus instruction", "paraphrases", *names.values()], rows)
+    parts += ["## The data", _rho_table(task.splits, names)]
+    parts += [f"- `{name}`: {_split_name(name)}" for name in names] + [f"- {as_text(note)}" for note in task.notes]
 
 
 def _worst_table(predictions: Sequence[Prediction]) -> str:
@@ -236,9 +241,7 @@ def _worst_table(predictions: Sequence[Prediction]) -> str:
             f"`{focus}`",
             paraphrases,
             r["split"],
-            r["feature"],
-            r["value"],
-            r["answer"],
+            *map(as_text, (r["feature"], r["value"], r["answer"])),
             str(r["count"]),
             f"{r['accuracy']:.3f}",
         ]
@@ -288,7 +291,7 @@ def _rho_table(splits: Mapping[str, Split], names: Sequence[str]) -> str:
         for feature, values in splits[name].rho.items():
             for value, rho in values.items():
                 asked = "as it came" if rho.asked is None else f"{rho.asked:.3f}"
-                rows.append([name, feature, value, asked, f"{rho.realised:.3f}", str(rho.count)])
+                rows.append([name, as_text(feature), as_text(value), asked, f"{rho.realised:.3f}", str(rho.count)])
     text = "rho = P(y = y_s | s): how well the spurious value predicts its label, asked for and realised."
     return text + "\n\n" + markdown(["split", "feature", "s", "rho asked", "rho realised", "examples"], rows)
 
