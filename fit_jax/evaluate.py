@@ -33,17 +33,19 @@ def _evaluate(given: Namespace) -> None:
     from fit_jax.runs.before_after import report_harness, report_perplexity
     from fit_jax.runs.evaluating import evaluate_run
     from fit_jax.runs.run import set_up
-    from fit_jax.runs.run_folder import opened_config
+    from fit_jax.runs.run_folder import locked, opened_config
 
-    config = opened_config(Path(given.folder), given.config)
+    folder = Path(given.folder)
+    config = opened_config(folder, given.config)
     start(config.mesh)
-    run = set_up(config)
-    if given.perplexity is not None:
-        report_perplexity(run, given.checkpoint, given.perplexity)
-    if given.harness is not None:
-        report_harness(run, given.checkpoint, given.harness.split(","))
-    if given.perplexity is None and given.harness is None:
-        evaluate_run(run, given.checkpoint)
+    with locked(folder):
+        run = set_up(config)
+        if given.perplexity is not None:
+            report_perplexity(run, given.checkpoint, given.perplexity)
+        if given.harness is not None:
+            report_harness(run, given.checkpoint, given.harness.split(","))
+        if given.perplexity is None and given.harness is None:
+            evaluate_run(run, given.checkpoint)
 
 
 if __name__ == "__main__":

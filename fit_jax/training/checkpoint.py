@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from fit_jax.errors import InputError, machine_remedy
+from fit_jax.errors import InputError, full_disk, machine_remedy
 from fit_jax.parallel.sharding import named_leaves
 from fit_jax.training.state import TrainState
 
@@ -141,7 +141,7 @@ class Checkpoints:
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return full_disk(error) or (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 class _NewestAndBest:

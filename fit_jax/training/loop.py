@@ -1,15 +1,16 @@
 """The training loop: steps, records, validation, checkpoints, and the ways a run can end."""
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from signal import SIGTERM
 from typing import Any, Generic
 
 import jax
 
+from fit_jax import signals
 from fit_jax.config import TrainConfig
 from fit_jax.data.sampler import BatchType
 from fit_jax.errors import RunFailed
@@ -96,6 +97,7 @@ class Loop(Generic[BatchType]):
         with stop_requests() as stop_requested, closing(batches), jax.transfer_guard("disallow"):
             self._clock.start()
             for batch in batches:
+                signals.check()
                 state, metrics = self._train_step(state, batch)
                 if pending is not None:
                     self._take_in(pending, progress)
@@ -200,9 +202,5 @@ def stop_requests() -> Iterator[Callable[[int], bool]]:
 
         yield multihost_utils.reached_preemption_sync_point
         return
-    requests: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: requests.append(number))
-    try:
-        yield lambda step: bool(requests)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with signals.deferred(SIGTERM) as requested:
+        yield lambda step: requested()
