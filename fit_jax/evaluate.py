@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fit_jax.cli import execute, run
 from fit_jax.config import Config
-from fit_jax.options import Parser, add_checkpoint, add_fields
+from fit_jax.options import Parser, add_changed_inputs, add_checkpoint, add_fields
 
 
 def add_options(parser: Parser) -> None:
@@ -17,6 +17,7 @@ def add_options(parser: Parser) -> None:
 
     parser.add_argument("folder", metavar="RUN", help="the run_dir of a training run")
     add_checkpoint(parser)
+    add_changed_inputs(parser)
     parser.add_argument("--perplexity", metavar="FILE", help="perplexity of the text of a file", type=Path)
     parser.add_argument("--harness", metavar="TASK,TASK", help="tasks of lm-evaluation-harness")
     add_fields(parser, Config, shown=MAY_DIFFER, hidden=("run_dir",), file=False)
@@ -39,7 +40,7 @@ def _evaluate(given: Namespace) -> None:
     config = opened_config(folder, given.config)
     start(config.mesh)
     with locked(folder):
-        run = set_up(config)
+        run = set_up(config, changed=given.changed_inputs)
         if given.perplexity is not None:
             report_perplexity(run, given.checkpoint, given.perplexity)
         if given.harness is not None:

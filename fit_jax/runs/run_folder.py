@@ -155,6 +155,9 @@ def run_tokenizer(folder: Path, task: "Task", asked: TokenizerConfig, keep: bool
         task: Supplies the texts to train a tokenizer on.
         asked: Resolved config.
         keep: Whether to save the tokenizer with the run.
+
+    Raises:
+        InputError: The run has begun and its tokenizer is gone: another one would read its checkpoints wrongly.
     """
     from fit_jax.data.vocabulary import task_tokenizer
     from fit_jax.focus.tokenizers import load_tokenizer, save_tokenizer
@@ -162,6 +165,11 @@ def run_tokenizer(folder: Path, task: "Task", asked: TokenizerConfig, keep: bool
     kept = folder / TOKENIZER
     if kept.is_dir():
         return load_tokenizer(kept)
+    if has_checkpoint(folder):
+        raise InputError(
+            f"{kept}: is missing, and without it the run's checkpoints cannot be used; put that folder back from a copy "
+            "(the checkpoints are whole)"
+        )
     tokenizer = task_tokenizer(task, asked)
     if keep:
         partial = folder / f".{TOKENIZER}.partial"
@@ -183,14 +191,14 @@ def _adopt(folder: Path, config: Config) -> None:
         write_text(folder / CONFIG, dump_config(config))
         return
     rows = _unlike(saved_config(folder), config)
-    if rows and not has_checkpoint(folder):
-        shutil.rmtree(folder / TOKENIZER, ignore_errors=True)
-        write_text(folder / CONFIG, dump_config(config))
-    elif rows:
+    if rows and has_checkpoint(folder):
         raise InputError(
             f"{folder}: holds a run of another config ({'; '.join(rows)}); "
             "choose another run_dir, or give the same values to resume it"
         )
+    if not has_checkpoint(folder):
+        shutil.rmtree(folder / TOKENIZER, ignore_errors=True)  # perhaps of other data than there are now
+        write_text(folder / CONFIG, dump_config(config))
 
 
 def has_checkpoint(folder: Path) -> bool:

@@ -52,11 +52,19 @@ class Events:
         """Whether a checkpoint is written in any case."""
         return step == self.steps or step % self.checkpoint_every == 0
 
+    def saves_after(self, step: int) -> int:
+        """Checkpoints written after a step, at most: when due, and at each validation that is the best so far."""
+        left = self.steps - step
+        return 1 + left // self.checkpoint_every + (left // self.validate_every if self.validate_every else 0)
+
 
 class Loop(Generic[BatchType]):
     """Trains until the last step, until patience ends, or until the process is told to stop.
 
     Step n is dispatched before the metrics of step n - 1 are read, so that the devices never wait for the host.
+
+    Attributes:
+        stopped: Whether the process was told to stop, if only at the last step.
     """
 
     def __init__(
@@ -85,6 +93,7 @@ class Loop(Generic[BatchType]):
         self._checkpoints = checkpoints
         self._records = records
         self._clock = _Clock()
+        self.stopped = False
 
     def run(self, state: TrainState, progress: Progress) -> TrainState:
         """Trains from `progress` on, which is brought up to date, and returns the last state.
@@ -103,7 +112,7 @@ class Loop(Generic[BatchType]):
                     self._take_in(pending, progress)
                 pending = metrics
                 step = progress.step + 1
-                stop = stop_requested(step)
+                self.stopped = stop = stop_requested(step)
                 if stop or self._events.validates(step) or self._events.saves(step):  # the state is needed
                     self._take_in(pending, progress, state)
                     pending = None
