@@ -11,6 +11,7 @@ from typing import Literal
 
 from fit_jax.config_files import parse_config
 from fit_jax.errors import InputError
+from fit_jax.files import check_folder_name
 from fit_jax.models.config import LoraConfig, ModelConfig
 from fit_jax.parallel.config import MeshConfig
 
@@ -225,10 +226,7 @@ class Config:
         """Raises InputError for a seed that JAX does not take, a folder that cannot be, or far too large a size."""
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed: {self.seed} is not from 0 to {2**32 - 1}")
-        if not self.run_dir.strip():
-            raise InputError("run_dir: is empty; name the folder of the run")
-        if set(self.run_dir) & set("\\\0"):  # TensorStore takes a backslash for a slash
-            raise InputError(f"run_dir: {self.run_dir!r} holds a backslash or a NUL; name a folder without")
+        check_folder_name(self.run_dir, "run_dir")
         for name, most in _MOST.items():
             section, field_name = name.split(".")
             size = getattr(getattr(self, section), field_name)

@@ -115,7 +115,7 @@ def test_an_experiment_that_never_began_binds_no_one(config, tmp_path, monkeypat
     foreign.mkdir(parents=True)
 
     def begins_and_fails(config, cell):
-        set_up(cell_module.cell_config(config, cell), keep_tokenizer=True)
+        set_up(cell_module.cell_config(config, cell), trains=True)
         raise InputError("wrong")
 
     with monkeypatch.context() as patch:
