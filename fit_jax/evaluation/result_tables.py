@@ -226,8 +226,8 @@ def _feature_table(predictions: Sequence[Prediction], features: Sequence[str], n
                     ]
                 )
         for line, rates in reference_lines(own).items():
-    parts += ["## The data", _rho_table(task.splits, names)]
-    parts += [f"- `{name}`: {_split_name(name)}" for name in names] + [f"- {as_text(note)}" for note in task.notes]
+            rows.append([f"{as_text(feature)}: {line}", "", *(three_digits(rates.get(name)) for name in names)])
+    return markdown(["feature and focus instruction", "paraphrases", *names.values()], rows)
 
 
 def _worst_table(predictions: Sequence[Prediction]) -> str:
