@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from fit_jax.errors import InputError
+
 # The mesh's axes in their order, named as the fields of `MeshConfig` that give their sizes.
 AXES = DATA, FSDP, TENSOR, CONTEXT = ("data", "fsdp", "tensor", "context")
 # The axes over which the rows of a batch are split.
@@ -26,3 +28,10 @@ class MeshConfig:
     processes: int | None = None
     # Seconds to wait for processes that are missing at the start, or fall silent later.
     timeout: int = 300
+
+    def check(self) -> None:
+        """Raises InputError for a time or a number of processes or slices that is less than 1."""
+        for name in ("timeout", "processes", "slices"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"mesh.{name}: {value} is less than 1")
