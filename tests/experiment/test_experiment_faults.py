@@ -38,7 +38,7 @@ def config(tmp_path) -> ExperimentConfig:
         task=TaskConfig(train_examples=40, validation_examples=8, test_examples=4),
         tokenizer=TokenizerConfig(vocab_size=300),
         model=ModelConfig(layers=2, width=16, feed_forward=24, heads=2, kv_heads=1),
-        evaluation=EvaluationConfig(splits=("iid",), paraphrases=("heldout",), batch_size=8),
+        evaluation=EvaluationConfig(splits=("iid",), paraphrases=("heldout",), paraphrases_each=1, batch_size=8),
     )
     return ExperimentConfig(run_dir=str(tmp_path / "experiment"), methods=("fit", "sft_y"), seeds=(0, 1), run=run)
 
@@ -115,7 +115,7 @@ def test_an_experiment_that_never_began_binds_no_one(config, tmp_path, monkeypat
     foreign.mkdir(parents=True)
 
     def begins_and_fails(config, cell):
-        set_up(cell_module.cell_config(config, cell), keep_tokenizer=True)
+        set_up(cell_module.cell_config(config, cell), trains=True)
         raise InputError("wrong")
 
     with monkeypatch.context() as patch:

@@ -48,7 +48,7 @@ def config_of(run, *options: str) -> Config:
 
 def start(config: Config) -> Ending:
     with claimed(config):
-        return train(set_up(config, keep_tokenizer=True))
+        return train(set_up(config, trains=True))
 
 
 def spawn(run, devices: int) -> subprocess.Popen:
@@ -173,5 +173,5 @@ def test_a_damaged_checkpoint_says_what_to_do(folder, straight):
     for file in (run / "checkpoints" / "14" / "state").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    with pytest.raises(InputError, match=r"14 cannot be read.*remove that folder"):
+    with pytest.raises(InputError, match=r"14 cannot be read.*move that folder out of the run"):
         load_model(set_up(config_of(run)), "last")
