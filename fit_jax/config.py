@@ -123,7 +123,7 @@ class TrainConfig:
     # instruction), poe (product of experts) or group_dro; the last two learn true labels against the spurious ones.
     method: Literal["fit", "sft_y", "sft_y_focus", "poe", "group_dro"] = "fit"
     # Optimizer steps; null means `epochs` passes over the training split.
-    steps: int | None = 480
+    steps: int | None = 600
     # Passes over the training split; used where `steps` is null.
     epochs: int = 5
     # Rows of the global batch of one optimizer step.
