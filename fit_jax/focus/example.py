@@ -76,6 +76,8 @@ class TaskText:
         core: What the core feature is called in an instruction ("the sentiment").
         spurious: What each spurious feature is called in an instruction, by feature key ("gender" -> "gender").
         free: The answer is to be written freely, and is matched to the candidates afterwards.
+        biased: Slots that a model reads which is to answer by the bias alone; without any, it is given the values of
+            the spurious features.
     """
 
     name: str
@@ -85,3 +87,4 @@ class TaskText:
     core: str
     spurious: Mapping[str, str]
     free: bool = False
+    biased: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fit_jax.methods.training_free import TrainingFree
 
 # `train.method` takes these; `fit_jax.config` repeats them as its type.
-TRAINED = ("fit", "sft_y", "sft_y_focus", "poe", "group_dro")
+TRAINED = ("fit", "sft_y", "sft_y_focus", "poe", "group_dro", "group_balanced", "jtt", "dfr")
 TRAINING_FREE = ("zero_shot", "few_shot", "activation_addition", "attention_steering")
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CONFIG = "config.yaml"
 TOKENIZER = "tokenizer"
+# Holds what the first stage of a method of two stages leaves: its checkpoints and metrics.
+FIRST_STAGE = "first_stage"
 
 # Fields that may differ when a run is resumed: they say where and on what it runs and what is shown of it, not what
 # is computed.
@@ -133,7 +135,8 @@ def _adopt(folder: Path, config: Config) -> None:
         return
     rows = _unlike(saved_config(folder), config)
     # A checkpoint is named by its step; one that was cut off while it was written bears another name.
-    if rows and not any(path.name.isdecimal() for path in (folder / "checkpoints").glob("*")):
+    stages = (folder, folder / FIRST_STAGE)
+    if rows and not any(path.name.isdecimal() for stage in stages for path in (stage / "checkpoints").glob("*")):
         shutil.rmtree(folder / TOKENIZER, ignore_errors=True)
         write_text(folder / CONFIG, dump_config(config))
     elif rows:

@@ -2,21 +2,35 @@
 
 import math
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from enum import Enum
 from functools import cache
+from typing import Any
 
 import jax
+from flax import nnx
 
 from fit_jax.config import Config
 from fit_jax.data.loader import TrainLoader
 from fit_jax.data.sampler import BatchType
-from fit_jax.evaluation.evaluator import Validation, evaluated_splits
+from fit_jax.errors import InputError
+from fit_jax.evaluation.evaluator import Subject, Validation, evaluated_splits
+from fit_jax.files import make_folder
 from fit_jax.methods import training_method
 from fit_jax.methods.method import TrainingMethod
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.resolve import check_mesh
-from fit_jax.runs.run import Run, frozen_are_given, open_checkpoints, read_progress, scorer, starting_state
+from fit_jax.runs.run import (
+    Run,
+    frozen_are_given,
+    load_model,
+    open_checkpoints,
+    read_progress,
+    scorer,
+    starting_state,
+)
+from fit_jax.runs.run_folder import FIRST_STAGE
 from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.display import Display
 from fit_jax.training.loop import Events, Loop
@@ -48,21 +62,68 @@ def train(run: Run) -> Ending:
     config = run.config
     check_mesh(config.train, run.mesh)
     evaluated_splits(run.task, config)  # a misspelt split is to be told now, not after hours of training
+    if _finished(run):
+        return Ending.ALREADY
+    method = training_method(run.task, config)
+    loader = _loader(run, method)
+    steps = _steps(config, loader)
+    second = method.second
+    if second is None:
+        return _train_stage(run, method, loader, steps)
+    later = min(max(round(second.share * steps), 1), steps - 1)
+    if later < 1:
+        raise InputError(f"train.steps: {steps}, but {config.train.method} trains twice; ask for two steps or more")
+    first = replace(run, folder=run.folder / FIRST_STAGE)
+    if not _finished(first):
+        if is_lead():
+            make_folder(first.folder)
+        if (ending := _train_stage(first, method, loader, steps - later)) is Ending.TOLD_TO:
+            return ending
+    model = load_model(first, "last")
+    method = second.build(Subject(run.encoder, scorer(run, model.graphdef), model.params))
+    return _train_stage(run, method, _loader(run, method), later, model.params[0] if second.goes_on else None)
+
+
+def _finished(run: Run) -> bool:
+    """Whether the newest checkpoint is the last."""
+    with closing(open_checkpoints(run, cleans=True)) as checkpoints:
+        return last_progress(checkpoints, run.config).finished is not None
+
+
+def _train_stage(
+    run: Run,
+    method: TrainingMethod[BatchType],
+    loader: TrainLoader[BatchType],
+    steps: int,
+    start: nnx.State | None = None,
+) -> Ending:
+    """Trains for some steps, or from the last checkpoint in the run's folder on.
+
+    Args:
+        run: The run, with the folder of the stage.
+        method: What is minimised on what.
+        loader: Its batches.
+        steps: Updates from the stage's start to its end.
+        start: The trained parameters it starts from; None for those that every run starts from.
+    """
+    config = run.config
     with ExitStack() as stack:
         checkpoints = open_checkpoints(run, cleans=True)
         stack.callback(checkpoints.close)
         progress = last_progress(checkpoints, config)
-        if progress.finished:
-            return Ending.ALREADY
-        method = training_method(run.task, config)
-        loader = _loader(run, method)
         if progress.loader is not None:
             loader.restore(progress.loader)
-        steps = _steps(config, loader)
-        optimizer = make_optimizer(config.optimizer, steps)
+        decay = config.optimizer.weight_decay if method.weight_decay is None else method.weight_decay
+        optimizer = make_optimizer(replace(config.optimizer, weight_decay=decay), steps, method.moves)
         placed = _state_at(run, method, optimizer, checkpoints, progress.step)
+        if start is not None and progress.step == 0:
+            placed = placed._replace(state=placed.state._replace(trainable=start))
         train_step = _step_of_each_width(run, method, loader, optimizer, placed)
-        validate = Validation(run.task, run.encoder, scorer(run, placed.graphdef), config, method.validated)
+        validation = Validation(run.task, run.encoder, scorer(run, placed.graphdef), config, method.validated)
+
+        def validate(params: Any) -> dict[str, float]:
+            return {**validation(params), **method.figures}
+
         log = None
         if is_lead():
             log = MetricsLog(run.folder, progress.metrics_bytes, progress.step)

@@ -52,6 +52,7 @@ TEXT = TaskText(
         "ses": "socio-economic status",
         "sexual_orientation": "sexual orientation",
     },
+    biased=("question",),
 )
 
 # A group with fewer rows has too few for its own rho in every split, and one of fewer templates cannot stand in all of

@@ -30,6 +30,7 @@ TEXT = TaskText(
     cue="Answer:",
     core="the meaning of the texts",
     spurious={"genre": "the genre"},
+    biased=("hypothesis",),
 )
 
 HUB = "nyu-mll/multi_nli"
