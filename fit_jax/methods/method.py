@@ -20,7 +20,8 @@ class TrainingMethod(Generic[BatchType]):
         validated: The form in which validation asks a query: as training shows it.
         weight_decay: In the place of `optimizer.weight_decay`; None leaves that.
         moves: Whether the parameter of a dotted name is trained, of those that the run trains; None trains all.
-        figures: Numbers that a reader of its results must know, by name; they stand in every record with a validation.
+        figures: Numbers that a reader of its results must know, by name; records with a validation hold them, each
+            after `training.metrics.FIGURE`.
         second: What follows when this has run its course; None where nothing does.
     """
 

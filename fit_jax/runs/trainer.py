@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from enum import Enum
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
@@ -34,13 +34,16 @@ from fit_jax.runs.run_folder import FIRST_STAGE
 from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.display import Display
 from fit_jax.training.loop import Events, Loop
-from fit_jax.training.metrics import MetricsLog, Records
+from fit_jax.training.metrics import FIGURE, MetricsLog, Records
 from fit_jax.training.optimizer import Optimizer, make_optimizer
 from fit_jax.training.progress import Progress
 from fit_jax.training.state import PlacedState, TrainState, abstract_state, with_objective
 from fit_jax.training.step import StepMetrics, abstract_like, compile_train_step
 from fit_jax.training.stopping import Stopping
 from fit_jax.training.stream import BatchStream
+
+# How full the rows of a step are on average whose number of examples is fixed; the rest is room for longer ones.
+_FILLED = 0.8
 
 
 class Ending(Enum):
@@ -122,7 +125,7 @@ def _train_stage(
         validation = Validation(run.task, run.encoder, scorer(run, placed.graphdef), config, method.validated)
 
         def validate(params: Any) -> dict[str, float]:
-            return {**validation(params), **method.figures}
+            return validation(params) | {FIGURE + name: value for name, value in method.figures.items()}
 
         log = None
         if is_lead():
@@ -152,13 +155,32 @@ def last_progress(checkpoints: Checkpoints, config: Config) -> Progress:
     return Progress(Stopping(config.train.best, config.train.patience))
 
 
-def steps_of(run: Run) -> int:
-    """The optimizer steps that a run takes: as many as its config says, or those of its epochs.
+class FixedBudget(NamedTuple):
+    """What makes the budgets of several runs equal, by the fields of `train` that say it.
+
+    Attributes:
+        steps: Updates.
+        examples_per_step: Training examples of each; None where a row holds one example in any case.
+    """
+
+    steps: int
+    examples_per_step: int | None
+
+
+def budget_of(run: Run) -> FixedBudget:
+    """The budget that a run takes: as its config says, or that of its epochs and of rows that are nearly full.
 
     Raises:
         InputError: An example does not fit into a row, or the method cannot train on the task.
     """
-    return run.config.train.steps or _steps(run.config, _loader(run, training_method(run.task, run.config)))
+    train = run.config.train
+    examples = train.examples_per_step
+    loader = _loader(run, training_method(run.task, run.config))
+    if examples is None and train.packing:
+        examples = max(round(_FILLED * len(run.task.splits["train"].examples) / loader.steps_per_epoch), 1)
+        with_it = replace(run, config=replace(run.config, train=replace(train, examples_per_step=examples)))
+        loader = _loader(with_it, training_method(run.task, run.config))
+    return FixedBudget(_steps(run.config, loader), examples)
 
 
 def _loader(run: Run, method: TrainingMethod[BatchType]) -> TrainLoader[BatchType]:
