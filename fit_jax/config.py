@@ -77,7 +77,7 @@ class FocusConfig:
     # The focus instruction stands `before` or `after` the input; `after` lets branches share the input's attention.
     place: Literal["after", "before"] = "after"
     # Focus instructions trained on per example and step, all sharing one pass over the input.
-    branches: int = 3
+    branches: int = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ class TrainConfig:
     # group_balanced (groups drawn evenly), jtt (just train twice) or dfr (deep feature reweighting).
     method: Literal["fit", "sft_y", "sft_y_focus", "poe", "group_dro", "group_balanced", "jtt", "dfr"] = "fit"
     # Optimizer steps; null means `epochs` passes over the training split.
-    steps: int | None = 320
+    steps: int | None = 480
     # Passes over the training split; used where `steps` is null.
     epochs: int = 5
     # Rows of the global batch of one optimizer step.
@@ -132,7 +132,7 @@ class TrainConfig:
     # They are packed into `batch_size` rows, as long as it takes up to `sequence_length`. Null fills the rows instead.
     examples_per_step: int | None = None
     # Tokens in a row.
-    sequence_length: int = 216
+    sequence_length: int = 256
     # Several examples in a row behind segment masks (true), or one example a row, with rows of similar length in a
     # batch that is as wide as the longest (false; the step is compiled for each of up to eight widths).
     packing: bool = True

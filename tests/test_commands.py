@@ -196,7 +196,7 @@ def test_help_lists_every_field_with_type_default_and_meaning(capsys, monkeypatc
     shown = capsys.readouterr().out.splitlines()
     (steps,) = [n for n, line in enumerate(shown) if line.startswith("  --train.steps int|null")]
     assert "Optimizer steps; null means" in " ".join(shown[steps : steps + 2])
-    assert "(default: 320)" in " ".join(shown[steps : steps + 2])
+    assert "(default: 480)" in " ".join(shown[steps : steps + 2])
     options = {line.split()[0]: " ".join(shown[n : n + 2]) for n, line in enumerate(shown) if line.startswith("  --")}
     for name in field_names(Config):
         assert "(default: " in options.pop(f"--{name}")

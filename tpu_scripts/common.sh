@@ -77,6 +77,14 @@ common_option() {
   esac
 }
 
+# The command line of the scripts that have no options of their own.
+common_options() {
+  while (($#)); do
+    common_option "$1"
+    shift
+  done
+}
+
 # The command line of the scripts that start training: OPTIONS -- ARGUMENTS. Sets `training`, what fit_jax.train gets.
 parse_training() {
   while (($#)) && [[ $1 != -- ]]; do

@@ -207,7 +207,7 @@ def test_rows_without_the_feature_are_counted(tmp_path):
         ({"features": [{"key": "a", "function": ":f"}]}, "cannot be loaded"),
         ({"features": [CHANNEL, {"key": "plan", "column": "paln"}]}, r"no row .*'paln'; columns are channel, id, plan"),
         ({"features": [5]}, r"features\.0: 5 is no mapping; give it fields: key, name"),
-        ({"features": [{**CHANNEL, "held_out": 3}]}, r"features\.0\.held_out: 3 is no list"),
+        ({"features": [{**CHANNEL, "held_out": 3}]}, r"features\.0\.held_out: 3 is not a list of values"),
         ({"features": [{"key": "a", "column": "channel", "colour": 1}]}, "colour"),
         ({"files": ["rows.txt"]}, "one format"),
         ({"files": ["none.jsonl"]}, "No such file"),

@@ -15,6 +15,7 @@ import pytest
 from fit_jax.config import Config, load_config
 from fit_jax.data.loader import TrainLoader
 from fit_jax.errors import InputError
+from fit_jax.methods import training_method
 from fit_jax.runs.run import load_model, open_checkpoints, set_up
 from fit_jax.runs.run_folder import claimed
 from fit_jax.runs.trainer import Ending, train
@@ -81,7 +82,7 @@ def test_unpacked_rows_train_in_batches_of_several_widths(folder):
     run = folder / "unpacked"
     assert start(config_of(run, "--train.packing", "false", "--train.steps", "4")) is Ending.ALL_STEPS
     opened = set_up(config_of(run, "--train.packing", "false", "--train.steps", "4"))
-    loader = TrainLoader(opened.task, opened.encoder, opened.config)
+    loader = TrainLoader(training_method(opened.task, opened.config).sampler, opened.encoder, opened.config)
     assert len({loader.batch(step).tokens.shape[1] for step in range(4)}) > 1
     rows = read_metrics(run / "metrics.jsonl")
     assert sum(row["examples"] for row in rows) == 4 * 8 * 2
