@@ -11,6 +11,7 @@ from typing import Literal
 
 from fit_jax.config_files import parse_config
 from fit_jax.errors import InputError
+from fit_jax.files import check_folder_name
 from fit_jax.models.config import LoraConfig, ModelConfig
 from fit_jax.parallel.config import MeshConfig
 
@@ -201,8 +202,11 @@ class EvaluationConfig:
 
     # Splits to evaluate; empty means every test split of the task.
     splits: tuple[str, ...] = ()
-    # Paraphrase sets: `train` (seen in training) and `heldout` (never seen).
-    paraphrases: tuple[Literal["train", "heldout"], ...] = ("train", "heldout")
+    # Paraphrase sets: `train` (seen in training), `heldout` (unseen combinations of words that training shows) and
+    # `far` (other words, other names of the features, negations, indirect and long requests, other languages).
+    paraphrases: tuple[Literal["train", "heldout", "far"], ...] = ("train", "heldout")
+    # Paraphrases of each set that every question is asked in.
+    paraphrases_each: int = 2
     # Let the model write its answers and match them to the candidates; null means where the task asks for it (bbq_nlg).
     written: bool | None = None
     # Most tokens of a written answer.
@@ -219,12 +223,12 @@ class EvaluationConfig:
 
     def check(self) -> None:
         """Raises InputError where no paraphrase set is named, or a size is less than 1."""
-        for name in ("batch_size", "examples", "validation_examples", "written_tokens", "beams"):
+        for name in ("paraphrases_each", "batch_size", "examples", "validation_examples", "written_tokens", "beams"):
             size = getattr(self, name)
             if size is not None and size < 1:
                 raise InputError(f"evaluation.{name}: {size} is less than 1")
         if not self.paraphrases:
-            raise InputError("evaluation.paraphrases: names no paraphrase set; give train, heldout or both")
+            raise InputError("evaluation.paraphrases: names no paraphrase set; give some of train, heldout and far")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,10 +253,7 @@ class Config:
         """Raises InputError for a seed that JAX does not take, a folder that cannot be, or far too large a size."""
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed: {self.seed} is not from 0 to {2**32 - 1}")
-        if not self.run_dir.strip():
-            raise InputError("run_dir: is empty; name the folder of the run")
-        if set(self.run_dir) & set("\\\0"):  # TensorStore takes a backslash for a slash
-            raise InputError(f"run_dir: {self.run_dir!r} holds a backslash or a NUL; name a folder without")
+        check_folder_name(self.run_dir, "run_dir")
         for name, most in _MOST.items():
             section, field_name = name.split(".")
             size = getattr(getattr(self, section), field_name)

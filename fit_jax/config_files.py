@@ -11,16 +11,28 @@ import draccus
 import yaml
 
 from fit_jax.errors import InputError
+from fit_jax.foreign import exists, is_text, read_text, shown
 from fit_jax.options import Parser, add_fields, nearest
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+# Bytes of the longest config file.
+_LONGEST = 1 << 24
 ConfigType = TypeVar("ConfigType", bound="DataclassInstance")
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a value that holds itself, and a mapping that names a key twice, of which YAML would take the last."""
+    """Refuses a value that holds itself, a mapping that names a key twice, of which YAML would take the last, and NUL.
+
+    Half of a surrogate pair is refused too: neither stands in any text or name of a file.
+    """
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and not is_text(value):
+            raise yaml.constructor.ConstructorError(None, None, "NUL or half of a character in a text", node.start_mark)
+        return value
 
     def construct_document(self, node: yaml.Node) -> Any:
         self.deep_construct = True  # what holds itself is found only where values are finished before their parents
@@ -57,7 +69,7 @@ def parse_config(cls: type[ConfigType], arguments: list[str]) -> ConfigType:
         if name == "config":
             value = _read(cls, _find(Path(text)))
         else:
-            value = _from_yaml(text, f"--{name}: {text[:100]!r} is no YAML value")
+            value = _from_yaml(text, f"--{name}: {shown(text)!r} is no YAML value")
             for key in reversed(name.split(".")):
                 value = {key: value}
         mapping = _over(cls, mapping, value)
@@ -90,7 +102,7 @@ def decode_config(cls: type[ConfigType], mapping: dict[str, Any], prefix: str = 
     known = {f.name: f for f in fields(cls)}
     for key in mapping:
         if key not in known:
-            raise InputError(f"{prefix}{key}: there is no such field; {nearest(str(key), known)}")
+            raise InputError(f"{prefix}{shown(key)}: there is no such field; {nearest(shown(key), known)}")
     values = {key: _decode(known[key].type, value, f"{prefix}{key}") for key, value in mapping.items()}
     needed = {name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
     if missing := sorted(needed - {*values}):
@@ -131,7 +143,7 @@ def _find(path: Path) -> Path:
     """The file itself, or else the one of that name among the configs of the package."""
     package = Path(__file__).parent
     places = [path, package / path, package / "configs" / f"{path}.yaml"]
-    return next((place for place in places if place.is_file()), path)
+    return next((place for place in places if exists(place) and not place.is_dir()), path)
 
 
 def _read(cls: type, path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -142,14 +154,12 @@ def _read(cls: type, path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]
         path: The file.
         above: The files that name it as their base.
     """
+    try:
+        text = read_text(path, "name a readable YAML file", _LONGEST)
+    except InputError as error:
+        raise InputError(f"--config {error}") from error
     if path.resolve() in above:
         raise InputError(f"--config {path}: its `base:` leads back to itself; name another file there")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--config {path}: {error.strerror}; name a readable YAML file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"--config {path}: no UTF-8 text ({error}); name a YAML file") from error
     mapping = _from_yaml(text, f"--config {path}: no YAML") or {}
     if not isinstance(mapping, dict):
         raise InputError(f"--config {path}: holds {type(mapping).__name__}, not a mapping of sections to fields")
@@ -165,7 +175,7 @@ def _on_base(cls: type, mapping: dict[str, Any], path: Path, above: tuple[Path, 
     base = mapping.pop("base", None)
     if base is None:
         return mapping
-    if not isinstance(base, str) or "\0" in base:
+    if not isinstance(base, str):
         raise InputError(f"--config {path}: base: {base!r} is no file name; name a YAML file, relative to this one")
     return _over(cls, _read(cls, path.parent / base, above), mapping)
 
@@ -188,17 +198,20 @@ def _from_yaml(text: str, complaint: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except Exception as error:  # PyYAML lets through what Python says of impossible dates, numbers and tags
-        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        reason = "nested too deeply" if isinstance(error, RecursionError) else shown(str(error))
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+            mark = error.problem_mark
+            reason = f"{shown(error.problem)} at line {mark.line + 1}, column {mark.column + 1}"
         raise InputError(f"{complaint} ({reason}); fix it, or quote it where it is text") from error
 
 
 def _decode(kind: Any, value: Any, name: str) -> Any:
     """The value of a field or section; refuses what draccus would take for something else."""
-    shown = "null" if value is None else repr(value)[:100]
+    given = "null" if value is None else shown(repr(value))
     if isinstance(kind, type) and is_dataclass(kind):
         if not isinstance(value, dict):
             raise InputError(
-                f"{name}: {shown} is no mapping; give it fields: {', '.join(f.name for f in fields(kind))}"
+                f"{name}: {given} is no mapping; give it fields: {', '.join(f.name for f in fields(kind))}"
             )
         return decode_config(kind, value, f"{name}.")
     origin, inner = get_origin(kind), get_args(kind)
@@ -217,9 +230,9 @@ def _decode(kind: Any, value: Any, name: str) -> Any:
     except draccus.ParsingError:
         decoded = math.nan
     if isinstance(decoded, float) and math.isnan(decoded):
-        raise InputError(f"{name}: {shown} is not {_expected(kind)}{hint}")
+        raise InputError(f"{name}: {given} is not {_expected(kind)}{hint}")
     if int in kinds and isinstance(value, int) and abs(value) >= 2**32:
-        raise InputError(f"{name}: {shown} is too large")
+        raise InputError(f"{name}: {given} is too large")
     return decoded
 
 
@@ -234,4 +247,6 @@ def _expected(kind: Any) -> str:
         return f"a list of values, each {_expected(inner[0])}"
     if origin is dict:
         return f"a mapping to values, each {_expected(inner[1])}"
+    if is_dataclass(kind):
+        return "a mapping of fields"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}[kind]

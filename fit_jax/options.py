@@ -16,6 +16,7 @@ import draccus
 import yaml
 
 from fit_jax.errors import InputError
+from fit_jax.foreign import exists, printable, shown
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -50,19 +51,20 @@ class Parser(argparse.ArgumentParser):
         arguments = self._joined(sys.argv[1:] if args is None else args)
         first = arguments[0] if arguments else "-"
         if self._commands and first not in self._commands and not first.startswith("-"):
-            raise InputError(f"{self.prog}: there is no command {first!r}; {nearest(first, self._commands)}")
+            raise InputError(f"{self.prog}: there is no command {shown(first)!r}; {nearest(first, self._commands)}")
         for argument in arguments if not self._commands else ():
             option = argument.partition("=")[0]
             if option.startswith("--") and option not in self._option_string_actions:
-                raise InputError(f"{option}: there is no such option; {nearest(option, self._option_string_actions)}")
+                hint = nearest(option, self._option_string_actions)
+                raise InputError(f"{shown(option)}: there is no such option; {hint}")
         given, rest = super().parse_known_args(arguments, namespace)
         if rest:
-            raise InputError(f"unexpected argument {rest[0]!r}: options are --NAME VALUE; --help lists them")
+            raise InputError(f"unexpected argument {shown(rest[0])!r}: options are --NAME VALUE; --help lists them")
         return given, rest
 
     def error(self, message: str) -> Any:
         """As argparse's, but raises."""
-        raise InputError(f"{message}; --help tells more")
+        raise InputError(f"{printable(message)[:150]}; --help tells more")
 
     def _joined(self, arguments: Iterable[str]) -> list[str]:
         """The arguments with `--name value` as `--name=value`, whose value may begin with a dash."""
@@ -185,10 +187,19 @@ def add_checkpoint(parser: Parser) -> None:
             return text
         if text.isdecimal():
             return int(text)
-        raise InputError(f"--checkpoint {text!r}: write best, last or the number of a step")
+        raise InputError(f"--checkpoint {shown(text)!r}: write best, last or the number of a step")
 
     about = "best (by validation, the default), last, or the number of a step"
     parser.add_argument("--checkpoint", metavar="WHICH", help=about, type=which, default="best")
+
+
+def add_changed_inputs(parser: Parser) -> None:
+    """`--changed_inputs`: whether a run may go on with other data, tokenizer or weights than it was made from."""
+    about = "where the run's data, tokenizer or base model are no longer those it was made from: refuse (the default) "
+    about += "or accept, and go on with what is there now"
+    parser.add_argument(
+        "--changed_inputs", metavar="refuse|accept", help=about, choices=("refuse", "accept"), default="refuse"
+    )
 
 
 def new_file(text: str) -> Path:
@@ -198,8 +209,8 @@ def new_file(text: str) -> Path:
         InputError: It is there already, or its folder is not.
     """
     path = Path(text)
-    if path.exists():
+    if exists(path):
         raise InputError(f"{path}: is there already; nothing is overwritten, choose another name")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: {path.parent} is no folder; choose one that exists")
+    if not exists(path.parent) or not path.parent.is_dir():
+        raise InputError(f"{shown(text)}: {shown(str(path.parent))} is no folder; choose one that exists")
     return path

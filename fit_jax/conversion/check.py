@@ -8,7 +8,10 @@ import numpy as np
 from fit_jax.conversion.parity import TOLERANCE, compare, probe_logits, probe_tokens
 from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import SamplingParams, generate
+from fit_jax.foreign import exists, shown
+from fit_jax.models.adapters import CONFIG as ADAPTER
 from fit_jax.models.config import ModelConfig
+from fit_jax.models.tensor_files import TensorFiles
 from fit_jax.models.weights import abstract_parameters, load_weights, open_pretrained, resolve_pretrained
 
 GREEDY_TOKENS, PROMPT_TOKENS = 64, 8
@@ -30,9 +33,12 @@ def check_parity(name: str) -> list[Row]:
         name: Hugging Face folder or hub id.
 
     Raises:
-        InputError: There is no such model, or PyTorch is not installed.
+        InputError: There is no such model, transformers cannot load it, or PyTorch is not installed.
     """
     folder = open_pretrained(name).folder
+    if exists(folder / ADAPTER):  # transformers would follow it to another model
+        raise InputError(f"{folder}: holds an adapter ({ADAPTER}); check compares whole models, so name one")
+    TensorFiles(folder)  # of what only PyTorch's pickles hold, nothing is ever loaded
     torch, reference = _reference(folder)
     model = resolve_pretrained(ModelConfig(), name)
     graphdef, shapes = abstract_parameters(model)
@@ -65,15 +71,16 @@ def check_parity(name: str) -> list[Row]:
 
 def print_parity(rows: Sequence[Row]) -> None:
     """Prints the table."""
-    from rich.console import Console
     from rich.table import Table
+
+    from fit_jax.terminal import Terminal
 
     table = Table(title="here against transformers, fp32")
     for column in ("compared", "found", "demanded", ""):
         table.add_column(column)
     for row in rows:
         table.add_row(row.what, row.found, row.demanded, "ok" if row.passed else "FAILED")
-    Console().print(table)
+    Terminal().print(table)
 
 
 def _reference(folder: Any) -> tuple[Any, Any]:
@@ -83,7 +90,18 @@ def _reference(folder: Any) -> tuple[Any, Any]:
         from transformers import AutoModelForCausalLM
     except ImportError as error:
         raise InputError("check compares with transformers on PyTorch: pip install torch") from error
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except Exception as error:  # transformers raises what it likes
+        raise InputError(
+            f"{folder}: transformers cannot load it ({shown(str(error))}); fetch the files again"
+        ) from error
     # Only the likeliest token is asked for; settings for sampling or stopping of its own would change that.
     model.generation_config.eos_token_id = None
     return torch, model.eval()

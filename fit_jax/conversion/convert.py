@@ -7,18 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import jax.numpy as jnp
 from flax import nnx
 
 from fit_jax.conversion.parity import Agreement, compare, probe_logits, probe_tokens
-from fit_jax.errors import InputError
+from fit_jax.errors import InputError, RunFailed
+from fit_jax.foreign import Fields, check_regular, exists, read_object
 from fit_jax.models.adapters import write_adapter
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged, save_own
 from fit_jax.models.families import config_to_hf
 from fit_jax.models.llama2c import convert, is_llama2c
-from fit_jax.models.tensor_files import DTYPES, new_folder
+from fit_jax.models.tensor_files import DTYPES, listed, new_folder
 from fit_jax.models.weights import Pretrained, abstract_parameters, load_weights, open_pretrained, resolve_pretrained
+from fit_jax.parallel.sharding import named_leaves
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -62,11 +65,14 @@ def import_model(
         source: Hugging Face folder or hub id, or a llama2.c `.bin` file with its `tok*.bin` beside it.
         target: New folder.
         quantize: `none`, `int8` or `nf4`; the projections are then stored so.
-        dtype: float32 or bfloat16; None keeps the model's own.
+        dtype: float32 or bfloat16; None keeps the model's own, where float16, which nothing computes with, becomes
+            float32.
 
     Raises:
-        InputError: The source is no such model or is damaged, or the target exists.
+        InputError: The source is no such model or is damaged, the dtype is another one, or the target exists.
     """
+    if dtype not in (None, "float32", "bfloat16"):
+        raise InputError(f"--dtype {dtype}: imported models are stored as float32 or bfloat16; choose one of these")
     if is_llama2c(Path(source)):
         if quantize != "none" or dtype is not None:
             raise InputError("a llama2.c file becomes a Hugging Face folder as it is; import that folder with options")
@@ -79,11 +85,12 @@ def import_model(
     found = open_pretrained(source)
     if found.own:
         raise InputError(f"{source}: is imported already")
-    own = dtype or _stored_dtype(found.hf)
+    own = dtype or _stored_dtype(found)
     model = ModelConfig(
         pretrained=source, quantize=quantize, param_dtype="bfloat16" if own == "bfloat16" else "float32"
     )
     loaded = _load(model, found)
+    _demand_finite(loaded, source)
     with new_folder(target) as folder:
         save_own(folder, loaded.decoder, dict(found.hf))
         _write_tokenizer(loaded.tokenizer, folder)
@@ -103,11 +110,12 @@ def export_merged(source: str, target: Path, dtype: str | None = None) -> Agreem
         How the logits of what was written agree with those of the unmerged model.
 
     Raises:
-        InputError: The source is no model, or the target exists.
-        RuntimeError: The logits differ by more than rounding explains; nothing is left behind.
+        InputError: The source is no model, holds weights that are not finite, or the target exists.
+        RunFailed: The logits differ by more than rounding explains; nothing is left behind.
     """
     loaded = open_model(source)
-    dtype = dtype or _stored_dtype(loaded.hf)
+    _demand_finite(loaded, source)
+    dtype = dtype or _dtype(loaded.hf, source)
     config = loaded.decoder.config
     with new_folder(target) as folder:
         save_merged(folder, loaded.decoder, _NUMPY[dtype])
@@ -145,6 +153,7 @@ def export_adapter(source: str, target: Path) -> None:
         raise InputError(f"{source}: was trained whole, without an adapter; use export-merged")
     if base is None:
         raise InputError(f"{source}: its adapter stands on random weights that no one else has; use export-merged")
+    _demand_finite(loaded, source)
     with new_folder(target) as folder:
         write_adapter(folder, loaded.decoder, loaded.lora)
         _write_tokenizer(loaded.tokenizer, folder)
@@ -161,7 +170,7 @@ def open_model(source: str) -> Loaded:
 
     if not (Path(source) / CONFIG).is_file():
         found = open_pretrained(source)
-        own = _stored_dtype(found.hf)
+        own = _stored_dtype(found)
         return _load(ModelConfig(pretrained=source, param_dtype="bfloat16" if own == "bfloat16" else "float32"), found)
     from fit_jax.runs.run import load_model, open_run
 
@@ -195,7 +204,7 @@ def _load(model: ModelConfig, found: Pretrained) -> Loaded:
 
 def _demand(agreement: Agreement, dtype: str, what: str) -> None:
     if not agreement.within(dtype):
-        raise RuntimeError(
+        raise RunFailed(
             f"{what} computes other logits than the original: they differ by up to {agreement.largest:.3g} "
             f"where the largest is {agreement.scale:.3g}; nothing was written"
         )
@@ -206,10 +215,28 @@ def _coarser(first: str, second: str) -> str:
     return max(first, second, key=order.index)
 
 
-def _stored_dtype(hf: Mapping[str, Any]) -> str:
-    """The dtype that a Hugging Face config says its weights have."""
-    name = hf.get("dtype") or hf.get("torch_dtype") or "float32"
-    return name if name in _NUMPY else "float32"
+def _demand_finite(loaded: Loaded, source: str) -> None:
+    """Refuses a model that holds NaN or infinity: nothing can be computed with it, or compared."""
+    bad = [
+        path
+        for part in loaded.params
+        for path, leaf in named_leaves(part).items()
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and not bool(jnp.isfinite(leaf).all())
+    ]
+    if bad:
+        raise InputError(
+            f"{source}: holds NaN or infinity in {listed(bad, 3)}; use another checkpoint or fetch it again"
+        )
+
+
+def _stored_dtype(found: Pretrained) -> str:
+    """The dtype that a model's Hugging Face config says its weights have."""
+    return _dtype(found.hf, str(found.folder))
+
+
+def _dtype(hf: Mapping[str, Any], where: str) -> str:
+    fields = Fields(hf, where)
+    return fields.choice("dtype" if fields.has("dtype") else "torch_dtype", _NUMPY, "float32")
 
 
 def _llama2c_tokenizer(model: Path) -> "PreTrainedTokenizerFast | None":
@@ -231,6 +258,11 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _copy(file: Path, folder: Path) -> bool:
-    if file.is_file():
-        shutil.copy(file, folder)
-    return file.is_file()
+    """Copies a file where there is one; a generation config must be one."""
+    if not exists(file):
+        return False
+    if file.name == GENERATION:
+        read_object(file)
+    check_regular(file)
+    shutil.copy(file, folder)
+    return True

@@ -7,7 +7,6 @@ python -m fit_jax.data build --task smnli --out datasets
 
 import dataclasses
 import json
-import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from fit_jax.cli import execute, run
 from fit_jax.config import Config, load_config
 from fit_jax.errors import InputError
+from fit_jax.foreign import printable
 from fit_jax.options import Parser, add_fields, new_file
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ def _inspect(given: Namespace) -> None:
         task, given.prompts, lambda example: encoder.render(example, "", example.candidates[example.label])
     )
     if given.json:
-        json.dump(summary, sys.stdout, indent=1, ensure_ascii=False)
-        print()
+        print(printable(json.dumps(summary, indent=1, ensure_ascii=False)))
         return
     from fit_jax.data.inspection_tables import print_summary
 
@@ -109,8 +108,8 @@ def _audit(given: Namespace) -> None:
 
         write_text(given.html, audit_page(audit, prompts))
     if given.json:
-        json.dump({**dataclasses.asdict(audit), "prompts": prompts}, sys.stdout, indent=1, ensure_ascii=False)
-        print()
+        found = {**dataclasses.asdict(audit), "prompts": prompts}
+        print(printable(json.dumps(found, indent=1, ensure_ascii=False)))
     else:
         print_audit(audit, prompts)
         if given.html is not None:

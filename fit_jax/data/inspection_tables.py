@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fit_jax.data.audit import LEVEL, Audit
 from fit_jax.data.task import Task
@@ -13,6 +13,7 @@ from fit_jax.focus.example import Example
 from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES, focus_label, spec_for
+from fit_jax.terminal import Terminal
 
 _MOST_TOKENS = 30
 _STYLE = """
@@ -55,17 +56,17 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     """Prints what `fit_jax.data.summary.summarise` counted."""
     _print(summary["task"], _summary_sections(summary), summary["notes"])
     for prompt in summary["prompts"]:
-        _console().print(f"\n{prompt}", markup=False, highlight=False)
+        Terminal().print(f"\n{prompt}")
 
 
 def print_audit(audit: Audit, prompts: Sequence[Mapping[str, str]]) -> None:
     """Prints an audit."""
     _print(audit.task, _audit_sections(audit), audit.notes)
-    console = _console()
+    console = Terminal()
     for shown in prompts:
-        console.rule(shown["focus"])
-        console.print(shown["prompt"], markup=False, highlight=False, end="")
-        console.print(f" [{shown['target']}] <- target", markup=False, highlight=False)
+        console.rule(Text(shown["focus"]))
+        console.print(shown["prompt"], end="")
+        console.print(f" [{shown['target']}] <- target")
 
 
 def audit_page(audit: Audit, prompts: Sequence[Mapping[str, str]]) -> str:
@@ -163,19 +164,15 @@ def _summary_sections(summary: Mapping[str, Any]) -> list[Section]:
 
 
 def _print(title: str, sections: Iterable[Section], notes: Iterable[str]) -> None:
-    console = _console()
-    console.rule(title)
+    console = Terminal()
+    console.rule(Text(title))
     for section in sections:
         table = Table(*section.header, title=section.title, caption=section.reading, title_justify="left")
         for row in section.rows:
-            table.add_row(*(cell.replace("[", "\\[") for cell in row))
+            table.add_row(*row)
         console.print(table)
     for note in notes:
-        console.print(f"note: {note}", markup=False, highlight=False)
-
-
-def _console() -> Console:
-    return Console(soft_wrap=False)
+        console.print(f"note: {note}")
 
 
 def _row(tag: str, cells: Iterable[str]) -> str:

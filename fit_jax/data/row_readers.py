@@ -1,9 +1,8 @@
 """Reading source rows: files line by line, hub data sets, and an account of every row that is malformed."""
 
+import codecs
 import csv
-import json
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,11 +10,14 @@ from typing import Any, Literal, cast
 
 from fit_jax.config import TaskConfig
 from fit_jax.errors import InputError
+from fit_jax.foreign import check_regular, is_text, parse_json, shown
 
 # A longer text is taken for a broken file, not for an input: no row of tokens would hold a hundredth of it.
 MAX_CHARACTERS = 200_000
 _SHOWN = 3
-_SURROGATE = re.compile("[\ud800-\udfff]")
+NO_TEXT = "NUL or half of a character (a lone surrogate)"
+# Bytes of a longer line are not kept: a text of that length would be refused all the same.
+_LONGEST_LINE = 1 << 26
 
 # A row and where it stands, for messages: "train.jsonl:17".
 Located = tuple[str, Mapping[str, Any]]
@@ -62,8 +64,8 @@ class Malformed:
             problem = f"empty text in field {field!r}"
         elif len(text) > MAX_CHARACTERS:
             problem = f"{len(text)} characters in field {field!r}, more than {MAX_CHARACTERS}"
-        elif _SURROGATE.search(text):
-            problem = f"field {field!r} holds half of a character (a lone surrogate)"
+        elif not is_text(text):
+            problem = f"field {field!r} holds {NO_TEXT}"
         elif "\ufffd" in text:
             problem = f"field {field!r} holds the replacement character of a broken encoding"
         else:
@@ -76,7 +78,7 @@ class Malformed:
         known = list(known)
         if (value := row.get(field)) in known:
             return known.index(value)
-        self.add(where, f"{field} {value!r} is none of {', '.join(map(str, known))}")
+        self.add(where, f"{field} {shown(value)!r} is none of {some_of(known)}")
         return None
 
 
@@ -100,25 +102,48 @@ def data_folder(config: TaskConfig, name: str) -> Path:
     return folder
 
 
-def read_lines(path: Path, bad: Malformed) -> Iterator[tuple[str, str]]:
-    """The lines of a UTF-8 file that are not empty, without their ends, and where each stands.
+def some_of(names: Iterable[Any], most: int = 8) -> str:
+    """Names for an error message, at most so many of them."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(shown, names[:most])) + more
+
+
+def raw_lines(path: Path, bad: Malformed) -> Iterator[tuple[str, int, bytes, str]]:
+    """The lines of a UTF-8 file that are not empty: where each stands, its first byte, its bytes and its text.
 
     Raises:
-        InputError: The file cannot be read.
+        InputError: The file cannot be read, is no regular file, or is of another encoding.
     """
+    check_regular(path)
     try:
         with path.open("rb") as file:
-            for number, raw in enumerate(file, 1):
+            end = number = 0
+            while raw := file.readline(_LONGEST_LINE):
+                begin, end, number = end, end + len(raw), number + 1
                 where = f"{path}:{number}"
+                if number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                    raise InputError(f"{path} cannot be read: is UTF-16; save it as UTF-8")
+                if len(raw) == _LONGEST_LINE and not raw.endswith(b"\n"):
+                    bad.add(where, f"a line of more than {_LONGEST_LINE} bytes")
+                    while (more := file.readline(_LONGEST_LINE)) and not more.endswith(b"\n"):
+                        end += len(more)
+                    end += len(more)
+                    continue
+                if not raw.strip():
+                    continue
                 try:
-                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                    yield where, begin, raw, raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
                     bad.add(where, f"no UTF-8 at byte {error.start}")
-                    continue
-                if line.strip():
-                    yield where, line
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; name a readable file") from error
+
+
+def read_lines(path: Path, bad: Malformed) -> Iterator[tuple[str, str]]:
+    """The lines of a file as `raw_lines` gives them, without their ends, and where each stands."""
+    for where, _, _, line in raw_lines(path, bad):
+        yield where, line.rstrip("\r\n")
 
 
 def read_jsonl(path: Path, bad: Malformed) -> Iterator[Located]:
@@ -131,9 +156,9 @@ def read_jsonl(path: Path, bad: Malformed) -> Iterator[Located]:
 def parse_object(where: str, line: str, bad: Malformed) -> dict[str, Any] | None:
     """The JSON object of one line; None, counted as malformed, where it is none."""
     try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        bad.add(where, f"bad JSON: {getattr(error, 'msg', error)}")
+        row = parse_json(line)
+    except ValueError as error:
+        bad.add(where, f"bad JSON: {shown(str(error))}")
         return None
     if not isinstance(row, dict):
         bad.add(where, f"a JSON {type(row).__name__}, not an object")
@@ -152,12 +177,17 @@ def read_delimited(path: Path, bad: Malformed, delimiter: str, quoted: bool = Tr
 
     csv.field_size_limit(2**31 - 1)  # too long a text is this module's to judge
     reader = csv.reader(lines(), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
-    header = next(reader, [])
-    for row in reader:
-        if len(row) == len(header):
-            yield here, dict(zip(header, row))
-        else:
-            bad.add(here, f"{len(row)} fields where the header has {len(header)}")
+    try:
+        header = next(reader, [])
+        if twice := [name for name in header if name and header.count(name) > 1]:
+            raise InputError(f"{path}: the column {shown(twice[0])!r} stands twice in the header; rename one")
+        for row in reader:
+            if len(row) == len(header):
+                yield here, dict(zip(header, row))
+            else:
+                bad.add(here, f"{len(row)} fields where the header has {len(header)}")
+    except csv.Error as error:  # most often a file whose lines end in a bare carriage return
+        raise InputError(f"{here}: {error}; save the table with ordinary line ends") from error
 
 
 def hub_rows(config: TaskConfig, dataset: str, name: str | None, split: str) -> Iterator[Located]:
@@ -176,7 +206,7 @@ def hub_rows(config: TaskConfig, dataset: str, name: str | None, split: str) -> 
             with tempfile.TemporaryDirectory() as cache:
                 rows = datasets.load_dataset(source, name, split=split, cache_dir=cache, keep_in_memory=True)
     except Exception as error:  # the library raises its own, the network's and the file system's errors
-        reason = " ".join(str(error).split())[:200]
+        reason = shown(" ".join(str(error).split()))
         raise InputError(
             f"task {config.name}: the hub data set {source} ({split}) cannot be loaded: {reason}; "
             "check the network, or set --task.data_dir to a local copy"

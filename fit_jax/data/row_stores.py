@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from fit_jax.data.row_readers import Located, Malformed, parse_object, read_delimited
+from fit_jax.data.row_readers import Located, Malformed, parse_object, raw_lines, read_delimited, some_of
 from fit_jax.errors import InputError
+from fit_jax.foreign import check_regular, shown
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 
@@ -37,38 +38,25 @@ class JsonlStore:
     def scan(self, bad: Malformed) -> Iterator[Located]:
         """The objects of all files in order."""
         for path in self._paths:
+            check_regular(path)
             try:
-                with path.open("rb") as file:
-                    self._files.append(os.open(path, os.O_RDONLY))
-                    yield from self._scan(path, file, bad)
+                self._files.append(os.open(path, os.O_RDONLY))
             except OSError as error:
                 raise InputError(f"{path} cannot be read: {error.strerror}; name a readable file") from error
+            for where, begin, raw, line in raw_lines(path, bad):
+                if (row := parse_object(where, line, bad)) is not None:
+                    self._file.append(len(self._files) - 1)
+                    self._begin.append(begin)
+                    self._length.append(len(raw))
+                    yield where, row
 
     def row(self, number: int) -> Mapping[str, Any]:
         """Reads the row from its file again."""
         raw = os.pread(self._files[self._file[number]], self._length[number], self._begin[number])
-        row = parse_object("", raw.decode("utf-8-sig"), Malformed("error"))
+        row = parse_object("", raw.decode("utf-8-sig", "replace"), Malformed("error"))
         if row is None:
             raise InputError(f"{self._paths[self._file[number]]} has changed while it was in use; start again")
         return row
-
-    def _scan(self, path: Path, file: Any, bad: Malformed) -> Iterator[Located]:
-        end = 0
-        for number, raw in enumerate(file, 1):
-            begin, end = end, end + len(raw)
-            where = f"{path}:{number}"
-            if not raw.strip():
-                continue
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                bad.add(where, f"no UTF-8 at byte {error.start}")
-                continue
-            if (row := parse_object(where, line, bad)) is not None:
-                self._file.append(len(self._files) - 1)
-                self._begin.append(begin)
-                self._length.append(len(raw))
-                yield where, row
 
 
 class MemoryStore:
@@ -116,7 +104,7 @@ def open_store(paths: Sequence[Path]) -> RowStore:
     """
     formats = {path.suffix.lower() for path in paths}
     if len(formats) != 1 or not formats <= set(FORMATS):
-        names = ", ".join(map(str, paths)) or "no file"
+        names = some_of(paths) or "no file"
         raise InputError(f"own data: {names}: give files of one format, of {', '.join(FORMATS)}")
     return JsonlStore(paths) if formats == {".jsonl"} else MemoryStore(paths)
 
@@ -124,11 +112,12 @@ def open_store(paths: Sequence[Path]) -> RowStore:
 def _table(path: Path, bad: Malformed) -> Iterator[Located]:
     if path.suffix.lower() != ".parquet":
         return read_delimited(path, bad, "\t" if path.suffix.lower() == ".tsv" else ",")
-    import pyarrow.lib
     import pyarrow.parquet
 
+    check_regular(path, "name a Parquet file")
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
-    except (OSError, pyarrow.lib.ArrowException) as error:
-        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}; name a Parquet file") from error
+    except Exception as error:  # Arrow's own, and Python's of text, dates and numbers that are none
+        reason = shown(" ".join(str(error).split()))
+        raise InputError(f"{path} cannot be read: {reason}; name a Parquet file") from error
     return ((f"{path}:{number}", row) for number, row in enumerate(rows))

@@ -110,7 +110,6 @@ class FocusQuestions:
 
     def table(self, subject: Subject, slots: Mapping[str, str]) -> "Table":
         """The answers side by side, for `rich` to print."""
-        from rich.markup import escape
         from rich.table import Table
 
         table = Table()
@@ -118,9 +117,9 @@ class FocusQuestions:
         table.add_column("instruction")
         table.add_column("answer", style="bold")
         for candidate in self._candidates:
-            table.add_column(escape(f"p({candidate})"), justify="right")
+            table.add_column(f"p({candidate})", justify="right")
         for a in self.answers(subject, slots):
-            table.add_row(*map(escape, (str(a.spec), a.instruction, a.answer)), *(f"{p:.3f}" for p in a.probabilities))
+            table.add_row(str(a.spec), a.instruction, a.answer, *(f"{p:.3f}" for p in a.probabilities))
         return table
 
 

@@ -8,6 +8,7 @@ from fit_jax.config import Config
 from fit_jax.config_files import dump_config
 from fit_jax.data.task import Task
 from fit_jax.evaluation import result_tables
+from fit_jax.evaluation.markdown import as_block, as_code, as_text
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.focus.instructions import first_instruction
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
@@ -48,17 +49,18 @@ def model_card(config: Config, task: Task, predictions: Sequence[Prediction]) ->
     if config.lora.rank:
         front["library_name"] = "peft"
     origin = (
-        f"`{base}`"
+        as_code(base)
         if base
         else f"a decoder of {config.model.layers} layers and width {config.model.width}, from scratch"
     )
     how = f"LoRA of rank {config.lora.rank}, alpha {config.lora.alpha:g}" if config.lora.rank else "all parameters"
+    features = ", ".join(f"{as_code(key)} ({as_text(name)})" for key, name in task.text.spurious.items())
     parts = [
         "---\n" + yaml.safe_dump(front, sort_keys=False) + "---",
         f"# {config.task.name}: a model that follows focus instructions",
         f"- Base model: {origin}\n- Trained: {how}\n- Method: {METHODS.get(config.train.method, config.train.method)}\n"
-        f"- Task: {task.text.instruction}\n- Core feature: {task.text.core}\n"
-        f"- Spurious features: {', '.join(f'`{key}` ({name})' for key, name in task.text.spurious.items())}\n"
+        f"- Task: {as_text(task.text.instruction)}\n- Core feature: {as_text(task.text.core)}\n"
+        f"- Spurious features: {features}\n"
         f"- Training examples: {len(task.splits['train'].examples)}\n- Seed: {config.seed}",
         "## How to ask",
         f"The focus instruction stands {config.focus.place} the input, for instance:",
@@ -66,15 +68,15 @@ def model_card(config: Config, task: Task, predictions: Sequence[Prediction]) ->
         "## Limits",
         UNSEEN[task.splits["train"].examples[0].own_answers],
         ANSWERS[any(p.meant is not None for p in predictions)],
-        result_tables.summary("Focus accuracy", predictions, task.splits, task.notes)
+        result_tables.summary("Focus accuracy", predictions, task)
         .replace("\n#", "\n##")
         .replace("# Focus", "## Focus", 1),
         "## Configuration",
-        f"```yaml\n{dump_config(config)}```",
+        as_block(dump_config(config), "yaml"),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _instructions(task: Task) -> str:
     specs = [spec_for(focus, feature) for feature in task.features[:1] for focus in FOCUS_TYPES[1:]]
-    return "\n".join(f"- `{spec}`: {first_instruction(task.text, spec)}" for spec in specs)
+    return "\n".join(f"- {as_code(str(spec))}: {as_text(first_instruction(task.text, spec))}" for spec in specs)

@@ -8,12 +8,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from fit_jax.errors import InputError
+from fit_jax.foreign import check_regular, exists, read_bytes, read_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _CONFIGURED = ("tokenizer.json", "tokenizer_config.json", "config.json")
 _PATTERNS = ("vocab.json", "*.model*", "tok*.bin")
+_LONGEST_TEMPLATE = 1 << 20
 _TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")
 # A tiktoken file holds no control tokens; Llama 3 is known by its number of ranks and continues with these.
 _LLAMA3_RANKS = 128000
@@ -37,7 +39,7 @@ def find_raw(path: Path) -> Path | None:
     """
     if path.is_file():
         return path
-    if any((path / name).exists() for name in _CONFIGURED):
+    if any(exists(path / name) for name in _CONFIGURED):
         return None
     for pattern in _PATTERNS:
         files = sorted(path.glob(pattern))
@@ -53,6 +55,7 @@ def load_raw(file: Path) -> "PreTrainedTokenizerFast":
 
     A single Jinja file in the file's folder, or in one below it, becomes the chat template.
     """
+    check_regular(file)
     with file.open("rb") as opened:
         head = opened.read(256)
     if file.name == "vocab.json":
@@ -70,7 +73,7 @@ def load_raw(file: Path) -> "PreTrainedTokenizerFast":
     tokenizer.name_or_path = str(file.parent)
     templates = sorted(file.parent.rglob("*.jinja"))
     if len(templates) == 1:
-        tokenizer.chat_template = templates[0].read_text(encoding="utf-8")
+        tokenizer.chat_template = read_text(templates[0], most=_LONGEST_TEMPLATE)
     return tokenizer
 
 
@@ -85,7 +88,7 @@ def _from_tiktoken(file: Path) -> "PreTrainedTokenizerFast":
     from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 
     options = {}
-    if file.read_bytes().count(b"\n") == _LLAMA3_RANKS:
+    if read_bytes(file).count(b"\n") == _LLAMA3_RANKS:
         options = {
             "extra_special_tokens": list(_LLAMA3_CONTROL),
             "bos_token": _LLAMA3_CONTROL[0],
@@ -98,7 +101,7 @@ def _from_tiktoken(file: Path) -> "PreTrainedTokenizerFast":
 def _from_llama2c(file: Path) -> "PreTrainedTokenizerFast":
     from transformers import LlamaTokenizer
 
-    pieces = list(_llama2c_pieces(file.read_bytes()))
+    pieces = list(_llama2c_pieces(file))
     vocab = {piece: index for index, piece in enumerate(pieces)}
     # Pieces are listed in the order in which they were merged, as in the SentencePiece model this file was made from.
     merges = [
@@ -110,13 +113,20 @@ def _from_llama2c(file: Path) -> "PreTrainedTokenizerFast":
     return LlamaTokenizer(vocab=vocab, merges=merges, add_bos_token=True)
 
 
-def _llama2c_pieces(data: bytes) -> Iterator[str]:
-    """The pieces of llama2.c's format: int32 longest length, then of each float32 score, int32 length and bytes."""
+def _llama2c_pieces(file: Path) -> Iterator[str]:
+    """The pieces of llama2.c's format: int32 longest length, then of each float32 score, int32 length and bytes.
+
+    Raises:
+        InputError: A length goes beyond the file.
+    """
     control = {"\n<s>\n": "<s>", "\n</s>\n": "</s>"}
+    data = read_bytes(file)
     at = 4
     while at < len(data):
-        _, length = struct.unpack_from("<fi", data, at)
+        length = struct.unpack_from("<fi", data, at)[1] if at + 8 <= len(data) else -1
         at += 8
+        if not 0 <= length <= len(data) - at:
+            raise InputError(f"tokenizer {file}: is cut off or corrupt at byte {at - 8}; fetch it again")
         piece = data[at : at + length].decode("utf-8")
         at += length
         yield control.get(piece) or piece.replace(" ", "▁")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from jinja2 import TemplateError
 
 from fit_jax.errors import InputError
+from fit_jax.focus.bounded_templates import render_bounded
+from fit_jax.foreign import shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,38 +64,43 @@ def prompt_form(tokenizer: "PreTrainedTokenizerBase", cue: str, template: str) -
     control = _control_tokens(tokenizer)
     if template == "auto" and tokenizer.chat_template:
         return _chat_form(tokenizer, control)
-    return PromptForm(_start_ids(tokenizer), "", f"\n{cue}", " ", "", _eos_id(tokenizer), control)
+    return PromptForm(_start_ids(tokenizer), "", f"\n{cue}", " ", "", end_token_id(tokenizer), control)
 
 
 def _chat_form(tokenizer: "PreTrainedTokenizerBase", control: re.Pattern[str]) -> PromptForm:
+    of = f"chat template of '{shown(tokenizer.name_or_path)}'"
     user, answer = _PROBES[0]
     rendered = _render_chat(tokenizer, user, answer)
     if rendered.count(user) != 1 or rendered.count(answer) != 1 or rendered.index(answer) < rendered.index(user):
-        raise InputError(f"chat template of {tokenizer.name_or_path!r} does not show each message once; {_REMEDY}")
+        raise InputError(f"{of} does not show each message once; {_REMEDY}")
     start, _, rest = rendered.partition(user)
     between, _, after = rest.partition(answer)
     for user, answer in _PROBES[1:]:
         if _render_chat(tokenizer, user, answer) != start + user + between + answer + after:
-            raise InputError(f"chat template of {tokenizer.name_or_path!r} changes the texts given to it; {_REMEDY}")
+            raise InputError(f"{of} changes the texts given to it; {_REMEDY}")
     cue = between.rstrip(" ")
     end = control.search(after)
     if end is None:  # the template marks no end of the turn
-        trail, end_id = "", _eos_id(tokenizer)
+        trail, end_id = "", end_token_id(tokenizer)
     else:
         trail, end_id = after[: end.start()], tokenizer.convert_tokens_to_ids(end[0])
-        assert isinstance(end_id, int), "of one token"
+        if not isinstance(end_id, int):  # half of a surrogate pair
+            raise InputError(f"{of} ends in no token; {_REMEDY}")
     return PromptForm((), start, cue, between[len(cue) :], trail, end_id, control)
 
 
 def _render_chat(tokenizer: "PreTrainedTokenizerBase", user: str, answer: str) -> str:
     # One user turn holds everything: many templates refuse a system role.
     messages = [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
+    given = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": False}
+    name = shown(tokenizer.name_or_path)
     try:
-        rendered = tokenizer.apply_chat_template(messages, tokenize=False, **_TEMPLATE_OPTIONS)
-    except (TemplateError, TypeError, ValueError) as error:
-        raise InputError(f"chat template of {tokenizer.name_or_path!r} fails: {error}; {_REMEDY}") from error
-    assert isinstance(rendered, str), "of one conversation, not tokenized"
-    return rendered
+        source = tokenizer.get_chat_template()
+        if not isinstance(source, str):
+            raise ValueError("it is no text")
+        return render_bounded(source, given | tokenizer.special_tokens_map | _TEMPLATE_OPTIONS)
+    except (TemplateError, ValueError) as error:
+        raise InputError(f"chat template of '{name}' fails: {shown(str(error))}; {_REMEDY}") from error
 
 
 def _control_tokens(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str]:
@@ -108,10 +115,15 @@ def _start_ids(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
     return (bos,) if isinstance(bos, int) and tokenizer("a")["input_ids"][0] == bos else ()
 
 
-def _eos_id(tokenizer: "PreTrainedTokenizerBase") -> int:
+def end_token_id(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """The token that ends a text.
+
+    Raises:
+        InputError: The tokenizer has none.
+    """
     if not isinstance(tokenizer.eos_token_id, int):
         raise InputError(
-            f"tokenizer {tokenizer.name_or_path!r} has no end-of-sequence token; "
+            f"tokenizer '{shown(tokenizer.name_or_path)}' has no end-of-sequence token; "
             "name its eos_token in tokenizer_config.json"
         )
     return tokenizer.eos_token_id

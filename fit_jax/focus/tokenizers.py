@@ -1,17 +1,18 @@
 """Tokenizers: trained on a task's own text, or loaded from a Hugging Face folder or hub id."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fit_jax.errors import InputError
 from fit_jax.focus.raw_tokenizers import find_raw, load_raw
+from fit_jax.foreign import check_regular, exists, read_object, shown
 from fit_jax.hub import local_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+_REMEDY = "name a folder with a tokenizer.json"
 PAD, EOS = "<pad>", "<eos>"
 _FILES = ("tokenizer*", "*.model", "vocab.json", "merges.txt", "*_tokens*.json", "*.jinja", "config.json")
 
@@ -53,14 +54,18 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
     folder = local_folder(path, _FILES, "tokenizer")
     try:
         tokenizer = _load(folder)
-    except InputError:
+        # transformers takes files it does not recognise for an empty vocabulary.
+        empty = not tokenizer("a b", add_special_tokens=False)["input_ids"]
+    except InputError as error:
+        told = str(error)
+        raise InputError(told if told.startswith("tokenizer ") else f"tokenizer {told}") from error
+    except (KeyboardInterrupt, MemoryError):
         raise
-    except Exception as error:  # the readers underneath raise what they like
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"tokenizer {path}: cannot be read; name a folder with a tokenizer.json ({reason})") from error
-    # transformers takes files it does not recognise for an empty vocabulary.
-    if not tokenizer("a b", add_special_tokens=False)["input_ids"]:
-        raise InputError(f"tokenizer {path}: its vocabulary is empty; name a folder with a tokenizer.json")
+    except BaseException as error:  # the readers underneath raise what they like; a panic in Rust is no `Exception`
+        reason = shown(" ".join(str(error).split()))
+        raise InputError(f"tokenizer {path}: cannot be read ({reason}); {_REMEDY}") from error
+    if empty:
+        raise InputError(f"tokenizer {path}: its vocabulary is empty; {_REMEDY}")
     return tokenizer
 
 
@@ -79,6 +84,11 @@ def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: str | Path) -> 
 
 
 def _load(path: Path) -> "PreTrainedTokenizerFast":
+    if path.is_dir():
+        for pattern in _FILES:
+            for file in path.glob(pattern):
+                if not file.is_dir():
+                    check_regular(file, _REMEDY)
     raw = find_raw(path)
     if raw is not None:
         return load_raw(raw)
@@ -99,7 +109,9 @@ def _fast_class() -> type["PreTrainedTokenizerFast"]:
 def _is_model_independent(folder: Path) -> bool:
     """Whether the folder holds a tokenizer of no model's own class, which needs no `AutoTokenizer`."""
     config = folder / "tokenizer_config.json"
-    if not (folder / "tokenizer.json").is_file() or not config.is_file():
+    if not exists(folder / "tokenizer.json") or not exists(config):
         return False
-    name = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class")
-    return name in ("PreTrainedTokenizerFast", "TokenizersBackend")
+    return read_object(config, _REMEDY).values.get("tokenizer_class") in (
+        "PreTrainedTokenizerFast",
+        "TokenizersBackend",
+    )

@@ -13,17 +13,19 @@ import numpy as np
 from flax import nnx
 
 from fit_jax.errors import InputError
+from fit_jax.foreign import exists, read_object, shown
 from fit_jax.hub import local_folder
 from fit_jax.models.config import PROJECTIONS, DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import to_host
 from fit_jax.models.families import sources
 from fit_jax.models.lora import Linear, LoraParam, column_norms
-from fit_jax.models.tensor_files import TensorFiles, listed, read_json, write_tensors
+from fit_jax.models.tensor_files import TensorFiles, listed, write_tensors
 from fit_jax.parallel.sharding import named_leaves, path_name
 
 CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
+_HIGHEST_RANK = 1 << 16
 _SUFFIXES = {"lora_a": ".lora_A.weight", "lora_b": ".lora_B.weight", "lora_magnitude": ".lora_magnitude_vector"}
 # Settings of PEFT that change what an adapter computes, and the values for which this decoder computes it too.
 _ONLY: dict[str, tuple[Any, ...]] = {
@@ -57,20 +59,22 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
     if lora.adapter is None:
         return lora
     folder = _folder(lora.adapter)
-    peft = read_json(folder / CONFIG)
+    peft = read_object(folder / CONFIG)
     for name, allowed in _ONLY.items():
-        if peft.get(name) not in allowed and name in peft:
-            raise InputError(f"{folder / CONFIG}: {name} {peft[name]!r} is not supported; only {allowed[0]!r} is")
+        if peft.values.get(name) not in allowed and name in peft.values:
+            raise InputError(
+                f"{folder / CONFIG}: {name} {shown(peft.values[name])} is not supported; only {allowed[0]!r} is"
+            )
     modules = {name.split(".lora_")[0].rpartition(".")[2] for name in TensorFiles(folder).tensors}
     if other := sorted(modules - set(PROJECTIONS)):
-        raise InputError(f"{folder}: adapts {listed(other)}; only {', '.join(PROJECTIONS)} can be adapted")
+        raise InputError(f"{folder}: adapts {listed(map(shown, other))}; only {', '.join(PROJECTIONS)} can be adapted")
     return dataclasses.replace(
         lora,
-        rank=peft["r"],
-        alpha=float(peft["lora_alpha"]),
+        rank=peft.whole("r", 1, _HIGHEST_RANK),
+        alpha=float(peft.number("lora_alpha", 0, 1e9)),
         targets=tuple(name for name in PROJECTIONS if name in modules),
-        rslora=bool(peft.get("use_rslora")),
-        dora=bool(peft.get("use_dora")),
+        rslora=peft.flag("use_rslora"),
+        dora=peft.flag("use_dora"),
     )
 
 
@@ -86,13 +90,15 @@ def load_adapter(lora: LoraConfig, model: DecoderConfig, target: nnx.State) -> n
         InputError: Tensors are missing, unused or of another shape.
     """
     files = TensorFiles(_folder(lora.adapter))
+    if whole := [n for n, tensor in files.tensors.items() if not jnp.issubdtype(tensor.dtype, jnp.floating)]:
+        raise InputError(f"{files.folder}: {listed(map(shown, whole))}: holds whole numbers; train the adapter anew")
     wanted = {path: _names(path, model) for path in named_leaves(target)}
     needed = {name for names in wanted.values() for name in names}
     missing, unused = sorted(needed - set(files.tensors)), sorted(set(files.tensors) - needed)
     if missing or unused:
         raise InputError(
             f"{files.folder}: does not fit a decoder of {model.layers} layers: "
-            f"missing: {listed(missing) or 'nothing'}; unused: {listed(unused) or 'nothing'}"
+            f"missing: {listed(missing) or 'nothing'}; unused: {listed(map(shown, unused)) or 'nothing'}"
         )
 
     def read(path: tuple[Any, ...], leaf: Any) -> jax.Array:
@@ -162,7 +168,7 @@ def start_magnitudes(decoder: Decoder) -> None:
 
 def _folder(name: str) -> Path:
     folder = local_folder(name, ("adapter_*",), "adapter")
-    if not (folder / CONFIG).is_file():
+    if not exists(folder / CONFIG):
         raise InputError(f"{folder}: holds no PEFT adapter ({CONFIG} is missing)")
     return folder
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fit_jax.errors import InputError
+from fit_jax.foreign import Fields, shown
 from fit_jax.models.config import DecoderConfig, RopeConfig
 
 
@@ -57,7 +58,16 @@ _FAMILIES = {
     ),
 }
 _ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
-_REQUIRED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+# Sizes that every config gives, and the largest that is believed: a thousand times those of today's models.
+_SIZES = {
+    "hidden_size": 1 << 20,
+    "num_hidden_layers": 10_000,
+    "num_attention_heads": 1 << 16,
+    "intermediate_size": 1 << 23,
+    "vocab_size": 1 << 27,
+}
+_MOST_TOKENS = 1 << 31
+_LARGEST = 1e12
 # Config fields that change what the model computes, and the only value for which this decoder computes it too.
 _ONLY = {
     "attention_bias": False,
@@ -77,49 +87,45 @@ def config_from_hf(hf: Mapping[str, Any], where: str) -> DecoderConfig:
     Raises:
         InputError: An unknown family, a missing field, or a setting that the decoder does not have.
     """
-    family = hf.get("model_type")
-    if not isinstance(family, str) or family not in _FAMILIES:
-        raise InputError(f"{where}: model_type {family!r} is not supported; supported: {', '.join(_FAMILIES)}")
-    if missing := [name for name in _REQUIRED if hf.get(name) is None]:
+    fields = Fields(hf, where)
+    family = fields.choice("model_type", _FAMILIES)
+    if missing := [name for name in _SIZES if not fields.has(name)]:
         raise InputError(f"{where}: lacks {', '.join(missing)}; it is no complete config of a {family} model")
-    for name in _REQUIRED:
-        if not isinstance(hf[name], int) or hf[name] < 1:
-            raise InputError(f"{where}: {name} {hf[name]!r} is no number above 0; fetch the file again")
     for name, only in _ONLY.items():
         if hf.get(name, only) not in (only, None):
-            raise InputError(f"{where}: {name} {hf[name]!r} is not supported; only {only!r} is")
+            raise InputError(f"{where}: {name} {shown(hf[name])} is not supported; only {only!r} is")
     traits = _FAMILIES[family]
-    given = {**traits.defaults, **hf}
-    activation = given.get("hidden_activation") or (given.get("hidden_act") if family[:5] != "gemma" else None)
-    expected = traits.switches.get("activation", "silu")
-    if _ACTIVATIONS.get(activation, expected if activation is None else None) != expected:
-        raise InputError(f"{where}: activation {activation!r} is not supported for {family}")
-    layers, window = given["num_hidden_layers"], _window(family, given)
-    sliding = _sliding_layers(family, given) if window is not None else ()
-    try:
-        full, local = _ropes(given, where)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{where}: its RoPE settings are malformed ({error}); fetch the file again") from error
-    return DecoderConfig(
+    fields = Fields({**traits.defaults, **hf}, where)
+    width, layers, heads, feed_forward, vocab_size = (fields.whole(name, 1, most) for name, most in _SIZES.items())
+    _check_activation(family, fields, traits.switches.get("activation", "silu"))
+    window = _window(family, fields)
+    sliding = _sliding_layers(family, fields, layers) if window is not None else ()
+    full, local = _ropes(fields)
+    config = DecoderConfig(
         **traits.switches,
         family=family,
         layers=layers,
-        width=given["hidden_size"],
-        feed_forward=given["intermediate_size"],
-        heads=given["num_attention_heads"],
-        kv_heads=given.get("num_key_value_heads") or given["num_attention_heads"],
-        head_dim=given.get("head_dim") or given["hidden_size"] // given["num_attention_heads"],
-        vocab_size=given["vocab_size"],
-        tied=bool(given.get("tie_word_embeddings", False)),
-        norm_epsilon=given.get("rms_norm_eps", 1e-6),
+        width=width,
+        feed_forward=feed_forward,
+        heads=heads,
+        kv_heads=fields.whole("num_key_value_heads", 1, heads, heads),
+        head_dim=fields.whole("head_dim", 1, 1 << 16, max(width // heads, 1)),
+        vocab_size=vocab_size,
+        tied=fields.flag("tie_word_embeddings"),
+        norm_epsilon=fields.number("rms_norm_eps", 0, 1, 1e-6),
         rope=full,
         sliding_theta=local,
         window=window if sliding else None,
         sliding_layers=None if len(sliding) in (0, layers) else sliding,
-        query_scale=given.get("query_pre_attn_scalar"),
-        attention_softcap=given.get("attn_logit_softcapping"),
-        logit_softcap=given.get("final_logit_softcapping"),
+        query_scale=_optional(fields, "query_pre_attn_scalar"),
+        attention_softcap=_optional(fields, "attn_logit_softcapping"),
+        logit_softcap=_optional(fields, "final_logit_softcapping"),
     )
+    try:
+        config.check()
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    return config
 
 
 def config_to_hf(config: DecoderConfig, *, max_positions: int, tokens: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,7 +177,7 @@ def config_to_hf(config: DecoderConfig, *, max_positions: int, tokens: Mapping[s
 
 def position_limit(family: str, hf: Mapping[str, Any]) -> int:
     """Most tokens a model of the family reads: what its `config.json` says, or else transformers' default."""
-    return hf.get(_LIMIT) or _FAMILIES[family].defaults[_LIMIT]
+    return Fields(hf, "config.json").whole(_LIMIT, 1, _MOST_TOKENS, _FAMILIES[family].defaults[_LIMIT])
 
 
 class Source(NamedTuple):
@@ -211,55 +217,76 @@ def sources(path: str, config: DecoderConfig) -> list[Source]:
     return [Source(f"{LAYER_PREFIX}{layer}.{name}", leaf == "kernel") for layer in layers]
 
 
-def _window(family: str, given: Mapping[str, Any]) -> int | None:
-    if family == "llama" or (family.startswith("qwen") and not given.get("use_sliding_window", False)):
+def _optional(fields: Fields, name: str) -> float | None:
+    """A number above 0, or None where there is none."""
+    return fields.number(name, 0, _LARGEST) if fields.has(name) else None
+
+
+def _check_activation(family: str, fields: Fields, expected: str) -> None:
+    name = "hidden_activation"
+    if not fields.has(name) and not family.startswith("gemma"):
+        name = "hidden_act"
+    if fields.has(name) and _ACTIVATIONS[fields.choice(name, _ACTIVATIONS)] != expected:
+        raise fields.error(name, fields.values[name], f"not what {family} has")
+
+
+def _window(family: str, fields: Fields) -> int | None:
+    if family == "llama" or (family.startswith("qwen") and not fields.flag("use_sliding_window")):
         return None
-    return given.get("sliding_window")
+    return fields.whole("sliding_window", 1, _MOST_TOKENS) if fields.has("sliding_window") else None
 
 
-def _sliding_layers(family: str, given: Mapping[str, Any]) -> tuple[int, ...]:
-    layers = range(given["num_hidden_layers"])
-    if kinds := given.get("layer_types"):
+def _sliding_layers(family: str, fields: Fields, count: int) -> tuple[int, ...]:
+    layers = range(count)
+    if kinds := fields.texts("layer_types"):
+        if len(kinds) != count or not {*kinds} <= {"full_attention", "sliding_attention"}:
+            raise fields.error("layer_types", kinds, f"no list of {count} kinds of attention")
         return tuple(layer for layer in layers if kinds[layer] == "sliding_attention")
     if family.startswith("qwen"):
-        return tuple(layers[given["max_window_layers"] :])
+        return tuple(layers[fields.whole("max_window_layers", 0, _MOST_TOKENS) :])
     if family == "gemma2":
         return tuple(layers[::2])
     if family == "gemma3_text":
-        return tuple(layer for layer in layers if (layer + 1) % given["sliding_window_pattern"])
+        pattern = fields.whole("sliding_window_pattern", 1, _MOST_TOKENS)
+        return tuple(layer for layer in layers if (layer + 1) % pattern)
     return tuple(layers)
 
 
-def _ropes(given: Mapping[str, Any], where: str) -> tuple[RopeConfig, float | None]:
+def _ropes(fields: Fields) -> tuple[RopeConfig, float | None]:
     """RoPE of full layers, and the theta of sliding layers where it is one of their own."""
-    new = given.get("rope_parameters")
+    new = fields.section("rope_parameters")
     if new is None:
-        theta = given.get("rope_theta") or 10000.0
-        return _rope(theta, given.get("rope_scaling") or {}, where), given.get("rope_local_base_freq")
-    if "full_attention" not in new:
-        return _rope(new["rope_theta"], new, where), None
-    full, local = new["full_attention"], new["sliding_attention"]
-    if _rope(local["rope_theta"], local, where).kind != "default":
-        raise InputError(f"{where}: scaled RoPE in sliding layers is not supported")
-    return _rope(full["rope_theta"], full, where), local["rope_theta"]
+        scaling = fields.section("rope_scaling") or Fields({}, fields.where)
+        return _rope(fields.number("rope_theta", 0, _LARGEST, 10000.0), scaling), _optional(
+            fields, "rope_local_base_freq"
+        )
+    full, local = new.section("full_attention"), new.section("sliding_attention")
+    if full is None:
+        return _rope(new.number("rope_theta", 0, _LARGEST), new), None
+    if local is None:
+        return _rope(full.number("rope_theta", 0, _LARGEST), full), None
+    theta = local.number("rope_theta", 0, _LARGEST)
+    if _rope(theta, local).kind != "default":
+        raise InputError(f"{local.where}: scaled RoPE in sliding layers is not supported")
+    return _rope(full.number("rope_theta", 0, _LARGEST), full), theta
 
 
-def _rope(theta: float, scaling: Mapping[str, Any], where: str) -> RopeConfig:
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
+def _rope(theta: float, scaling: Fields) -> RopeConfig:
+    name = "rope_type" if scaling.has("rope_type") else "type"
+    kind = scaling.choice(name, ("default", "linear", "llama3"), "default")
     if kind == "default":
         return RopeConfig(theta=theta)
+    factor = scaling.number("factor", 0, _LARGEST)
     if kind == "linear":
-        return RopeConfig(theta=theta, kind="linear", factor=scaling["factor"])
-    if kind == "llama3":
-        return RopeConfig(
-            theta=theta,
-            kind="llama3",
-            factor=scaling["factor"],
-            low_freq_factor=scaling["low_freq_factor"],
-            high_freq_factor=scaling["high_freq_factor"],
-            original_max_positions=scaling["original_max_position_embeddings"],
-        )
-    raise InputError(f"{where}: RoPE type {kind!r} is not supported; supported: default, linear, llama3")
+        return RopeConfig(theta=theta, kind="linear", factor=factor)
+    return RopeConfig(
+        theta=theta,
+        kind="llama3",
+        factor=factor,
+        low_freq_factor=scaling.number("low_freq_factor", 0, _LARGEST),
+        high_freq_factor=scaling.number("high_freq_factor", 0, _LARGEST),
+        original_max_positions=scaling.whole("original_max_position_embeddings", 1, _MOST_TOKENS),
+    )
 
 
 def _rope_scaling(rope: RopeConfig) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -14,6 +15,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from fit_jax.errors import InputError
+from fit_jax.foreign import check_regular, read_object, shown
+
+# Files that an index may name: none outside its folder, whatever the name says.
+_FILE_NAME = re.compile(r"[^/\\\x00-\x1f\ud800-\udfff]+\.safetensors")
+_LONGEST_NAME = 255
 
 INDEX = "model.safetensors.index.json"
 DTYPES = {
@@ -60,14 +66,16 @@ class TensorFiles:
                 for name in reader.keys():  # noqa: SIM118  (a reader is no mapping)
                     view = reader.get_slice(name)
                     if view.get_dtype() not in DTYPES:
-                        raise InputError(f"{file}: {name} has dtype {view.get_dtype()}; known: {', '.join(DTYPES)}")
+                        raise InputError(
+                            f"{file}: {shown(name)} has dtype {view.get_dtype()}; known: {', '.join(DTYPES)}"
+                        )
                     self.tensors[name] = Tensor(tuple(view.get_shape()), DTYPES[view.get_dtype()], file)
             except (SafetensorError, OSError) as error:
-                raise InputError(f"{file}: corrupt or truncated ({error}); fetch the file again") from error
+                raise InputError(f"{file}: corrupt or truncated ({shown(str(error))}); fetch the file again") from error
             self._readers[file] = reader
         missing = sorted(set(_indexed_names(folder)) - set(self.tensors))
         if missing:
-            raise InputError(f"{folder / INDEX}: names tensors that no file holds: {listed(missing)}")
+            raise InputError(f"{folder / INDEX}: names tensors that no file holds: {listed(map(shown, missing))}")
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
         """The entries of a tensor in these slices (none: all of it), in the stored dtype."""
@@ -190,32 +198,28 @@ def _listed(folder: Path) -> list[Path]:
     if not files:
         other = "; it has PyTorch .bin files, which are not read: convert them" if any(folder.glob("*.bin")) else ""
         raise InputError(f"{folder}: holds no safetensors file{other}")
-    if missing := [file.name for file in files if not file.is_file()]:
-        raise InputError(f"{folder / INDEX}: names files that are not there: {listed(missing)}")
+    if missing := [file.name for file in files if not file.exists()]:
+        raise InputError(f"{folder / INDEX}: names files that are not there: {listed(map(shown, missing))}")
+    for file in files:
+        check_regular(file, "fetch the file again")
     return files
 
 
 def _indexed_names(folder: Path) -> dict[str, str]:
-    """Tensor name to file name, as the index says; empty without an index."""
-    index = read_json(folder / INDEX) if (folder / INDEX).is_file() else {}
-    return index.get("weight_map", {})
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
+    """Tensor name to file name, as the index says; empty without an index.
 
     Raises:
-        InputError: It is missing, unreadable or no JSON object.
+        InputError: The index is malformed, or names a file that is not directly in the folder.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; name a folder that holds a model") from error
-    except ValueError as error:
-        raise InputError(f"{path}: no JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a JSON {type(content).__name__}, not an object")
-    return content
+    if not (folder / INDEX).exists():
+        return {}
+    index = read_object(folder / INDEX)
+    if (names := index.section("weight_map")) is None:
+        return {}
+    for tensor, name in names.values.items():
+        if not isinstance(name, str) or not _FILE_NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
+            raise names.error(shown(tensor), name, "no name of a .safetensors file in the same folder")
+    return dict(names.values)
 
 
 @contextmanager

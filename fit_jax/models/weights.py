@@ -13,13 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from fit_jax.config_files import decode_config
 from fit_jax.errors import InputError
+from fit_jax.foreign import exists, read_object
 from fit_jax.hub import local_folder
-from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig, RopeConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.families import config_from_hf, sources
 from fit_jax.models.quantize import quantize
-from fit_jax.models.tensor_files import TensorFiles, listed, read_json
+from fit_jax.models.tensor_files import TensorFiles, listed
 from fit_jax.parallel.sharding import named_leaves, path_name
 
 HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt")
@@ -60,17 +62,24 @@ def open_pretrained(name: str, files: Sequence[str] = HUB_FILES) -> Pretrained:
         InputError: There is no such model, or its config is malformed or describes an unsupported one.
     """
     folder = local_folder(name, files, "model")
-    if (folder / OWN).is_file():
-        stored = read_json(folder / OWN)
-        try:
-            fields = stored["model"] | {"rope": RopeConfig(**stored["model"]["rope"])}
-            if fields["sliding_layers"] is not None:
-                fields["sliding_layers"] = tuple(fields["sliding_layers"])
-            return Pretrained(folder, DecoderConfig(**fields), stored["hf"], own=True)
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{folder / OWN}: is not what this version imports; import the model anew") from error
-    hf = read_json(folder / "config.json")
-    return Pretrained(folder, config_from_hf(hf, str(folder / "config.json")), hf, own=False)
+    if exists(folder / OWN):
+        return _open_own(folder)
+    path = folder / "config.json"
+    hf = dict(read_object(path, "name a folder that holds a model").values)
+    return Pretrained(folder, config_from_hf(hf, str(path)), hf, own=False)
+
+
+def _open_own(folder: Path) -> Pretrained:
+    path, remedy = folder / OWN, "import the model anew"
+    stored = read_object(path, remedy)
+    model, hf = stored.section("model"), stored.section("hf")
+    if model is None or hf is None or set(model.values) != {f.name for f in dataclasses.fields(DecoderConfig)}:
+        raise InputError(f"{path}: is not what this version imports; {remedy}")
+    try:
+        config = decode_config(DecoderConfig, dict(model.values))
+    except InputError as error:
+        raise InputError(f"{path}: {error}; {remedy}") from error
+    return Pretrained(folder, config, dict(hf.values), own=True)
 
 
 def resolve(model: ModelConfig) -> ModelConfig:

@@ -20,6 +20,8 @@ from fit_jax.files import make_folder
 from fit_jax.methods import training_method
 from fit_jax.methods.method import TrainingMethod
 from fit_jax.parallel.processes import is_lead
+from fit_jax.runs.inputs import record_versions
+from fit_jax.runs.preflight import check_batch, check_disk, check_examples, check_program
 from fit_jax.runs.resolve import check_mesh
 from fit_jax.runs.run import (
     Run,
@@ -31,7 +33,7 @@ from fit_jax.runs.run import (
     starting_state,
 )
 from fit_jax.runs.run_folder import FIRST_STAGE
-from fit_jax.training.checkpoint import Checkpoints
+from fit_jax.training.checkpoint import ASIDE, Checkpoints
 from fit_jax.training.display import Display
 from fit_jax.training.loop import Events, Loop
 from fit_jax.training.metrics import FIGURE, MetricsLog, Records
@@ -59,7 +61,8 @@ def train(run: Run) -> Ending:
     """Trains a run from its last checkpoint, or from the start where it has none.
 
     Raises:
-        InputError: Sizes that do not fit together, or checkpoints that do not fit the run.
+        InputError: Sizes that do not fit together or the machine, an example that cannot be evaluated later, or
+            checkpoints that do not fit the run.
         TrainingFailed: The loss or the gradient is not finite; the last checkpoint is intact.
     """
     config = run.config
@@ -67,6 +70,8 @@ def train(run: Run) -> Ending:
     evaluated_splits(run.task, config)  # a misspelt split is to be told now, not after hours of training
     if _finished(run):
         return Ending.ALREADY
+    check_batch(run.model, config, run.mesh)
+    check_examples(run.task, run.encoder, config)
     method = training_method(run.task, config)
     loader = _loader(run, method)
     steps = _steps(config, loader)
@@ -90,7 +95,9 @@ def train(run: Run) -> Ending:
 def _finished(run: Run) -> bool:
     """Whether the newest checkpoint is the last."""
     with closing(open_checkpoints(run, cleans=True)) as checkpoints:
-        return last_progress(checkpoints, run.config).finished is not None
+        progress = last_progress(checkpoints, run.config)
+        checkpoints.tidy(progress.stopping.best_step)
+        return progress.finished is not None
 
 
 def _train_stage(
@@ -115,12 +122,15 @@ def _train_stage(
         stack.callback(checkpoints.close)
         progress = last_progress(checkpoints, config)
         if progress.loader is not None:
-            loader.restore(progress.loader)
+            _restore(loader, progress.loader)
         decay = config.optimizer.weight_decay if method.weight_decay is None else method.weight_decay
         optimizer = make_optimizer(replace(config.optimizer, weight_decay=decay), steps, method.moves)
         placed = _state_at(run, method, optimizer, checkpoints, progress.step)
         if start is not None and progress.step == 0:
             placed = placed._replace(state=placed.state._replace(trainable=start))
+        if is_lead():
+            kept = placed.state._replace(frozen=()) if frozen_are_given(run) else placed.state
+            check_disk(run.folder, kept, config, Events.of(config.train, steps).saves_after(progress.step))
         train_step = _step_of_each_width(run, method, loader, optimizer, placed)
         validation = Validation(run.task, run.encoder, scorer(run, placed.graphdef), config, method.validated)
 
@@ -133,12 +143,12 @@ def _train_stage(
             stack.callback(log.close)
         display = Display(steps, progress.step, shown=is_lead())
         stack.callback(display.close)
-        for line in _opening(run, placed, progress.step, steps):
+        for line in (*(record_versions(run.folder) if is_lead() else ()), *_opening(run, placed, progress.step, steps)):
             display.note(line)
         batches = BatchStream(loader, config.train.batch_size, run.mesh)
         loop = Loop(Events.of(config.train, steps), batches, train_step, validate, checkpoints, Records(log, display))
         loop.run(placed.state, progress)
-    if progress.finished is None:
+    if loop.stopped:
         return Ending.TOLD_TO
     return Ending.ALL_STEPS if progress.finished == "steps" else Ending.PATIENCE
 
@@ -187,6 +197,13 @@ def _loader(run: Run, method: TrainingMethod[BatchType]) -> TrainLoader[BatchTyp
     return TrainLoader(method.sampler, run.encoder, run.config, run.mesh.shape["context"])
 
 
+def _restore(loader: TrainLoader, state: dict[str, Any]) -> None:
+    try:
+        loader.restore(state)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(f"the checkpoint's place in the data is damaged ({error}); {ASIDE}") from error
+
+
 def _steps(config: Config, loader: TrainLoader) -> int:
     return config.train.steps or max(round(config.train.epochs * loader.steps_per_epoch), 1)
 
@@ -216,7 +233,7 @@ def _step_of_each_width(
     @cache
     def compiled(width: int) -> jax.stages.Compiled:
         with jax.transfer_guard("allow"):
-            return compile_train_step(
+            program = compile_train_step(
                 placed.graphdef,
                 optimizer,
                 shapes,
@@ -226,6 +243,8 @@ def _step_of_each_width(
                 seed=run.config.seed,
                 trees=method.sampler.branching,
             )
+            check_program(program, run.config, run.mesh)
+            return program
 
     compiled(loader.widths[-1])  # the one that takes most memory
     return lambda state, batch: compiled(batch.rows.tokens.shape[1])(state, batch)

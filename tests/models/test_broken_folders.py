@@ -1,11 +1,17 @@
 """Model files that are damaged: each is told in one line that names the file."""
 
+import dataclasses
 import json
+import os
 
+import numpy as np
 import pytest
 
 from fit_jax.errors import InputError
+from fit_jax.models.adapters import CONFIG, resolve_lora
+from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.llama2c import convert
+from fit_jax.models.tensor_files import INDEX, TensorFiles, write_tensors
 from fit_jax.models.weights import OWN, open_pretrained
 
 LLAMA = {
@@ -25,7 +31,7 @@ LLAMA = {
         ({**LLAMA, "model_type": ["llama"]}, "model_type"),
         ({**LLAMA, "hidden_size": "a"}, "hidden_size"),
         ({**LLAMA, "num_attention_heads": 0}, "num_attention_heads"),
-        ({**LLAMA, "rope_scaling": 5}, "RoPE"),
+        ({**LLAMA, "rope_scaling": 5}, "rope_scaling 5 is no object"),
         ({**LLAMA, "rope_scaling": {"rope_type": "linear"}}, "factor"),
     ],
 )
@@ -47,3 +53,87 @@ def test_a_llama2c_file_of_impossible_size_is_told(size, tmp_path):
     (tmp_path / "model.bin").write_bytes(bytes(size))
     with pytest.raises(InputError, match=f"{size} bytes"):
         convert(tmp_path / "model.bin", tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name, value in LLAMA.items() if isinstance(value, int)])
+@pytest.mark.parametrize("value", ["32", [32], {}, -1, 0, 1.5, True, 10**9, 10**18, float("nan")])
+def test_every_size_is_a_whole_number_within_bounds(name, value, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, name: value}))
+    with pytest.raises(InputError, match=rf"config.json: {name} \S+ is no whole number from 1 to \d+; fetch"):
+        open_pretrained(str(tmp_path))
+
+
+OPTIONAL = ("head_dim", "num_key_value_heads", "rms_norm_eps", "rope_theta", "query_pre_attn_scalar", "sliding_window")
+
+
+@pytest.mark.parametrize("name", [*OPTIONAL, "attn_logit_softcapping", "rope_parameters", "tie_word_embeddings"])
+@pytest.mark.parametrize("value", ["a", [1], -1, float("inf"), "1e9"])
+def test_every_optional_field_is_typed(name, value, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "model_type": "gemma2", "head_dim": 8, name: value}))
+    with pytest.raises(InputError, match=f"config.json: {name} "):
+        open_pretrained(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("family", "foo"), ("param_dtype", "float8"), ("layers", 0), ("rope", 5), ("width", 1.5)],
+)
+def test_an_imported_model_with_wrong_values_is_told(field, value, tmp_path):
+    model = dataclasses.asdict(DecoderConfig(vocab_size=300)) | {field: value}
+    (tmp_path / OWN).write_text(json.dumps({"model": model, "hf": {}}))
+    with pytest.raises(InputError, match=rf"{field}.*; import the model anew"):
+        open_pretrained(str(tmp_path))
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """A folder of two files with an index; beside the folder lies a file that is none of the model's."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    layout = {name: ((2, 2), np.dtype(np.float32)) for name in "ab"}
+    write_tensors(folder, layout, ((lambda: iter([np.ones((2, 2), np.float32)])) for _ in "ab"), most_bytes=1)
+    (tmp_path / "x.safetensors").write_bytes(next(folder.glob("*.safetensors")).read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.safetensors", "/x.safetensors", "a/../../x.safetensors", "..", "x.bin", 5, ["x"], ""]
+)
+def test_an_index_names_files_of_its_own_folder_alone(shards, name):
+    assert set(TensorFiles(shards).tensors) == {"a", "b"}
+    index = json.loads((shards / INDEX).read_text())
+    index["weight_map"]["a"] = str(shards.parent / name[1:]) if name == "/x.safetensors" else name
+    (shards / INDEX).write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"no name of a .safetensors file in the same folder"):
+        TensorFiles(shards)
+
+
+@pytest.mark.parametrize("content", ['{"weight_map": []}', '{"weight_map": "a"}', "[1]", "[" * 10**5, "{"])
+def test_a_malformed_index_is_told(shards, content):
+    (shards / INDEX).write_text(content)
+    with pytest.raises(InputError, match=INDEX):
+        TensorFiles(shards)
+
+
+def test_a_pipe_is_no_weights(shards):
+    (first, *_) = sorted(shards.glob("*.safetensors"))
+    first.unlink()
+    os.mkfifo(first)
+    with pytest.raises(InputError, match="not a regular file"):
+        TensorFiles(shards)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("r", 0), ("r", -1), ("r", "8"), ("r", 1.5), ("r", 10**9), ("r", None), ("lora_alpha", "a"), ("lora_alpha", None),
+     ("lora_alpha", float("nan")), ("use_dora", "yes"), ("use_rslora", 1)],
+)  # fmt: skip
+def test_an_adapter_with_wrong_values_is_told(shards, field, value):
+    peft = {"peft_type": "LORA", "r": 4, "lora_alpha": 8} | {field: value}
+    (shards / CONFIG).write_text(json.dumps({k: v for k, v in peft.items() if v is not None}))
+    layout = {f"x.q_proj.lora_{part}.weight": ((2, 2), np.dtype(np.float32)) for part in "AB"}
+    for path in shards.glob("model*"):
+        path.unlink()
+    write_tensors(shards, layout, ((lambda: iter([np.ones((2, 2), np.float32)])) for _ in "AB"), most_bytes=100)
+    with pytest.raises(InputError, match=rf"{CONFIG}: (lacks )?{field}"):
+        resolve_lora(LoraConfig(adapter=str(shards)), ModelConfig())

@@ -1,0 +1,136 @@
+"""Rows and functions of one's own data that are not as they should be: one line, soon, and nothing is run or lost."""
+
+import json
+import os
+
+import pytest
+import yaml
+
+from fit_jax.config import TaskConfig
+from fit_jax.data.tasks.jsonl import as_it_came
+from fit_jax.errors import InputError
+
+BASE = {
+    "name": "tickets",
+    "files": ["rows.jsonl"],
+    "instruction": "Is the ticket urgent?",
+    "input": "Ticket: {text}",
+    "core": "the content",
+    "label": "urgent",
+    "candidates": ["no", "yes"],
+    "uid": "id",
+    "features": [{"key": "channel", "column": "channel"}],
+}
+ROWS = [{"id": f"t{n}", "text": f"Ticket {n}", "urgent": ("no", "yes")[n % 2], "channel": "mail"} for n in range(8)]
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads rows with a description whose fields are given."""
+
+    def read(rows=ROWS, files=("rows.jsonl",), **description):
+        if isinstance(rows, bytes):
+            (tmp_path / files[0]).write_bytes(rows)
+        elif rows is not None:
+            (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        path = tmp_path / "own.yaml"
+        path.write_text(yaml.safe_dump({**BASE, "files": list(files), **description}))
+        return as_it_came(TaskConfig(name="jsonl", file=str(path))).splits["train"].examples
+
+    return read
+
+
+@pytest.mark.parametrize("field", ["id", "channel", "text", "urgent"])
+def test_half_a_character_is_told_before_training(read, field):
+    with pytest.raises(InputError, match=r"rows.jsonl:9: .*(half of a character|is none of no, yes)"):
+        read([*ROWS, {**ROWS[0], "id": "new", field: "a\ud800"}])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [('{"id": ' + "9" * 5000 + "}", "4300 digits"), ("[" * 10**5, "nested too deeply"), ("NaN", "a JSON float")],
+)
+def test_a_line_that_is_no_object_is_counted(read, line, said):
+    with pytest.raises(InputError, match=f"1 malformed row: .*rows.jsonl:2: .*{said}"):
+        read((json.dumps(ROWS[0]) + "\n" + line + "\n").encode())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("id,text\nt1,a\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        (b"id,text,urgent,channel\rt1,a,no,mail\r", "ordinary line ends"),
+        (b"id,text,urgent,channel,text\nt1,a,no,mail,b\n", "'text' stands twice"),
+    ],
+)
+def test_a_table_of_another_encoding_is_told(read, content, said):
+    with pytest.raises(InputError, match=said):
+        read(content, files=("rows.csv",))
+
+
+def test_bad_text_in_parquet_is_told(read, tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    text = pyarrow.array([b"\xff", b"good"], pyarrow.binary()).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"text": text}), tmp_path / "rows.parquet")
+    with pytest.raises(InputError, match=r"rows\.parquet cannot be read: 'utf-8' codec"):
+        read(None, files=("rows.parquet",))
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_what_never_ends_is_no_data(read, tmp_path, suffix):
+    os.mkfifo(tmp_path / f"pipe.{suffix}")
+    (tmp_path / f"zero.{suffix}").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(InputError, match="not a regular file"):
+            read(files=(f"{name}.{suffix}",))
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".jsonl", "none.jsonl", "\0.jsonl"])
+def test_names_that_no_file_has_are_told(read, name):
+    with pytest.raises(InputError):
+        read(files=(name,))
+
+
+def test_words_that_fold_together(read):
+    with pytest.raises(InputError, match="'s' and 'ſ', which differ in case alone"):
+        read(features=[{"key": "hurry", "keywords": ["s", "ſ"]}])
+    with pytest.raises(InputError, match="none of them empty"):
+        read(features=[{"key": "hurry", "keywords": ["now", " "]}])
+    rows = [*ROWS, {**ROWS[0], "id": "new", "text": "aſap, please"}]
+    (example,) = read(rows, features=[{"key": "hurry", "keywords": ["later", "ASAP"], "labels": {"ASAP": "yes"}}])
+    assert example.spurious["hurry"].value == "ASAP"
+
+
+def test_answers_are_counted_in_16_bits(read):
+    rows = [{**ROWS[0], "answers": [f"a{n}" for n in range(32768)]}]
+    feature = {**BASE["features"][0], "label_column": "urgent"}
+    with pytest.raises(InputError, match="more than 32767 answers"):
+        read(rows, candidates=[], candidates_column="answers", features=[feature])
+
+
+@pytest.mark.parametrize("template", ["{text.__class__}", "{text[0]}"])
+def test_an_input_reaches_into_no_value(read, template):
+    with pytest.raises(InputError, match="rename the column"):
+        read(input=template)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def f(row): raise BaseException('bad')",
+        "def f(row): import os; os._exit(0)",
+        "import os\nos._exit(0)",
+        "from os import _exit\ndef f(row): _exit(0)",
+        "raise SystemExit(0)",
+        "def f(row):\n    class A:\n        def __str__(self): raise BaseException('bad')\n    return A()",
+        "def f(row): return f(row)",
+    ],
+)
+def test_a_function_cannot_end_the_command(read, tmp_path, body):
+    leave = os._exit
+    (tmp_path / "own.py").write_text(body + "\n")
+    with pytest.raises(InputError, match=r"^feature channel: function 'own.py:f' (failed|cannot be loaded) \([^\n]+$"):
+        read(features=[{"key": "channel", "function": "own.py:f"}])
+    assert os._exit is leave

@@ -1,0 +1,116 @@
+"""The campaign: bad inputs for every parser and command, kills of tiny runs, damaged checkpoints.
+
+python -m tests.faults [--minutes N] [--seed S] [--inputs N] [--kills N] [--damage N] [--keep FOLDER] [--only NAME]
+
+Prints how many of each kind ended how, and keeps each failure as a case in the folder (default: faults). Put a case
+that was mended into tests/faults/cases, where the tests try it again.
+"""
+
+import argparse
+import hashlib
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from .cases import Case, Outcome, outcome
+from .commands import COMMANDS, draw_command
+from .parsers import TARGETS, draw_case
+
+ACTS = {name: target.act for name, target in TARGETS.items()} | COMMANDS
+
+
+def main() -> int:
+    """Runs the campaign; the status is 1 where anything ended other than promised."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--inputs", type=int, help="bad inputs for each parser and command (default: by the minutes)")
+    parser.add_argument("--kills", type=int, default=0, help="runs to kill")
+    parser.add_argument("--damage", type=int, default=0, help="runs whose checkpoints are damaged")
+    parser.add_argument("--keep", type=Path, default=Path("faults"))
+    parser.add_argument("--only", action="append", default=[])
+    given = parser.parse_args()
+    end = time.monotonic() + given.minutes * 60
+    failed = _inputs(given, end) if given.inputs != 0 else 0
+    if given.kills or given.damage:
+        failed += _runs(given, end)
+    return 1 if failed else 0
+
+
+def _inputs(given: argparse.Namespace, end: float) -> int:
+    counts = {name: Counter[str]() for name in ACTS if not given.only or name in given.only}
+    rounds = 0
+    while time.monotonic() < end and rounds != given.inputs:
+        for name, count in counts.items():
+            random = Random(f"{given.seed} {rounds} {name}")
+            case = draw_case(random, name) if name in TARGETS else draw_command(random, name)
+            found = outcome(case, ACTS[name])
+            count[found.kind] += 1
+            if not found.promised:
+                _keep(given.keep, case, found)
+        rounds += 1
+    for name, count in counts.items():
+        print(f"{name:22} {sum(count.values()):5}  {_shown(count)}")
+    total = sum(counts.values(), Counter[str]())
+    print(f"{'in all':22} {total.total():5}  {_shown(total)}", flush=True)
+    return total.total() - total["accepted"] - total["refused"]
+
+
+def _shown(count: Counter[str]) -> str:
+    return ", ".join(f"{kind} {number}" for kind, number in count.most_common())
+
+
+def _keep(folder: Path, case: Case, found: Outcome) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    written = case.to_json()
+    name = f"{case.target.replace(' ', '_')}-{found.kind}-{hashlib.sha1(written.encode()).hexdigest()[:8]}.json"
+    (folder / name).write_text(written)
+    line = found.line.encode("ascii", "backslashreplace").decode()
+    print(f"{folder / name}: {found.kind}: {line[:300]}", flush=True)
+
+
+def _runs(given: argparse.Namespace, end: float) -> int:
+    from . import runs
+
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        runs.train(folder, "warm").end()  # what it compiles, the others find
+        begun = time.monotonic()
+        status, told = runs.train(folder, "straight").end()
+        if status:
+            print(f"the run without faults ends with {status}: {told}", file=sys.stderr)
+            return 1
+        seconds, straight = time.monotonic() - begun, folder / "straight"
+        print(f"a run takes {seconds:.1f} s", flush=True)
+        failed = killed = tried = hurt = 0
+        for number in range(max(given.kills, given.damage)):
+            if time.monotonic() > end:
+                break
+            wrong: list[str] = []
+            if number < given.kills:
+                found, kills = runs.killed_run(Random(f"{given.seed} kill {number}"), folder, straight, seconds)
+                wrong, killed, tried = found, killed + kills, tried + 1
+            if number < given.damage:
+                wrong += runs.damaged_run(Random(f"{given.seed} damage {number}"), folder, straight)
+                hurt += 1
+            failed += bool(wrong)
+            for line in wrong:
+                print(line.encode("ascii", "backslashreplace").decode(), flush=True)
+        print(
+            f"runs: {tried} killed {killed} times, {hurt} with damaged checkpoints; {failed} not as promised",
+            flush=True,
+        )
+        return failed
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "fit_jax_faults"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    sys.exit(main())

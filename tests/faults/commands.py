@@ -1,0 +1,165 @@
+"""Whole commands in this process, on folders and with options made bad at random."""
+
+import contextlib
+import io
+import json
+import struct
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from fit_jax import convert, evaluate, plan, steer
+from fit_jax.config import Config, EvaluationConfig, TaskConfig, TokenizerConfig, TrainConfig
+from fit_jax.config_files import dump_config
+from fit_jax.data import __main__ as data
+from fit_jax.models.config import DecoderConfig, ModelConfig
+from fit_jax.models.families import config_to_hf, sources
+from fit_jax.models.tensor_files import write_tensors
+from fit_jax.models.weights import abstract_parameters
+from fit_jax.parallel.sharding import named_leaves
+
+from . import hostile
+from .cases import SPECIAL, Case
+from .parsers import TARGETS
+
+SHAPE = DecoderConfig(vocab_size=300, layers=2, width=8, feed_forward=12, heads=2, kv_heads=1)
+RUN = Config(
+    task=TaskConfig(train_examples=16, validation_examples=4, test_examples=4),
+    tokenizer=TokenizerConfig(vocab_size=300),
+    model=ModelConfig(layers=1, width=8, feed_forward=12, heads=2, kv_heads=1),
+    train=TrainConfig(steps=1, batch_size=8, sequence_length=256),
+    evaluation=EvaluationConfig(validation_examples=4),
+)
+
+
+def _quietly(main: Callable[[list[str]], int | None]) -> Callable[..., None]:
+    """The command; what it prints is looked at for what a terminal would obey."""
+
+    def act(*arguments: str) -> None:
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            main(list(arguments))
+        obeyed = set(out.getvalue()) & {"\x1b", "\x07", "\x9b", "\x00", "\x08"}
+        assert not obeyed, f"prints {obeyed}"
+
+    return act
+
+
+@cache
+def _model() -> Mapping[str, bytes]:
+    """A tiny model's folder in Hugging Face's form, with its parameters at random."""
+    random, tensors = np.random.default_rng(0), {}
+    for path, leaf in named_leaves(abstract_parameters(SHAPE)[1]).items():
+        for source in sources(path, SHAPE):
+            shape = leaf.shape[1:] if path.startswith("blocks.") else leaf.shape
+            tensors[source.name] = random.normal(size=shape[::-1] if source.transposed else shape).astype(np.float32)
+    hf = config_to_hf(SHAPE, max_positions=64, tokens={"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None})
+    with TemporaryDirectory() as folder:
+        layout = {name: (value.shape, value.dtype) for name, value in tensors.items()}
+        values = ((lambda v=value: iter([v])) for value in tensors.values())
+        write_tensors(Path(folder), layout, values, most_bytes=10_000)
+        stored = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    return {**stored, "config.json": json.dumps(hf).encode(), "generation_config.json": b'{"eos_token_id": 2}'}
+
+
+def _bad_model(random: Random) -> dict[str, bytes | str]:
+    files: dict[str, bytes | str] = dict(_model())
+    name = random.choice(sorted(files))
+    content = files[name]
+    assert isinstance(content, bytes)
+    kind = random.randrange(6)
+    if kind == 0:
+        del files[name]
+    elif kind == 1:
+        files[name] = random.choice(list(SPECIAL))
+    elif name.endswith(".json") and kind > 2:
+        files[name] = hostile.to_json(hostile.mutated(random, json.loads(content)))
+    elif name.endswith(".safetensors") and kind > 3:
+        files[name] = content[:-8] + struct.pack("<2f", *random.choices((float("nan"), float("inf"), 1e38), k=2))
+    else:
+        files[name] = hostile.damaged(random, content)
+    return {f"model/{name}": content for name, content in files.items()}
+
+
+def _converted(action: str, *names: str) -> Callable[[Random], tuple[Mapping[str, bytes | str], tuple[str, ...]]]:
+    def draw(random: Random) -> tuple[Mapping[str, bytes | str], tuple[str, ...]]:
+        if random.random() < 0.7:
+            return _bad_model(random), (action, *names)
+        source, target = (_name(random) if random.random() < 0.6 else name for name in ("model", "out"))
+        dtype = ("--dtype", random.choice(("float16", "float8", "float32", ""))) if random.random() < 0.5 else ()
+        files = {f"model/{name}": content for name, content in _model().items()}
+        return files, (action, "--from", source, "--to", target, *dtype)
+
+    return draw
+
+
+def _name(random: Random) -> str:
+    """A text that a command line can hold, and that names nothing outside the folder."""
+    text = hostile.text(random).replace("\0", "")
+    return "".join(c for c in text if not "\ud800" <= c <= "\udfff").replace("/", ":").replace("~", "-")
+
+
+def _data(action: str) -> Callable[[Random], tuple[Mapping[str, bytes | str], tuple[str, ...]]]:
+    def draw(random: Random) -> tuple[Mapping[str, bytes | str], tuple[str, ...]]:
+        files, _ = TARGETS[random.choice(("description of data", "rows of data"))].draw(random)
+        more = ("--json",) if random.random() < 0.3 else ()
+        small = ("--task.train_examples", "20", "--task.validation_examples", "4", "--task.test_examples", "4")
+        return files, (
+            action,
+            "--task",
+            "jsonl",
+            "--task.file",
+            "own.yaml",
+            "--tokenizer.vocab_size",
+            "300",
+            *small,
+            *more,
+        )
+
+    return draw
+
+
+def _asked(*options: str) -> Callable[[Random], tuple[Mapping[str, bytes | str], tuple[str, ...]]]:
+    def draw(random: Random) -> tuple[Mapping[str, bytes | str], tuple[str, ...]]:
+        arguments = ["run"]
+        for _ in range(random.choice((1, 2, 3))):
+            arguments += [random.choice(options), _name(random)]
+        files: dict[str, bytes | str] = {"run/config.yaml": dump_config(RUN).encode()}
+        for name in ("checkpoints", "metrics.jsonl", "tokenizer", "report", ".lock"):
+            if random.random() < 0.2:
+                files[f"run/{name}"] = random.choice((*SPECIAL, b"", b"{"))
+        return files, tuple(arguments)
+
+    return draw
+
+
+def _planned(random: Random) -> tuple[Mapping[str, bytes | str], tuple[str, ...]]:
+    machine = random.choice(("v5e:2x2", "v5e", "v5e:0x0", "v5e:999999x999999", "h100:-1", "l4:1e9", ":", _name(random)))
+    options = (
+        "--topology",
+        machine,
+        random.choice(("--slices", "--price", "--write", "--train.batch_size")),
+        _name(random),
+    )
+    return {}, options
+
+
+_DRAWN = {
+    "convert import": (convert.main, _converted("import", "--from", "model", "--to", "out")),
+    "convert export": (convert.main, _converted("export-merged", "--from", "model", "--to", "out")),
+    "data inspect": (data.main, _data("inspect")),
+    "data audit": (data.main, _data("audit")),
+    "steer": (steer.main, _asked("--text", "--slot", "--focus", "--ignore", "--candidate", "--checkpoint")),
+    "evaluate": (evaluate.main, _asked("--checkpoint", "--perplexity", "--evaluation.splits", "--evaluation.examples")),
+    "plan": (plan.main, _planned),
+}
+COMMANDS: Mapping[str, Callable[..., object]] = {name: _quietly(main) for name, (main, _) in _DRAWN.items()}
+
+
+def draw_command(random: Random, name: str) -> Case:
+    """A bad call of a command."""
+    files, arguments = _DRAWN[name][1](random)
+    return Case(name, files, arguments)

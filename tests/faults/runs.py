@@ -1,0 +1,191 @@
+"""Tiny runs that are killed at random moments, or whose files are damaged, and what must be so afterwards."""
+
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from random import Random
+
+from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
+
+from . import hostile
+
+TINY = """
+seed: 3
+focus: {branches: 2}
+optimizer: {learning_rate: 0.003, warmup: 0.1}
+task: {train_examples: 32, validation_examples: 8, test_examples: 4}
+tokenizer: {vocab_size: 300}
+model: {layers: 1, width: 16, feed_forward: 24, heads: 2, kv_heads: 1, dropout: 0.1}
+train: {steps: 8, batch_size: 8, sequence_length: 256, log_every: 1, validate_every: 4, checkpoint_every: 2, keep: 2}
+evaluation: {validation_examples: 4, splits: [iid], paraphrases: [train]}
+"""
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+# Modules that every run needs; a run begins with them in memory.
+LOADED = (
+    "fit_jax.cli",
+    "fit_jax.train",
+    "fit_jax.runs.evaluating",
+    "fit_jax.runs.trainer",
+    "fit_jax.runs.run_folder",
+    "fit_jax.evaluation.interactive",
+    "fit_jax.focus.tokenizers",
+    "orbax.checkpoint",
+    "transformers.tokenization_utils_tokenizers",
+)
+# What two runs of one config need not share: times, and what names them.
+_UNLIKE = re.compile(r"tensorboard/.*|logs?/.*|.*\.log|.*_METADATA|.*\.zarray|.*manifest\.ocdbt|.*/d/[0-9a-f]+|\.lock")
+_CONTEXT = multiprocessing.get_context("forkserver")
+
+
+class Command:
+    """A command of its own process, whose output goes to files."""
+
+    def __init__(self, module: str, arguments: Sequence[str], folder: Path) -> None:
+        """Starts `python -m MODULE ARGUMENTS` within the folder."""
+        self._folder = folder
+        _CONTEXT.set_forkserver_preload(list(LOADED))
+        self._process: BaseProcess = _CONTEXT.Process(target=_run, args=(module, list(arguments), str(folder)))
+        self._process.start()
+
+    def kill(self, after: float, number: signal.Signals) -> bool:
+        """Waits so many seconds, then sends a signal; whether the process was still there."""
+        self._process.join(after)
+        if self._process.exitcode is not None:
+            return False
+        assert self._process.pid
+        os.kill(self._process.pid, number)
+        return True
+
+    def end(self, seconds: float = 600) -> tuple[int, str]:
+        """The exit status and what was said on standard error; -99 after so many seconds."""
+        self._process.join(seconds)
+        if self._process.exitcode is None:
+            self._process.kill()
+            self._process.join()
+            return -99, ""
+        return self._process.exitcode, (self._folder / "stderr").read_text(errors="replace")
+
+
+def _run(module: str, arguments: list[str], folder: str) -> None:
+    os.chdir(folder)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    import importlib
+
+    from fit_jax.cli import run
+
+    sys.argv = [module, *arguments]
+    run(importlib.import_module(module).main)
+
+
+def train(folder: Path, run: str) -> Command:
+    """Starts or resumes a tiny run."""
+    (folder / "tiny.yaml").write_text(TINY)
+    return Command("fit_jax.train", ["--config", "tiny.yaml", "--run_dir", run], folder)
+
+
+def contents(run: Path) -> dict[str, object]:
+    """What must not depend on kills: every file by its name, with its content where that holds no time."""
+    found: dict[str, object] = {}
+    for path in sorted(run.rglob("*")):
+        name = path.relative_to(run).as_posix()
+        if path.is_dir() or _UNLIKE.fullmatch(name):
+            continue
+        found[name] = path.read_bytes()
+    if (run / "metrics.jsonl").exists():
+        records = read_metrics(run / "metrics.jsonl")
+        found["metrics.jsonl"] = [{k: v for k, v in row.items() if k not in TIMING_FIELDS} for row in records]
+    return found
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    """The arrays of every checkpoint of a run."""
+    import jax
+    import orbax.checkpoint as ocp
+
+    found = {}
+    for step in sorted((run / "checkpoints").iterdir()):
+        arrays = ocp.PyTreeCheckpointer().restore(step / "state")
+        leaves = jax.tree_util.tree_flatten_with_path(arrays)[0]
+        found |= {f"{step.name}{jax.tree_util.keystr(path)}": bytes(memoryview(_host(leaf))) for path, leaf in leaves}
+    return found
+
+
+def _host(leaf: object) -> bytes:
+    import numpy as np
+
+    return np.asarray(leaf).tobytes()
+
+
+def killed_run(random: Random, folder: Path, straight: Path, seconds: float) -> tuple[list[str], int]:
+    """Runs with kills at random moments until it is done.
+
+    Args:
+        random: Draws moments and signals.
+        folder: Holds the run.
+        straight: The same run, never killed.
+        seconds: How long a run takes, about.
+
+    Returns:
+        What is wrong with it, a line each, and how many times it was killed.
+    """
+    run, wrong, kills = folder / "killed", [], 0
+    shutil.rmtree(run, ignore_errors=True)
+    said = []
+    for _ in range(random.choice((1, 1, 2, 3))):
+        command, number = train(folder, run.name), random.choice(SIGNALS)
+        hit = command.kill(random.uniform(0.02, 1) * seconds, number)
+        kills += hit
+        status, told = command.end()
+        said.append(f"{number.name if hit else 'whole'} {status}")
+        if "Traceback" in told and number is not signal.SIGKILL:
+            wrong.append(f"a traceback after {said}: {told.strip().splitlines()[-1][:200]}")
+    status, told = train(folder, run.name).end()
+    if status:
+        wrong.append(f"status {status} after {said}: {told[-300:]}")
+        return wrong, kills
+    ours, theirs = contents(run), contents(straight)
+    wrong += [f"after {said}: {name} differs" for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]]
+    wrong += [f"after {said}: {name} is there" for name in sorted(ours.keys() - theirs.keys())]
+    wrong += [f"after {said}: {name} is gone" for name in sorted(theirs.keys() - ours.keys())]
+    if weights(run) != weights(straight):
+        wrong.append(f"after {said}: the weights differ")
+    return wrong, kills
+
+
+def damaged_run(random: Random, folder: Path, straight: Path) -> list[str]:
+    """Damages the checkpoints of a finished run and resumes it; what is wrong then, a line each.
+
+    The newest checkpoint, or all, lose files or bytes. The run must go on from one that is intact, or say one line.
+    """
+    run = folder / "damaged"
+    shutil.rmtree(run, ignore_errors=True)
+    shutil.copytree(straight, run)
+    steps = sorted((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    hit = steps if random.random() < 0.2 else steps[-1:]
+    done = []
+    for step in hit:
+        files = sorted(path for path in step.rglob("*") if path.is_file())
+        for path in random.sample(files, min(len(files), random.choice((1, 1, 2, 100)))):
+            if random.random() < 0.3:
+                path.unlink()
+            else:
+                path.write_bytes(hostile.damaged(random, path.read_bytes()))
+            done.append(path.relative_to(run).as_posix())
+    shutil.rmtree(run / "report", ignore_errors=True)
+    text = ["--text", "a fine film"]
+    command = train(folder, run.name) if random.random() < 0.5 else Command("fit_jax.steer", [run.name, *text], folder)
+    begun = time.monotonic()
+    status, told = command.end()
+    lines = [line for line in told.strip().splitlines() if line]
+    if status == 0 or (status == 2 and len(lines) == 1):
+        return []
+    what = f"status {status}, {len(lines)} lines, {time.monotonic() - begun:.0f} s"
+    return [f"{what} after damage of {done[:3]}: {' | '.join(lines[-2:])[:300]}"]
