@@ -165,6 +165,15 @@ def last_progress(checkpoints: Checkpoints, config: Config) -> Progress:
     return Progress(Stopping(config.train.best, config.train.patience))
 
 
+def steps_of(run: Run) -> int:
+    """The optimizer steps that a run takes: as many as its config says, or those of its epochs.
+
+    Raises:
+        InputError: An example does not fit into a row, or the method cannot train on the task.
+    """
+    return run.config.train.steps or _steps(run.config, _loader(run, training_method(run.task, run.config)))
+
+
 class FixedBudget(NamedTuple):
     """What makes the budgets of several runs equal, by the fields of `train` that say it.
 
@@ -181,16 +190,15 @@ def budget_of(run: Run) -> FixedBudget:
     """The budget that a run takes: as its config says, or that of its epochs and of rows that are nearly full.
 
     Raises:
-        InputError: An example does not fit into a row, or the method cannot train on the task.
+        InputError: As `steps_of`.
     """
     train = run.config.train
     examples = train.examples_per_step
-    loader = _loader(run, training_method(run.task, run.config))
     if examples is None and train.packing:
+        loader = _loader(run, training_method(run.task, run.config))
         examples = max(round(_FILLED * len(run.task.splits["train"].examples) / loader.steps_per_epoch), 1)
-        with_it = replace(run, config=replace(run.config, train=replace(train, examples_per_step=examples)))
-        loader = _loader(with_it, training_method(run.task, run.config))
-    return FixedBudget(_steps(run.config, loader), examples)
+        run = replace(run, config=replace(run.config, train=replace(train, examples_per_step=examples)))
+    return FixedBudget(steps_of(run), examples)
 
 
 def _loader(run: Run, method: TrainingMethod[BatchType]) -> TrainLoader[BatchType]:

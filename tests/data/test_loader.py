@@ -356,5 +356,5 @@ def test_hosts_share_the_examples_of_a_step():
 
 
 def test_more_examples_than_the_rows_hold_are_reported():
-    with pytest.raises(InputError, match=r"examples_per_step: 40 examples need \d+ rows of 128 tokens, a batch has 8"):
+    with pytest.raises(InputError, match="examples_per_step: 40 examples need more than 8 rows of 128 tokens"):
         make(examples_per_step=40)
