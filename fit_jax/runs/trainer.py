@@ -19,6 +19,7 @@ from fit_jax.evaluation.evaluator import Subject, Validation, evaluated_splits
 from fit_jax.files import make_folder
 from fit_jax.methods import training_method
 from fit_jax.methods.method import TrainingMethod
+from fit_jax.parallel.config import CONTEXT
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.inputs import record_versions
 from fit_jax.runs.preflight import check_batch, check_disk, check_examples, check_program
@@ -202,7 +203,7 @@ def budget_of(run: Run) -> FixedBudget:
 
 
 def _loader(run: Run, method: TrainingMethod[BatchType]) -> TrainLoader[BatchType]:
-    return TrainLoader(method.sampler, run.encoder, run.config, run.mesh.shape["context"])
+    return TrainLoader(method.sampler, run.encoder, run.config, run.mesh.shape[CONTEXT])
 
 
 def _restore(loader: TrainLoader, state: dict[str, Any]) -> None:
@@ -249,7 +250,7 @@ def _step_of_each_width(
                 objective=method.objective,
                 accumulate=run.config.train.accumulate,
                 seed=run.config.seed,
-                trees=method.sampler.branching,
+                prefix_trees=method.sampler.branching,
             )
             check_program(program, run.config, run.mesh)
             return program
