@@ -29,7 +29,8 @@ METHOD_NAMES = {
     "jtt": "just train twice",
     "dfr": "deep feature reweighting",
     "activation_addition": "activation addition",
-    "attention_steering": "attention steering",
+    "pasta": "PASTA",
+    "spotlight": "Spotlight",
 }
 
 ERRORS = (

@@ -182,8 +182,8 @@ def test_a_steered_method_that_is_to_write_is_refused_before_any_cell(free, writ
 
     monkeypatch.setattr(runner, "build_task", build)
     run = replace(config.run, evaluation=replace(config.run.evaluation, written=written))
-    asked = replace(config, run=run, methods=("fit", "attention_steering"), seeds=(0,))
-    with pytest.raises(InputError, match=r"attention_steering .* task demo .* set run\.evaluation\.written to false"):
+    asked = replace(config, run=run, methods=("fit", "pasta"), seeds=(0,))
+    with pytest.raises(InputError, match=r"pasta .* task demo .* set run\.evaluation\.written to false"):
         run_it(asked)
     assert done == []
     if free:
@@ -193,8 +193,8 @@ def test_a_steered_method_that_is_to_write_is_refused_before_any_cell(free, writ
 
 def test_a_steered_method_that_is_to_search_is_refused_before_any_cell(config, done):
     run = replace(config.run, evaluation=replace(config.run.evaluation, beams=4))
-    with pytest.raises(InputError, match=r"attention_steering can only be scored; .* run\.evaluation\.beams to null"):
-        run_it(replace(config, run=run, methods=("fit", "attention_steering"), seeds=(0,)))
+    with pytest.raises(InputError, match=r"pasta can only be scored; .* run\.evaluation\.beams to null"):
+        run_it(replace(config, run=run, methods=("fit", "pasta"), seeds=(0,)))
     assert done == []
 
 
