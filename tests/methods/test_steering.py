@@ -128,7 +128,7 @@ def test_core_and_spurious_types_weigh_the_same(base, task):
     groups = opposed(task, "validation", 0)
 
     def always_true(group, prompts):
-        """Nothing but the true answer's tokens, for the first candidate, and an unlikely one for the others."""
+        """The true answer's first token against nine times another answer, which is never likelier."""
         label = group.queries[0].example.label
         return tuple(
             replace(p, answers=tuple(a[:1] if c == label else np.tile(a, 9) for c, a in enumerate(p.answers)))
