@@ -1,4 +1,4 @@
-"""What a small run of each method learns where the bias exists: methods against bias know rare groups, others do not."""
+"""What a small run of each method learns where the bias exists: methods against bias know rare groups better."""
 
 import pytest
 
