@@ -139,7 +139,7 @@ class Decoder(nnx.Module):
             rescope = partial(hook.scope, number)
             x = block.write(x, normed, k, v, queries, rope, self.window(slides), layer_seed, rescope)
             hook, x = hook.output(number, x, index_BC)
-            return by_rows(x), hook
+            return x, hook
 
         x = dropout(by_rows(self.embed_tokens(tokens_BT)), self.config.dropout, folded(seed, self.config.layers))
         if self.blocks is not None:
@@ -149,7 +149,8 @@ class Decoder(nnx.Module):
             def scanned(carry: tuple[Array, Hook], layer: tuple[nnx.State, Array]) -> tuple[tuple[Array, Hook], None]:
                 weights, number = layer
                 with jax.named_scope("block"):
-                    return visit(nnx.merge(graphdef, weights), *carry, number), None
+                    x, hook = visit(nnx.merge(graphdef, weights), *carry, number)
+                    return (by_rows(x), hook), None
 
             (x, hook), _ = jax.lax.scan(scanned, (x, hook), (stacked, jnp.arange(last, dtype=jnp.int32)))
 
