@@ -167,7 +167,8 @@ def _budgets(folder: Path, cells: list[Cell]) -> list[str]:
             spent.setdefault(cell.method, []).append(Budget(**json.loads(path.read_text(encoding="utf-8"))))
     lines = []
     for method, rows in spent.items():
-        mean = [float(np.mean([row[n] for row in rows])) for n in range(len(Budget._fields) - 2)]
+        counts = [(row.updates, row.examples, row.epochs, row.answers, row.evaluated_step) for row in rows]
+        mean = np.mean(counts, axis=0).tolist()
         line = "{:,.0f} updates on {:,.0f} examples ({:.1f} epochs) with {:,.0f} answers; step {:.0f}".format(*mean)
         line += f" evaluated, the best by validation {rows[0].rule}"
         for name in rows[0].figures:

@@ -65,7 +65,7 @@ def make_run(folder: Path, method: str, **train: Any) -> Run:
         "steps": 60,
         "batch_size": 8,
         "examples_per_step": 32,
-        "sequence_length": 96,
+        "sequence_length": 128,
         "validate_every": 30,
         "checkpoint_every": 1000,
         "best": "worst_group",
@@ -79,7 +79,7 @@ def make_run(folder: Path, method: str, **train: Any) -> Run:
         evaluation=EvaluationConfig(splits=("iid",)),
     )
     tokenizer = train_tokenizer([" ".join([*_WORDS, *FILLERS, *KEYWORDS, *LABELS, "? ="])] * 5, 500)
-    encoder = PromptEncoder(tokenizer, TEXT, sequence_length=96)
+    encoder = PromptEncoder(tokenizer, TEXT, sequence_length=128)
     model = DecoderConfig(vocab_size=len(tokenizer), layers=1, width=32, feed_forward=32, heads=2, kv_heads=2)
     return Run(
         config, folder, biased_task(), encoder, make_mesh(MeshConfig(data=1), jax.devices()[:1]), model, LoraConfig()
