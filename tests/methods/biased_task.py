@@ -62,7 +62,7 @@ def biased_task() -> Task:
 def make_run(folder: Path, method: str, **train: Any) -> Run:
     """A run of a method with a model of one layer, on one device."""
     fields = {
-        "steps": 60,
+        "steps": 140,
         "batch_size": 8,
         "examples_per_step": 32,
         "sequence_length": 128,

@@ -23,9 +23,9 @@ def worst(tmp_path_factory):
 
 
 def test_cross_entropy_leans_on_the_shortcut(worst):
-    assert worst("sft_y") < 0.6
+    assert worst("sft_y") < 0.5
 
 
 @pytest.mark.parametrize("method", ["poe", "group_dro", "group_balanced", "jtt", "dfr"])
 def test_a_method_against_bias_knows_the_worst_group_better(worst, method):
-    assert worst(method) > worst("sft_y") + 0.2
+    assert worst(method) > worst("sft_y") + 0.15
