@@ -153,6 +153,8 @@ class TrainConfig:
     dfr_steps: float = 0.25
     # Share of the training examples that dfr holds out for the last layer.
     dfr_held_out: float = 0.2
+    # Factor on the learning rate for the last layer in dfr, which alone is a convex problem and stands large steps.
+    dfr_rate: float = 10.0
     # Weight decay of the last layer in dfr, in the place of optimizer.weight_decay.
     dfr_decay: float = 0.1
     # Microbatches whose gradients are summed in one optimizer step.
@@ -184,6 +186,8 @@ class TrainConfig:
         for name in ("poe_weight", "group_step", "group_decay", "dfr_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"train.{name}: {getattr(self, name)} is not a number from 0 up")
+        if not 0 < self.dfr_rate < math.inf:
+            raise InputError(f"train.dfr_rate: {self.dfr_rate} is not a number above 0")
         for name in ("jtt_first", "dfr_steps", "dfr_held_out"):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"train.{name}: {getattr(self, name)} is no share between 0 and 1")

@@ -9,7 +9,8 @@ embedding shares its weights or because adapters are all that is trained, the la
 adapters, those of the last block), and so does the norm where it is trained.
 
 Differences: the paper fits a new head by logistic regression with an l1 penalty on features that it standardises, and
-averages heads over several balanced subsets; here the old head is trained on by the run's optimizer, with decoupled
+averages heads over several balanced subsets; here the old head is trained on by the run's optimizer, at a higher rate
+(`train.dfr_rate`: alone it is a convex problem, which the paper solves to its optimum), with decoupled
 weight decay (an l2 pull, `train.dfr_decay`), and balanced sampling in the place of subsets, since what a vocabulary
 projection knows of other words is to stay. The paper holds out validation data; here a share of the training examples
 is held out (`train.dfr_held_out`), so that no method sees more than another, and validation serves all in the same way.
@@ -52,6 +53,7 @@ def build(task: Task, config: Config) -> TrainingMethod[Batch]:
         return replace(
             plain(task, config, held_out, Balanced(groups)),
             weight_decay=config.train.dfr_decay,
+            rate=config.train.dfr_rate,
             moves=of_last_layer(named_leaves(first.params[0])),
             figures={"held_out": len(held_out)},
         )

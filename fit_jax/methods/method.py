@@ -19,6 +19,7 @@ class TrainingMethod(Generic[BatchType]):
         objective: What it minimises on these batches.
         validated: The form in which validation asks a query: as training shows it.
         weight_decay: In the place of `optimizer.weight_decay`; None leaves that.
+        rate: Factor on `optimizer.learning_rate`.
         moves: Whether the parameter of a dotted name is trained, of those that the run trains; None trains all.
         figures: Numbers that a reader of its results must know, by name; records with a validation hold them, each
             after `training.metrics.FIGURE`.
@@ -29,6 +30,7 @@ class TrainingMethod(Generic[BatchType]):
     objective: Objective[BatchType]
     validated: Callable[[Query], Query]
     weight_decay: float | None = None
+    rate: float = 1.0
     moves: Callable[[str], bool] | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
     second: "SecondStage | None" = None

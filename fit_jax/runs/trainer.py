@@ -125,7 +125,9 @@ def _train_stage(
         if progress.loader is not None:
             _restore(loader, progress.loader)
         decay = config.optimizer.weight_decay if method.weight_decay is None else method.weight_decay
-        optimizer = make_optimizer(replace(config.optimizer, weight_decay=decay), steps, method.moves)
+        rate = config.optimizer.learning_rate * method.rate
+        asked = replace(config.optimizer, weight_decay=decay, learning_rate=rate)
+        optimizer = make_optimizer(asked, steps, method.moves)
         placed = _state_at(run, method, optimizer, checkpoints, progress.step)
         if start is not None and progress.step == 0:
             placed = placed._replace(state=placed.state._replace(trainable=start))
