@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from fit_jax.methods.training_free import TrainingFree
 
 # `train.method` takes these; `fit_jax.config` repeats them as its type.
-TRAINED = ("fit", "sft_y", "sft_y_focus", "poe", "group_dro")
-TRAINING_FREE = ("zero_shot", "few_shot", "activation_addition", "attention_steering")
+TRAINED = ("fit", "sft_y", "sft_y_focus", "poe", "group_dro", "group_balanced", "jtt", "dfr")
+TRAINING_FREE = ("zero_shot", "few_shot", "activation_addition", "pasta", "spotlight")
 
 
 def training_method(task: "Task", config: "Config") -> "TrainingMethod":
