@@ -94,15 +94,21 @@ class TooLong(BaseException):
     """More time was spent than a bad input is worth."""
 
 
-def outcome(case: Case, act: Callable[..., object]) -> Outcome:
-    """Does what the case says, in a folder of its own that is the working folder meanwhile."""
+def outcome(case: Case, act: Callable[..., object], seconds: float = CPU_SECONDS) -> Outcome:
+    """Does what the case says, in a folder of its own that is the working folder meanwhile.
+
+    Args:
+        case: The bad input.
+        act: Does it.
+        seconds: Of computing, that it may take.
+    """
     before = Path.cwd()
     with TemporaryDirectory() as folder:
         case.write(Path(folder))
         os.chdir(folder)
         started = time.process_time()
         try:
-            with limited():
+            with limited(seconds):
                 act(*case.arguments)
         except InputError as error:
             _, line = explain(error)
@@ -119,7 +125,7 @@ def outcome(case: Case, act: Callable[..., object]) -> Outcome:
             found = Outcome("accepted")
         finally:
             os.chdir(before)
-    return Outcome("endless", found.line) if time.process_time() - started > CPU_SECONDS else found
+    return Outcome("endless", found.line) if time.process_time() - started > seconds else found
 
 
 def before_remedy(line: str) -> str:
@@ -128,19 +134,19 @@ def before_remedy(line: str) -> str:
 
 
 @contextmanager
-def limited() -> Iterator[None]:
+def limited(seconds: float) -> Iterator[None]:
     """Ends what takes too long with `TooLong`, and what takes too much memory with `MemoryError`."""
 
     def end(*_: object) -> None:
         raise TooLong
 
-    timers = ((signal.SIGPROF, signal.ITIMER_PROF, CPU_SECONDS), (signal.SIGALRM, signal.ITIMER_REAL, WALL_SECONDS))
+    timers = ((signal.SIGPROF, signal.ITIMER_PROF, seconds), (signal.SIGALRM, signal.ITIMER_REAL, WALL_SECONDS))
     handlers = [(number, signal.signal(number, end)) for number, _, _ in timers]
     memory = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, memory[1]))
     try:
-        for _, timer, seconds in timers:
-            signal.setitimer(timer, seconds, 1)
+        for _, timer, limit in timers:
+            signal.setitimer(timer, limit, 1)
         yield
     finally:
         for _, timer, _ in timers:
