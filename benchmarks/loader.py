@@ -8,7 +8,7 @@ Prints a table and writes `runs/benchmarks/loader.json`. Medians over windows or
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -19,13 +19,10 @@ from fit_jax.data.layout import lay_out
 from fit_jax.data.loader import TrainLoader
 from fit_jax.data.packing import first_fit, stack
 from fit_jax.data.sampler import Sampler
-from fit_jax.data.tasks import build_task
-from fit_jax.focus.instructions import paraphrases_of
 from fit_jax.focus.prompts import PromptEncoder
-from fit_jax.focus.spec import FOCUS_TYPES
-from fit_jax.focus.tokenizers import load_tokenizer, train_tokenizer
 from fit_jax.methods import training_method
 from fit_jax.methods.method import TrainingMethod
+from fit_jax.runs.run import set_up
 
 WINDOW = 1024
 WINDOWS = 8
@@ -35,25 +32,13 @@ OUTPUT = Path("runs/benchmarks/loader.json")
 
 def main(arguments: list[str]) -> None:
     config = load_config(arguments)
-    task = build_task(config.task, config.seed)
-    tokenizer = (
-        load_tokenizer(config.tokenizer.path)
-        if config.tokenizer.path
-        else train_tokenizer(texts(task), config.tokenizer.vocab_size)
-    )
-    encoder = PromptEncoder(
-        tokenizer,
-        task.text,
-        config.focus.place,
-        config.tokenizer.template,
-        config.train.sequence_length,
-        config.train.long_text,
-    )
-    method = training_method(task, config)
+    run = set_up(config)
+    encoder = run.encoder
+    method = training_method(run.task, config)
     loader = TrainLoader(method.sampler, encoder, config)
     rates = stage_rates(method.sampler, encoder, loader)
     rates["whole, Grain thread"], fill = stream_rate(loader)
-    rates["model, train step"] = model_rate(config, method, loader, len(tokenizer))
+    rates["model, train step"] = model_rate(config, method, loader, len(encoder.tokenizer))
     ratio = rates["whole, Grain thread"] / rates["model, train step"]
     print(f"{'stage':24}{'examples/s':>12}")
     for stage, rate in rates.items():
@@ -61,14 +46,6 @@ def main(arguments: list[str]) -> None:
     print(f"\nThe loader feeds {ratio:.1f} times what the model trains on; {fill:.1%} of the rows' tokens are filled.")
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps({"examples_per_second": rates, "loader_over_model": ratio, "fill": fill}, indent=2))
-
-
-def texts(task) -> Iterator[str]:
-    yield from (task.text.instruction, task.text.cue, task.text.core, *task.text.spurious.values())
-    for focus_type in FOCUS_TYPES:
-        yield from paraphrases_of(task.text.name, focus_type, "train")
-    for example in task.splits["train"].examples:
-        yield from (*example.slots.values(), *example.candidates)
 
 
 def stage_rates(sampler: Sampler, encoder: PromptEncoder, loader: TrainLoader) -> dict[str, float]:

@@ -6,10 +6,14 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
+from signal import SIGINT
+from typing import TYPE_CHECKING, NoReturn
 
+from fit_jax import signals
 from fit_jax.errors import explain
-from fit_jax.options import Parser
+
+if TYPE_CHECKING:
+    from fit_jax.options import Parser  # which takes long to import: not before a command listens to signals
 
 # Each command with its module, which is also run as `python -m MODULE`, and what it does.
 COMMANDS = {
@@ -23,46 +27,64 @@ COMMANDS = {
 }
 
 
+def _starts_here() -> bool:
+    """Whether the process was started as one of the commands, and this module is not imported for something else."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    name = spec.name if spec else os.path.basename(sys.argv[0] if sys.argv else "")
+    return name == "fit-jax" or name in {module for module, _ in COMMANDS.values()}
+
+
+if _starts_here():
+    signals.end_at_once()  # the imports that follow are nobody's concern
+
+
 def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     """Runs a command and ends the process with its exit status, in one process as in each of many.
 
     What `explain` can tell ends in one line on standard error, with status 2 where input or machine must change and
     1 where the work failed; any other error with a traceback and status 1. `--debug` anywhere on the command line
-    shows the traceback of all.
+    shows the traceback of all. Ctrl-C ends with status 130 and SIGTERM with 143, and a line.
 
     Args:
         main: The command. Takes the command line without the program's name and `--debug`; returns the exit status,
             where None means 0.
     """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever started the process; no file may take its number
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (open until the end)
+    signals.listen()
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started the process
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (open until the end)
     try:
         try:
             status = main(arguments) or 0
         except SystemExit as end:  # --help
             status = end.code or 0
         sys.stdout.flush()
+        signals.check()
     except BaseException as error:
         status = _report(error, debug)
-        if _place_in_job():
-            # A normal exit would wait for the other processes, who may be waiting for this one.
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError):
-                    stream.flush()
-            os._exit(status)
+        # A normal exit would wait for the other processes of a job, who may be waiting for this one, and would let
+        # libraries tell at length what else has failed since.
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(status)
+    signals.end_at_once()
     sys.exit(status)
 
 
 def _report(error: BaseException, debug: bool) -> int:
     """Tells an error; the exit status it stands for."""
-    if isinstance(error, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-        return 130
+    signal = signals.received()
+    if signal is None and isinstance(error, KeyboardInterrupt):
+        signal = SIGINT
+    if signal is not None:  # whatever a library has made of it
+        if debug:
+            traceback.print_exception(error)
+        print(signals.words(signal), file=sys.stderr)
+        return 128 + signal
     if isinstance(error, BrokenPipeError):  # the reader of our output (`| head`) has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     status, line = explain(error)
     place = _place_in_job()
@@ -81,7 +103,7 @@ def _place_in_job() -> str:
     return processes.place_in_job() if processes else ""
 
 
-def execute(name: str, about: str | None, add_options: Callable[[Parser], None], arguments: list[str]) -> int | None:
+def execute(name: str, about: str | None, add_options: "Callable[[Parser], None]", arguments: list[str]) -> int | None:
     """Parses a command line and carries it out.
 
     Args:
@@ -93,6 +115,8 @@ def execute(name: str, about: str | None, add_options: Callable[[Parser], None],
     Raises:
         InputError: There is no such option, or it has a wrong value.
     """
+    from fit_jax.options import Parser
+
     parser = Parser(prog=name, description=about)
     add_options(parser)
     given = parser.parse_args(arguments)
@@ -105,6 +129,8 @@ def main() -> NoReturn:
 
 
 def _choose(arguments: list[str]) -> int | None:
+    from fit_jax.options import Parser
+
     parser = Parser(prog="fit-jax", description="Focus instruction tuning of language models in JAX.")
     commands = parser.add_subparsers(title="commands")
     completing = "_ARGCOMPLETE" in os.environ  # a shell asks what may come next

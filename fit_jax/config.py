@@ -11,6 +11,7 @@ from typing import Literal
 
 from fit_jax.config_files import parse_config
 from fit_jax.errors import InputError
+from fit_jax.files import check_folder_name
 from fit_jax.models.config import LoraConfig, ModelConfig
 from fit_jax.parallel.config import MeshConfig
 
@@ -77,7 +78,7 @@ class FocusConfig:
     # The focus instruction stands `before` or `after` the input; `after` lets branches share the input's attention.
     place: Literal["after", "before"] = "after"
     # Focus instructions trained on per example and step, all sharing one pass over the input.
-    branches: int = 3
+    branches: int = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,13 +123,13 @@ class TrainConfig:
     # instruction), poe (product of experts) or group_dro; the last two learn true labels against the spurious ones.
     method: Literal["fit", "sft_y", "sft_y_focus", "poe", "group_dro"] = "fit"
     # Optimizer steps; null means `epochs` passes over the training split.
-    steps: int | None = 320
+    steps: int | None = 480
     # Passes over the training split; used where `steps` is null.
     epochs: int = 5
     # Rows of the global batch of one optimizer step.
     batch_size: int = 12
     # Tokens in a row.
-    sequence_length: int = 216
+    sequence_length: int = 256
     # Several examples in a row behind segment masks (true), or one example a row, with rows of similar length in a
     # batch that is as wide as the longest (false; the step is compiled for each of up to eight widths).
     packing: bool = True
@@ -174,8 +175,11 @@ class EvaluationConfig:
 
     # Splits to evaluate; empty means every test split of the task.
     splits: tuple[str, ...] = ()
-    # Paraphrase sets: `train` (seen in training) and `heldout` (never seen).
-    paraphrases: tuple[Literal["train", "heldout"], ...] = ("train", "heldout")
+    # Paraphrase sets: `train` (seen in training), `heldout` (unseen combinations of words that training shows) and
+    # `far` (other words, other names of the features, negations, indirect and long requests, other languages).
+    paraphrases: tuple[Literal["train", "heldout", "far"], ...] = ("train", "heldout")
+    # Paraphrases of each set that every question is asked in.
+    paraphrases_each: int = 2
     # Let the model write its answers and match them to the candidates; null means where the task asks for it (bbq_nlg).
     written: bool | None = None
     # Most tokens of a written answer.
@@ -192,12 +196,12 @@ class EvaluationConfig:
 
     def check(self) -> None:
         """Raises InputError where no paraphrase set is named, or a size is less than 1."""
-        for name in ("batch_size", "examples", "validation_examples", "written_tokens", "beams"):
+        for name in ("paraphrases_each", "batch_size", "examples", "validation_examples", "written_tokens", "beams"):
             size = getattr(self, name)
             if size is not None and size < 1:
                 raise InputError(f"evaluation.{name}: {size} is less than 1")
         if not self.paraphrases:
-            raise InputError("evaluation.paraphrases: names no paraphrase set; give train, heldout or both")
+            raise InputError("evaluation.paraphrases: names no paraphrase set; give some of train, heldout and far")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,10 +226,7 @@ class Config:
         """Raises InputError for a seed that JAX does not take, a folder that cannot be, or far too large a size."""
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed: {self.seed} is not from 0 to {2**32 - 1}")
-        if not self.run_dir.strip():
-            raise InputError("run_dir: is empty; name the folder of the run")
-        if set(self.run_dir) & set("\\\0"):  # TensorStore takes a backslash for a slash
-            raise InputError(f"run_dir: {self.run_dir!r} holds a backslash or a NUL; name a folder without")
+        check_folder_name(self.run_dir, "run_dir")
         for name, most in _MOST.items():
             section, field_name = name.split(".")
             size = getattr(getattr(self, section), field_name)

@@ -1,6 +1,7 @@
 """Errors that the user can fix, and what a command says of any error when it ends."""
 
 import errno
+import os
 
 
 class InputError(Exception):
@@ -30,14 +31,32 @@ def explain(error: BaseException) -> tuple[int, str | None]:
     return 1, None
 
 
+# What the system says of a full disk, in an `OSError` or in the text of a library's own error.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What it says of a file that is not what it should be, or may not be used.
+_UNUSABLE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.ENOTEMPTY, errno.EIO, errno.ESTALE),
+)
+
+
+def full_disk(error: BaseException) -> str | None:
+    """The system's words where the disk is full or a quota used up; else None."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return error.strerror
+    return next((words for words in map(os.strerror, _FULL) if words in str(error)), None)
+
+
 def machine_remedy(error: BaseException) -> str | None:
     """What to do about a machine that does not suffice, wherever that shows; None for other failures."""
+    if full_disk(error):  # before memory: some libraries call both resources that are exhausted
+        return "free space, then start the same command again"
     # JAX's own error for memory is told by its text.
     if isinstance(error, MemoryError) or any(text in str(error) for text in ("RESOURCE_EXHAUSTED", "Out of memory")):
         return (
-            "take fewer or shorter rows in a batch, more devices or a smaller model; `python -m fit_jax.plan` tells "
-            "what fits"
+            "lower train.batch_size, train.sequence_length or evaluation.batch_size, take more devices or a smaller model; "
+            "`python -m fit_jax.plan` tells what fits"
         )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "free space, then start the same command again"
+    if isinstance(error, OSError) and error.errno in _UNUSABLE:
+        return "make it a file or folder that may be read and written, or name another"
     return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fit_jax.cli import execute, run
 from fit_jax.config import Config
-from fit_jax.options import Parser, add_checkpoint, add_fields
+from fit_jax.options import Parser, add_changed_inputs, add_checkpoint, add_fields
 
 
 def add_options(parser: Parser) -> None:
@@ -17,6 +17,7 @@ def add_options(parser: Parser) -> None:
 
     parser.add_argument("folder", metavar="RUN", help="the run_dir of a training run")
     add_checkpoint(parser)
+    add_changed_inputs(parser)
     parser.add_argument("--perplexity", metavar="FILE", help="perplexity of the text of a file", type=Path)
     parser.add_argument("--harness", metavar="TASK,TASK", help="tasks of lm-evaluation-harness")
     add_fields(parser, Config, shown=MAY_DIFFER, hidden=("run_dir",), file=False)
@@ -33,17 +34,19 @@ def _evaluate(given: Namespace) -> None:
     from fit_jax.runs.before_after import report_harness, report_perplexity
     from fit_jax.runs.evaluating import evaluate_run
     from fit_jax.runs.run import set_up
-    from fit_jax.runs.run_folder import opened_config
+    from fit_jax.runs.run_folder import locked, opened_config
 
-    config = opened_config(Path(given.folder), given.config)
+    folder = Path(given.folder)
+    config = opened_config(folder, given.config)
     start(config.mesh)
-    run = set_up(config)
-    if given.perplexity is not None:
-        report_perplexity(run, given.checkpoint, given.perplexity)
-    if given.harness is not None:
-        report_harness(run, given.checkpoint, given.harness.split(","))
-    if given.perplexity is None and given.harness is None:
-        evaluate_run(run, given.checkpoint)
+    with locked(folder):
+        run = set_up(config, changed=given.changed_inputs)
+        if given.perplexity is not None:
+            report_perplexity(run, given.checkpoint, given.perplexity)
+        if given.harness is not None:
+            report_harness(run, given.checkpoint, given.harness.split(","))
+        if given.perplexity is None and given.harness is None:
+            evaluate_run(run, given.checkpoint)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,82 @@
 """Files that are there whole or not at all, whatever moment the process or the machine stops."""
 
 import os
-from collections.abc import Callable
+import re
+import secrets
+import stat
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from fit_jax.errors import InputError
+
+# Bytes of one name and of a whole path that file systems take.
+_LONGEST_NAME, _LONGEST_PATH = 255, 4000
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+# What a file is called while it is written: cleared away by `remove_partials` where a kill has left it.
+_PARTIAL = ".partial-"
+
+
+def check_folder_name(name: str, what: str) -> None:
+    """Checks that a folder of that name can be on a file system of this machine; looks at the name alone.
+
+    A bucket is none: its objects are not renamed, locked or appended to, which a run folder lives by.
+
+    Args:
+        name: As the user gave it.
+        what: What errors call it, such as the option's name.
+
+    Raises:
+        InputError: It cannot, or is a URL (`gs://...`), which would quietly become a folder of that name here.
+    """
+    if not name.strip():
+        raise InputError(f"{what}: is empty; name a folder")
+    if set(name) & set("\\\0"):  # TensorStore takes a backslash for a slash
+        raise InputError(f"{what}: {name[:100]!r} holds a backslash or a NUL; name a folder without")
+    if _SCHEME.match(name):
+        raise InputError(
+            f"{what}: {name[:100]} is a URL; mount the storage (a bucket with Cloud Storage FUSE, or an NFS share) and "
+            "name the mounted folder"
+        )
+    try:
+        longest = max(len(part.encode()) for part in name.split("/"))
+    except UnicodeEncodeError as error:
+        raise InputError(f"{what}: {name[:100]!r} is no text in UTF-8; name a folder that is") from error
+    if longest > _LONGEST_NAME or len(name.encode()) > _LONGEST_PATH:
+        raise InputError(f"{what}: {name[:40]}... is longer than file names may be; take a shorter name")
+
+
+def check_outputs(folder: Path, files: Iterable[str], folders: Iterable[str]) -> None:
+    """Checks that what a command will write in a folder can be written, before any work is spent.
+
+    Args:
+        folder: The folder; it exists.
+        files: Names of files in it, which may be there already.
+        folders: Names of folders in it, likewise.
+
+    Raises:
+        InputError: Something else stands in a file's or folder's place, or it may not be written.
+    """
+    for names, is_kind, kind in ((files, stat.S_ISREG, "file"), (folders, stat.S_ISDIR, "folder")):
+        for name in names:
+            path = folder / name
+            try:
+                if not is_kind(path.stat().st_mode):
+                    raise InputError(f"{path}: is no {kind}; move it away")
+            except FileNotFoundError:
+                if path.is_symlink():
+                    raise InputError(f"{path}: is a link to nothing; move it away") from None
+                continue
+            except OSError as error:
+                raise InputError(f"{path}: {error.strerror}; move it away") from error
+            if not os.access(path, os.R_OK | os.W_OK | (os.X_OK if kind == "folder" else 0)):
+                raise InputError(f"{path}: may not be read and written; change its permissions, or move it away")
+
+
+def remove_partials(folder: Path) -> None:
+    """Removes what a killed process has left of files that it was writing; for the one process that may write there."""
+    for path in folder.glob(f"{_PARTIAL}*"):
+        path.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
@@ -14,7 +85,7 @@ def make_folder(folder: Path) -> None:
     Raises:
         InputError: It cannot be created or written to.
     """
-    probe = folder / f".probe.{os.getpid()}"
+    probe = folder / _partial_name("")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -29,7 +100,7 @@ def replace_with(path: Path, write: Callable[[Path], Any]) -> None:
     Raises:
         InputError: The disk is full, or the file may not be written.
     """
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    partial = path.with_name(_partial_name(path.suffix))
     try:
         write(partial)
         _sync(partial)
@@ -46,6 +117,11 @@ def replace_with(path: Path, write: Callable[[Path], Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     replace_with(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def _partial_name(suffix: str) -> str:
+    """A name that no other process takes at the same time."""
+    return f"{_PARTIAL}{secrets.token_hex(8)}{suffix}"
 
 
 def _sync(path: Path) -> None:

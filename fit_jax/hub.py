@@ -1,16 +1,31 @@
 """Models by name: a folder on this machine, or an id on the Hugging Face hub."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fit_jax.errors import InputError
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
+# The commit of each hub id that this process has used or is to use: what a name stands for may change at any moment.
+_revisions: dict[str, str] = {}
+
+
+def pin(revisions: Mapping[str, str]) -> None:
+    """Has these hub ids stand for these commits from now on."""
+    _revisions.update(revisions)
+
+
+def pinned() -> dict[str, str]:
+    """The commits of the hub ids used or pinned so far."""
+    return dict(_revisions)
+
 
 def local_folder(name: str | Path, patterns: Sequence[str], what: str) -> Path:
     """The path itself where it exists; else the folder of the hub's files of that id, downloaded where not yet here.
+
+    All calls for one id give files of one commit: the pinned one, or the newest at the first call.
 
     Args:
         name: Path, or hub id such as `Qwen/Qwen2.5-1.5B-Instruct`.
@@ -28,10 +43,13 @@ def local_folder(name: str | Path, patterns: Sequence[str], what: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(str(name), allow_patterns=list(patterns)))
+        folder = Path(snapshot_download(str(name), revision=_revisions.get(str(name)), allow_patterns=list(patterns)))
     except (OSError, ValueError) as error:  # what huggingface_hub raises when offline, unknown, gated or no id at all
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{what} {name}: neither a folder here nor to be had from the hub; "
             f"check the name and the connection, or give a downloaded folder ({reason})"
         ) from error
+    if folder.parent.name == "snapshots":  # the hub's cache: snapshots/COMMIT
+        pin({str(name): folder.name})
+    return folder

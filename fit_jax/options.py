@@ -193,6 +193,15 @@ def add_checkpoint(parser: Parser) -> None:
     parser.add_argument("--checkpoint", metavar="WHICH", help=about, type=which, default="best")
 
 
+def add_changed_inputs(parser: Parser) -> None:
+    """`--changed_inputs`: whether a run may go on with other data, tokenizer or weights than it was made from."""
+    about = "where the run's data, tokenizer or base model are no longer those it was made from: refuse (the default) "
+    about += "or accept, and go on with what is there now"
+    parser.add_argument(
+        "--changed_inputs", metavar="refuse|accept", help=about, choices=("refuse", "accept"), default="refuse"
+    )
+
+
 def new_file(text: str) -> Path:
     """Reads the name of a file to write.
 

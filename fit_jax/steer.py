@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fit_jax.cli import execute, run
 from fit_jax.config import Config
-from fit_jax.options import Parser, add_checkpoint, add_fields
+from fit_jax.options import Parser, add_changed_inputs, add_checkpoint, add_fields
 
 
 def add_options(parser: Parser) -> None:
@@ -37,6 +37,7 @@ def add_options(parser: Parser) -> None:
         default=[],
     )
     add_checkpoint(parser)
+    add_changed_inputs(parser)
     add_fields(parser, Config, shown=MAY_DIFFER, hidden=("run_dir",), file=False)
     parser.set_defaults(run=_steer)
 
@@ -55,7 +56,7 @@ def _steer(given: Namespace) -> None:
 
     config = opened_config(Path(given.folder), given.config)
     start(config.mesh)
-    run = set_up(config)
+    run = set_up(config, changed=given.changed_inputs)
     questions = FocusQuestions(run.task, given.focus, given.ignore, given.candidate)
     one = given.text is not None or given.slot
     asked = [questions.fill(given.text, given.slot)] if one else read_slots(questions.slots)

@@ -4,11 +4,12 @@ from argparse import Namespace
 
 from fit_jax.cli import execute, run
 from fit_jax.config import Config, load_config
-from fit_jax.options import Parser, add_fields
+from fit_jax.options import Parser, add_changed_inputs, add_fields
 
 
 def add_options(parser: Parser) -> None:
-    """Every field of the config."""
+    """Every field of the config, and what to do where the inputs of a run have changed."""
+    add_changed_inputs(parser)
     add_fields(parser, Config)
     parser.set_defaults(run=_train)
 
@@ -28,7 +29,7 @@ def _train(given: Namespace) -> None:
 
     start(config.mesh)
     with claimed(config):
-        run = set_up(config, keep_tokenizer=True)
+        run = set_up(config, trains=True, changed=given.changed_inputs)
         ending = train(run)
         if is_lead():
             print(f"{run.folder}: {ending.value}", flush=True)

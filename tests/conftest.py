@@ -1,12 +1,6 @@
 """Fixtures shared by all packages' tests; simulated devices are set up before JAX starts.
 
-Tests compile much and compute little, so XLA optimises nothing where `XLA_FLAGS` is unset. Flags of one's own are kept,
-with XLA's default optimisation; only the simulated devices are added. Every test must pass under each of these:
-
-    XLA_FLAGS=--xla_backend_optimization_level=3 python -m pytest      (XLA as users run it)
-    XLA_FLAGS=--xla_cpu_max_isa=AVX2 python -m pytest                  (another instruction set; also AVX, SSE4_2)
-    ATEN_CPU_CAPABILITY=default python -m pytest                       (PyTorch's products on another one)
-    taskset --cpu-list 0 python -m pytest                              (one thread)
+XLA optimises nothing where `XLA_FLAGS` is unset; `docs/tests.md` says why, and under which settings every test passes.
 """
 
 import os

@@ -25,7 +25,7 @@ def config() -> Config:
     """A run of few examples."""
     return Config(
         task=TaskConfig(train_examples=40, validation_examples=12, test_examples=10),
-        evaluation=EvaluationConfig(batch_size=4, validation_examples=10),
+        evaluation=EvaluationConfig(paraphrases_each=1, batch_size=4, validation_examples=10),
     )
 
 

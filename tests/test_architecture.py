@@ -14,7 +14,7 @@ ROOT = Path(fit_jax.__file__).parent
 # The packages and top modules, from the lowest level up (docs/architecture.md). Those of one level are siblings, which
 # do not import each other.
 LEVELS = (
-    {"errors"},
+    {"errors", "signals"},
     {"foreign"},
     {"terminal"},
     {"files", "hub"},

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 
 import pytest
 
-from fit_jax import convert, evaluate, plan, steer, train
+from fit_jax import convert, evaluate, plan, signals, steer, train
 from fit_jax.cli import COMMANDS, run
 from fit_jax.config import Config, MeshConfig
 from fit_jax.config_files import dump_config
@@ -47,6 +47,9 @@ def field_names(cls, prefix=""):
 def ends(command, monkeypatch, *arguments):
     """The exit status of a command in the frame that all run in."""
     monkeypatch.setattr(sys, "argv", ["some", *arguments])
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    for name in ("listen", "end_at_once"):  # pytest listens itself
+        monkeypatch.setattr(signals, name, lambda: None)
     with pytest.raises(SystemExit) as end:
         run(command)
     return end.value.code
@@ -125,6 +128,8 @@ def test_wrong_commands_are_told(command, arguments, said):
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating"), 2, "Out of memory allocating; take fewer"),
         (RuntimeError("INTERNAL: Out of memory allocating 9 bytes"), 2, "9 bytes; take fewer"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "No space left on device; free space"),
+        (RuntimeError("RESOURCE_EXHAUSTED: [...] No space left on device"), 2, "free space"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "a/b"), 2, "Is a directory: 'a/b'; make it a file or"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )
@@ -196,11 +201,11 @@ def test_help_lists_every_field_with_type_default_and_meaning(capsys, monkeypatc
     shown = capsys.readouterr().out.splitlines()
     (steps,) = [n for n, line in enumerate(shown) if line.startswith("  --train.steps int|null")]
     assert "Optimizer steps; null means" in " ".join(shown[steps : steps + 2])
-    assert "(default: 320)" in " ".join(shown[steps : steps + 2])
+    assert "(default: 480)" in " ".join(shown[steps : steps + 2])
     options = {line.split()[0]: " ".join(shown[n : n + 2]) for n, line in enumerate(shown) if line.startswith("  --")}
     for name in field_names(Config):
         assert "(default: " in options.pop(f"--{name}")
-    assert list(options) == ["--config"]
+    assert list(options) == ["--changed_inputs", "--config"]
 
 
 @pytest.mark.parametrize("command", [evaluate, steer])

@@ -48,7 +48,7 @@ def test_a_section_may_have_a_base_of_its_own(tmp_path):
 
 
 def test_differences_name_fields_and_values():
-    assert config_differences(Config(), load_config(["--train.steps", "5"])) == ["train.steps: 320 -> 5"]
+    assert config_differences(Config(), load_config(["--train.steps", "5"])) == ["train.steps: 480 -> 5"]
 
 
 def test_fields_that_may_differ_are_whole_names():

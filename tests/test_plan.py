@@ -53,9 +53,9 @@ def test_the_status_is_1_where_it_does_not_fit(machine, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--topology is missing"),
-        (["--topology"], "--topology needs a value"),
-        (["--topology", "v5e:2x4", "--slices", "two"], "--slices 'two' is no number"),
+        ([], "arguments are required: --topology"),
+        (["--topology"], "--topology: expected one argument"),
+        (["--topology", "v5e:2x4", "--slices", "two"], "--slices: invalid int value: 'two'"),
         (["--topology", "moon:1"], "unknown device kind"),
         (["--topology", "v5e:2x4", "--train.batch_size", "9"], "mesh.data x mesh.fsdp"),
     ],

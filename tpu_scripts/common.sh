@@ -44,10 +44,13 @@ need_capacity() {
     die "FIT_CAPACITY=$(quote "$FIT_CAPACITY") is unknown; run: export FIT_CAPACITY=spot (or on-demand)"
 }
 
-# need_run_dir EXAMPLE: the run folder, on storage that outlives the machines. A relative path would be lost with them.
+# need_run_dir EXAMPLE: the run folder, on storage that outlives the machines. A relative path would be lost with them, and
+# so would a URL, which is a relative path to every program that writes there.
 need_run_dir() {
   need FIT_RUN_DIR "$1" "the run folder, on storage that every host sees"
-  [[ $FIT_RUN_DIR == /* || $FIT_RUN_DIR == gs://* ]] ||
+  [[ ! $FIT_RUN_DIR =~ ^[A-Za-z][A-Za-z0-9+.-]*:/ ]] ||
+    die "FIT_RUN_DIR=$(quote "$FIT_RUN_DIR") is a URL; mount the bucket in FIT_SETUP and run: export FIT_RUN_DIR=$1"
+  [[ $FIT_RUN_DIR == /* ]] ||
     die "FIT_RUN_DIR=$(quote "$FIT_RUN_DIR") is a relative path; run: export FIT_RUN_DIR=$1"
 }
 
@@ -75,6 +78,14 @@ common_option() {
     --dry-run) dry_run=true ;;
     *) die "unknown argument $(quote "$1"); see $(basename "$0") --help" ;;
   esac
+}
+
+# The command line of the scripts that have no options of their own.
+common_options() {
+  while (($#)); do
+    common_option "$1"
+    shift
+  done
 }
 
 # The command line of the scripts that start training: OPTIONS -- ARGUMENTS. Sets `training`, what fit_jax.train gets.

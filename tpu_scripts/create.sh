@@ -14,10 +14,7 @@
 # FIT_DATA_DISK    persistent disk to attach for writing, projects/P/zones/Z/disks/D (none; one host only)
 source "$(dirname "$0")/common.sh"
 
-while (($#)); do
-  common_option "$1"
-  shift
-done
+common_options "$@"
 need_tpu
 need FIT_ACCELERATOR v5litepod-16 "accelerator type of one slice"
 need FIT_RUNTIME v2-alpha-tpuv5-lite "TPU software version"

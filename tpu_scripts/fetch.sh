@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # fetch.sh FOLDER [--dry-run] [--help]
 #
-# Copies the run folder to FOLDER on this machine, from the bucket or through the first host. FOLDER must not exist; it
-# appears only once the copy is whole.
+# Copies the run folder to FOLDER on this machine, through the first host or straight from the bucket. FOLDER must not
+# exist; it appears only once the copy is whole.
 #
-# FIT_RUN_DIR                      as for launch.sh
+# FIT_RUN_DIR                      as for launch.sh, or the gs:// URL of the folder in the bucket that is mounted there
 # FIT_NAME, FIT_PROJECT, FIT_ZONE  as for create.sh
 source "$(dirname "$0")/common.sh"
 
@@ -20,7 +20,7 @@ done
 [[ -n $folder ]] || die "no folder to copy the run to; run: $(basename "$0") FOLDER"
 [[ ! -e $folder ]] || die "$(quote "$folder") exists; name a new folder"
 need_tpu
-need_run_dir /mnt/runs/my-run
+[[ ${FIT_RUN_DIR:-} == gs://* ]] || need_run_dir /mnt/runs/my-run
 
 part=${folder%/}.incomplete
 run rm -rf -- "$part"

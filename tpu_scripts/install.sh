@@ -8,10 +8,7 @@
 # FIT_SETUP                        shell command run on every host first, such as one that mounts storage (none)
 source "$(dirname "$0")/common.sh"
 
-while (($#)); do
-  common_option "$1"
-  shift
-done
+common_options "$@"
 need_tpu
 
 archive=$root/build/fit_jax-$FIT_NAME.tar.gz

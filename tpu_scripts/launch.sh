@@ -5,7 +5,7 @@
 # that holds a checkpoint is resumed. The run folder and the number of slices are added to ARGUMENTS.
 #
 # FIT_NAME, FIT_PROJECT, FIT_ZONE, FIT_SLICES  as for create.sh
-# FIT_RUN_DIR                                  run folder, on a bucket or disk that outlives the TPU
+# FIT_RUN_DIR                                  run folder, on a mounted bucket or disk that outlives the TPU
 source "$(dirname "$0")/common.sh"
 
 parse_training "$@"

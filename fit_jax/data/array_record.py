@@ -15,7 +15,7 @@ from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious, TaskText
 
 # Version of what the builders write.
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 # Where the data lie and how they are read does not change what is built.
 _PLACE_FIELDS = ("data_dir", "source", "malformed")
 
@@ -56,7 +56,8 @@ def load_task(config: TaskConfig, seed: int) -> Task:
     for name, rho in recorded["rho"].items():
         records = builder.as_data_source(name)  # pyright: ignore[reportCallIssue]  # its decorator has no types
         splits[name] = Split(name, _examples(records), _read_rho(rho))
-    text, notes = TaskText(**recorded["text"]), tuple(recorded["notes"])
+    others = {feature: tuple(names) for feature, names in recorded["text"]["other_names"].items()}
+    text, notes = TaskText(**{**recorded["text"], "other_names": others}), tuple(recorded["notes"])
     return Task(text=text, splits=splits, notes=notes, dropped=recorded["dropped"])
 
 
@@ -83,6 +84,7 @@ def _example(record: dict[str, Any]) -> Example:
         spurious={f: Spurious(v, y) for (f, v), y in zip(pairs("spurious", "feature", "value"), labels)},
         slices=dict(pairs("slices", "name", "value")),
         own_answers=bool(record["own_answers"]),
+        cluster=record["cluster"].decode(),
     )
 
 

@@ -70,6 +70,7 @@ class FitBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     "spurious": tfds.features.Sequence(spurious),
                     "slices": tfds.features.Sequence({"name": text, "value": text}),
                     "own_answers": np.bool_,
+                    "cluster": text,
                 }
             ),
         )
@@ -153,5 +154,6 @@ def _records(examples: Sequence[Example]) -> Iterator[tuple[int, dict[str, Any]]
                 "spurious": [{"feature": f, "value": v, "label": y} for f, (v, y) in example.spurious.items()],
                 "slices": [{"name": name, "value": value} for name, value in example.slices.items()],
                 "own_answers": example.own_answers,
+                "cluster": example.cluster,
             },
         )

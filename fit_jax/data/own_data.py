@@ -32,6 +32,8 @@ class FeatureConfig:
     key: str
     # What an instruction calls it, such as "the sender"; null means the key.
     name: str | None = None
+    # What else it may be called; such names are tried at evaluation, in far paraphrases, and never trained with.
+    other_names: tuple[str, ...] = ()
     # The value is what stands in this column.
     column: str | None = None
     # The value is the first of these words that the text holds.
@@ -69,6 +71,8 @@ class OwnData:
     cue: str = "Answer:"
     # What an instruction calls the feature that ought to decide, such as "the content".
     core: str
+    # What else it may be called, as with a feature.
+    core_other_names: tuple[str, ...] = ()
     # Column with the true label: an answer's text, or its number counted from 0.
     label: str = "label"
     # The answers, where every row has the same.
@@ -79,6 +83,8 @@ class OwnData:
     uid: str | None = None
     # Columns to break results down by.
     slices: tuple[str, ...] = ()
+    # Column that tells which rows hang together (a template, a shared text), for intervals; null: every row by itself.
+    cluster: str | None = None
     # Suspected features. rho is set for the first; the others are measured as they come.
     features: tuple[FeatureConfig, ...] = ()
     # Shares of the rows held back for validation and, without `test_files`, for testing.
@@ -299,9 +305,11 @@ class OwnReader:
             else:
                 bad.add(where, f"{column} {shown(row.get(column))!r} is none of {some_of(candidates)}")
                 return None
-        absent = [column for column in own.slices if column not in row]
+        named = {"slices": own.slices, "cluster": (own.cluster,) if own.cluster else ()}
+        absent = [(column, by) for by, columns in named.items() for column in columns if column not in row]
         if absent:
-            bad.add(where, f"no field {absent[0]!r}, which `slices` names")
+            column, by = absent[0]
+            bad.add(where, f"no field {column!r}, which `{by}` names")
             return None
         uid = None if own.uid is None else row.get(own.uid)
         if own.uid and uid in (None, ""):

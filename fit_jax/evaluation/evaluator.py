@@ -71,7 +71,7 @@ def evaluate(
     groups: list[Group] = []
     for name in evaluated_splits(task, config):
         chosen = task.splits[name].examples[: asked.examples]
-        groups += [ask(task.text, name, e, asked.paraphrases, config.seed) for e in chosen]
+        groups += [ask(task.text, name, e, asked.paraphrases, config.seed, asked.paraphrases_each) for e in chosen]
     result = Evaluation([], [])
     written = asked.written_tokens if is_written(task, config) else None
     for number, (group, answers) in enumerate(zip(groups, answer(groups, subject, written, asked.beams)), start=1):

@@ -20,6 +20,7 @@ from fit_jax.evaluation.decoding import SamplingParams, generate_all
 from fit_jax.evaluation.perplexity import prefix_id
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import EncodedPrompt
+from fit_jax.focus.templates import end_token_id
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,7 +55,7 @@ class HarnessModel(TemplateLM):
     @property
     def eot_token_id(self) -> int:
         """The token that ends a text."""
-        return self.tokenizer.eos_token_id
+        return end_token_id(self.tokenizer)
 
     @property
     def prefix_token_id(self) -> int:
@@ -68,17 +69,19 @@ class HarnessModel(TemplateLM):
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """A conversation as the tokenizer's chat template writes it."""
-        return self.tokenizer.apply_chat_template(
+        rendered = self.tokenizer.apply_chat_template(
             chat_history,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=not add_generation_prompt,
         )
+        assert isinstance(rendered, str), "of one conversation, not tokenized"
+        return rendered
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         """Token ids; the tokenizer's own start token is added unless the text begins with it or the caller says so."""
         if add_special_tokens is None:
-            add_special_tokens = not string.startswith(self.tokenizer.decode(self.prefix_token_id))
+            add_special_tokens = not string.startswith(self._text([self.prefix_token_id]))
         return self.tokenizer.encode(string, add_special_tokens=add_special_tokens)
 
     def loglikelihood_rolling(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[float]:
@@ -87,8 +90,9 @@ class HarnessModel(TemplateLM):
         counts = []
         for (text,) in (request.args for request in requests):
             ids = self.tok_encode(text)
-            found = utils.get_rolling_token_windows(ids, self.prefix_token_id, self.sequence_length, context_len=1)
-            windows += [(None, *utils.make_disjoint_window(pair)) for pair in found]
+            for pair in utils.get_rolling_token_windows(ids, self.prefix_token_id, self.sequence_length, context_len=1):
+                context, continuation = utils.make_disjoint_window(pair)
+                windows.append((None, context, continuation))
             counts.append(len(windows))
         scores = [log_prob for log_prob, _ in self._loglikelihood_tokens(windows)]
         totals = [float(np.sum(scores[start:end])) for start, end in zip([0, *counts], counts)]
@@ -102,7 +106,7 @@ class HarnessModel(TemplateLM):
         Raises:
             InputError: A task asks for a way of decoding that is not here, or for more tokens than the model has.
         """
-        asked = [(context, _Decoding.of(options, self.max_gen_toks)) for context, options in (r.args for r in requests)]
+        asked = [(r.arguments[0], _Decoding.of(r.arguments[1], self.max_gen_toks)) for r in requests]
         texts: dict[int, str] = {}
         for how in dict.fromkeys(how for _, how in asked):
             room = self.sequence_length - how.tokens
@@ -119,16 +123,16 @@ class HarnessModel(TemplateLM):
             scorer = self._scorer
             made = generate_all(scorer.graphdef, self._params, prompts, sampling, scorer.rows, jax.random.key(0))
             for number, ids in zip(numbers, made):
-                texts[number] = _cut(self.tokenizer.decode(ids, skip_special_tokens=True), how.until)
+                texts[number] = _cut(self._text(ids, skip_special_tokens=True), how.until)
                 self.cache_hook.add_partial("generate_until", requests[number].args, texts[number])
         return [texts[number] for number in range(len(asked))]
 
     def _loglikelihood_tokens(self, requests: Iterable[Request], **_: Any) -> list[tuple[float, bool]]:
         """log p in nats of each continuation after its context, and whether greedy decoding would write it."""
-        groups = [self._prompt(same) for same in _sharing(requests)]
+        groups = [self._prompt(same) for same in of_one_context(requests)]
         found: list[tuple[float, bool]] = []
-        for prompts, scores in zip(groups, self._scorer.score(self._params, groups)):
-            for _, score in zip(prompts, scores, strict=True):
+        for scores in self._scorer.score(self._params, groups):
+            for score in scores:
                 found += [(float(p), bool(greedy)) for p, greedy in zip(score.log_prob, score.greedy)]
         return found
 
@@ -145,6 +149,12 @@ class HarnessModel(TemplateLM):
             return [EncodedPrompt(ids, tuple(answers))]
         return [EncodedPrompt(ids[-room:], (answer,)) for room, answer in zip(rooms, answers)]
 
+    def _text(self, ids: list[int] | np.ndarray, **how: bool) -> str:
+        """One sequence of tokens as text."""
+        text = self.tokenizer.decode(ids, **how)
+        assert isinstance(text, str), "of one sequence"
+        return text
+
     def _tokens_with(self, texts: Sequence[str]) -> Iterator[int]:
         """The tokens that hold one of the texts: what comes after them would be cut off anyway."""
         if texts:
@@ -154,7 +164,7 @@ class HarnessModel(TemplateLM):
                     yield number
 
 
-def _sharing(requests: Iterable[Request]) -> Iterator[list[Request]]:
+def of_one_context(requests: Iterable[Request]) -> Iterator[list[Request]]:
     """Runs of requests with one context, cut where all together would be twice as long as any of them alone."""
     run: list[Request] = []
     size = longest = 0
@@ -181,7 +191,7 @@ class _Decoding(NamedTuple):
 
     @classmethod
     def of(cls, options: dict[str, Any], tokens: int) -> "_Decoding":
-        asked = normalize_gen_kwargs(options, tokens)
+        asked: dict[str, Any] = dict(normalize_gen_kwargs(options, tokens))
         if unknown := sorted(asked.keys() - _KNOWN):
             raise InputError(f"lm_eval: a task decodes with {', '.join(unknown)}, which is not supported; leave it out")
         until = tuple(text for text in asked.get("until") or () if text)

@@ -14,10 +14,10 @@ from fit_jax.evaluation.metrics import (
     ordered,
     pooled,
     probabilities,
-    reference_lines,
     three_digits,
 )
 from fit_jax.evaluation.queries import Prediction, Query
+from fit_jax.evaluation.reference_lines import reference_lines, split_titles
 
 EXAMPLES_PER_CELL = 12
 EXAMPLES_IN_ALL = 4000
@@ -50,11 +50,11 @@ def inline_svg(document: str) -> str:
 def accuracy_tables(predictions: Sequence[Prediction], paraphrase_names: Mapping[str, str]) -> str:
     """Focus types x splits, one table a paraphrase set, with intervals and the rates of not reading."""
     cells, references = pooled(predictions), reference_lines(predictions)
-    names = list(dict.fromkeys(key[1] for key in cells))
+    names = split_titles(dict.fromkeys(key[1] for key in cells), predictions)
     parts = []
     for paraphrases in dict.fromkeys(key[0] for key in cells):
         parts.append(f'<h2>Focus accuracy, {escape(paraphrase_names[paraphrases])}</h2><section class="card"><table>')
-        parts.append(_row("th", ["focus instruction", *map(escape, names)]))
+        parts.append(_row("th", ["focus instruction", *map(escape, names.values())]))
         for focus in ordered(key[2] for key in cells):
             parts.append(_row("td", [escape(focus), *(_cell(cells.get((paraphrases, name, focus))) for name in names)]))
         for line, rates in references.items():

@@ -3,37 +3,32 @@
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from fit_jax.errors import InputError
-from fit_jax.evaluation.matching import UNPARSEABLE, unknown_answer
+from fit_jax.evaluation.matching import UNPARSEABLE
 from fit_jax.evaluation.queries import Prediction
+from fit_jax.evaluation.statistics import Mean, mean_over_seeds
 from fit_jax.focus.spec import FOCUS_TYPES
 
-Z_95 = 1.959963984540054
 # Types whose focus label is y_s; the others ask for y.
 SPURIOUS_TYPES = ("focus(spurious)", "focus(spurious) & ignore(core)")
 
 
-def wilson(correct: float, count: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share `correct / count` (E. B. Wilson, 1927)."""
-    share = correct / count
-    spread = Z_95 * sqrt(share * (1 - share) / count + (Z_95 / (2 * count)) ** 2)
-    centre, scale = share + Z_95**2 / (2 * count), 1 + Z_95**2 / count
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-
 def focus_accuracy(predictions: Iterable[Prediction], method: str, seed: int, task: str) -> list[dict[str, Any]]:
-    """Rows of `focus_accuracy.jsonl`: one per split, focus type, feature and paraphrase set (paper, section 4)."""
+    """Rows of `focus_accuracy.jsonl`: one per split, focus type, feature and paraphrase set (paper, section 4).
+
+    `count` and `correct` are of answers, of which an example gives one in each paraphrase; the interval is over
+    clusters of examples.
+    """
     cells = group_by(predictions, lambda p: (p.split, p.feature, p.paraphrases, p.focus))
     rows = []
     for (split, feature, paraphrases, focus), cell in cells.items():
         correct = sum(p.correct for p in cell)
-        low, high = wilson(correct, len(cell))
+        low, high = share_of(cell).share_interval()
         rows.append(
             {
                 "method": method,
@@ -55,7 +50,7 @@ def focus_accuracy(predictions: Iterable[Prediction], method: str, seed: int, ta
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A share of right answers over examples, and its 95 % interval."""
+    """A share of right answers over examples, and its 95 % interval over their clusters."""
 
     accuracy: float
     ci_low: float
@@ -66,45 +61,20 @@ class Accuracy:
 def pooled(predictions: Iterable[Prediction]) -> dict[tuple[str, str, str], Accuracy]:
     """Focus accuracy over all features, by (paraphrases, split, focus type).
 
-    An example with several features counts once, with its mean over them, so the interval speaks of examples.
+    An example asked about several features or in several paraphrases counts once, with its mean over them.
     """
     cells = {}
     for key, cell in group_by(predictions, lambda p: (p.paraphrases, p.split, p.focus)).items():
-        means = [np.mean([p.correct for p in same]) for same in group_by(cell, lambda p: p.uid).values()]
-        cells[key] = Accuracy(float(np.mean(means)), *wilson(float(np.sum(means)), len(means)), len(means))
+        share = share_of(cell)
+        cells[key] = Accuracy(share.value, *share.share_interval(), share.examples)
     return cells
 
 
-def reference_lines(predictions: Iterable[Prediction]) -> dict[str, dict[str, float]]:
-    """What answers without reading the question would reach, by what is answered and by split.
-
-    A line speaks of the focus types that it names, or of all. The last two are of BBQ alone, where one answer says that
-    it cannot be known: the last is what a model reaches that tells ambiguous contexts and knows nothing else.
-    """
-    lines: dict[str, dict[str, float]] = defaultdict(dict)
-    for split, cell in group_by(predictions, lambda p: p.split).items():
-        core = [p for p in cell if kind_of(p.focus) == "core"]
-        spurious = [p for p in cell if kind_of(p.focus) == "spurious"]
-        of_bbq = [p for p in core if unknown_answer(p.slices) is not None]
-        coins = [1.0 if p.slices["condition"] == "ambig" else 0.5 for p in of_bbq]
-        found = {
-            "an answer at random": [1 / len(p.log_probs) for p in cell],
-            "always the commonest y (core types)": _commonest([p.label for p in core]),
-            "always the commonest y_s (spurious types)": _commonest([p.label for p in spurious]),
-            "always y_s (core types)": [p.core_label == p.spurious_label for p in core if p.feature],
-            "always unknown (core types)": [p.core_label == unknown_answer(p.slices) for p in of_bbq],
-            "unknown if ambiguous, else a coin (core types)": coins,
-        }
-        for line, right in found.items():
-            if right:
-                lines[line][split] = float(np.mean(right))
-    return dict(lines)
-
-
-def _commonest(labels: Sequence[int]) -> list[bool]:
-    """Which of the labels are the commonest one."""
-    commonest = max(set(labels), key=labels.count, default=None)
-    return [label == commonest for label in labels]
+def share_of(predictions: Iterable[Prediction]) -> Mean:
+    """The focus accuracy of one seed's predictions, in which each example counts once."""
+    examples = group_by(predictions, lambda p: p.uid).values()
+    means = np.array([np.mean([p.correct for p in same]) for same in examples])
+    return mean_over_seeds(means[:, None], [same[0].cluster for same in examples])
 
 
 def kind_of(focus: str) -> str:
@@ -123,7 +93,7 @@ def worst_groups(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
     ).items():
         groups = group_by(cell, lambda p: (p.value, p.group)).items()
         accuracy, count, (value, answer) = min(
-            (float(np.mean([p.correct for p in group])), len(group), key) for key, group in groups
+            (float(np.mean([p.correct for p in group])), len({p.uid for p in group}), key) for key, group in groups
         )
         keys = {"split": split, "focus": focus, "feature": feature, "paraphrases": paraphrases}
         rows.append({**keys, "value": value, "answer": answer, "count": count, "accuracy": accuracy})
@@ -135,25 +105,28 @@ def flip_rates(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
 
     From `focus(core) & ignore(spurious)` to `focus(spurious) & ignore(core)`, per split, feature and paraphrases:
     `flip_rate` is the share of x with y != y_s whose answer goes from y to y_s (1 is best); `false_flip_rate` the
-    share of x with y = y_s whose answer changes at all (0 is best). A share over no x is None.
+    share of x with y = y_s whose answer changes at all (0 is best). A share over no x is None. An x asked in several
+    paraphrases counts in each, the first of the one type with the first of the other.
     """
     core, spurious = "focus(core) & ignore(spurious)", "focus(spurious) & ignore(core)"
     rows = []
     for (split, feature, paraphrases), cell in group_by(
         predictions, lambda p: (p.split, p.feature, p.paraphrases)
     ).items():
-        by_focus = {(p.uid, p.focus): p for p in cell if p.focus in (core, spurious)}
-        flips, false_flips = [], []
-        for (uid, focus), a in by_focus.items():
-            b = by_focus.get((uid, spurious))
-            if focus != core or b is None:
+        by_focus = group_by(cell, lambda p: (p.uid, p.focus))
+        flips, false_flips, flipping = [], [], set()
+        for (uid, focus), asked in by_focus.items():
+            if focus != core:
                 continue
-            if a.label != b.label:
-                flips.append(a.correct and b.correct)
-            else:
-                false_flips.append(a.prediction != b.prediction)
+            for a, b in zip(asked, by_focus.get((uid, spurious), ())):
+                if a.label != b.label:
+                    flips.append(a.correct and b.correct)
+                    flipping.add(uid)
+                else:
+                    false_flips.append(a.prediction != b.prediction)
         keys = {"split": split, "feature": feature, "paraphrases": paraphrases}
-        rows.append({**keys, "count": len(flips), "flip_rate": _mean(flips), "false_flip_rate": _mean(false_flips)})
+        rates = {"flip_rate": _mean(flips), "false_flip_rate": _mean(false_flips)}
+        rows.append({**keys, "count": len(flipping), **rates})
     return rows
 
 

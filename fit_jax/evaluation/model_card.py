@@ -68,7 +68,7 @@ def model_card(config: Config, task: Task, predictions: Sequence[Prediction]) ->
         "## Limits",
         UNSEEN[task.splits["train"].examples[0].own_answers],
         ANSWERS[any(p.meant is not None for p in predictions)],
-        result_tables.summary("Focus accuracy", predictions, task.splits, task.notes)
+        result_tables.summary("Focus accuracy", predictions, task)
         .replace("\n#", "\n##")
         .replace("# Focus", "## Focus", 1),
         "## Configuration",

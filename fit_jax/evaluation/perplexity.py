@@ -11,6 +11,7 @@ import numpy as np
 from fit_jax.errors import InputError
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import EncodedPrompt
+from fit_jax.focus.templates import end_token_id
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -90,5 +91,10 @@ def rolling_windows(ids: np.ndarray, prefix: int, sequence_length: int) -> Itera
 
 
 def prefix_id(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """The token before a text: the one that begins texts, or else the one that ends them."""
-    return tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    """The token before a text: the one that begins texts, or else the one that ends them.
+
+    Raises:
+        InputError: The tokenizer has neither.
+    """
+    bos = tokenizer.bos_token_id
+    return bos if isinstance(bos, int) else end_token_id(tokenizer)

@@ -24,9 +24,10 @@ class Query:
         split: Name of the split the example belongs to.
         focus: Focus type, one of `FOCUS_TYPES`.
         feature: The spurious feature the type speaks of.
-        paraphrases: Paraphrase set of the instruction: `train` or `heldout`.
+        paraphrases: Paraphrase set of the instruction: `train`, `heldout` or `far`.
         instruction: The focus instruction's words; empty for the type `none`.
         label: The focus label: index of the answer that follows the instruction.
+        paraphrase: Place of the paraphrase in its set (`focus.instructions.paraphrases_of`).
     """
 
     example: Example
@@ -36,6 +37,7 @@ class Query:
     paraphrases: str
     instruction: str
     label: int
+    paraphrase: int = 0
 
 
 class Group(NamedTuple):
@@ -50,11 +52,14 @@ class Group(NamedTuple):
         return cls(tuple(queries), tuple(dict.fromkeys(q.instruction for q in queries)))
 
 
-def ask(text: TaskText, split: str, example: Example, paraphrase_sets: Sequence[str], seed: int) -> Group:
-    """All queries about one example: sets of paraphrases x features of the example x focus types.
+def ask(
+    text: TaskText, split: str, example: Example, paraphrase_sets: Sequence[str], seed: int, each: int = 1
+) -> Group:
+    """All queries about one example: sets of paraphrases x features of the example x focus types x paraphrases.
 
-    The paraphrase of each is a pure function of (seed, uid, focus type, set). An example without a spurious feature
-    is asked the types that need none, under the feature name "".
+    Every question is asked in `each` different paraphrases of a set, or in as many as it has. Which they are is a pure
+    function of (seed, uid, focus type, set); all of a set are as likely. An example without a spurious feature is asked
+    the types that need none, under the feature name "".
     """
     queries = []
     for paraphrases in paraphrase_sets:
@@ -63,10 +68,13 @@ def ask(text: TaskText, split: str, example: Example, paraphrase_sets: Sequence[
             for focus, share in zip(FOCUS_TYPES, choice):
                 if feature or SPURIOUS not in focus:
                     spec, sentences = _spec(focus, feature), _sentences(text.name, focus, paraphrases)
-                    words = instruction(text, spec, sentences[int(share * len(sentences))])
-                    queries.append(
-                        Query(example, split, focus, feature, paraphrases, words, focus_label(example, spec))
-                    )
+                    label, size = focus_label(example, spec), len(sentences)
+                    times = min(each, size)
+                    for turn in range(times):
+                        paraphrase = (int(share * size) + turn * size // times) % size
+                        words = instruction(text, spec, sentences[paraphrase])
+                        query = Query(example, split, focus, feature, paraphrases, words, label, paraphrase)
+                        queries.append(query)
     return Group.of(queries)
 
 
@@ -98,6 +106,7 @@ class Prediction:
         log_probs: log p of each candidate answer given the prompt, summed over its tokens, in nats; -inf of one that a
             beam search did not reach.
         slices: Named properties of the example.
+        cluster: What the example shares with others (`focus.example.Example`), or else its source text.
         text: What the model wrote; None where it was only asked to choose.
         meant: Index of the candidate that `text` means, or `UNPARSEABLE`; None as above.
     """
@@ -107,6 +116,7 @@ class Prediction:
     focus: str
     feature: str
     paraphrases: str
+    paraphrase: int
     value: str
     core_label: int
     spurious_label: int
@@ -114,6 +124,7 @@ class Prediction:
     group: str
     log_probs: tuple[float, ...]
     slices: Mapping[str, str]
+    cluster: str
     text: str | None = None
     meant: int | None = None
 
@@ -145,6 +156,7 @@ def answered(
         focus=query.focus,
         feature=query.feature,
         paraphrases=query.paraphrases,
+        paraphrase=query.paraphrase,
         value=value,
         core_label=example.label,
         spurious_label=spurious_label,
@@ -152,6 +164,7 @@ def answered(
         group=group_answer(example, spurious_label),
         log_probs=tuple(round(float(p), 6) for p in log_probs),
         slices=example.slices,
+        cluster=example.cluster or example.source,
         text=text,
         meant=None if text is None else match(text, example.candidates, other_phrases(example)),
     )

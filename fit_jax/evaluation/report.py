@@ -18,6 +18,7 @@ from fit_jax.evaluation.metrics import Accuracy, focus_accuracy, is_shifted, poo
 from fit_jax.evaluation.model_card import model_card
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.radar import Panel, draw_radars
+from fit_jax.evaluation.reference_lines import without_repeats
 from fit_jax.files import make_folder, replace_with, write_text
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.foreign import check_regular, parse_json, shown
@@ -91,14 +92,14 @@ def write_report(
     (folder / "index.html").unlink(missing_ok=True)  # written last: a folder that has it is whole
     write_lines(folder / "focus_accuracy.jsonl", rows)
     write_predictions(folder / "predictions.jsonl", predictions)
-    write_text(folder / "summary.md", result_tables.summary(title, predictions, task.splits, task.notes))
+    write_text(folder / "summary.md", result_tables.summary(title, predictions, task))
     panels, columns = radar_panels(predictions)
     for suffix in ("svg", "png"):
         replace_with(folder / f"radar.{suffix}", lambda path: draw_radars(panels, columns, path))
     examples, cap = html.choose_examples(
         evaluation.queries, predictions, lambda q: encoder.render(q.example, q.instruction)
     )
-    subtitle = f"{len(predictions)} answers; 95 % Wilson intervals in brackets."
+    subtitle = f"{len(predictions)} answers; 95 % Wilson intervals over clusters of examples in brackets."
     accuracy = html.accuracy_tables(predictions, result_tables.PARAPHRASE_NAMES)
     svg = html.inline_svg((folder / "radar.svg").read_text(encoding="utf-8"))
     write_text(folder / "index.html", html.page(title, subtitle, svg, accuracy, cap, examples))
@@ -106,8 +107,11 @@ def write_report(
 
 
 def radar_panels(predictions: Sequence[Prediction]) -> tuple[list[Panel], int]:
-    """One radar for each paraphrase set and kind of split (standard, shifted), and the columns of their grid."""
-    cells = pooled(predictions)
+    """One radar for each paraphrase set and kind of split (standard, shifted), and the columns of their grid.
+
+    A split that repeats another is not shown.
+    """
+    cells = pooled(without_repeats(predictions))
     paraphrase_sets = list(dict.fromkeys(key[0] for key in cells))
     panels = []
     for shifted in (False, True):

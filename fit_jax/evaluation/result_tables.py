@@ -6,6 +6,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from fit_jax.data.splits import Split
+from fit_jax.data.task import Task
 from fit_jax.evaluation.bias import bias_scores
 from fit_jax.evaluation.markdown import as_text
 from fit_jax.evaluation.metrics import (
@@ -14,18 +15,24 @@ from fit_jax.evaluation.metrics import (
     flip_rates,
     ordered,
     pooled,
-    reference_lines,
     spreads,
     three_digits,
     unparseable_rates,
     worst_groups,
 )
+from fit_jax.evaluation.paraphrase_spread import paraphrase_spreads, spoken
 from fit_jax.evaluation.queries import Prediction
+from fit_jax.evaluation.reference_lines import reference_lines, repeated_splits, split_titles, without_repeats
+from fit_jax.focus.example import TaskText
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-PARAPHRASE_NAMES = {"train": "paraphrases seen in training", "heldout": "paraphrases never seen in training"}
+PARAPHRASE_NAMES = {
+    "train": "paraphrases seen in training",
+    "heldout": "paraphrases never seen in training",
+    "far": "paraphrases far from those of training",
+}
 TYPE_NAMES = {
     "none": "no instruction; right is y",
     "focus(core)": "right is y",
@@ -34,6 +41,10 @@ TYPE_NAMES = {
     "focus(spurious)": "right is y_s",
     "focus(spurious) & ignore(core)": "right is y_s",
 }
+REPEATED = (
+    "with two answers they are one distribution. It is no further evidence, and spreads, averages and tests leave it "
+    "out."
+)
 SPLIT_NAMES = {
     "iid": "the spurious feature is independent of the label, as in training",
     "high": "the spurious feature predicts its own label y_s",
@@ -43,31 +54,35 @@ SPLIT_NAMES = {
 }
 
 
-def summary(title: str, predictions: Sequence[Prediction], splits: Mapping[str, Split], notes: Sequence[str]) -> str:
+def summary(title: str, predictions: Sequence[Prediction], task: Task) -> str:
     """`summary.md`: what was measured, each table with its intervals, and what to compare it with.
 
     Args:
         title: First heading.
         predictions: All predictions of the evaluation.
-        splits: The task's splits, for the rho realised.
-        notes: What the task has to say about its data.
+        task: The task asked about: its splits, for the rho realised, and what it has to say about its data.
     """
     cells = pooled(predictions)
     names = _in_order(key[1] for key in cells)
     parts = [
         f"# {as_text(title)}",
         "Focus accuracy is the share of answers equal to the focus label: the answer that follows the focus "
-        "instruction. Brackets hold 95 % Wilson intervals over examples; answers are the most probable of the "
-        "candidates, unless they were written freely. y is the true label, y_s the label tied to the value of the "
-        "spurious feature.",
+        "instruction. Brackets hold 95 % Wilson intervals over clusters of examples, for this one seed; answers are "
+        "the most probable of the candidates, unless they were written freely. y is the true label, y_s the label tied "
+        "to the value of the spurious feature.",
+        *(f"`{name}` has the P(y = y_s) of `{low}`: {REPEATED}" for name, low in repeated_splits(predictions).items()),
     ]
+    titles = split_titles(names, predictions)
     for paraphrases in _in_order(key[0] for key in cells):
-        table = _accuracy_table(cells, reference_lines(predictions), paraphrases, names)
+        table = _accuracy_table(cells, reference_lines(predictions), paraphrases, titles)
         parts += [f"## Focus accuracy, {PARAPHRASE_NAMES[paraphrases]}", table]
-    parts += ["## Steering", _steering_table(predictions, cells)]
+    by_paraphrase = _paraphrase_table(predictions, task.text)
+    if by_paraphrase:
+        parts += ["## By paraphrase", by_paraphrase]
+    parts += ["## Steering", _steering_table(predictions)]
     features = _in_order(p.feature for p in predictions)
     if len(features) > 1:
-        parts += ["## By feature", _feature_table(predictions, features, names)]
+        parts += ["## By feature", _feature_table(predictions, features, titles)]
     parts += ["## Weakest groups", _worst_table(predictions)]
     unparseable = unparseable_rates(predictions)
     if unparseable:
@@ -83,28 +98,34 @@ def summary(title: str, predictions: Sequence[Prediction], splits: Mapping[str, 
     bias = bias_scores(replace(p, feature="all") for p in predictions)
     if bias:
         parts += ["## Social bias", _bias_table(bias)]
-    parts += ["## The data", _rho_table(splits, names)]
-    parts += [f"- `{name}`: {_split_name(name)}" for name in names] + [f"- {as_text(note)}" for note in notes]
+    parts += ["## The data", _rho_table(task.splits, names)]
+    parts += [f"- `{name}`: {_split_name(name)}" for name in names] + [f"- {as_text(note)}" for note in task.notes]
     return "\n\n".join(parts).replace("\n\n- ", "\n- ").replace("|\n- ", "|\n\n- ") + "\n"
 
 
 def terminal_table(title: str, predictions: Sequence[Prediction]) -> "Table":
-    """Focus types x splits of the hardest paraphrase set asked, for `rich` to print."""
+    """Focus types x splits of the main paraphrase set asked, for `rich` to print."""
     from rich.table import Table
 
     cells = pooled(predictions)
-    paraphrases = "heldout" if any(key[0] == "heldout" for key in cells) else "train"
-    names = _in_order(key[1] for key in cells)
+    paraphrases = main_set(key[0] for key in cells)
+    names = split_titles(_in_order(key[1] for key in cells), predictions)
     table = Table(title=f"{title}: focus accuracy, {PARAPHRASE_NAMES[paraphrases]}", title_justify="left")
     table.add_column("focus instruction", no_wrap=True)
-    for name in names:
-        table.add_column(name, justify="right")
+    for title in names.values():
+        table.add_column(title, justify="right")
     for focus in ordered(key[2] for key in cells):
         found = (cells.get((paraphrases, name, focus)) for name in names)
         table.add_row(focus, *("" if cell is None else f"{cell.accuracy:.3f}" for cell in found))
     for line, rates in reference_lines(predictions).items():
         table.add_row(line, *(three_digits(rates.get(name)) for name in names), style="dim")
     return table
+
+
+def main_set(asked: Iterable[str]) -> str:
+    """The paraphrase set that figures and short tables show: held-out ones where they were asked."""
+    present = set(asked)
+    return next(name for name in ("heldout", "train", "far") if name in present)
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -117,7 +138,7 @@ def _accuracy_table(
     cells: Mapping[tuple[str, str, str], Accuracy],
     references: Mapping[str, Mapping[str, float]],
     paraphrases: str,
-    names: Sequence[str],
+    names: Mapping[str, str],
 ) -> str:
     rows = []
     for focus in ordered(key[2] for key in cells):
@@ -129,12 +150,43 @@ def _accuracy_table(
     rows += [[line, *(three_digits(rates.get(name)) for name in names)] for line, rates in references.items()]
     counts = {name: max(c.count for key, c in cells.items() if key[1] == name) for name in names}
     rows.append(["examples", *(str(counts[name]) for name in names)])
-    return markdown(["focus instruction", *names], rows)
+    return markdown(["focus instruction", *names.values()], rows)
 
 
-def _steering_table(predictions: Sequence[Prediction], cells: Mapping[tuple[str, str, str], Accuracy]) -> str:
+def _paraphrase_table(predictions: Sequence[Prediction], text: TaskText) -> str:
+    """Lowest, highest and spread of the paraphrases' accuracies, and the worst one in words; "" without any."""
+    feature = predictions[0].feature
+    rows = []
+    for (paraphrases, focus), spread in paraphrase_spreads(predictions).items():
+        values = [mean.value for mean in spread.accuracy.values()]
+        worst = spread.accuracy[spread.worst]
+        low, high = worst.share_interval()
+        rows.append(
+            [
+                f"`{focus}`",
+                paraphrases,
+                str(len(values)),
+                f"{min(values):.3f}",
+                f"{max(values):.3f}",
+                three_digits(spread.deviation),
+                f"{spoken(text, focus, feature, paraphrases, spread.worst)} ({worst.examples} examples: "
+                f"[{low:.3f}, {high:.3f}])",
+            ]
+        )
+    if not rows:
+        return ""
+    about = (
+        "The focus accuracy of each paraphrase, over all splits of values seen in training: how many were asked, the "
+        "lowest and the highest, the standard deviation between them beyond what chance between examples explains, and "
+        "the worst one with the examples asked in it. The lowest of many is low by chance too."
+    )
+    header = ["focus instruction", "set", "paraphrases", "lowest", "highest", "deviation", "worst paraphrase"]
+    return about + "\n\n" + markdown(header, rows)
+
+
+def _steering_table(predictions: Sequence[Prediction]) -> str:
     lines = []
-    for (paraphrases, shifted, focus), spread in spreads(predictions).items():
+    for (paraphrases, shifted, focus), spread in spreads(without_repeats(predictions)).items():
         lines.append([f"spread over {'shifted ' if shifted else ''}splits of `{focus}`", paraphrases, f"{spread:.3f}"])
     for row in flip_rates(predictions):
         where = f"{row['split']}, {as_text(row['feature'])}"
@@ -158,7 +210,7 @@ def _steering_table(predictions: Sequence[Prediction], cells: Mapping[tuple[str,
     return text + "\n\n" + markdown(["measure", "paraphrases", "value"], lines)
 
 
-def _feature_table(predictions: Sequence[Prediction], features: Sequence[str], names: Sequence[str]) -> str:
+def _feature_table(predictions: Sequence[Prediction], features: Sequence[str], names: Mapping[str, str]) -> str:
     rows = []
     for feature in features:
         own = [p for p in predictions if p.feature == feature]
@@ -175,7 +227,7 @@ def _feature_table(predictions: Sequence[Prediction], features: Sequence[str], n
                 )
         for line, rates in reference_lines(own).items():
             rows.append([f"{as_text(feature)}: {line}", "", *(three_digits(rates.get(name)) for name in names)])
-    return markdown(["feature and focus instruction", "paraphrases", *names], rows)
+    return markdown(["feature and focus instruction", "paraphrases", *names.values()], rows)
 
 
 def _worst_table(predictions: Sequence[Prediction]) -> str:

@@ -1,58 +1,119 @@
-"""Intervals and tests over examples: bootstrap, paired sign-flip test, correction for many comparisons."""
+"""Intervals and tests that know what varies: training seeds, clusters of examples, and examples within a cluster.
 
-from collections.abc import Sequence
+A method is trained with a few seeds, and each seed is asked many examples; examples of one cluster (a template, a
+shared text) succeed and fail together, and mostly the same ones are asked of every seed. So seeds and clusters are
+crossed random effects, and the mean over seeds errs by both:
+
+    variance of the mean = variance of the seeds' means / S  +  covariance of two seeds' means
+
+The first term holds the seeds' own effects and whatever differs between seeds; the second is what all seeds have in
+common since they meet the same clusters. Both are unbiased estimates whichever seed asked which examples, and the
+first alone has S - 1 degrees of freedom, which Satterthwaite's formula carries over to their sum. `docs/statistics.md`
+shows what the tests come to where there is nothing to find (`benchmarks/null_false_positives.py`).
+"""
+
+from collections.abc import Hashable, Sequence
+from math import inf, sqrt
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import stdtr, stdtrit
 
-DRAWS = 4000
-_BLOCK = 1 << 24  # numbers drawn at a time
-
-
-def mean_over_seeds(values: Float[np.ndarray, "n seeds"]) -> float:
-    """The mean over seeds of each seed's mean over its examples; NaN marks an example that a seed did not ask."""
-    return float(np.nanmean(values, axis=0).mean())
+LEVEL = 0.95
 
 
-def bootstrap_interval(
-    values: Float[np.ndarray, "n seeds"], rng: np.random.Generator, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of `mean_over_seeds` (Efron, 1979); an example is drawn with all its seeds."""
-    n, seeds = values.shape
-    asked = ~np.isnan(values)
-    weighed = np.concatenate([np.where(asked, values, 0), asked], axis=1)
-    means = []
-    for rows in _blocks(n):
-        drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
-        sums, counts = np.split(times @ weighed, [seeds], axis=1)
-        # A seed with few examples may be left out of a draw.
-        means.append(np.where(counts > 0, sums, np.nan) / np.maximum(counts, 1))
-    low, high = np.nanquantile(np.nanmean(np.concatenate(means), axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+class Mean(NamedTuple):
+    """A mean over seeds and how well it is known.
 
-
-def shares(values: Float[np.ndarray, "n seeds"]) -> Float[np.ndarray, " n"]:
-    """What each example adds to `mean_over_seeds`, times n: numbers whose mean it is."""
-    n, seeds = values.shape
-    return n * np.nansum(values / (~np.isnan(values)).sum(axis=0), axis=1) / seeds
-
-
-def sign_flip_p(differences: Float[np.ndarray, " n"], rng: np.random.Generator) -> float:
-    """Two-sided p of a mean paired difference, by flipping the sign of each example's difference at random.
-
-    The observed signs count as one of the draws, so p is never 0.
+    Attributes:
+        value: The mean over seeds of each seed's mean over its examples.
+        variance: Of the value, over seeds and clusters drawn anew; infinite where one seed met one cluster only.
+        df: Degrees of freedom of the variance.
+        seeds: Number of seeds.
+        examples: Number of distinct examples.
     """
-    observed = abs(differences.mean())
-    moved = differences[differences != 0]
-    if not len(moved):
-        return 1.0
-    at_least = 1
-    for rows in _blocks(len(moved)):
-        signs = 2.0 * rng.integers(2, size=(rows, len(moved))) - 1.0
-        # The tolerance keeps draws that equal the observed mean up to rounding.
-        at_least += int((abs(signs @ moved) / len(differences) >= observed * (1 - 1e-9)).sum())
-    return at_least / (DRAWS + 1)
+
+    value: float
+    variance: float
+    df: float
+    seeds: int
+    examples: int
+
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval by Student's t."""
+        reach = _quantile(self.df) * sqrt(self.variance)
+        return self.value - reach, self.value + reach
+
+    def share_interval(self) -> tuple[float, float]:
+        """The 95 % interval of a share: Wilson's, of as many independent examples as have the same variance.
+
+        The effective number of examples is at most the real one (Korn and Graubard, 1998), and the quantile is
+        Student's, as the variance is estimated (Wilson, 1927, has the normal one).
+        """
+        spread = self.value * (1 - self.value)
+        count = min(self.examples, spread / self.variance) if spread > 0 and self.variance > 0 else self.examples
+        return wilson(self.value, max(count, 1.0), _quantile(self.df))
+
+    @property
+    def p(self) -> float | None:
+        """Two-sided p of the hypothesis that the value is 0; None with one seed, which tells nothing of others."""
+        if self.seeds < 2:
+            return None
+        if not self.value:
+            return 1.0
+        return float(2 * stdtr(self.df, -abs(self.value) / sqrt(self.variance)))
+
+
+def mean_over_seeds(values: Float[np.ndarray, "n seeds"], clusters: Sequence[Hashable]) -> Mean:
+    """The mean over seeds, with the variance that seeds and clusters give it.
+
+    With one seed the variance is that of other clusters alone.
+
+    Args:
+        values: What each example came to in each seed; NaN where a seed did not ask it. Each seed asked one at least.
+        clusters: The cluster of each example; examples that stand alone have one of their own each.
+    """
+    count, seeds = values.shape
+    index: dict[Hashable, int] = {}
+    number = np.array([index.setdefault(cluster, len(index)) for cluster in clusters])
+    total = len(index)
+    asked = ~np.isnan(values)
+    means = np.nanmean(values, axis=0)
+    mean = float(means.mean())
+    # What each cluster moves each seed's mean by.
+    off = np.where(asked, values - means, 0.0) / asked.sum(axis=0)
+    moved = np.stack([np.bincount(number, column, total) for column in off.T], axis=1)
+    if total > 1:
+        moved *= sqrt(total / (total - 1))
+    if seeds == 1:
+        variance = float((moved**2).sum()) if total > 1 else inf
+        return Mean(mean, max(variance, (mean / total) ** 2), max(total - 1, 1), 1, count)
+    own = float(means.var(ddof=1)) / seeds
+    # Averaged over the pairs of seeds. Where nothing varied, one cluster may still have come out as nothing.
+    common = float((moved.sum(axis=1) ** 2 - (moved**2).sum(axis=1)).sum()) / (seeds * (seeds - 1))
+    shared = max(common, (mean / total) ** 2)
+    variance = own + shared
+    if not variance:
+        return Mean(mean, 0.0, seeds - 1, seeds, count)
+    df = variance**2 / (own**2 / (seeds - 1) + shared**2 / max(total - 1, 1))
+    return Mean(mean, variance, df, seeds, count)
+
+
+def unpaired(ours: Mean, theirs: Mean) -> Mean:
+    """The difference of two means that share neither seeds nor examples (Welch, 1947)."""
+    variance = ours.variance + theirs.variance
+    parts = sum(m.variance**2 / m.df for m in (ours, theirs))
+    df = variance**2 / parts if 0 < variance < inf else min(ours.df, theirs.df)
+    seeds = min(ours.seeds, theirs.seeds)
+    return Mean(ours.value - theirs.value, variance, df, seeds, ours.examples + theirs.examples)
+
+
+def wilson(share: float, count: float, quantile: float) -> tuple[float, float]:
+    """Wilson's score interval (1927) of a share among `count` examples."""
+    spread = quantile * sqrt(share * (1 - share) / count + (quantile / (2 * count)) ** 2)
+    centre, scale = share + quantile**2 / (2 * count), 1 + quantile**2 / count
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -64,8 +125,5 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def _blocks(n: int) -> list[int]:
-    """Rows drawn at a time, in all `DRAWS`, so that memory stays bounded."""
-    rows = max(1, min(DRAWS, _BLOCK // n))
-    whole, rest = divmod(DRAWS, rows)
-    return [rows] * whole + [rest] * bool(rest)
+def _quantile(df: float) -> float:
+    return float(stdtrit(df, (1 + LEVEL) / 2))

@@ -1,11 +1,11 @@
-"""What an experiment shows: means and deviations over seeds, intervals over examples, paired tests between methods."""
+"""What an experiment shows: means, deviations and intervals over seeds and clusters, paired tests between methods."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from fit_jax.data.keyed_generator import generator
 from fit_jax.evaluation.matching import UNPARSEABLE
 from fit_jax.evaluation.metrics import (
     calibration_error,
@@ -16,10 +16,14 @@ from fit_jax.evaluation.metrics import (
     spreads,
     worst_groups,
 )
+from fit_jax.evaluation.paraphrase_spread import Spread, paraphrase_spreads
 from fit_jax.evaluation.queries import Prediction
-from fit_jax.evaluation.statistics import bootstrap_interval, holm, mean_over_seeds, shares, sign_flip_p
+from fit_jax.evaluation.reference_lines import repeated_splits, without_repeats
+from fit_jax.evaluation.statistics import Mean, holm, mean_over_seeds, unpaired
 
 KINDS = ("core", "spurious")
+# An example by uid and cluster: where texts are made by seed, the same uid is another text.
+_Asked = tuple[str, str]
 
 
 class Answer(NamedTuple):
@@ -36,7 +40,7 @@ class Estimate(NamedTuple):
     Attributes:
         mean: Mean over seeds.
         std: Standard deviation over seeds; None with one seed.
-        ci_low: Lower end of the 95 % bootstrap interval over examples.
+        ci_low: Lower end of the 95 % interval over seeds and clusters of examples; with one seed over clusters alone.
         ci_high: Upper end.
         seeds: Number of seeds.
         examples: Number of distinct examples, whatever their seeds.
@@ -51,7 +55,10 @@ class Estimate(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The reference method minus another, on the same examples; p adjusted by Holm over one set of paraphrases."""
+    """The reference method minus another, on the same examples; p adjusted by Holm over one set of paraphrases.
+
+    With one seed there is no p: the interval is over clusters of examples alone.
+    """
 
     method: str
     paraphrases: str
@@ -60,56 +67,53 @@ class Comparison(NamedTuple):
     difference: float
     ci_low: float
     ci_high: float
-    p: float
-    p_holm: float
+    p: float | None
+    p_holm: float | None
 
 
 def by_type(answers: Iterable[Answer]) -> dict[tuple[str, str, str, str], Estimate]:
     """Focus accuracy by (method, paraphrases, split, focus type), over all features."""
     cells = group_by(answers, lambda a: (a.method, a.prediction.paraphrases, a.prediction.split, a.prediction.focus))
-    return {key: _estimate(cell, key) for key, cell in cells.items()}
+    return {key: _estimate(cell) for key, cell in cells.items()}
 
 
 def by_kind(answers: Iterable[Answer]) -> dict[tuple[str, str, str, str], Estimate]:
     """Mean focus accuracy of core and spurious types, by (method, paraphrases, split, kind)."""
-    cells = group_by(
-        answers, lambda a: (a.method, a.prediction.paraphrases, a.prediction.split, kind_of(a.prediction.focus))
-    )
-    return {key: _estimate(cell, key) for key, cell in cells.items()}
+    cells = group_by(answers, lambda a: (a.method, a.prediction.paraphrases, a.prediction.split, _kind(a)))
+    return {key: _estimate(cell) for key, cell in cells.items()}
+
+
+def by_paraphrase(answers: Iterable[Answer]) -> dict[tuple[str, str, str], Spread]:
+    """Spread of the accuracy over paraphrases, over all seeds, by (method, paraphrases, focus type)."""
+    found = {}
+    for method, cell in group_by(answers, lambda a: a.method).items():
+        # An example of another seed is another one: seeds ask it in paraphrases of their own.
+        predictions = [replace(a.prediction, uid=f"{a.seed}/{a.prediction.uid}") for a in cell]
+        found.update({(method, *key): spread for key, spread in paraphrase_spreads(predictions).items()})
+    return found
 
 
 def compare(answers: Sequence[Answer], reference: str) -> list[Comparison]:
     """The reference method against each other one, by paraphrases, split and kind of focus type.
 
-    An example's difference in a seed is the mean over its types and features; the estimate is the mean over the seeds
-    that both methods share, each the mean over its examples, and the tests are over examples.
+    An example's difference in a seed is the mean over its types, features and paraphrases, and the estimate is the mean
+    over the seeds that both methods share, each the mean over its examples. Methods that share no seed are compared
+    unpaired. Splits that repeat another are left out.
     """
-    cells = group_by(answers, lambda a: (a.prediction.paraphrases, a.prediction.split, kind_of(a.prediction.focus)))
+    cells = group_by(_evidence(answers), lambda a: (a.prediction.paraphrases, a.prediction.split, _kind(a)))
     found: list[Comparison] = []
     for (paraphrases, split, kind), cell in cells.items():
         methods = group_by(cell, lambda a: a.method)
         for method in methods:
-            if method == reference or reference not in methods:
-                continue
-            seeds = sorted({a.seed for a in methods[method]} & {a.seed for a in methods[reference]})
-            if not seeds:
-                continue
-            ours, theirs = (_by_example(methods[m], seeds) for m in (reference, method))
-            both = sorted(ours.keys() & theirs.keys())
-            differences = np.array([ours[uid] - theirs[uid] for uid in both]).reshape(-1, len(seeds))
-            # Seeds and examples that one of the two methods alone was asked.
-            shared = ~np.isnan(differences)
-            differences = differences[shared.any(axis=1)][:, shared.any(axis=0)]
-            if not differences.size:
-                continue
-            rng = generator(0, "compare", reference, method, paraphrases, split, kind)
-            low, high = bootstrap_interval(differences, rng)
-            p = sign_flip_p(shares(differences), rng)
-            difference = mean_over_seeds(differences)
-            found.append(Comparison(method, paraphrases, kind, split, difference, low, high, p, p))
+            if method != reference and reference in methods:
+                mean = _difference(methods[reference], methods[method])
+                low, high = mean.interval()
+                found.append(Comparison(method, paraphrases, kind, split, mean.value, low, high, mean.p, mean.p))
     adjusted = []
     for family in group_by(found, lambda c: c.paraphrases).values():
-        adjusted += [c._replace(p_holm=p) for c, p in zip(family, holm([c.p for c in family]))]
+        tested = [c for c in family if c.p is not None]
+        corrected = dict(zip(map(id, tested), holm([c.p for c in tested if c.p is not None])))
+        adjusted += [c._replace(p_holm=corrected.get(id(c))) for c in family]
     return adjusted
 
 
@@ -124,8 +128,8 @@ def measures(answers: Iterable[Answer]) -> dict[tuple[str, str, str], tuple[floa
     return {key: (float(np.mean(v)), _deviation(v)) for key, v in values.items()}
 
 
-def _measures(predictions: Sequence[Prediction]) -> dict[str, float]:
-    found = {}
+def _measures(asked: Sequence[Prediction]) -> dict[str, float]:
+    predictions, found = without_repeats(asked), {}
     for kind in KINDS:
         for shifted in (False, True):
             gaps = [
@@ -148,23 +152,52 @@ def _measures(predictions: Sequence[Prediction]) -> dict[str, float]:
     return found
 
 
-def _estimate(cell: Sequence[Answer], key: tuple[str, ...]) -> Estimate:
-    seeds = sorted({a.seed for a in cell})
-    values = np.array(list(_by_example(cell, seeds).values()))
-    low, high = bootstrap_interval(values, generator(0, "bootstrap", *key))
-    deviation = _deviation(np.nanmean(values, axis=0).tolist())
-    return Estimate(mean_over_seeds(values), deviation, low, high, len(seeds), len(values))
+def _estimate(cell: Sequence[Answer]) -> Estimate:
+    asked = _asked(cell)
+    mean = _mean(asked)
+    deviation = _deviation(np.nanmean(np.array(list(asked.values())), axis=0).tolist())
+    low, high = mean.share_interval()
+    return Estimate(mean.value, deviation, low, high, mean.seeds, mean.examples)
 
 
-def _by_example(cell: Iterable[Answer], seeds: Sequence[int]) -> Mapping[str, np.ndarray]:
-    """Share of right answers of each example by seed; NaN where a seed did not ask it."""
-    column = {seed: at for at, seed in enumerate(seeds)}
-    counts: dict[str, np.ndarray] = {}
+def _difference(ours: Sequence[Answer], theirs: Sequence[Answer]) -> Mean:
+    seeds = sorted({a.seed for a in ours} & {a.seed for a in theirs})
+    first, second = (_asked(cell, seeds) for cell in (ours, theirs))
+    both = sorted(first.keys() & second.keys())
+    differences = np.array([first[example] - second[example] for example in both]).reshape(len(both), len(seeds))
+    # Seeds and examples that one of the two methods alone was asked.
+    shared = ~np.isnan(differences)
+    if not shared.any():
+        return unpaired(_mean(_asked(ours)), _mean(_asked(theirs)))
+    kept = [example for example, here in zip(both, shared.any(axis=1)) if here]
+    return _mean(dict(zip(kept, differences[shared.any(axis=1)][:, shared.any(axis=0)])))
+
+
+def _asked(cell: Sequence[Answer], seeds: Sequence[int] | None = None) -> dict[_Asked, np.ndarray]:
+    """Share of right answers of each example by seed (by default of all seeds); NaN where a seed did not ask it."""
+    column = {seed: at for at, seed in enumerate(sorted({a.seed for a in cell}) if seeds is None else seeds)}
+    counts: dict[_Asked, np.ndarray] = {}
     for answer in cell:
         if answer.seed in column:
-            of_seed = counts.setdefault(answer.prediction.uid, np.zeros((2, len(seeds))))[:, column[answer.seed]]
+            example = (answer.prediction.uid, answer.prediction.cluster)
+            of_seed = counts.setdefault(example, np.zeros((2, len(column))))[:, column[answer.seed]]
             of_seed += (answer.prediction.correct, 1)
-    return {uid: np.where(asked > 0, right, np.nan) / np.maximum(asked, 1) for uid, (right, asked) in counts.items()}
+    return {e: np.where(asked > 0, right, np.nan) / np.maximum(asked, 1) for e, (right, asked) in counts.items()}
+
+
+def _mean(by_example: Mapping[_Asked, np.ndarray]) -> Mean:
+    return mean_over_seeds(np.array(list(by_example.values())), [cluster for _, cluster in by_example])
+
+
+def _evidence(answers: Iterable[Answer]) -> list[Answer]:
+    """The answers on all splits but those that repeat another."""
+    answers = list(answers)
+    repeated = repeated_splits(a.prediction for a in answers)
+    return [a for a in answers if a.prediction.split not in repeated]
+
+
+def _kind(answer: Answer) -> str:
+    return kind_of(answer.prediction.focus)
 
 
 def _deviation(values: Sequence[float]) -> float | None:

@@ -55,30 +55,34 @@ def do_cell(config: ExperimentConfig, cell: Cell) -> tuple[Evaluation, str]:
         TrainingFailed: Training diverged or was told to stop; the last checkpoint is intact.
     """
     settings = cell_config(config, cell)
-    make_folder(Path(settings.run_dir))
-    run = set_up(settings, keep_tokenizer=True)
-    evaluated_splits(run.task, run.config)
-    subject, note = _trained(run) if cell.method in TRAINED else _training_free(config, cell, run)
+    if cell.method in TRAINED:
+        run, model = _trained(settings)
+        _keep_budget(run, model)
+        subject, note = Subject(run.encoder, scorer(run, model.graphdef), model.params), ""
+    else:
+        make_folder(Path(settings.run_dir))
+        run = set_up(settings, trains=True)
+        evaluated_splits(run.task, run.config)
+        subject, note = _training_free(config, cell, run)
     with progress_bar(f"{cell.method}, seed {cell.seed}") as on_progress:
         return evaluate(run.task, subject, run.config, on_progress), note
 
 
-def _trained(run: Run) -> tuple[Subject, str]:
-    model = _trained_model(run)
+def _trained(settings: Config) -> tuple[Run, TrainedModel]:
+    """A run, trained to its end, and its best checkpoint."""
+    with claimed(settings):
+        run = set_up(settings, trains=True)
+        if train(run) is Ending.TOLD_TO:
+            raise TrainingFailed(Ending.TOLD_TO.value)
+    return run, load_model(run)
+
+
+def _keep_budget(run: Run, model: TrainedModel) -> None:
     if is_lead():
         records = read_metrics(run.folder / "metrics.jsonl")
         examples = sum(record["examples"] for record in records)
         spent = {"updates": records[-1]["step"], "examples": examples, "evaluated_step": model.step}
         write_text(run.folder / BUDGET, json.dumps(spent) + "\n")
-    return Subject(run.encoder, scorer(run, model.graphdef), model.params), ""
-
-
-def _trained_model(run: Run) -> TrainedModel:
-    """The best checkpoint of the run, trained to its end."""
-    with claimed(run.config):
-        if train(run) is Ending.TOLD_TO:
-            raise TrainingFailed(Ending.TOLD_TO.value)
-    return load_model(run)
 
 
 def _training_free(config: ExperimentConfig, cell: Cell, run: Run) -> tuple[Subject, str]:
@@ -86,8 +90,7 @@ def _training_free(config: ExperimentConfig, cell: Cell, run: Run) -> tuple[Subj
     method = training_free_method(cell.method)
     rows = run.config.evaluation.batch_size
     if method.steers and not run.config.model.pretrained:
-        trained = set_up(cell_config(config, Cell("sft_y", cell.seed)), keep_tokenizer=True)
-        model = _trained_model(trained)
+        trained, model = _trained(cell_config(config, Cell("sft_y", cell.seed)))
         base, whose = Base(model.graphdef, model.params, run.mesh, trained.encoder, rows), "on SFT(y)"
     else:
         placed = starting_state(run, None)

@@ -11,20 +11,25 @@ from fit_jax.evaluation.evaluator import Evaluation
 from fit_jax.evaluation.metrics import focus_accuracy, is_shifted
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.radar import Panel, draw_radars
+from fit_jax.evaluation.reference_lines import reference_lines, repeated_splits, split_titles
 from fit_jax.evaluation.report import write_lines
-from fit_jax.experiment.analysis import Answer, by_kind, by_type, compare, measures
+from fit_jax.evaluation.result_tables import main_set
+from fit_jax.experiment.analysis import Answer, by_kind, by_paraphrase, by_type, compare, measures
 from fit_jax.experiment.method_tables import (
     METHOD_NAMES,
+    Context,
     Grid,
     comparison_grid,
     kinds_grid,
     measures_grid,
     paper_grid,
+    paraphrases_grid,
     types_grid,
 )
 from fit_jax.experiment.other_models import ByModel, model_panels, models_grid
 from fit_jax.experiment.paper import paper_rows
 from fit_jax.files import make_folder, replace_with, write_text
+from fit_jax.focus.example import TaskText
 from fit_jax.focus.prompts import PromptEncoder
 
 COLUMNS = 3
@@ -68,9 +73,10 @@ def write_experiment_report(
     answers = [Answer(method, seed, p) for (method, seed), predictions in cells.items() for p in predictions]
     rows = [row for (method, seed), p in cells.items() for row in focus_accuracy(p, method, seed, task)]
     write_lines(folder / "focus_accuracy.jsonl", rows)
-    grids, figures = _grids(answers, task, reference), _figures(answers)
+    context = _context(answers)
+    grids, figures = _grids(answers, encoder.text, task, reference, context), _figures(answers)
     if beside:
-        more, pictures = _across_models({model: rows, **beside})
+        more, pictures = _across_models({model: rows, **beside}, context)
         grids, figures = [*grids, *more], {**figures, **pictures}
     make_folder(folder / "tables")
     for grid in grids:
@@ -87,10 +93,16 @@ def write_experiment_report(
     return grids[0]
 
 
-def _grids(answers: Sequence[Answer], task: str, reference: str) -> list[Grid]:
+def _context(answers: Sequence[Answer]) -> Context:
+    predictions = [a.prediction for a in answers]
+    titles = split_titles(dict.fromkeys(p.split for p in predictions), predictions)
+    return Context(reference_lines(predictions), titles, bool(repeated_splits(predictions)))
+
+
+def _grids(answers: Sequence[Answer], text: TaskText, task: str, reference: str, context: Context) -> list[Grid]:
     kinds, types = by_kind(answers), by_type(answers)
-    paraphrase_sets = sorted({key[1] for key in kinds}, key=("heldout", "train").index)
-    grids = [kinds_grid(kinds, paraphrases) for paraphrases in paraphrase_sets]
+    paraphrase_sets = sorted({key[1] for key in kinds}, key=("heldout", "far", "train").index)
+    grids = [kinds_grid(kinds, paraphrases, context) for paraphrases in paraphrase_sets]
     paper = paper_rows(task)
     if paper:
         grids.append(paper_grid(paper, types, paraphrase_sets[0]))
@@ -100,19 +112,21 @@ def _grids(answers: Sequence[Answer], task: str, reference: str) -> list[Grid]:
     return [
         *grids,
         measures_grid(measures(answers)),
-        *(types_grid(types, paraphrases) for paraphrases in paraphrase_sets),
+        paraphrases_grid(by_paraphrase(answers), text, answers[0].prediction.feature),
+        *(types_grid(types, paraphrases, context) for paraphrases in paraphrase_sets),
     ]
 
 
 def _figures(answers: Sequence[Answer]) -> dict[str, Figure]:
     """A radar of each method as in the paper's Figure 3, held-out paraphrases where asked: seen, and unseen values."""
     types = by_type(answers)
-    paraphrases = "heldout" if any(key[1] == "heldout" for key in types) else "train"
+    paraphrases = main_set(key[1] for key in types)
+    repeated = repeated_splits(a.prediction for a in answers)
     figures: dict[str, Figure] = {}
     for name, shifted in (("radar", False), ("radar_shifted", True)):
         panels: dict[str, tuple[dict, dict]] = {}
         for (method, at, split, focus), e in types.items():
-            if at == paraphrases and is_shifted(split) == shifted:
+            if at == paraphrases and is_shifted(split) == shifted and split not in repeated:
                 lines, intervals = panels.setdefault(method, ({}, {}))
                 lines.setdefault(split, {})[focus] = e.mean
                 intervals.setdefault(split, {})[focus] = (e.ci_low, e.ci_high)
@@ -122,16 +136,15 @@ def _figures(answers: Sequence[Answer]) -> dict[str, Figure]:
     return figures
 
 
-def _across_models(models: ByModel) -> tuple[list[Grid], dict[str, Figure]]:
+def _across_models(models: ByModel, context: Context) -> tuple[list[Grid], dict[str, Figure]]:
     """Tables and radars of methods x models, held-out paraphrases where asked."""
-    paraphrase_sets = {row["paraphrases"] for rows in models.values() for row in rows}
-    paraphrases = "heldout" if "heldout" in paraphrase_sets else "train"
+    paraphrases = main_set(row["paraphrases"] for rows in models.values() for row in rows)
     figures = {}
     for name, shifted in (("radar_models", False), ("radar_models_shifted", True)):
         panels, columns = model_panels(models, paraphrases, shifted)
         if panels:
             figures[name] = Figure(panels, columns)
-    return [models_grid(models, paraphrases)], figures
+    return [models_grid(models, paraphrases, context)], figures
 
 
 def _page(

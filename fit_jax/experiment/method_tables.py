@@ -4,12 +4,15 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fit_jax.evaluation import result_tables
-from fit_jax.evaluation.metrics import is_natural, is_shifted, kind_of, ordered
+from fit_jax.evaluation.metrics import is_natural, is_shifted, kind_of, ordered, three_digits
+from fit_jax.evaluation.paraphrase_spread import Spread, spoken
+from fit_jax.evaluation.reference_lines import speaks_of
 from fit_jax.experiment.analysis import KINDS, Comparison, Estimate
 from fit_jax.experiment.paper import PaperRow
+from fit_jax.focus.example import TaskText
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,6 +28,30 @@ METHOD_NAMES = {
     "activation_addition": "activation addition",
     "attention_steering": "attention steering",
 }
+
+ERRORS = (
+    "mean and standard deviation over seeds [95 % interval over seeds and clusters of examples; with one seed over "
+    "clusters alone]"
+)
+
+
+class Context(NamedTuple):
+    """What a table of accuracies is read against.
+
+    Attributes:
+        references: What answers without reading reach, by line and split (`evaluation.reference_lines`).
+        titles: What columns call the splits.
+        repeats: Whether a split repeats another.
+    """
+
+    references: Mapping[str, Mapping[str, float]]
+    titles: Mapping[str, str]
+    repeats: bool
+
+    @property
+    def caption(self) -> str:
+        """Explains a repeated split, where there is one."""
+        return f" A column that says so repeats another: {result_tables.REPEATED}" if self.repeats else ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +107,7 @@ class Grid:
         )
 
 
-def kinds_grid(estimates: Mapping[tuple[str, str, str, str], Estimate], paraphrases: str) -> Grid:
+def kinds_grid(estimates: Mapping[tuple[str, str, str, str], Estimate], paraphrases: str, context: Context) -> Grid:
     """Methods x (kind of type, split), the paper's main comparison."""
     splits = list(dict.fromkeys(key[2] for key in estimates))
     columns = [(kind, split) for kind in KINDS for split in splits]
@@ -88,10 +115,14 @@ def kinds_grid(estimates: Mapping[tuple[str, str, str, str], Estimate], paraphra
         (_name(method), *(_shown(estimates.get((method, paraphrases, split, kind))) for kind, split in columns))
         for method in _methods(estimates)
     ]
-    header = ("method", *(f"{kind} {split}" for kind, split in columns))
+    rows += [
+        (line, *(three_digits(rates.get(split) if speaks_of(line, kind) else None) for kind, split in columns))
+        for line, rates in context.references.items()
+    ]
+    header = ("method", *(f"{kind} {context.titles[split]}" for kind, split in columns))
     caption = (
-        f"Focus accuracy by kind of focus type, {result_tables.PARAPHRASE_NAMES[paraphrases]}: mean and standard "
-        "deviation over seeds [95 % bootstrap interval over examples]. Core types ask for y, spurious types for y_s."
+        f"Focus accuracy by kind of focus type, {result_tables.PARAPHRASE_NAMES[paraphrases]}: {ERRORS}. Core types "
+        f"ask for y, spurious types for y_s. The last rows read nothing.{context.caption}"
     )
     return Grid(
         f"kinds_{paraphrases}",
@@ -102,7 +133,7 @@ def kinds_grid(estimates: Mapping[tuple[str, str, str, str], Estimate], paraphra
     )
 
 
-def types_grid(estimates: Mapping[tuple[str, str, str, str], Estimate], paraphrases: str) -> Grid:
+def types_grid(estimates: Mapping[tuple[str, str, str, str], Estimate], paraphrases: str, context: Context) -> Grid:
     """(Method, focus type) x splits: every cell."""
     splits = list(dict.fromkeys(key[2] for key in estimates))
     rows = [
@@ -110,15 +141,18 @@ def types_grid(estimates: Mapping[tuple[str, str, str, str], Estimate], paraphra
         for method in _methods(estimates)
         for focus in ordered({key[3] for key in estimates})
     ]
+    rows += [
+        (line, "", *(three_digits(rates.get(split)) for split in splits)) for line, rates in context.references.items()
+    ]
     caption = (
-        f"Focus accuracy of every focus type and split, {result_tables.PARAPHRASE_NAMES[paraphrases]}: mean and "
-        "standard deviation over seeds [95 % bootstrap interval over examples]."
+        f"Focus accuracy of every focus type and split, {result_tables.PARAPHRASE_NAMES[paraphrases]}: {ERRORS}. The "
+        f"last rows read nothing.{context.caption}"
     )
     return Grid(
         f"types_{paraphrases}",
         f"Every focus type, {result_tables.PARAPHRASE_NAMES[paraphrases]}",
         caption,
-        ("method", "focus instruction", *splits),
+        ("method", "focus instruction", *(context.titles[split] for split in splits)),
         tuple(rows),
     )
 
@@ -133,17 +167,47 @@ def comparison_grid(comparisons: Sequence[Comparison], reference: str) -> Grid:
             c.paraphrases,
             f"{c.difference:+.3f}",
             f"[{c.ci_low:+.3f}, {c.ci_high:+.3f}]",
-            f"{c.p:.4f}",
-            f"{c.p_holm:.4f}",
+            _four_digits(c.p),
+            _four_digits(c.p_holm),
         )
         for c in comparisons
     )
     caption = (
-        f"{_name(reference)} minus each other method, on the same examples: mean difference of focus accuracy, 95 % "
-        "bootstrap interval, p of a paired sign-flip test over examples, and p after Holm's correction."
+        f"{_name(reference)} minus each other method, on the same seeds and examples: mean difference of focus "
+        "accuracy, 95 % interval over seeds and clusters of examples, p of the paired t-test that belongs to it, and p "
+        "after Holm's correction. With one seed the interval is over clusters alone, and there is no p: one seed tells "
+        "nothing of others."
     )
     header = ("method", "types", "split", "paraphrases", "difference", "95 % interval", "p", "p (Holm)")
     return Grid("comparisons", f"{_name(reference)} against each other method", caption, header, rows)
+
+
+def paraphrases_grid(spreads: Mapping[tuple[str, str, str], Spread], text: TaskText, feature: str) -> Grid:
+    """(Method, set, focus type): accuracy over paraphrases, its spread, and the worst one in words."""
+    rows = []
+    for (method, paraphrases, focus), spread in spreads.items():
+        values, worst = [mean.value for mean in spread.accuracy.values()], spread.accuracy[spread.worst]
+        low, high = worst.share_interval()
+        row = [_name(method), paraphrases, focus, str(len(values)), f"{min(values):.3f}", f"{max(values):.3f}"]
+        words = spoken(text, focus, feature, paraphrases, spread.worst)
+        rows.append((*row, three_digits(spread.deviation), f"[{low:.3f}, {high:.3f}]", words))
+    caption = (
+        "Focus accuracy of each paraphrase over all seeds and the splits of values seen in training: the lowest, the "
+        "highest, the standard deviation between paraphrases beyond what chance between examples explains, and the "
+        "worst one with its 95 % interval over clusters of examples. The lowest of many is low by chance too."
+    )
+    header = (
+        "method",
+        "set",
+        "focus instruction",
+        "paraphrases",
+        "lowest",
+        "highest",
+        "deviation",
+        "interval",
+        "worst",
+    )
+    return Grid("paraphrases", "By paraphrase", caption, header, tuple(rows))
 
 
 def measures_grid(found: Mapping[tuple[str, str, str], tuple[float, float | None]]) -> Grid:
@@ -205,6 +269,10 @@ def _shown(e: Estimate | None) -> str:
 
 def _with_deviation(mean: float, deviation: float | None) -> str:
     return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
+
+
+def _four_digits(p: float | None) -> str:
+    return "" if p is None else f"{p:.4f}"
 
 
 def _range(values: Sequence[float]) -> str:

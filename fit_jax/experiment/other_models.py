@@ -10,11 +10,12 @@ from fit_jax.config_files import read_config
 from fit_jax.errors import InputError
 from fit_jax.evaluation.metrics import group_by, is_shifted, kind_of, three_digits
 from fit_jax.evaluation.radar import Panel
+from fit_jax.evaluation.reference_lines import speaks_of
 from fit_jax.evaluation.report import FOLDER
 from fit_jax.evaluation.result_tables import PARAPHRASE_NAMES
 from fit_jax.experiment.analysis import KINDS
 from fit_jax.experiment.config import ExperimentConfig
-from fit_jax.experiment.method_tables import METHOD_NAMES, Grid
+from fit_jax.experiment.method_tables import METHOD_NAMES, Context, Grid
 
 CONFIG = "experiment.yaml"  # what the folder of an experiment holds
 
@@ -78,7 +79,7 @@ def model_panels(models: ByModel, paraphrases: str, shifted: bool) -> tuple[list
     return (panels if any(panels) else []), len(methods)
 
 
-def models_grid(models: ByModel, paraphrases: str) -> Grid:
+def models_grid(models: ByModel, paraphrases: str, context: Context) -> Grid:
     """(Model, method) x (kind of type, split)."""
     splits = list(dict.fromkeys(row["split"] for rows in models.values() for row in rows))
     lines = []
@@ -89,8 +90,14 @@ def models_grid(models: ByModel, paraphrases: str) -> Grid:
             if shares:
                 cells = (three_digits(shares.get((split, kind))) for kind in KINDS for split in splits)
                 lines.append((model, METHOD_NAMES.get(method, method), *cells))
-    header = ("model", "method", *(f"{kind} {split}" for kind in KINDS for split in splits))
-    caption = f"Focus accuracy by model and kind of focus type, {PARAPHRASE_NAMES[paraphrases]}: mean over seeds."
+    for line, rates in context.references.items():
+        cells = (rates.get(split) if speaks_of(line, kind) else None for kind in KINDS for split in splits)
+        lines.append((line, "", *map(three_digits, cells)))
+    header = ("model", "method", *(f"{kind} {context.titles.get(s, s)}" for kind in KINDS for s in splits))
+    caption = (
+        f"Focus accuracy by model and kind of focus type, {PARAPHRASE_NAMES[paraphrases]}: mean over seeds. The last "
+        f"rows read nothing.{context.caption}"
+    )
     return Grid(f"models_{paraphrases}", "Methods and models", caption, header, tuple(lines))
 
 

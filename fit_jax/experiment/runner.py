@@ -21,10 +21,11 @@ from fit_jax.experiment.config import ExperimentConfig, check_experiment
 from fit_jax.experiment.method_report import write_experiment_report
 from fit_jax.experiment.method_tables import METHOD_NAMES
 from fit_jax.experiment.other_models import CONFIG, model_name, models_beside
-from fit_jax.files import make_folder, write_text
+from fit_jax.files import write_text
 from fit_jax.methods import TRAINED, TRAINING_FREE, training_free_method
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.run import set_up
+from fit_jax.runs.run_folder import locked
 from fit_jax.runs.trainer import steps_of
 from fit_jax.training.loop import TrainingFailed
 
@@ -43,7 +44,7 @@ MAY_DIFFER = (
 STEPS = "steps.json"  # the optimizer steps of every cell, where the config counts in epochs
 
 DoCell = Callable[[ExperimentConfig, Cell], tuple[Evaluation, str]]
-Key = tuple[str, str, str, str, str]  # split, uid, focus type, feature and paraphrase set of a question
+Key = tuple[str, str, str, str, str, int]  # split, uid, focus type, feature, paraphrase set and paraphrase
 
 
 def run_experiment(config: ExperimentConfig, do: DoCell = do_cell) -> Path:
@@ -62,7 +63,11 @@ def run_experiment(config: ExperimentConfig, do: DoCell = do_cell) -> Path:
     models_beside(config)
     _check_steered(config)
     folder = Path(config.run_dir)
-    _adopt(folder, config)
+    with locked(folder, lambda: _adopt(folder, config)):
+        return _run(config, folder, do)
+
+
+def _run(config: ExperimentConfig, folder: Path, do: DoCell) -> Path:
     config = _with_steps(config, folder)
     cells = [Cell(method, seed) for seed in config.seeds for method in config.methods]
     for number, cell in enumerate(cells, start=1):
@@ -179,11 +184,12 @@ def _say_budget(path: Path) -> None:
 
 def _questions(task: Task, config: Config) -> dict[Key, Query]:
     """What every method with the config's seed is asked, by what tells one question from another."""
+    asked = config.evaluation
     return {
-        (q.split, q.example.uid, q.focus, q.feature, q.paraphrases): q
+        (q.split, q.example.uid, q.focus, q.feature, q.paraphrases, q.paraphrase): q
         for name in evaluated_splits(task, config)
-        for example in task.splits[name].examples[: config.evaluation.examples]
-        for q in ask(task.text, name, example, config.evaluation.paraphrases, config.seed).queries
+        for example in task.splits[name].examples[: asked.examples]
+        for q in ask(task.text, name, example, asked.paraphrases, config.seed, asked.paraphrases_each).queries
     }
 
 
@@ -193,7 +199,7 @@ def _answers(path: Path, queries: dict[Key, Query]) -> Evaluation:
     Raises:
         InputError: The file is damaged, or lacks answers.
     """
-    by_key = {(p.split, p.uid, p.focus, p.feature, p.paraphrases): p for p in read_predictions(path)}
+    by_key = {(p.split, p.uid, p.focus, p.feature, p.paraphrases, p.paraphrase): p for p in read_predictions(path)}
     wrong = by_key.keys() ^ queries.keys() or [
         key for key, q in queries.items() if len(by_key[key].log_probs) != len(q.example.candidates)
     ]
@@ -207,7 +213,6 @@ def _answers(path: Path, queries: dict[Key, Query]) -> Evaluation:
 
 def _adopt(folder: Path, config: ExperimentConfig) -> None:
     """Writes the config into a new experiment's folder; compares it with that of an old one that has begun."""
-    make_folder(folder)
     path, cells = folder / CONFIG, folder / "cells"
     begun = any(any(cells.glob(f"*/{kept}")) for kept in ("predictions.jsonl", "checkpoints/*[0-9]"))
     rows = config_differences(read_config(ExperimentConfig, path), config, MAY_DIFFER) if path.exists() else []
@@ -216,7 +221,7 @@ def _adopt(folder: Path, config: ExperimentConfig) -> None:
             f"{folder}: holds another experiment ({'; '.join(rows)}); choose another run_dir, or give the same "
             "values to go on with it"
         )
-    if is_lead() and not begun:
+    if not begun:
         if rows:  # tokenizers and steps of a config that never began; no other config may take them up
             for tokenizer in cells.glob("*/tokenizer"):
                 shutil.rmtree(tokenizer)

@@ -27,6 +27,8 @@ class Example:
         slices: Named properties to break results down by (BBQ polarity, ambiguity, ...).
         own_answers: Whether the candidates are this row's own (multiple choice), so that the number of a label says
             nothing across rows.
+        cluster: What the example shares with others, such as a template or a context: examples of one cluster tend to
+            be right together, which intervals have to know. Empty where only the same source text makes them alike.
     """
 
     uid: str
@@ -36,6 +38,12 @@ class Example:
     spurious: Mapping[str, Spurious]
     slices: Mapping[str, str] = field(default_factory=dict)
     own_answers: bool = False
+    cluster: str = ""
+
+    @property
+    def source(self) -> str:
+        """The uid of the source text, which variants of it share."""
+        return self.uid.partition("#")[0]
 
 
 # By spurious feature, its value and the answer's part of the pair.
@@ -75,6 +83,7 @@ class TaskText:
         cue: Ends the prompt where no chat template does; the answer follows after one space.
         core: What the core feature is called in an instruction ("the sentiment").
         spurious: What each spurious feature is called in an instruction, by feature key ("gender" -> "gender").
+        other_names: What else features may be called, by feature key or `core`; training never shows these names.
         free: The answer is to be written freely, and is matched to the candidates afterwards.
     """
 
@@ -84,4 +93,5 @@ class TaskText:
     cue: str
     core: str
     spurious: Mapping[str, str]
+    other_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     free: bool = False

@@ -1,20 +1,22 @@
-"""Paraphrases of focus instructions: for each focus type a set for training and a disjoint held-out one.
+"""Paraphrases of focus instructions: for each focus type a set for training, a held-out and a far one, all disjoint.
 
-A paraphrase is a sentence with the slots `{focus}` and `{ignore}`, composed from a table of phrases and frames.
-Held-out paraphrases are combinations that training never shows, of words that training does show with the same
-meaning; a model that learnt its language from the training prompts alone can therefore be asked to follow them.
+A paraphrase is a sentence with the slots `{focus}` and `{ignore}`. Those for training and the held-out ones are
+composed from one table of phrases and frames: held-out paraphrases are combinations that training never shows, of words
+that training does show with the same meaning. A model that learnt its language from the training prompts alone can
+therefore be asked to follow them, but they say nothing of other words. The far ones do: `far_paraphrases` holds them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import product
 from typing import Literal, NamedTuple
 
 from fit_jax.errors import InputError
+from fit_jax.focus import far_paraphrases
 from fit_jax.focus.example import CORE, TaskText
 from fit_jax.focus.spec import FocusSpec, check_spec
 
-ParaphraseSet = Literal["train", "heldout"]
+ParaphraseSet = Literal["train", "heldout", "far"]
 
 
 class _Setting(NamedTuple):
@@ -87,12 +89,28 @@ _IGNORES_EACH = 3
 _HELDOUT_EVERY = 4
 
 
-class _Names(tuple[str, ...]):
-    """Names that print as a list in a sentence; the format `or` chooses the conjunction."""
+class _Names:
+    """Features that print as a list in a sentence.
 
-    def __format__(self, conjunction: str) -> str:
-        *first, last = self
+    The format `or` chooses the conjunction, `,` none at all; `@2` chooses the second other name of each feature, or the
+    next that there is.
+    """
+
+    def __init__(self, names: Sequence[tuple[str, ...]]) -> None:
+        """`names` holds each feature's own name and its other ones."""
+        self._names = names
+
+    def __format__(self, form: str) -> str:
+        conjunction, _, number = form.partition("@")
+        *first, last = (_other(names, int(number)) if number else names[0] for names in self._names)
+        if conjunction == ",":
+            return ", ".join((*first, last))
         return f"{', '.join(first)} {conjunction or 'and'} {last}" if first else last
+
+
+def _other(names: tuple[str, ...], number: int) -> str:
+    own, *others = names
+    return others[(number - 1) % len(others)] if others else own
 
 
 def paraphrases_of(task: str, focus_type: str | FocusSpec, paraphrase_set: ParaphraseSet) -> tuple[str, ...]:
@@ -101,7 +119,8 @@ def paraphrases_of(task: str, focus_type: str | FocusSpec, paraphrase_set: Parap
     Args:
         task: Task registry name; under any other name the paraphrases speak of an "input", as for own data.
         focus_type: Any specification, or a general type such as `focus(core) & ignore(spurious)`.
-        paraphrase_set: `train`, or `heldout` for paraphrases that never occur in training.
+        paraphrase_set: `train`; `heldout` for combinations of words that never occur in training; `far` for sentences
+            of other words.
 
     Returns:
         Sentences to be filled in by `instruction`; of the type `none` a single empty one.
@@ -119,7 +138,7 @@ def instruction(text: TaskText, spec: FocusSpec, paraphrase: str) -> str:
     check_spec(spec, text.spurious)
     name_of = {CORE: text.core, **text.spurious}
     names = {
-        slot: _Names(name_of[feature] for feature in features)
+        slot: _Names([(name_of[feature], *text.other_names.get(feature, ())) for feature in features])
         for slot, features in (("focus", spec.focus), ("ignore", spec.ignore))
         if features
     }
@@ -139,13 +158,18 @@ def first_instruction(text: TaskText, spec: FocusSpec) -> str:
 
 @cache
 def _sentences(setting: _Setting, focusing: bool, ignoring: bool) -> dict[ParaphraseSet, tuple[str, ...]]:
+    if not (focusing or ignoring):
+        return {"train": ("",), "heldout": ("",), "far": ("",)}
     train, heldout = [], []
     for diagonal, sentence in _cells(focusing, ignoring):
         paraphrases = train if diagonal % _HELDOUT_EVERY else heldout
-        paraphrases.append(sentence.replace("{act}", setting.act).replace("{item}", setting.item))
-    if not (focusing or ignoring):
-        train = heldout
-    return {"train": tuple(train), "heldout": tuple(heldout)}
+        paraphrases.append(sentence)
+    far = far_paraphrases.FOCUS if not ignoring else far_paraphrases.BOTH if focusing else far_paraphrases.IGNORE
+    sets: dict[ParaphraseSet, Sequence[str]] = {"train": train, "heldout": heldout, "far": far}
+    return {
+        name: tuple(s.replace("{act}", setting.act).replace("{item}", setting.item) for s in sentences)
+        for name, sentences in sets.items()
+    }
 
 
 def _cells(focusing: bool, ignoring: bool) -> Iterator[tuple[int, str]]:
@@ -158,9 +182,7 @@ def _cells(focusing: bool, ignoring: bool) -> Iterator[tuple[int, str]]:
                 yield row - column + turn, frame.replace("{focusing}", focus).replace("{ignoring}", ignore)
             for column, frame in enumerate(_CONTRAST_FRAMES):
                 yield row - column, frame.replace("{focusing}", focus)
-    elif focusing or ignoring:
+    else:
         for row, phrase in enumerate(_FOCUS if focusing else _IGNORE):
             for column, frame in enumerate(_FRAMES):
                 yield row - column, frame.replace("{clause}", phrase)
-    else:
-        yield 0, ""

@@ -100,21 +100,23 @@ class PromptEncoder:
                 enough), lacks a slot of the template, or holds the text of a control token.
         """
         encoded = self._encode([self._pieces(e, i) for e, i in zip(examples, instructions, strict=True)])
-        if self.sequence_length is None:
+        limit = self.sequence_length
+        if limit is None:
             return encoded
         return [
-            prompt if len(prompt) <= self.sequence_length else self._shortened(example, instruction, len(prompt))
+            prompt if len(prompt) <= limit else self._shortened(example, instruction, len(prompt), limit)
             for prompt, example, instruction in zip(encoded, examples, instructions)
         ]
 
     def render(self, example: Example, instruction: str, answer: str | None = None) -> str:
         """The prompt as a person reads it, with the answer and its end token where one is given."""
         form = self._form
-        start = "".join(self.tokenizer.convert_ids_to_tokens(form.start_ids)) + form.start
+        *first, end = self.tokenizer.convert_ids_to_tokens([*form.start_ids, form.end_id])
+        start = "".join(first) + form.start
         prompt = start + "\n".join(self._lines(example, instruction)) + form.cue
         if answer is None:
             return prompt
-        return prompt + form.lead + answer + form.trail + self.tokenizer.convert_ids_to_tokens(form.end_id)
+        return prompt + form.lead + answer + form.trail + end
 
     def _lines(self, example: Example, instruction: str) -> list[str]:
         """The parts of the user's text that are not empty."""
@@ -182,11 +184,9 @@ class PromptEncoder:
         ids = self._tokenise({*firsts, *seconds, *(first + second for first, second in pairs)})
         return all(np.array_equal(ids[a + b], np.concatenate([ids[a], ids[b]])) for a, b in pairs)
 
-    def _shortened(self, example: Example, instruction: str, length: int) -> EncodedPrompt:
-        """The prompt with its input's longest texts cut, to one length where several are, as little as fits."""
-        too_long = (
-            f"example {example.uid}: {length} tokens with its answers, more than the {self.sequence_length} of a row"
-        )
+    def _shortened(self, example: Example, instruction: str, length: int, limit: int) -> EncodedPrompt:
+        """The prompt with its input's longest texts cut, to one length where several are, as little as `limit` asks."""
+        too_long = f"example {example.uid}: {length} tokens with its answers, more than the {limit} of a row"
         if self._long_text == "error":
             raise InputError(f"{too_long}; raise train.sequence_length or set train.long_text to cut")
         fitting = None
@@ -195,7 +195,7 @@ class PromptEncoder:
             middle = (low + high) // 2
             slots = {name: _cut(text, middle) for name, text in example.slots.items()}
             (prompt,) = self._encode([self._pieces(replace(example, slots=slots), instruction)])
-            if len(prompt) <= self.sequence_length:
+            if len(prompt) <= limit:
                 fitting, low = prompt, middle + 1
             else:
                 high = middle

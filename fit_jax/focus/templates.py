@@ -64,7 +64,7 @@ def prompt_form(tokenizer: "PreTrainedTokenizerBase", cue: str, template: str) -
     control = _control_tokens(tokenizer)
     if template == "auto" and tokenizer.chat_template:
         return _chat_form(tokenizer, control)
-    return PromptForm(_start_ids(tokenizer), "", f"\n{cue}", " ", "", _eos_id(tokenizer), control)
+    return PromptForm(_start_ids(tokenizer), "", f"\n{cue}", " ", "", end_token_id(tokenizer), control)
 
 
 def _chat_form(tokenizer: "PreTrainedTokenizerBase", control: re.Pattern[str]) -> PromptForm:
@@ -81,7 +81,7 @@ def _chat_form(tokenizer: "PreTrainedTokenizerBase", control: re.Pattern[str]) -
     cue = between.rstrip(" ")
     end = control.search(after)
     if end is None:  # the template marks no end of the turn
-        trail, end_id = "", _eos_id(tokenizer)
+        trail, end_id = "", end_token_id(tokenizer)
     else:
         trail, end_id = after[: end.start()], tokenizer.convert_tokens_to_ids(end[0])
         if not isinstance(end_id, int):  # half of a surrogate pair
@@ -115,7 +115,12 @@ def _start_ids(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
     return (bos,) if isinstance(bos, int) and tokenizer("a")["input_ids"][0] == bos else ()
 
 
-def _eos_id(tokenizer: "PreTrainedTokenizerBase") -> int:
+def end_token_id(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """The token that ends a text.
+
+    Raises:
+        InputError: The tokenizer has none.
+    """
     if not isinstance(tokenizer.eos_token_id, int):
         raise InputError(
             f"tokenizer '{shown(tokenizer.name_or_path)}' has no end-of-sequence token; "

@@ -40,7 +40,7 @@ class ModelConfig:
     # Hugging Face model type whose names and config an export uses.
     family: Family = "llama"
     # Layer count L.
-    layers: int = 3
+    layers: int = 2
     # Model width D.
     width: int = 128
     # Feed-forward width F.

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from fit_jax.errors import InputError
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeshConfig:
@@ -21,3 +23,10 @@ class MeshConfig:
     processes: int | None = None
     # Seconds to wait for processes that are missing at the start, or fall silent later.
     timeout: int = 300
+
+    def check(self) -> None:
+        """Raises InputError for a time or a number of processes or slices that is less than 1."""
+        for name in ("timeout", "processes", "slices"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"mesh.{name}: {value} is less than 1")

@@ -46,7 +46,7 @@ def start(config: MeshConfig) -> None:
             fallen silent later.
 
     Raises:
-        InputError: Processes are missing, or there are others than expected.
+        InputError: Processes are missing, or there are others than expected; or JAX cannot use the devices.
     """
     if not jax.config.values["jax_compilation_cache_dir"]:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
@@ -60,10 +60,20 @@ def start(config: MeshConfig) -> None:
             f"mesh.processes: {config.processes} expected, but the launcher started {count}; start that many (srun, a "
             "TPU slice, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set for each), or change it"
         )
-    if place is None or place.processes == 1:
-        return
-    rendezvous(*place, config.timeout)
-    jax.distributed.initialize(*place, initialization_timeout=config.timeout, heartbeat_timeout_seconds=config.timeout)
+    if place is not None and place.processes > 1:
+        rendezvous(*place, config.timeout)
+        jax.distributed.initialize(
+            *place, initialization_timeout=config.timeout, heartbeat_timeout_seconds=config.timeout
+        )
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        asked = f"JAX_PLATFORMS={os.environ['JAX_PLATFORMS']}" if os.environ.get("JAX_PLATFORMS") else "JAX's devices"
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{asked}: cannot be used ({reason}); unset JAX_PLATFORMS or name what this machine has, and end other "
+            "programs on the devices"
+        ) from error
 
 
 # What launchers set for each process they start: SLURM, Open MPI, Kubernetes' indexed jobs, TPU slices.
@@ -86,9 +96,12 @@ def _find_place(config: MeshConfig) -> Place | None:
     given = [os.environ.get(name) for name in names]
     if any(given):
         address, count, number = given
-        if not (address and count and number and count.isdigit() and number.isdigit() and int(number) < int(count)):
+        if not (address and count and number and _is_count(count) and _is_count(number) and int(number) < int(count)):
             shown = ", ".join(f"{name}={value}" for name, value in zip(names, given))
             raise InputError(f"{shown}: all three are needed: host:port, how many, and which this is, from 0")
+        host, _, port = address.rpartition(":")
+        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 2**16:
+            raise InputError(f"JAX_COORDINATOR_ADDRESS={address[:100]}: is no host:port; write it as in 10.0.0.1:1234")
         return Place(address, int(count), int(number))
     launched = any(name in os.environ for name in _LAUNCHED) or any(map(os.path.exists, _TPU_DEVICES))
     if not launched and config.processes in (None, 1):
@@ -99,6 +112,10 @@ def _find_place(config: MeshConfig) -> Place | None:
     found = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, config.timeout)
     address, count, number, _ = found
     return None if address is None or count is None or number is None else Place(address, count, number)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def place_in_job() -> str:

@@ -3,8 +3,11 @@
 JAX's own start-up is not enough: when a process does not come in time, it aborts those that did from C++ (status 134,
 a stack trace), where Python cannot catch it, and names nobody; its barriers work only after that start-up. So the
 processes first report to process 0 at the address that its coordinator will have; it tells all whether to go on.
+
+As in JAX's own start-up, who reaches the port is believed: it must be reachable from the job's machines alone.
 """
 
+import selectors
 import socket
 import time
 from contextlib import ExitStack
@@ -14,6 +17,7 @@ from fit_jax.errors import InputError
 _GREETING = "fit_jax"
 _GO = "go"
 _PAUSE = 0.2  # seconds between attempts to reach process 0
+_LONGEST = 4096  # bytes of a report or a verdict
 
 
 def rendezvous(address: str, count: int, number: int, timeout: float) -> None:
@@ -36,7 +40,11 @@ def rendezvous(address: str, count: int, number: int, timeout: float) -> None:
 
 
 def _gather(port: int, count: int, timeout: float, deadline: float) -> None:
-    """Process 0: waits for the others, then tells them all to go on, or why not."""
+    """Process 0: waits for the others, then tells them all to go on, or why not.
+
+    It listens to all connections at once: none that is silent, or sends a byte now and then, holds up the others or
+    the deadline.
+    """
     present = {0: socket.gethostname()}
     with ExitStack() as stack:
         try:
@@ -45,26 +53,45 @@ def _gather(port: int, count: int, timeout: float, deadline: float) -> None:
             raise InputError(
                 f"port {port} of the coordinator cannot be opened: {error.strerror}; choose another"
             ) from error
-        connections: list[socket.socket] = []
+        selector = stack.enter_context(selectors.DefaultSelector())
+        server.setblocking(False)
+        selector.register(server, selectors.EVENT_READ)
+        received: dict[socket.socket, bytes] = {}  # of the callers that have not yet said who they are
+        reported: list[socket.socket] = []
         verdict = _GO
         while len(present) < count and verdict == _GO:
-            server.settimeout(max(deadline - time.monotonic(), 0.001))
-            try:
-                connection, _ = server.accept()
-            except TimeoutError:
+            ready = selector.select(max(deadline - time.monotonic(), 0))
+            if time.monotonic() >= deadline:
                 verdict = _missing(present, count, timeout)
                 break
-            stack.enter_context(connection)
-            reported = _received_report(connection, count)
-            if reported is None:
-                continue
-            connections.append(connection)
-            number, host = reported
-            if number in present:
-                verdict = f"two processes say that they are number {number}: on {present[number]} and on {host}"
-            present[number] = host
+            for key, _ in ready:
+                if key.fileobj is server:
+                    try:
+                        caller = stack.enter_context(server.accept()[0])
+                    except OSError:  # it has gone again
+                        continue
+                    caller.setblocking(False)
+                    selector.register(caller, selectors.EVENT_READ)
+                    received[caller] = b""
+                    continue
+                caller = key.fileobj
+                assert isinstance(caller, socket.socket)
+                part = _received(caller)
+                received[caller] += part
+                if part and b"\n" not in received[caller] and len(received[caller]) < _LONGEST:
+                    continue  # there is more to come
+                selector.unregister(caller)
+                report = _parsed(received.pop(caller), count)
+                if report is None:  # a stranger
+                    caller.close()
+                    continue
+                reported.append(caller)
+                number, host = report
+                if number in present:
+                    verdict = f"two processes say that they are number {number}: on {present[number]} and on {host}"
+                present[number] = host
         server.close()
-        for connection in connections:
+        for connection in reported:
             _tell(connection, verdict)
     if verdict != _GO:
         raise InputError(verdict)
@@ -80,8 +107,8 @@ def _report(address: str, count: int, number: int, timeout: float, deadline: flo
                 (host.strip("[]"), int(port)), timeout=max(deadline - time.monotonic(), 1)
             ) as connection:
                 connection.sendall(f"{_GREETING} {number} {count} {here}\n".encode())
-                connection.settimeout(max(deadline - time.monotonic(), 1) + timeout)  # process 0 may have started later
-                verdict = _read_line(connection)
+                # Process 0 may have started later.
+                verdict = _read_line(connection, max(deadline, time.monotonic() + 1) + timeout)
             if verdict:
                 break
         except OSError:
@@ -102,20 +129,19 @@ def _missing(present: dict[int, str], count: int, timeout: float) -> str:
     return f"process {absent} of {count} did not start within {timeout:g} s; present: {here}; start them all together"
 
 
-def _received_report(connection: socket.socket, count: int) -> tuple[int, str] | None:
-    """Number and host of the process that reported; None where it was something else."""
-    connection.settimeout(5)
+def _received(caller: socket.socket) -> bytes:
+    """What has arrived; empty where the caller has gone."""
     try:
-        words = _read_line(connection).split()
+        return caller.recv(_LONGEST)
     except OSError:
-        return None
-    if (
-        len(words) != 4
-        or words[0] != _GREETING
-        or not words[1].isdigit()
-        or words[2] != str(count)
-        or int(words[1]) >= count
-    ):
+        return b""
+
+
+def _parsed(line: bytes, count: int) -> tuple[int, str] | None:
+    """Number and host of the process that reported; None where it was something else."""
+    words = line.decode(errors="replace").split()
+    known = len(words) == 4 and words[0] == _GREETING and words[2] == str(count)
+    if not known or not words[1].isascii() or not words[1].isdigit() or int(words[1]) >= count:
         return None
     return int(words[1]), words[3]
 
@@ -123,18 +149,20 @@ def _received_report(connection: socket.socket, count: int) -> tuple[int, str] |
 def _tell(connection: socket.socket, verdict: str) -> None:
     """Sends the verdict, then lets the other side hang up first, which leaves the port free for JAX."""
     try:
-        connection.sendall(verdict.encode() + b"\n")
         connection.settimeout(5)
+        connection.sendall(verdict.encode() + b"\n")
         connection.recv(1)
     except OSError:
         pass  # it has gone; JAX's own start-up will notice
 
 
-def _read_line(connection: socket.socket) -> str:
+def _read_line(connection: socket.socket, deadline: float) -> str:
+    """The line that process 0 sends; empty where it hangs up, sends none in time or too long a one."""
     received = b""
     while not received.endswith(b"\n"):
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
         part = connection.recv(1024)
-        if not part or len(received) > 4096:
+        if not part or len(received) > _LONGEST:
             return ""
         received += part
     return received.decode(errors="replace").strip()

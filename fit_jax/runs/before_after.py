@@ -78,10 +78,10 @@ def report_harness(run: Run, which: Which, tasks: Sequence[str]) -> dict[str, Me
         raise InputError(f"--harness: {error}; pip install lm-eval") from error
     manager = TaskManager()
     for task in tasks:
-        _check_task(manager, task)
+        check_task(manager, task)
 
     def measure(scores: Scorer, params: Params) -> Measures:
-        asked = HarnessModel(scores, params, run.encoder.tokenizer, _context(run))
+        asked = HarnessModel(scores, params, run.encoder.tokenizer, context_length(run))
         results = simple_evaluate(asked, tasks=list(tasks), task_manager=manager, bootstrap_iters=0, log_samples=False)
         assert results is not None  # it is None for a model that says to be on another rank than 0
         assert "results" in results
@@ -97,7 +97,7 @@ def report_harness(run: Run, which: Which, tasks: Sequence[str]) -> dict[str, Me
     return found
 
 
-def _check_task(manager: "TaskManager", task: str) -> None:
+def check_task(manager: "TaskManager", task: str) -> None:
     """Has lm_eval's task manager make the task, its data set included: better now than after a model was read."""
     import yaml
     from datasets.exceptions import DatasetsError
@@ -128,7 +128,7 @@ def _of_both(run: Run, which: Which, measure: Callable[[Scorer, Params], Measure
     return found
 
 
-def _context(run: Run) -> int:
+def context_length(run: Run) -> int:
     """Most tokens the model can read: what its family says, or the rows that a model from scratch has seen."""
     if run.model.pretrained is None:
         return run.config.train.sequence_length

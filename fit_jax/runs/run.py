@@ -14,13 +14,23 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.hub import pin, pinned
 from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.processes import is_lead
+from fit_jax.runs.inputs import (
+    Changed,
+    Inputs,
+    check_inputs,
+    fingerprints,
+    read_inputs,
+    tokenizer_print,
+    write_inputs,
+)
 from fit_jax.runs.pretrained import pretrained_state
 from fit_jax.runs.resolve import resolve
-from fit_jax.runs.run_folder import opened_config, run_tokenizer
-from fit_jax.training.checkpoint import Checkpoints
+from fit_jax.runs.run_folder import TOKENIZER, has_checkpoint, opened_config, run_tokenizer
+from fit_jax.training.checkpoint import ASIDE, Checkpoints
 from fit_jax.training.optimizer import Optimizer
 from fit_jax.training.progress import Progress
 from fit_jax.training.state import PlacedState, abstract_state, init_state
@@ -63,21 +73,30 @@ class TrainedModel(NamedTuple):
     step: int
 
 
-def set_up(config: Config, keep_tokenizer: bool = False) -> Run:
-    """Builds the parts of a run; trains a tokenizer where the run's folder holds none and none is named.
+def set_up(config: Config, trains: bool = False, changed: Changed = "refuse") -> Run:
+    """Builds the parts of a run; trains a tokenizer where a new run names none.
 
     Args:
         config: The run.
-        keep_tokenizer: Whether to save the tokenizer in the run's folder.
+        trains: Whether the run is to be trained: its folder then keeps the tokenizer and what the run is made from.
+        changed: Whether a run that has begun may go on with other data, tokenizer or weights.
 
     Raises:
-        InputError: Anything the config names that is missing, malformed or does not fit together.
+        InputError: Anything the config names that is missing, malformed, does not fit together, or has changed.
     """
-    resolved = resolve(config)
     folder = Path(config.run_dir)
+    kept = read_inputs(folder)
+    if kept is not None:
+        pin(kept.revisions)
+    resolved = resolve(config)
     mesh = make_mesh(config.mesh)
     task = build_task(config.task, config.seed)
-    tokenizer = run_tokenizer(folder, task, resolved.tokenizer, keep_tokenizer and is_lead())
+    found = fingerprints(task, resolved)
+    if kept is not None and has_checkpoint(folder):
+        check_inputs(folder, kept, found | tokenizer_print(folder / TOKENIZER), changed)
+    tokenizer = run_tokenizer(folder, task, resolved.tokenizer, trains and is_lead())
+    if trains and is_lead():
+        write_inputs(folder, Inputs(found | tokenizer_print(folder / TOKENIZER), pinned()))
     encoder = PromptEncoder(
         tokenizer,
         task.text,
@@ -93,7 +112,7 @@ def open_run(folder: str | Path) -> Run:
     """The parts of a run that was trained, from its folder.
 
     Raises:
-        InputError: The folder holds no run, or what its config names is gone.
+        InputError: The folder holds no run, or what its config names is gone or has changed.
     """
     return set_up(opened_config(Path(folder), ()))
 
@@ -152,11 +171,11 @@ def read_progress(checkpoints: Checkpoints, step: int) -> Progress:
         InputError: The checkpoint is damaged.
     """
     try:
-        return Progress.from_json(checkpoints.progress(step))
-    except (KeyError, TypeError) as error:
+        return Progress.from_json(checkpoints.progress(step), step)
+    except ValueError as error:
         raise InputError(
             f"checkpoint {checkpoints.folder / str(step)}: its progress is damaged or of another version ({error}); "
-            "remove that folder to go on from the one before"
+            f"{ASIDE}"
         ) from error
 
 

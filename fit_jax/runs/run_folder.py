@@ -4,7 +4,9 @@ import dataclasses
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +14,8 @@ from typing import TYPE_CHECKING
 from fit_jax.config import Config, TokenizerConfig
 from fit_jax.config_files import config_differences, dump_config, parse_config, read_config
 from fit_jax.errors import InputError
-from fit_jax.files import make_folder, write_text
+from fit_jax.files import check_folder_name, check_outputs, make_folder, remove_partials, write_text
+from fit_jax.runs.run_log import logged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -21,6 +24,13 @@ if TYPE_CHECKING:
 
 CONFIG = "config.yaml"
 TOKENIZER = "tokenizer"
+CHECKPOINTS = "checkpoints"
+LOCK, LOG = ".lock", "log.txt"
+
+# What commands write in a run folder and in its report.
+_FILES = (CONFIG, LOCK, LOG, "metrics.jsonl", "inputs.json", "versions.json", "MODEL_CARD.md")
+_FOLDERS = (CHECKPOINTS, TOKENIZER, "tensorboard", "adapter", "report")
+_REPORT_FILES = ("index.html", "summary.md", "focus_accuracy.jsonl", "predictions.jsonl", "radar.svg", "radar.png")
 
 # Fields that may differ when a run is resumed: they say where and on what it runs and what is shown of it, not what
 # is computed.
@@ -33,6 +43,7 @@ MAY_DIFFER = (
     "train.keep",
     "evaluation.splits",
     "evaluation.paraphrases",
+    "evaluation.paraphrases_each",
     "evaluation.written",
     "evaluation.written_tokens",
     "evaluation.beams",
@@ -43,29 +54,69 @@ MAY_DIFFER = (
 
 @contextmanager
 def claimed(config: Config) -> Iterator[None]:
-    """Makes the run's folder this config's and keeps other jobs out of it meanwhile; the lead does it for all.
+    """Makes the run's folder this config's, and it alone works there meanwhile.
 
     Raises:
-        InputError: The folder cannot be written, is in use, holds a run of another config, or files of no known run.
+        InputError: As `locked`, or the folder holds a run of another config, or files of no known run.
     """
-    from fit_jax.parallel.processes import is_lead, wait_for_all  # JAX; `--help` needs the names below without it
+    folder = Path(config.run_dir)
+    with locked(folder, lambda: _adopt(folder, config)):
+        yield
+
+
+@contextmanager
+def locked(folder: Path, prepare: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Keeps other commands that write out of a folder meanwhile; libraries' messages go to its `log.txt`.
+
+    The lead process does it for all; the others wait for it.
+
+    Args:
+        folder: A run's or an experiment's; made where it is not there.
+        prepare: What the lead does before any process goes on.
+
+    Raises:
+        InputError: The folder or something in it cannot be written, or it is in use.
+    """
+    from fit_jax.parallel.processes import is_lead, wait_for_all  # JAX; `--help` needs the names above without it
 
     if not is_lead():
         wait_for_all("the run folder is claimed")
         yield
         return
-    folder = Path(config.run_dir)
     make_folder(folder)
-    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    check_outputs(folder, _FILES, _FOLDERS)
+    check_outputs(folder / "report", _REPORT_FILES, ())
+    work = f"{os.path.basename(sys.argv[0])} {' '.join(sys.argv[1:])}"[:500]
+    with _lock(folder), logged(folder / LOG, f"process {os.getpid()} on {socket.gethostname()}: {work}"):
+        for place in (folder, folder / "report"):
+            remove_partials(place)
+        prepare()
+        wait_for_all("the run folder is claimed")
+        yield
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock, which the system lets go whatever ends the process.
+
+    Raises:
+        InputError: Another process holds it.
+    """
+    try:
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise InputError(f"{folder / LOCK}: cannot be opened ({error.strerror}); move it away") from error
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            holder = os.read(lock, 200).decode(errors="replace").strip()
             raise InputError(
-                f"{folder}: another process is training in this run folder; wait or choose another"
+                f"{folder}: another process is at work in this folder ({holder or 'unknown'}); wait for it, or choose "
+                "another folder"
             ) from error
-        _adopt(folder, config)
-        wait_for_all("the run folder is claimed")
+        os.ftruncate(lock, 0)
+        os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
         os.close(lock)
@@ -89,6 +140,7 @@ def opened_config(folder: Path, overrides: Sequence[str]) -> Config:
     Raises:
         InputError: As `saved_config`, or an override changes another field.
     """
+    check_folder_name(str(folder), "RUN")
     saved = saved_config(folder)
     config = parse_config(Config, ["--config", str(folder / CONFIG), *overrides])
     if rows := _unlike(saved, config):
@@ -104,6 +156,9 @@ def run_tokenizer(folder: Path, task: "Task", asked: TokenizerConfig, keep: bool
         task: Supplies the texts to train a tokenizer on.
         asked: Resolved config.
         keep: Whether to save the tokenizer with the run.
+
+    Raises:
+        InputError: The run has begun and its tokenizer is gone: another one would read its checkpoints wrongly.
     """
     from fit_jax.data.vocabulary import task_tokenizer
     from fit_jax.focus.tokenizers import load_tokenizer, save_tokenizer
@@ -111,6 +166,11 @@ def run_tokenizer(folder: Path, task: "Task", asked: TokenizerConfig, keep: bool
     kept = folder / TOKENIZER
     if kept.is_dir():
         return load_tokenizer(kept)
+    if has_checkpoint(folder):
+        raise InputError(
+            f"{kept}: is missing, and without it the run's checkpoints cannot be used; put that folder back from a copy "
+            "(the checkpoints are whole)"
+        )
     tokenizer = task_tokenizer(task, asked)
     if keep:
         partial = folder / f".{TOKENIZER}.partial"
@@ -126,21 +186,26 @@ def _adopt(folder: Path, config: Config) -> None:
     A run without any checkpoint, mostly for a mistake in its config, has nothing to lose and gives way to another.
     """
     if not (folder / CONFIG).exists():
-        for name in ("checkpoints", "metrics.jsonl"):
+        for name in (CHECKPOINTS, "metrics.jsonl"):
             if (folder / name).exists():
                 raise InputError(f"{folder}: holds {name} but no {CONFIG}; choose another run_dir or empty this one")
         write_text(folder / CONFIG, dump_config(config))
         return
     rows = _unlike(saved_config(folder), config)
-    # A checkpoint is named by its step; one that was cut off while it was written bears another name.
-    if rows and not any(path.name.isdecimal() for path in (folder / "checkpoints").glob("*")):
-        shutil.rmtree(folder / TOKENIZER, ignore_errors=True)
-        write_text(folder / CONFIG, dump_config(config))
-    elif rows:
+    if rows and has_checkpoint(folder):
         raise InputError(
             f"{folder}: holds a run of another config ({'; '.join(rows)}); "
             "choose another run_dir, or give the same values to resume it"
         )
+    if not has_checkpoint(folder):
+        shutil.rmtree(folder / TOKENIZER, ignore_errors=True)  # perhaps of other data than there are now
+        write_text(folder / CONFIG, dump_config(config))
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run has anything to lose."""
+    # A checkpoint is named by its step; one that was cut off while it was written bears another name.
+    return any(path.name.isdecimal() for path in (folder / CHECKPOINTS).glob("*"))
 
 
 def _unlike(saved: Config, config: Config) -> list[str]:

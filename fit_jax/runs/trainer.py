@@ -5,19 +5,23 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from enum import Enum
 from functools import cache
+from typing import Any
 
 import jax
 
 from fit_jax.config import Config
 from fit_jax.data.loader import TrainLoader
 from fit_jax.data.sampler import BatchType
+from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Validation, evaluated_splits
 from fit_jax.methods import training_method
 from fit_jax.methods.method import TrainingMethod
 from fit_jax.parallel.processes import is_lead
+from fit_jax.runs.inputs import record_versions
+from fit_jax.runs.preflight import check_batch, check_disk, check_examples, check_program
 from fit_jax.runs.resolve import check_mesh
 from fit_jax.runs.run import Run, frozen_are_given, open_checkpoints, read_progress, scorer, starting_state
-from fit_jax.training.checkpoint import Checkpoints
+from fit_jax.training.checkpoint import ASIDE, Checkpoints
 from fit_jax.training.display import Display
 from fit_jax.training.loop import Events, Loop
 from fit_jax.training.metrics import MetricsLog, Records
@@ -42,7 +46,8 @@ def train(run: Run) -> Ending:
     """Trains a run from its last checkpoint, or from the start where it has none.
 
     Raises:
-        InputError: Sizes that do not fit together, or checkpoints that do not fit the run.
+        InputError: Sizes that do not fit together or the machine, an example that cannot be evaluated later, or
+            checkpoints that do not fit the run.
         TrainingFailed: The loss or the gradient is not finite; the last checkpoint is intact.
     """
     config = run.config
@@ -52,15 +57,21 @@ def train(run: Run) -> Ending:
         checkpoints = open_checkpoints(run, cleans=True)
         stack.callback(checkpoints.close)
         progress = last_progress(checkpoints, config)
+        checkpoints.tidy(progress.stopping.best_step)
         if progress.finished:
             return Ending.ALREADY
+        check_batch(run.model, config, run.mesh)
+        check_examples(run.task, run.encoder, config)
         method = training_method(run.task, config)
         loader = _loader(run, method)
         if progress.loader is not None:
-            loader.restore(progress.loader)
+            _restore(loader, progress.loader)
         steps = _steps(config, loader)
         optimizer = make_optimizer(config.optimizer, steps)
         placed = _state_at(run, method, optimizer, checkpoints, progress.step)
+        if is_lead():
+            kept = placed.state._replace(frozen=()) if frozen_are_given(run) else placed.state
+            check_disk(run.folder, kept, config, Events.of(config.train, steps).saves_after(progress.step))
         train_step = _step_of_each_width(run, method, loader, optimizer, placed)
         validate = Validation(run.task, run.encoder, scorer(run, placed.graphdef), config, method.validated)
         log = None
@@ -69,12 +80,12 @@ def train(run: Run) -> Ending:
             stack.callback(log.close)
         display = Display(steps, progress.step, shown=is_lead())
         stack.callback(display.close)
-        for line in _opening(run, placed, progress.step, steps):
+        for line in (*(record_versions(run.folder) if is_lead() else ()), *_opening(run, placed, progress.step, steps)):
             display.note(line)
         batches = BatchStream(loader, config.train.batch_size, run.mesh)
         loop = Loop(Events.of(config.train, steps), batches, train_step, validate, checkpoints, Records(log, display))
         loop.run(placed.state, progress)
-    if progress.finished is None:
+    if loop.stopped:
         return Ending.TOLD_TO
     return Ending.ALL_STEPS if progress.finished == "steps" else Ending.PATIENCE
 
@@ -102,6 +113,13 @@ def steps_of(run: Run) -> int:
 
 def _loader(run: Run, method: TrainingMethod[BatchType]) -> TrainLoader[BatchType]:
     return TrainLoader(method.sampler, run.encoder, run.config, run.mesh.shape["context"])
+
+
+def _restore(loader: TrainLoader, state: dict[str, Any]) -> None:
+    try:
+        loader.restore(state)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(f"the checkpoint's place in the data is damaged ({error}); {ASIDE}") from error
 
 
 def _steps(config: Config, loader: TrainLoader) -> int:
@@ -133,7 +151,7 @@ def _step_of_each_width(
     @cache
     def compiled(width: int) -> jax.stages.Compiled:
         with jax.transfer_guard("allow"):
-            return compile_train_step(
+            program = compile_train_step(
                 placed.graphdef,
                 optimizer,
                 shapes,
@@ -143,6 +161,8 @@ def _step_of_each_width(
                 seed=run.config.seed,
                 trees=method.sampler.branching,
             )
+            check_program(program, run.config, run.mesh)
+            return program
 
     compiled(loader.widths[-1])  # the one that takes most memory
     return lambda state, batch: compiled(batch.rows.tokens.shape[1])(state, batch)

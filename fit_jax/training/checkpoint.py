@@ -9,11 +9,14 @@ from typing import Any
 import jax
 from flax import nnx
 
-from fit_jax.errors import InputError, machine_remedy
+from fit_jax.errors import InputError, full_disk, machine_remedy
+from fit_jax.files import check_outputs
 from fit_jax.parallel.sharding import named_leaves
 from fit_jax.training.state import TrainState
 
 FOLDER = "checkpoints"
+# The remedy for a damaged checkpoint. Nothing is to be deleted: the fault may lie elsewhere.
+ASIDE = "put it back from a copy, or move that folder out of the run to go on from the one before"
 
 
 class Checkpoints:
@@ -45,9 +48,8 @@ class Checkpoints:
         self._ocp = ocp
         self._with_frozen = with_frozen
         self._policy = _NewestAndBest(keep)
+        check_outputs(run_folder, (), (FOLDER,))
         self.folder = (run_folder / FOLDER).resolve()
-        if self.folder.exists() and not self.folder.is_dir():
-            raise InputError(f"{self.folder}: is no folder; move it away")
         options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, cleanup_tmp_directories=cleans)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -94,12 +96,25 @@ class Checkpoints:
         """
         args = self._ocp.args
         saved = self._saved(target)
+        self._check_shapes(step, saved)
         wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), saved)
         how = self._ocp.checkpoint_utils.construct_restore_args(wanted)
         parts = args.Composite(state=args.PyTreeRestore(wanted, restore_args=how, partial_restore=True))
         found = self._restore(step, parts).state
         leaves = [found[name] if name in saved else leaf for name, leaf in named_leaves(target).items()]
         return jax.tree.unflatten(jax.tree.structure(target), leaves)
+
+    def tidy(self, best: int | None) -> None:
+        """Deletes the checkpoints that a save would have, where the process was killed between the two.
+
+        Args:
+            best: The step of the checkpoint to keep as the best.
+        """
+        self._policy.best = best
+        steps = self.steps()
+        for step, kept in zip(steps, self._policy.preserved(steps)):
+            if not kept:
+                self._manager.delete(step)
 
     def wait(self) -> None:
         """Waits until what was saved is on the disk.
@@ -124,6 +139,21 @@ class Checkpoints:
                 "run goes on from the last whole one"
             ) from error
 
+    def _check_shapes(self, step: int, wanted: dict[str, Any]) -> None:
+        """Refuses a checkpoint that is whole but of another model; one that tells nothing is left to be read."""
+        try:
+            tree = self._manager.item_metadata(step)["state"].tree
+            shapes = {name: tuple(leaf.shape) for name, leaf in tree.items()}
+        except Exception:  # damaged, which reading it will tell better
+            return
+        for name, leaf in wanted.items():
+            if shapes.get(name, leaf.shape) != leaf.shape:
+                raise InputError(
+                    f"checkpoint {self.folder / str(step)} is whole but of another model: {name} is "
+                    f"{shapes[name]} there and {tuple(leaf.shape)} by the run's config and tokenizer; put the run's "
+                    "own config.yaml and tokenizer back"
+                )
+
     def _saved(self, state: TrainState) -> dict[str, Any]:
         return named_leaves(state if self._with_frozen else state._replace(frozen=nnx.State({})))
 
@@ -134,14 +164,11 @@ class Checkpoints:
             if machine_remedy(error):  # nothing is wrong with the checkpoint
                 raise
             reason = _reason(error)
-            raise InputError(
-                f"checkpoint {self.folder / str(step)} cannot be read: {reason}; "
-                "remove that folder to go on from the one before"
-            ) from error
+            raise InputError(f"checkpoint {self.folder / str(step)} cannot be read: {reason}; {ASIDE}") from error
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return full_disk(error) or (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 class _NewestAndBest:
@@ -152,5 +179,9 @@ class _NewestAndBest:
         self.best: int | None = None
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        first = len(checkpoints) - self.keep
-        return [i >= first or info.step == self.best for i, info in enumerate(checkpoints)]
+        return self.preserved([info.step for info in checkpoints])
+
+    def preserved(self, steps: Sequence[int]) -> list[bool]:
+        """Which of these steps, ascending, are kept."""
+        first = len(steps) - self.keep
+        return [i >= first or step == self.best for i, step in enumerate(steps)]

@@ -1,15 +1,16 @@
 """The training loop: steps, records, validation, checkpoints, and the ways a run can end."""
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from signal import SIGTERM
 from typing import Any, Generic
 
 import jax
 
+from fit_jax import signals
 from fit_jax.config import TrainConfig
 from fit_jax.data.sampler import BatchType
 from fit_jax.errors import RunFailed
@@ -51,11 +52,19 @@ class Events:
         """Whether a checkpoint is written in any case."""
         return step == self.steps or step % self.checkpoint_every == 0
 
+    def saves_after(self, step: int) -> int:
+        """Checkpoints written after a step, at most: when due, and at each validation that is the best so far."""
+        left = self.steps - step
+        return 1 + left // self.checkpoint_every + (left // self.validate_every if self.validate_every else 0)
+
 
 class Loop(Generic[BatchType]):
     """Trains until the last step, until patience ends, or until the process is told to stop.
 
     Step n is dispatched before the metrics of step n - 1 are read, so that the devices never wait for the host.
+
+    Attributes:
+        stopped: Whether the process was told to stop, if only at the last step.
     """
 
     def __init__(
@@ -84,6 +93,7 @@ class Loop(Generic[BatchType]):
         self._checkpoints = checkpoints
         self._records = records
         self._clock = _Clock()
+        self.stopped = False
 
     def run(self, state: TrainState, progress: Progress) -> TrainState:
         """Trains from `progress` on, which is brought up to date, and returns the last state.
@@ -96,12 +106,13 @@ class Loop(Generic[BatchType]):
         with stop_requests() as stop_requested, closing(batches), jax.transfer_guard("disallow"):
             self._clock.start()
             for batch in batches:
+                signals.check()
                 state, metrics = self._train_step(state, batch)
                 if pending is not None:
                     self._take_in(pending, progress)
                 pending = metrics
                 step = progress.step + 1
-                stop = stop_requested(step)
+                self.stopped = stop = stop_requested(step)
                 if stop or self._events.validates(step) or self._events.saves(step):  # the state is needed
                     self._take_in(pending, progress, state)
                     pending = None
@@ -200,9 +211,5 @@ def stop_requests() -> Iterator[Callable[[int], bool]]:
 
         yield multihost_utils.reached_preemption_sync_point
         return
-    requests: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: requests.append(number))
-    try:
-        yield lambda step: bool(requests)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with signals.deferred(SIGTERM) as requested:
+        yield lambda step: requested()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fit_jax.errors import InputError
-from fit_jax.files import replace_with
+from fit_jax.files import check_outputs, replace_with
 from fit_jax.training.display import Display
 from fit_jax.training.step import StepMetrics
 
@@ -75,8 +75,9 @@ class MetricsLog:
         """Continues the log of a run as it was when it had `size` bytes and `step` steps were done.
 
         Raises:
-            InputError: The file holds less than that.
+            InputError: The file holds less than that, is no file or cannot be written.
         """
+        check_outputs(folder, ("metrics.jsonl",), ("tensorboard",))
         self._folder = folder
         self._step = step
         self._path = folder / "metrics.jsonl"
@@ -85,9 +86,19 @@ class MetricsLog:
         self._board: Any = None
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Appends one record."""
-        self._file.write(json.dumps(record).encode() + b"\n")
-        self._file.flush()
+        """Appends one record.
+
+        Raises:
+            InputError: The disk is full.
+        """
+        try:
+            self._file.write(json.dumps(record).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise InputError(
+                f"{self._path} cannot be written: {error.strerror}; free space, then start again: the run goes on from "
+                "its last checkpoint"
+            ) from error
         if self._board is None:
             from tensorboardX import SummaryWriter  # takes seconds, so not before training is under way
 

@@ -55,6 +55,21 @@ def build(path, **fields):
     return build_task(TaskConfig(name="jsonl", file=path, **fields), 0)
 
 
+def test_rows_that_hang_together_are_one_cluster_and_features_have_other_names(tmp_path):
+    told = {
+        "cluster": "plan",
+        "core_other_names": ["what it says"],
+        "features": [CHANNEL | {"other_names": ["the way"]}],
+    }
+    task = build(write(tmp_path, map(ticket, range(200)), uid="id", **told))
+    for example in task.splits["train"].examples:
+        assert example.cluster == ("a", "b")[int(example.uid.removeprefix("t")) % 3 > 0]
+    assert task.text.other_names == {"core": ("what it says",), "channel": ("the way",)}
+    told["cluster"] = "plane"
+    with pytest.raises(InputError, match="no field 'plane', which `cluster` names"):
+        build(write(tmp_path, map(ticket, range(200)), **told))
+
+
 def test_column_feature_with_estimated_ties(tmp_path):
     task = build(write(tmp_path, map(ticket, range(400)), features=[CHANNEL], slices=["plan"], uid="id"))
     assert task.text.spurious == {"channel": "the channel"}
@@ -207,7 +222,7 @@ def test_rows_without_the_feature_are_counted(tmp_path):
         ({"features": [{"key": "a", "function": ":f"}]}, "cannot be loaded"),
         ({"features": [CHANNEL, {"key": "plan", "column": "paln"}]}, r"no row .*'paln'; columns are channel, id, plan"),
         ({"features": [5]}, r"features\.0: 5 is no mapping; give it fields: key, name"),
-        ({"features": [{**CHANNEL, "held_out": 3}]}, r"features\.0\.held_out: 3 is no list"),
+        ({"features": [{**CHANNEL, "held_out": 3}]}, r"features\.0\.held_out: 3 is not a list of values"),
         ({"features": [{"key": "a", "column": "channel", "colour": 1}]}, "colour"),
         ({"files": ["rows.txt"]}, "one format"),
         ({"files": ["none.jsonl"]}, "No such file"),

@@ -151,6 +151,6 @@ def test_the_program_ends_with_status_2_and_one_line():
     ended = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=120, check=False)
     assert ended.returncode == 2
     assert ended.stderr.strip().splitlines() == [
-        "error: --train.stepz: there is no such field; did you mean 'train.steps'?"
+        "error: --train.stepz: there is no such option; did you mean '--train.steps'?"
     ]
     assert not ended.stdout

@@ -14,6 +14,7 @@ from fit_jax.focus.prompts import EncodedPrompt
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.parallel.mesh import make_mesh
+from fit_jax.parallel.processes import split_by_rows
 from fit_jax.parallel.sharding import lay_out_tree
 
 VOCAB, PROMPTS = 23, 12
@@ -97,9 +98,8 @@ def test_a_rows_answer_does_not_depend_on_the_rows_beside_it(model):
 @pytest.mark.parametrize("count", [None, 2])
 def test_rows_are_split_over_the_mesh_which_changes_nothing(model, count, monkeypatch):
     """Seven prompts on eight shards of rows: the last one stands twice."""
-    asked = []
-    search = beams_module._search
-    monkeypatch.setattr(beams_module, "_search", lambda *args: asked.append(args[4]) or search(*args))
+    split = []
+    monkeypatch.setattr(beams_module, "split_by_rows", lambda *args: split.append(split_by_rows(*args)) or split[-1])
     graphdef, (state,) = model
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))
     spread = (jax.device_put(state, lay_out_tree(state, mesh).shardings),)
@@ -108,7 +108,8 @@ def test_rows_are_split_over_the_mesh_which_changes_nothing(model, count, monkey
         beam_search(graphdef, spread, prompts, count), beam_search(*model, prompts, count), strict=True
     ):
         np.testing.assert_allclose(found, expected, atol=2e-4)
-    assert {shard.data.shape[0] for shard in asked[0].addressable_shards} == {1}
+    for array in jax.tree.leaves(split[0]):
+        assert {shard.data.shape[0] for shard in array.addressable_shards} == {1}
 
 
 def test_the_tree_shares_beginnings():

@@ -1,5 +1,6 @@
 """What is asked: cells, paraphrases, shared questions; and the validation's loss and accuracy."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,10 @@ from fit_jax.evaluation.decoding import SamplingParams, generate
 from fit_jax.evaluation.evaluator import Subject, Validation, evaluate
 from fit_jax.evaluation.matching import UNPARSEABLE, match
 from fit_jax.evaluation.metrics import calibration_error, focus_accuracy
-from fit_jax.evaluation.queries import ask
+from fit_jax.evaluation.queries import answered, ask
 from fit_jax.evaluation.report import read_predictions, write_predictions
 from fit_jax.evaluation.result_tables import summary
+from fit_jax.focus.example import Example
 from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 from fit_jax.methods.method import true_label, uninstructed
@@ -53,6 +55,44 @@ def test_paraphrases_come_from_their_pool_and_depend_on_seed_and_uid_alone(task)
         for s in (0, 1)
     }
     assert len(words) == 4
+
+
+def test_a_question_is_asked_in_several_paraphrases_of_a_set(task, encoder, make_scorer, params, config):
+    example = task.splits["iid"].examples[0]
+    queries = ask(task.text, "iid", example, ("train", "far"), 0, each=3).queries
+    asked = Counter((q.paraphrases, q.focus) for q in queries)
+    assert {key: asked[key] for key in asked} == {
+        (p, f): 1 if f == "none" else 3 for p in ("train", "far") for f in FOCUS_TYPES
+    }
+    for q in queries:
+        sentences = paraphrases_of(task.text.name, q.focus, q.paraphrases)
+        assert q.instruction == instruction(task.text, spec_for(q.focus, q.feature), sentences[q.paraphrase])
+    assert len({(q.paraphrases, q.focus, q.paraphrase) for q in queries}) == len(queries)
+    many = ask(task.text, "iid", example, ("far",), 0, each=100).queries
+    far = paraphrases_of(task.text.name, "focus(core)", "far")
+    assert sorted(q.paraphrase for q in many if q.focus == "focus(core)") == list(range(len(far)))
+    evaluation = replace(config.evaluation, splits=("iid",), paraphrases=("far",), paraphrases_each=2, examples=2)
+    result = evaluate(task, Subject(encoder, make_scorer(), params), replace(config, evaluation=evaluation))
+    assert len(result.predictions) == 2 * 11
+    assert [p.paraphrase for p in result.predictions] == [q.paraphrase for q in result.queries]
+
+
+def test_every_paraphrase_of_a_set_is_as_likely(task):
+    examples = [replace(task.splits["iid"].examples[0], uid=str(i)) for i in range(300)]
+    asked = [ask(task.text, "iid", e, ("far",), 0, each=2).queries for e in examples]
+    counts = Counter(q.paraphrase for queries in asked for q in queries if q.focus == "ignore(spurious)")
+    size = len(paraphrases_of(task.text.name, "ignore(spurious)", "far"))
+    assert len(counts) == size
+    assert max(counts.values()) < 2 * 600 / size
+
+
+def test_a_prediction_knows_its_cluster_and_paraphrase(task, evaluation):
+    clusters = {e.uid: e.cluster for name in task.test_splits for e in task.splits[name].examples}
+    assert {p.uid: p.cluster for p in evaluation.predictions} == clusters
+    assert [p.paraphrase for p in evaluation.predictions] == [q.paraphrase for q in evaluation.queries]
+    alone = Example("text-7#x", {"text": "fine"}, ("a", "b"), 0, {})
+    (query, *_) = ask(task.text, "iid", alone, ("train",), 0).queries
+    assert answered(query, [-1.0, -2.0]).cluster == "text-7"
 
 
 def test_a_question_asked_in_both_pools_is_scored_once(task):

@@ -17,11 +17,11 @@ from lm_eval.tasks import TaskManager
 from fit_jax.config import MeshConfig
 from fit_jax.conversion.convert import open_model
 from fit_jax.errors import InputError
-from fit_jax.evaluation.harness import HarnessModel, _sharing
+from fit_jax.evaluation.harness import HarnessModel, of_one_context
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.tokenizers import save_tokenizer
 from fit_jax.parallel.mesh import make_mesh
-from fit_jax.runs.before_after import _check_task
+from fit_jax.runs.before_after import check_task
 
 from ..closeness import assert_close
 
@@ -85,7 +85,7 @@ def test_contexts_are_shared_where_that_is_no_burden():
     long, start = list(range(40)), [1]
     answers = [(None, long, [n, n]) for n in range(4)]
     texts = [(None, start, [n] * 30) for n in range(50)]
-    runs = list(_sharing([*answers, *texts]))
+    runs = list(of_one_context([*answers, *texts]))
     assert [len(run) for run in runs[:2]] == [4, 2]
     assert [request for run in runs for request in run] == [*answers, *texts]
     assert max(len(run) for run in runs[1:]) == 2
@@ -136,4 +136,4 @@ def test_a_task_gives_the_same_accuracy(models, tmp_path):
 def test_a_task_file_that_cannot_be_used_is_told(text, tmp_path):
     (tmp_path / "own.yaml").write_text(text)
     with pytest.raises(InputError, match=r"--harness \S+/own\.yaml: lm_eval cannot read the task or its data set"):
-        _check_task(TaskManager(include_defaults=False), str(tmp_path / "own.yaml"))
+        check_task(TaskManager(include_defaults=False), str(tmp_path / "own.yaml"))

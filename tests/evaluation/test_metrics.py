@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import scipy.stats
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation import metrics
 from fit_jax.evaluation.bias import bias_scores
 from fit_jax.evaluation.matching import UNPARSEABLE
+from fit_jax.evaluation.paraphrase_spread import paraphrase_spreads
 from fit_jax.evaluation.queries import Prediction
+from fit_jax.evaluation.reference_lines import reference_lines, repeated_splits, speaks_of, without_repeats
 from fit_jax.focus.spec import FOCUS_TYPES
 
 CONTRAST = ("focus(core) & ignore(spurious)", "focus(spurious) & ignore(core)")
@@ -26,19 +27,15 @@ def prediction(answer=0, label=0, core_label=0, confidence=0.9, candidates=2, **
         "focus": "none",
         "feature": "keyword",
         "paraphrases": "train",
+        "paraphrase": 0,
         "value": "x",
         "spurious_label": 1,
         "group": "",
         "slices": {},
+        "cluster": fields.get("uid", "a#x"),
         **fields,
     }
     return Prediction(core_label=core_label, label=label, log_probs=tuple(log_probs), **values)
-
-
-@pytest.mark.parametrize(("correct", "count"), [(0, 10), (10, 10), (95, 100), (1, 2), (1, 1)])
-def test_wilson_equals_scipys(correct, count):
-    expected = scipy.stats.binomtest(correct, count).proportion_ci(0.95, method="wilson")
-    assert metrics.wilson(correct, count) == pytest.approx(tuple(expected), abs=1e-12)
 
 
 def test_rows_follow_the_schema_and_count_each_cell():
@@ -66,13 +63,14 @@ def test_pooled_counts_an_example_once_whatever_its_features():
 def test_reference_lines_are_what_constant_answers_reach():
     core = [prediction(uid=str(i), label=int(i == 0), core_label=int(i == 0)) for i in range(4)]
     spurious = [prediction(uid=str(i), label=1, core_label=0, focus="focus(spurious)", split="low") for i in range(4)]
-    assert metrics.reference_lines(core + spurious) == {
+    assert reference_lines(core + spurious) == {
         "an answer at random": {"iid": 0.5, "low": 0.5},
         "always the commonest y (core types)": {"iid": 0.75},
         "always the commonest y_s (spurious types)": {"low": 1.0},
         "always y_s (core types)": {"iid": 0.25},
+        "always y (spurious types)": {"low": 0.0},
     }
-    assert "always y_s (core types)" not in metrics.reference_lines([prediction(feature="")])
+    assert "always y_s (core types)" not in reference_lines([prediction(feature="")])
 
 
 def test_reference_lines_of_bbq_name_the_unknown_answer():
@@ -80,10 +78,62 @@ def test_reference_lines_of_bbq_name_the_unknown_answer():
         slices = {"unknown": "2", "condition": condition}
         return prediction(label=label, core_label=label, slices=slices, candidates=3, split="natural")
 
-    lines = metrics.reference_lines([row(2, "ambig"), row(0, "disambig"), row(0, "disambig"), row(1, "disambig")])
+    lines = reference_lines([row(2, "ambig"), row(0, "disambig"), row(0, "disambig"), row(1, "disambig")])
     assert lines["always unknown (core types)"] == {"natural": 0.25}
     assert lines["unknown if ambiguous, else a coin (core types)"] == {"natural": 0.625}
     assert lines["always y_s (core types)"] == {"natural": 0.25}
+
+
+def test_a_reference_line_speaks_of_the_types_that_it_names():
+    lines = ("an answer at random", "always y_s (core types)", "always y (spurious types)")
+    assert [[speaks_of(line, kind) for line in lines] for kind in ("core", "spurious")] == [
+        [True, True, False],
+        [True, False, True],
+    ]
+
+
+def test_flipped_repeats_low_where_there_are_two_answers():
+    def split(name, agreeing, candidates=2, **fields):
+        return [
+            prediction(uid=str(i), split=name, core_label=int(i < agreeing), candidates=candidates, **fields)
+            for i in range(10)
+        ]
+
+    asked = split("high", 9) + split("low", 1) + split("flipped", 1)
+    assert repeated_splits(asked) == {"flipped": "low"}
+    assert {p.split for p in without_repeats(asked)} == {"high", "low"}
+    assert repeated_splits(split("shifted_low", 1) + split("shifted_flipped", 1)) == {"shifted_flipped": "shifted_low"}
+    assert repeated_splits(split("low", 1) + split("flipped", 2)) == {}
+    assert repeated_splits(split("low", 1, 3) + split("flipped", 1, 3)) == {}
+    assert repeated_splits(split("flipped", 1)) == {}
+
+
+def test_an_examples_paraphrases_count_once_and_clusters_widen_the_interval():
+    alone = [prediction(uid=str(i), answer=i % 2) for i in range(20)]
+    twice = [replace(p, paraphrase=n) for p in alone for n in (0, 1)]
+    assert metrics.pooled(twice) == metrics.pooled(alone)
+    together = [replace(p, cluster=str(int(p.uid) // 10 * 2 + p.prediction)) for p in alone]
+    rows = [metrics.focus_accuracy(asked, "fit", 0, "demo")[0] for asked in (alone, together)]
+    assert rows[0]["accuracy"] == rows[1]["accuracy"]
+    assert rows[1]["ci_high"] - rows[1]["ci_low"] > 1.5 * (rows[0]["ci_high"] - rows[0]["ci_low"])
+
+
+def test_the_spread_over_paraphrases_tells_chance_from_wording():
+    def asked(wrong_in, of=40):
+        """Right but for the paraphrases 2 and 3, in which so many examples in ten are answered wrongly."""
+        return [
+            prediction(uid=str(i), focus="focus(core)", paraphrase=i % 4, answer=int(i % 4 > 1 and i // 4 < wrong_in))
+            for i in range(of)
+        ]
+
+    (spread,) = paraphrase_spreads(asked(6)).values()
+    assert {n: mean.value for n, mean in spread.accuracy.items()} == {0: 1.0, 1: 1.0, 2: 0.4, 3: 0.4}
+    assert spread.worst == 2
+    assert spread.deviation == pytest.approx(np.sqrt(0.12 - 0.5 * 0.24 / 9))
+    # One of ten wrong in half of the paraphrases is what chance does too.
+    assert paraphrase_spreads(asked(1))["train", "focus(core)"].deviation == pytest.approx(0, abs=0.05)
+    assert paraphrase_spreads([prediction()]) == {}  # the type `none` has no wording
+    assert paraphrase_spreads([prediction(focus="focus(core)")])["train", "focus(core)"].deviation is None
 
 
 def test_worst_group_is_the_weakest_pair_of_value_and_answer():
@@ -113,6 +163,9 @@ def test_flip_rate_counts_x_answered_rightly_both_ways():
     (row,) = metrics.flip_rates(records)
     assert (row["count"], row["flip_rate"], row["false_flip_rate"]) == (2, 0.5, 1.0)
     assert metrics.flip_rates(pair("only", (0, 1), (0, 1)))[0]["false_flip_rate"] is None
+    again = [replace(p, paraphrase=1) for p in pair("flips", (1, 1), (0, 1)) + pair("same", (1, 1), (1, 1))]
+    (row,) = metrics.flip_rates(records + again)
+    assert (row["count"], row["flip_rate"], row["false_flip_rate"]) == (2, 1 / 3, 0.5)
 
 
 def test_spread_keeps_shifted_splits_apart():

@@ -7,7 +7,7 @@ import pytest
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation import perplexity as perplexity_module
-from fit_jax.evaluation.perplexity import perplexity, rolling_windows
+from fit_jax.evaluation.perplexity import perplexity, prefix_id, rolling_windows
 
 
 def test_windows_predict_every_token_once():
@@ -52,3 +52,13 @@ def test_windows_are_laid_out_a_few_at_a_time(encoder, make_scorer, params, monk
 def test_no_text_is_reported(encoder, make_scorer, params):
     with pytest.raises(InputError, match="no text"):
         perplexity([""], encoder.tokenizer, make_scorer(), params, 8)
+
+
+def test_the_start_token_or_else_the_end_token_stands_before_a_text():
+    tokens = SimpleNamespace(bos_token_id=5, eos_token_id=7, name_or_path="own")
+    assert prefix_id(tokens) == 5
+    tokens.bos_token_id = None
+    assert prefix_id(tokens) == 7
+    tokens.eos_token_id = None
+    with pytest.raises(InputError, match="'own' has no end-of-sequence token"):
+        prefix_id(tokens)

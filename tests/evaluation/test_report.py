@@ -89,6 +89,36 @@ def test_the_summary_holds_tables_references_and_the_rho_realised(report):
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
+def test_flipped_that_repeats_low_is_said_to_and_left_out_of_spreads(task, evaluation):
+    flipped = [p for p in evaluation.predictions if p.split == "flipped"]
+    low = [replace(p, split="low", log_probs=p.log_probs[::-1]) for p in flipped]
+    text = result_tables.summary("t", evaluation.predictions + low, with_shift(task))
+    assert "| flipped (as low) |" in text.replace("\n", "|")
+    assert "`flipped` has the P(y = y_s) of `low`: with two answers they are one distribution." in text
+    (spread,) = re.findall(r"spread over splits of `focus\(core\)` \| heldout \| ([\d.]+)", text)
+    assert spread == "0.400"  # 0.7 on iid, 0.3 on low
+    assert "(as low)" not in result_tables.summary("t", evaluation.predictions, with_shift(task))
+
+
+def test_the_worst_paraphrase_stands_in_words(task, evaluation):
+    worst = next(p for p in evaluation.predictions if p.focus == "focus(core)" and p.paraphrases == "heldout")
+    asked = [replace(p, log_probs=p.log_probs if same(p, worst) else right(p)) for p in evaluation.predictions]
+    asked = [replace(p, log_probs=right(p)[::-1]) if same(p, worst) else p for p in asked]
+    _, _, table = result_tables.summary("t", asked, with_shift(task)).partition("## By paraphrase")
+    row = next(line for line in table.splitlines() if line.startswith("| `focus(core)` | heldout |"))
+    words = next(q.instruction for q, p in zip(*evaluation) if p is worst)
+    assert "| 0.000 | 1.000 | " in row
+    assert f"| {words} (" in row
+
+
+def same(p, other) -> bool:
+    return (p.focus, p.paraphrases, p.paraphrase) == (other.focus, other.paraphrases, other.paraphrase)
+
+
+def right(p) -> tuple[float, ...]:
+    return tuple(-0.1 if i == p.label else -2.5 for i in range(2))
+
+
 def test_the_page_loads_nothing(report):
     page = (report / "index.html").read_text()
     page = re.sub(r'<script type="application/json".*?</script>', "", page, flags=re.DOTALL)
@@ -137,7 +167,7 @@ def test_the_terminal_table_shows_the_paraphrases_never_seen(evaluation):
 
 def test_several_features_are_broken_down(task, evaluation):
     other = [replace(p, feature="other") for p in evaluation.predictions]
-    text = result_tables.summary("t", evaluation.predictions + other, task_splits(task), ())
+    text = result_tables.summary("t", evaluation.predictions + other, with_shift(task))
     assert "## By feature" in text
 
 
@@ -148,7 +178,7 @@ def test_a_split_without_a_spurious_feature_leaves_its_cells_empty(task, evaluat
         if p.split != "flipped" or p.focus in ("none", "focus(core)"):
             lacking.queries.append(query)
             lacking.predictions.append(p)
-    shifted = replace(task, splits=task_splits(task))
+    shifted = with_shift(task)
     write_report(tmp_path, lacking, shifted, encoder, "fit", 0)
     page = (tmp_path / "index.html").read_text()
     assert "<td>always the commonest y_s (spurious types)</td><td>0.500</td><td></td>" in page
@@ -157,7 +187,7 @@ def test_a_split_without_a_spurious_feature_leaves_its_cells_empty(task, evaluat
 
 def test_written_answers_show_in_page_and_summary(task, evaluation, encoder, tmp_path):
     said = Evaluation(evaluation.queries, [replace(p, text="hm", meant=UNPARSEABLE) for p in evaluation.predictions])
-    write_report(tmp_path, said, replace(task, splits=task_splits(task)), encoder, "fit", 0)
+    write_report(tmp_path, said, with_shift(task), encoder, "fit", 0)
     assert "## Unparseable answers" in (tmp_path / "summary.md").read_text()
     assert '"text":"hm"' in (tmp_path / "index.html").read_text()
     assert read_predictions(tmp_path / "predictions.jsonl") == said.predictions
@@ -167,17 +197,17 @@ def test_bbq_rows_get_their_bias_scores(task, evaluation):
     slices = {"condition": "disambig", "unknown": "2"}
     asked = [replace(p, slices=slices, split="natural") for p in evaluation.predictions if p.split == "iid"]
     splits = {**task.splits, "natural": task.splits["iid"]}
-    text = result_tables.summary("t", asked, splits, ())
+    text = result_tables.summary("t", asked, replace(task, splits=splits))
     _, _, bias = text.partition("## Social bias")
     assert "/ none |" in bias
     assert "`focus(core)`" in bias
     assert "`focus(spurious)`" not in bias.partition("##")[0]
-    assert "## Social bias" not in result_tables.summary("t", evaluation.predictions, task_splits(task), ())
+    assert "## Social bias" not in result_tables.summary("t", evaluation.predictions, with_shift(task))
 
 
 def test_reference_lines_stand_in_every_table_of_accuracies(task, evaluation):
     other = [replace(p, feature="other") for p in evaluation.predictions]
-    text = result_tables.summary("t", evaluation.predictions + other, task_splits(task), ())
+    text = result_tables.summary("t", evaluation.predictions + other, with_shift(task))
     # Two sets of paraphrases, and two features in the table by feature.
     for line in ("an answer at random", "always the commonest y (core", "always the commonest y_s", "always y_s (core"):
         assert len(re.findall(rf"^\| (?:\w+: )?{re.escape(line)}.* 0\.\d", text, flags=re.MULTILINE)) == 4, line
@@ -188,8 +218,8 @@ def test_reference_lines_stand_in_every_table_of_accuracies(task, evaluation):
     assert "always y_s (core types)" in out.getvalue()
 
 
-def task_splits(task):
-    return {**task.splits, "shifted_iid": task.splits["iid"]}
+def with_shift(task):
+    return replace(task, splits={**task.splits, "shifted_iid": task.splits["iid"]})
 
 
 def test_the_card_names_base_method_and_results(config, task_with_shift, evaluation):

@@ -9,6 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from fit_jax.evaluation import scoring
 from fit_jax.evaluation.queries import ask, encode
+from fit_jax.evaluation.scoring import Scorer, plain_forward
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.mesh import make_mesh
@@ -102,24 +103,35 @@ def test_answers_of_several_tokens_are_summed(plain_log_prob, make_scorer, param
     assert_close(score.log_prob, expected, tolerance=2e-5)
 
 
-def test_one_compile_serves_every_batch(make_scorer, params, groups):
-    scorer = make_scorer(rows=1)
+@pytest.fixture
+def watched(decoder):
+    """A scorer of one row whose forward pass notes the shape of each batch that it is compiled for."""
+    shapes = []
+
+    def forward(graphdef, params, batch):
+        shapes.append(batch.tokens.shape)
+        return plain_forward(graphdef, params, batch)
+
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    return Scorer(nnx.graphdef(decoder), mesh, 1, forward), shapes
+
+
+def test_one_compile_serves_every_batch(watched, params, groups):
+    scorer, shapes = watched
     assert len(list(scorer.score(params, groups))) == len(groups)
     list(scorer.score(params, groups))
-    assert scorer._score._cache_size() == 1
+    assert len(shapes) == 1
 
 
-def test_rows_of_several_lengths_score_alike(make_scorer, params, groups, scores, monkeypatch):
+def test_rows_of_several_lengths_score_alike(watched, params, groups, scores, monkeypatch):
     monkeypatch.setattr(scoring, "WORTH", 0)
     monkeypatch.setattr(scoring, "TOGETHER", 2)
     short = [group[:n] for n, group in enumerate(groups, start=1)]
-    scorer = make_scorer(rows=1)
-    widths, run = [], scorer._score
-    monkeypatch.setattr(scorer, "_score", lambda params, b: widths.append(b.tokens.shape[1]) or run(params, b))
+    scorer, shapes = watched
     for group, expected in zip(scorer.score(params, short), scores, strict=True):
         for a, b in zip(group, expected):
             assert_close(a.log_prob, b.log_prob, tolerance=2e-5)
-    assert 1 < len(set(widths)) <= scoring.WIDTHS
+    assert 1 < len(shapes) == len(set(shapes)) <= scoring.WIDTHS
 
 
 def test_no_groups_no_scores(make_scorer, params):

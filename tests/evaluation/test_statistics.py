@@ -1,45 +1,97 @@
-"""Bootstrap, sign-flip test and Holm's correction against known answers."""
+"""Intervals and tests over seeds and clusters against known answers, and false positives where nothing differs."""
+
+from math import inf
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from fit_jax.evaluation.statistics import bootstrap_interval, holm, mean_over_seeds, shares, sign_flip_p
+from fit_jax.evaluation.statistics import Mean, holm, mean_over_seeds, unpaired, wilson
 
 
-def rng() -> np.random.Generator:
-    return np.random.default_rng(0)
+def draws(rng, seed_sd=0.0, cluster_sd=0.0, seeds=3, clusters=20, each=5):
+    """(examples, seeds) differences without a mean, and the clusters of the examples."""
+    number = np.repeat(np.arange(clusters), each)
+    noise = rng.normal(0, 0.3, (clusters * each, seeds))
+    common = rng.normal(0, cluster_sd, clusters)[number][:, None]
+    return rng.normal(0, seed_sd, seeds) + common + noise, number
 
 
-def test_bootstrap_interval_of_a_share_is_near_the_normal_one():
-    values = (np.arange(400) < 300).astype(float)
-    low, high = bootstrap_interval(values[:, None], rng())
-    half = 1.96 * np.sqrt(0.75 * 0.25 / 400)
-    assert (low, high) == pytest.approx((0.75 - half, 0.75 + half), abs=0.006)
-    assert bootstrap_interval(np.ones((5, 2)), rng()) == (1.0, 1.0)
+def test_of_one_seed_it_is_the_t_test_over_clusters():
+    values, number = draws(np.random.default_rng(0), cluster_sd=0.2, seeds=1)
+    mean = mean_over_seeds(values, number)
+    means = values.reshape(20, 5).mean(axis=1)
+    assert mean.value == pytest.approx(means.mean())
+    assert mean.interval() == pytest.approx(scipy.stats.t.interval(0.95, 19, means.mean(), scipy.stats.sem(means)))
+    assert mean.p is None
 
 
-def test_an_interval_is_about_the_mean_over_seeds_where_seeds_ask_different_examples():
-    """Each seed asks 50 examples: 40 easy ones that all of them ask, and 10 hard ones of its own."""
-    values = np.full((70, 3), np.nan)
-    values[:40] = 1
+def test_where_seeds_ask_examples_of_their_own_it_is_the_t_test_over_seeds():
+    rng = np.random.default_rng(1)
+    values = np.full((30, 3), np.nan)
     for seed in range(3):
-        values[40 + 10 * seed : 50 + 10 * seed, seed] = 0
-    low, high = bootstrap_interval(values, rng())
-    assert mean_over_seeds(values) == pytest.approx(0.8)
-    assert 0.7 < low < 0.8 < high < 0.9
-    assert shares(values).mean() == pytest.approx(0.8)
+        values[10 * seed : 10 * seed + 10, seed] = rng.normal(seed, 1, 10)
+    mean, means = mean_over_seeds(values, range(30)), np.nanmean(values, axis=0)
+    assert mean.p == pytest.approx(scipy.stats.ttest_1samp(means, 0).pvalue, rel=0.02)
 
 
-def test_sign_flip_test_agrees_with_mcnemars_exact_test():
-    differences = np.array([1.0] * 14 + [-1.0] * 4 + [0.0] * 100)
-    exact = scipy.stats.binomtest(14, 18).pvalue
-    assert sign_flip_p(differences, rng()) == pytest.approx(exact, abs=0.01)
+@pytest.mark.parametrize(("seed_sd", "cluster_sd"), [(0.0, 0.2), (0.1, 0.0), (0.1, 0.2)])
+def test_the_variance_is_that_of_the_mean_over_seeds_and_clusters_drawn_anew(seed_sd, cluster_sd):
+    means = [mean_over_seeds(*draws(np.random.default_rng(n), seed_sd, cluster_sd)) for n in range(500)]
+    expected = seed_sd**2 / 3 + cluster_sd**2 / 20 + 0.3**2 / 300
+    assert np.mean([m.variance for m in means]) == pytest.approx(expected, rel=0.15)
 
 
-def test_no_difference_gives_p_one_and_a_clear_one_the_least():
-    assert sign_flip_p(np.zeros(10), rng()) == 1.0
-    assert sign_flip_p(np.ones(200), rng()) == pytest.approx(1 / 4001)
+@pytest.mark.parametrize(
+    ("seeds", "seed_sd", "cluster_sd", "paired"),
+    [(3, 0.05, 0.2, True), (3, 0.05, 0.0, True), (3, 0.02, 0.2, False), (5, 0.05, 0.2, False)],
+)
+def test_a_twentieth_of_the_tests_finds_a_difference_where_there_is_none(seeds, seed_sd, cluster_sd, paired):
+    found = 0
+    for number in range(500):
+        rng = np.random.default_rng((number, seeds, paired))
+        (first, clusters), (second, _) = (draws(rng, seed_sd, cluster_sd, seeds) for _ in range(2))
+        if paired:
+            mean = mean_over_seeds(first - second, clusters)
+        else:
+            mean = unpaired(mean_over_seeds(first, clusters), mean_over_seeds(second, clusters))
+        found += mean.p < 0.05
+    assert 0.02 < found / 500 < 0.08
+
+
+def test_a_difference_that_is_there_is_found():
+    values, number = draws(np.random.default_rng(0), seed_sd=0.01)
+    assert mean_over_seeds(values + 0.3, number).p < 0.01
+    assert mean_over_seeds(np.zeros((10, 3)), range(10)).p == 1
+
+
+def test_no_variation_is_no_proof():
+    """One of three clusters may still come out otherwise; of three hundred, hardly."""
+    assert mean_over_seeds(np.ones((3, 3)), range(3)).p > 0.05
+    assert mean_over_seeds(np.ones((300, 3)), range(300)).p < 1e-6
+    assert mean_over_seeds(np.ones((5, 1)), ["all one"] * 5).interval() == (-inf, inf)
+
+
+def test_the_mean_is_over_seeds_where_they_ask_different_numbers_of_examples():
+    values = np.array([[1.0, np.nan], [1.0, 0.0], [1.0, np.nan]])
+    assert mean_over_seeds(values, range(3)).value == 0.5
+
+
+def test_a_shares_interval_counts_examples_by_how_much_they_tell():
+    right = (np.arange(400) < 300).astype(float)[:, None]
+    alone = mean_over_seeds(right, range(400)).share_interval()
+    assert alone == pytest.approx(wilson(0.75, 400, 1.96), abs=0.002)
+    # Ten examples that are always right together tell what one does.
+    low, high = mean_over_seeds(np.repeat(right[::10], 10, axis=0), np.arange(400) // 10).share_interval()
+    assert (low, high) == pytest.approx(wilson(0.75, 40, 2.02), abs=0.01)
+    assert mean_over_seeds(np.ones((10, 1)), range(10)).share_interval()[0] < 0.75
+    assert Mean(0.5, inf, 1, 1, 5).share_interval() == pytest.approx(wilson(0.5, 1, 12.7), abs=0.01)
+
+
+@pytest.mark.parametrize(("correct", "count"), [(0, 10), (10, 10), (95, 100), (1, 2), (1, 1)])
+def test_wilson_equals_scipys(correct, count):
+    expected = scipy.stats.binomtest(correct, count).proportion_ci(0.95, method="wilson")
+    assert wilson(correct / count, count, scipy.stats.norm.ppf(0.975)) == pytest.approx(tuple(expected), abs=1e-12)
 
 
 def test_holm_is_monotone_and_keeps_the_order():

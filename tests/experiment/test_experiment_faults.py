@@ -9,14 +9,16 @@ import jax.numpy as jnp
 import pytest
 
 from fit_jax.config import Config, EvaluationConfig, TaskConfig, TokenizerConfig
+from fit_jax.config_files import dump_config
 from fit_jax.data.splits import Split
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate
 from fit_jax.evaluation.queries import answered, ask
 from fit_jax.experiment import cells as cell_module
-from fit_jax.experiment import other_models, runner
+from fit_jax.experiment import runner
 from fit_jax.experiment.config import ExperimentConfig
+from fit_jax.experiment.other_models import models_beside
 from fit_jax.experiment.runner import Cell
 from fit_jax.files import make_folder
 from fit_jax.models.config import ModelConfig
@@ -36,7 +38,7 @@ def config(tmp_path) -> ExperimentConfig:
         task=TaskConfig(train_examples=40, validation_examples=8, test_examples=4),
         tokenizer=TokenizerConfig(vocab_size=300),
         model=ModelConfig(layers=2, width=16, feed_forward=24, heads=2, kv_heads=1),
-        evaluation=EvaluationConfig(splits=("iid",), paraphrases=("heldout",), batch_size=8),
+        evaluation=EvaluationConfig(splits=("iid",), paraphrases=("heldout",), paraphrases_each=1, batch_size=8),
     )
     return ExperimentConfig(run_dir=str(tmp_path / "experiment"), methods=("fit", "sft_y"), seeds=(0, 1), run=run)
 
@@ -113,7 +115,7 @@ def test_an_experiment_that_never_began_binds_no_one(config, tmp_path, monkeypat
     foreign.mkdir(parents=True)
 
     def begins_and_fails(config, cell):
-        set_up(cell_module.cell_config(config, cell), keep_tokenizer=True)
+        set_up(cell_module.cell_config(config, cell), trains=True)
         raise InputError("wrong")
 
     with monkeypatch.context() as patch:
@@ -129,12 +131,16 @@ def test_an_experiment_that_never_began_binds_no_one(config, tmp_path, monkeypat
     assert foreign.exists()
 
 
-def test_damaged_rows_beside_are_told(tmp_path):
-    path = tmp_path / "focus_accuracy.jsonl"
+def test_damaged_rows_beside_are_told(config, tmp_path):
+    path = tmp_path / "beside" / "report" / "focus_accuracy.jsonl"
+    make_folder(path.parent)
+    other = replace(config, run=replace(config.run, model=replace(config.run.model, layers=9)))
+    (tmp_path / "beside" / "experiment.yaml").write_text(dump_config(other))
+    config = replace(config, beside=(str(tmp_path / "beside"),))
     for content in ('{"method": "fit"', "{}", "[]"):
         path.write_text(content + "\n")
         with pytest.raises(InputError, match=r"focus_accuracy.jsonl is damaged"):
-            other_models._read_rows(path)
+            models_beside(config)
 
 
 def test_a_model_of_nans_is_told_with_its_cell(config, monkeypatch):

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from fit_jax.evaluation.evaluator import Evaluation
 from fit_jax.evaluation.metrics import focus_accuracy, kind_of
 from fit_jax.evaluation.queries import answered, ask
-from fit_jax.experiment.analysis import Answer, Estimate, by_kind, by_type, compare, measures
+from fit_jax.experiment.analysis import Answer, Estimate, by_kind, by_paraphrase, by_type, compare, measures
 from fit_jax.experiment.method_report import write_experiment_report
 from fit_jax.experiment.method_tables import Grid, paper_grid
 from fit_jax.experiment.other_models import model_panels
@@ -83,6 +84,55 @@ def test_the_reference_beats_a_method_that_does_not_follow_the_focus(answers):
     assert found["core", "iid"].p_holm == 1
 
 
+def test_the_worst_seed_counts_as_much_as_thousands_of_examples(answers):
+    """Two seeds beat the reference by far and one by nothing: over examples that is certain, over seeds it is not."""
+    fit = [a for a in answers if a.method == "fit"]
+    other = [a._replace(method="sft_y", prediction=wrong_if(a, a.seed != 2)) for a in fit]
+    found = {(c.kind, c.split): c for c in compare(fit + other, "fit")}
+    c = found["spurious", "iid"]
+    assert c.difference == pytest.approx(2 / 3)
+    assert c.p > 0.1
+    assert c.ci_low < 0 < c.ci_high
+    always = [a._replace(method="sft_y", prediction=wrong_if(a, True)) for a in fit]
+    assert {(c.kind, c.split): c for c in compare(fit + always, "fit")}["spurious", "iid"].p < 0.001
+
+
+def test_one_seed_has_an_interval_over_clusters_and_no_p(answers):
+    found = compare([a for a in answers if a.seed == 0], "fit")
+    assert {(c.p, c.p_holm) for c in found} == {(None, None)}
+    assert all(c.ci_low <= c.difference <= c.ci_high for c in found)
+
+
+def test_methods_that_share_no_seed_are_compared_unpaired(answers):
+    apart = [a for a in answers if (a.method == "fit") == (a.seed < 2)]
+    (c,) = [c for c in compare(apart, "fit") if (c.kind, c.split) == ("spurious", "iid")]
+    assert 0.5 < c.difference < 1
+    assert c.p is None  # one of the methods has one seed
+
+
+def test_a_split_that_repeats_another_is_no_further_evidence(answers):
+    low = [
+        a._replace(prediction=replace(a.prediction, split="low")) for a in answers if a.prediction.split == "flipped"
+    ]
+    assert {c.split for c in compare(answers + low, "fit")} == {"iid", "low"}
+    assert measures(answers + low) == measures([a for a in answers + low if a.prediction.split != "flipped"])
+
+
+def test_the_spread_over_paraphrases_is_over_all_seeds(answers):
+    found = by_paraphrase(answers)
+    assert {key[0] for key in found} == {"fit", "sft_y"}
+    spread = found["sft_y", "heldout", "focus(spurious)"]
+    asked = {(a.seed, a.prediction.uid) for a in answers}  # the same text may stand in both splits
+    assert sum(mean.examples for mean in spread.accuracy.values()) == len(asked)
+    assert min(mean.value for mean in spread.accuracy.values()) == spread.accuracy[spread.worst].value
+    assert found["fit", "heldout", "focus(spurious)"].deviation == 0
+
+
+def wrong_if(answer, wrong: bool):
+    p = answer.prediction
+    return replace(p, log_probs=p.log_probs[::-1]) if wrong and kind_of(p.focus) == "spurious" else p
+
+
 def test_only_shared_seeds_are_compared(answers):
     fewer = [a for a in answers if a.method == "fit" or a.seed == 1]
     same = [a for a in answers if a.seed == 1]
@@ -98,7 +148,7 @@ def test_measures_tell_the_methods_apart(answers):
 
 
 def test_every_table_is_there_in_every_form(report):
-    names = {"kinds_heldout", "types_heldout", "comparisons", "measures", "paper"}
+    names = {"kinds_heldout", "types_heldout", "comparisons", "measures", "paper", "paraphrases"}
     assert {p.stem for p in (report / "tables").iterdir()} == names
     for name in names:
         with open(report / "tables" / f"{name}.csv", newline="") as file:
@@ -108,6 +158,10 @@ def test_every_table_is_there_in_every_form(report):
         assert latex.count(r"\\") == len(rows)
         assert latex.count("{") == latex.count("}")
         assert not re.search(r"(?<!\\)[%#]", latex)
+    for name in ("kinds_heldout", "types_heldout"):
+        table = (report / "tables" / f"{name}.csv").read_text()
+        assert re.search(r"^an answer at random,.*0\.500", table, flags=re.MULTILINE)
+        assert re.search(r"^always y_s \(core types\),.*0\.", table, flags=re.MULTILINE)
     summary = (report / "summary.md").read_text()
     for part in ("## Beside the paper", "SFT(y)", "84-90", "Holm", "worst group", "A note with 5 %"):
         assert part in summary
@@ -154,6 +208,7 @@ def test_other_models_stand_beside_in_table_and_figure(evaluations, encoder, tmp
     assert set(panels[1].lines) == {"iid", "flipped"}
     summary = (tmp_path / "summary.md").read_text()
     assert "| large | SFT(y) |" in summary
+    assert "| an answer at random |  | 0.500 | 0.500 | 0.500 | 0.500 |" in summary
     assert "radar_models.png" in summary
 
 

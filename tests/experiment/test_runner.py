@@ -23,7 +23,9 @@ def config(tmp_path_factory) -> ExperimentConfig:
         model=ModelConfig(layers=2, width=16, feed_forward=24, heads=2, kv_heads=1),
         mesh=MeshConfig(data=2, fsdp=4),
         train=TrainConfig(steps=2, batch_size=8, sequence_length=320, validate_every=None, checkpoint_every=2),
-        evaluation=EvaluationConfig(splits=("iid", "flipped"), paraphrases=("heldout",), batch_size=8),
+        evaluation=EvaluationConfig(
+            splits=("iid", "flipped"), paraphrases=("heldout",), paraphrases_each=1, batch_size=8
+        ),
     )
     return ExperimentConfig(run_dir=str(tmp_path_factory.mktemp("experiment")), methods=METHODS, seeds=(0,), run=run)
 

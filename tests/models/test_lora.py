@@ -42,6 +42,25 @@ def test_the_merged_kernel_computes_the_same(tiny, rslora, dora):
     assert_close(linear(x), x @ linear.merged_kernel(), tolerance=1e-5)
 
 
+def test_the_norms_of_dora_carry_no_gradient(tiny):
+    """The gradient is that of a kernel whose columns are divided by constants (Liu et al., 2024, section 4.3)."""
+    lora = LoraConfig(rank=4, alpha=6.0, dora=True)
+    linear = Linear("q_proj", 12, 20, tiny, lora, seed=Seed.of(jax.random.key(0)))
+    linear.lora_b[...] = 0.3 * jax.random.normal(jax.random.key(1), (4, 20))
+    x, wanted = (jax.random.normal(jax.random.key(n), shape) for n, shape in ((2, (5, 12)), (3, (5, 20))))
+    graphdef, state = nnx.split(linear)
+    gradient = jax.grad(lambda s: (nnx.merge(graphdef, s)(x) * wanted).sum())(state)
+    norms = jnp.linalg.norm(linear.merged_direction(), axis=0)
+
+    def by_constants(a, b):
+        kernel = linear.kernel[...] + lora.scaling * a @ b
+        return (x @ (kernel * linear.lora_magnitude[...] / norms) * wanted).sum()
+
+    expected = jax.grad(by_constants, argnums=(0, 1))(linear.lora_a[...], linear.lora_b[...])
+    assert_close(gradient.lora_a[...], expected[0], tolerance=1e-5)
+    assert_close(gradient.lora_b[...], expected[1], tolerance=1e-5)
+
+
 def test_targets_choose_the_projections(tiny):
     lora = LoraConfig(rank=2, targets=("q_proj", "down_proj"))
     state = nnx.state(nnx.eval_shape(lambda: Decoder(tiny, lora, rngs=nnx.Rngs(0))), LoraParam)

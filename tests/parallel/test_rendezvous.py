@@ -1,4 +1,6 @@
 import socket
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -60,3 +62,32 @@ def test_strangers_are_ignored(address):
     with ThreadPoolExecutor(1) as pool:
         pool.submit(stranger)
         assert together(address, [0, 1], 2, timeout=10) == [None, None]
+
+
+def test_callers_that_drip_or_are_silent_hold_nobody_up(address):
+    """Neither those who are there, nor the deadline."""
+    host, port = address.split(":")
+    stop = threading.Event()
+
+    def connected():
+        while not stop.is_set():
+            try:
+                return socket.create_connection((host, int(port)), timeout=1)
+            except OSError:
+                time.sleep(0.01)
+
+    def drip():
+        with connected(), connected() as line:
+            while not stop.wait(0.02):
+                try:
+                    line.sendall(b"f")
+                except OSError:
+                    return
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(drip)
+        began = time.monotonic()
+        told = together(address, [0, 2], 3, timeout=1)
+        assert time.monotonic() - began < 4
+        stop.set()
+    assert all("process 1 of 3 did not start within 1 s" in message for message in told)

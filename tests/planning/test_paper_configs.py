@@ -1,18 +1,26 @@
 """The paper's configs: every task with every model parses, resolves and plans, from the shapes that stand in them."""
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 
 from fit_jax.config import Config, load_config
-from fit_jax.data.tasks import TASKS
+from fit_jax.data.loader import TrainLoader
+from fit_jax.data.tasks import TASKS, build_task
+from fit_jax.data.vocabulary import task_texts
+from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.focus.tokenizers import train_tokenizer
+from fit_jax.methods import training_method
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.planning.compiled import place
 from fit_jax.planning.memory import plan_memory
 from fit_jax.planning.roofline import plan_step
 from fit_jax.planning.workload import workload
-from fit_jax.runs.resolve import check_mesh
+from fit_jax.runs.resolve import check_mesh, resolve
+from fit_jax.runs.run import Run
+from fit_jax.runs.trainer import steps_of
 
 PAPER = Path(__file__).resolve().parents[2] / "configs" / "paper"
 TASK_NAMES = sorted(path.stem for path in (PAPER / "tasks").glob("*.yaml"))
@@ -30,6 +38,27 @@ SIZES = {
 def composed(task: str, model: str, *options: str) -> Config:
     files = [PAPER / "tasks" / f"{task}.yaml", PAPER / "models" / f"{model}.yaml"]
     return load_config([text for file in files for text in ("--config", str(file))] + list(options))
+
+
+@pytest.fixture
+def stand_in(data_dir, tmp_path):
+    """The run of a paper config on few examples and with a small tokenizer of their texts."""
+
+    def make(config: Config) -> Run:
+        sizes = {"train_examples": 160, "validation_examples": 20, "test_examples": 10}
+        config = replace(config, task=replace(config.task, data_dir=str(data_dir), **sizes))
+        task, train = build_task(config.task, 0), config.train
+        encoder = PromptEncoder(
+            train_tokenizer(task_texts(task), 600),
+            task.text,
+            config.focus.place,
+            sequence_length=train.sequence_length,
+            long_text=train.long_text,
+        )
+        mesh, resolved = make_mesh(config.mesh), resolve(config, at_hand=False)
+        return Run(config, tmp_path, task, encoder, mesh, resolved.decoder(600), resolved.lora)
+
+    return make
 
 
 def test_the_models_are_the_papers_and_one_for_plans():
@@ -59,6 +88,25 @@ def test_every_task_goes_with_every_model(task, model):
     assert any(f"{config.model.pretrained} is not at hand" in note for note in load.notes)
     assert (load.rows, load.lora.rank, load.steps) == (64, 16, None)
     assert load.model.vocab_size > 30000
+
+
+@pytest.mark.parametrize(("task", "model", "method"), product(TASK_NAMES, SIZES, ("poe", "group_dro")))
+def test_the_methods_against_bias_go_with_every_task_and_model(task, model, method):
+    config = composed(task, model, "--train.method", method)
+    assert (config.train.method, config.train.epochs, workload(config).steps) == (method, 5, None)
+
+
+@pytest.mark.parametrize("task", TASK_NAMES)
+def test_the_methods_against_bias_train_by_epochs_on_every_task(task, stand_in):
+    """On few examples, whose tokens a small tokenizer makes in place of a model's own."""
+    run = stand_in(composed(task, "qwen25_1b5"))
+    examples, train = len(run.task.splits["train"].examples), run.config.train
+    for name in ("poe", "group_dro"):
+        run = replace(run, config=replace(run.config, train=replace(train, method=name)))
+        assert steps_of(run) == round(5 * examples / train.batch_size) > 1
+        batch = TrainLoader(training_method(run.task, run.config).sampler, run.encoder, run.config).batch(0)
+        assert batch.examples == train.batch_size
+        assert (batch.chosen.sum(axis=1) == 1).all()  # one example a row
 
 
 @pytest.mark.parametrize("model", SIZES)

@@ -15,7 +15,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from fit_jax.errors import InputError
 from fit_jax.evaluation.perplexity import Perplexity
 from fit_jax.runs import before_after
-from fit_jax.runs.before_after import report_harness, report_perplexity
+from fit_jax.runs.before_after import check_task, context_length, report_harness, report_perplexity
 from fit_jax.runs.run import TrainedModel
 
 
@@ -92,9 +92,9 @@ def test_a_model_reads_as_much_as_its_family_where_its_config_does_not_say(run, 
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma2", "vocab_size": 320, **shape}))
     run.model.pretrained = str(tmp_path)
-    assert before_after._context(run) == 8192
+    assert context_length(run) == 8192
     run.model.pretrained = None
-    assert before_after._context(run) == 32
+    assert context_length(run) == 32
 
 
 def test_unknown_tasks_and_a_missing_harness_are_told(run, monkeypatch):
@@ -117,7 +117,7 @@ def test_tasks_whose_data_cannot_be_read_are_told(error):
 
     manager = SimpleNamespace(all_tasks=["hellaswag"], load=fail)
     with pytest.raises(InputError, match=rf"--harness hellaswag: .*HF_HOME.*\({error}\)"):
-        before_after._check_task(manager, "hellaswag")
+        check_task(manager, "hellaswag")
     error = RuntimeError("unforeseen")
     with pytest.raises(RuntimeError, match="unforeseen"):
-        before_after._check_task(manager, "hellaswag")
+        check_task(manager, "hellaswag")

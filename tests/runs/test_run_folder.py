@@ -51,6 +51,10 @@ def test_damaged_checkpoints_are_told(config, tmp_path):
     (tmp_path / "checkpoints").touch()
     with pytest.raises(InputError, match="is no folder; move it away"):
         Checkpoints(tmp_path, 1, True, False)
+    (tmp_path / "checkpoints").unlink()
+    (tmp_path / "checkpoints").symlink_to("checkpoints")
+    with pytest.raises(InputError, match="symbolic links; move it away"):
+        Checkpoints(tmp_path, 1, True, False)
 
     class Damaged:
         folder = tmp_path

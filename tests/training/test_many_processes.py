@@ -71,7 +71,7 @@ def alone(run: Path) -> Ending:
     """Trains the run in this process, on its eight devices."""
     config = load_config(["--config", str(run.parent / "run.yaml"), "--run_dir", str(run)])
     with claimed(config):
-        return train(set_up(config, keep_tokenizer=True))
+        return train(set_up(config, trains=True))
 
 
 def records(run: Path) -> list[dict]:

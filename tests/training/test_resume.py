@@ -10,11 +10,13 @@ import time
 
 import jax
 import numpy as np
+import orbax.checkpoint
 import pytest
 
 from fit_jax.config import Config, load_config
 from fit_jax.data.loader import TrainLoader
 from fit_jax.errors import InputError
+from fit_jax.methods import training_method
 from fit_jax.runs.run import load_model, open_checkpoints, set_up
 from fit_jax.runs.run_folder import claimed
 from fit_jax.runs.trainer import Ending, train
@@ -46,7 +48,7 @@ def config_of(run, *options: str) -> Config:
 
 def start(config: Config) -> Ending:
     with claimed(config):
-        return train(set_up(config, keep_tokenizer=True))
+        return train(set_up(config, trains=True))
 
 
 def spawn(run, devices: int) -> subprocess.Popen:
@@ -81,7 +83,7 @@ def test_unpacked_rows_train_in_batches_of_several_widths(folder):
     run = folder / "unpacked"
     assert start(config_of(run, "--train.packing", "false", "--train.steps", "4")) is Ending.ALL_STEPS
     opened = set_up(config_of(run, "--train.packing", "false", "--train.steps", "4"))
-    loader = TrainLoader(opened.task, opened.encoder, opened.config)
+    loader = TrainLoader(training_method(opened.task, opened.config).sampler, opened.encoder, opened.config)
     assert len({loader.batch(step).tokens.shape[1] for step in range(4)}) > 1
     rows = read_metrics(run / "metrics.jsonl")
     assert sum(row["examples"] for row in rows) == 4 * 8 * 2
@@ -154,12 +156,12 @@ def test_reading_a_checkpoint_leaves_a_save_under_way_alone(folder, straight):
         time.sleep(0.01)
 
 
-def test_too_little_memory_is_not_the_checkpoints_fault(folder, straight, monkeypatch):
+def test_too_little_memory_is_not_the_checkpoints_fault(straight, monkeypatch):
     """Or its remedy would be to remove a whole checkpoint."""
     opened = set_up(config_of(straight))
     checkpoints = open_checkpoints(opened, cleans=False)
     full = lambda *_, **__: (_ for _ in ()).throw(RuntimeError("RESOURCE_EXHAUSTED: Out of memory"))  # noqa: E731
-    monkeypatch.setattr(checkpoints._manager, "restore", full)
+    monkeypatch.setattr(orbax.checkpoint.CheckpointManager, "restore", full)
     with pytest.raises(RuntimeError, match="Out of memory"):
         checkpoints.progress(14)
     checkpoints.close()
@@ -171,5 +173,5 @@ def test_a_damaged_checkpoint_says_what_to_do(folder, straight):
     for file in (run / "checkpoints" / "14" / "state").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    with pytest.raises(InputError, match=r"14 cannot be read.*remove that folder"):
+    with pytest.raises(InputError, match=r"14 cannot be read.*move that folder out of the run"):
         load_model(set_up(config_of(run)), "last")

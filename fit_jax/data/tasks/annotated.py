@@ -19,6 +19,7 @@ class Record(NamedTuple):
         value: Name of the feature value.
         key: `text_key` of the text that must not part between splits.
         slices: As in `Example`.
+        cluster: As in `Example`.
     """
 
     uid: str
@@ -27,6 +28,7 @@ class Record(NamedTuple):
     value: str
     key: int
     slices: Mapping[str, str] = {}  # never written to
+    cluster: str = ""
 
 
 def annotated_rows(records: Iterable[Record], labels: tuple[str, ...], values: Sequence[Value]) -> Rows:
@@ -39,7 +41,8 @@ def annotated_rows(records: Iterable[Record], labels: tuple[str, ...], values: S
 
     def example(row: int, value: int) -> Example:
         record = chosen[row]
-        return Example(record.uid, record.slots, labels, record.label, spurious[value], record.slices)
+        tied = spurious[value]
+        return Example(record.uid, record.slots, labels, record.label, tied, record.slices, cluster=record.cluster)
 
     return Rows(
         outcomes=labels,

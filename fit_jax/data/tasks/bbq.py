@@ -52,6 +52,18 @@ TEXT = TaskText(
         "ses": "socio-economic status",
         "sexual_orientation": "sexual orientation",
     },
+    other_names={
+        "core": ("what the text says", "the passage"),
+        "age": ("how old people are", "the number of their years"),
+        "disability_status": ("whether people are disabled", "disabilities"),
+        "gender_identity": ("whether people are men or women", "the gender of the people"),
+        "nationality": ("what country people are from", "citizenship"),
+        "physical_appearance": ("what people look like", "looks"),
+        "race_ethnicity": ("the ethnic group people belong to", "ethnic background"),
+        "religion": ("what people believe in", "faith"),
+        "ses": ("how rich or poor people are", "wealth and class"),
+        "sexual_orientation": ("whom people love", "sexuality"),
+    },
 )
 
 # A group with fewer rows has too few for its own rho in every split, and one of fewer templates cannot stand in all of
@@ -113,7 +125,8 @@ def _rows(items: Sequence[Item], keys: np.ndarray, templates: np.ndarray) -> Row
         named = item.groups if len(item.groups) > 1 else dict([names[row]])
         spurious = {feature: Spurious(group, item.target) for feature, group in named.items()}
         answers = (item.slots["ans0"], item.slots["ans1"], item.slots["ans2"])
-        return Example(item.uid, item.slots, answers, item.label, spurious, item.slices, own_answers=True)
+        cluster = f"template {templates[row]}"
+        return Example(item.uid, item.slots, answers, item.label, spurious, item.slices, True, cluster)
 
     return Rows(
         outcomes=OUTCOMES,

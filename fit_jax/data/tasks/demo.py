@@ -28,6 +28,10 @@ TEXT = TaskText(
     cue="Answer:",
     core="the sentiment",
     spurious={"keyword": "the keyword"},
+    other_names={
+        "core": ("the opinion expressed", "the mood of the review"),
+        "keyword": ("the inserted word", "the marker word"),
+    },
 )
 
 
@@ -103,7 +107,7 @@ def build(config: TaskConfig, seed: int) -> Task:
 
 def _rows(part: str, count: int, seed: int) -> Rows:
     """At least `count` distinct reviews, half of each sentiment, of the pairs that belong to `part`."""
-    reviews: dict[int, tuple[str, int]] = {}
+    reviews: dict[int, tuple[str, int, str]] = {}
     for label in range(len(LABELS)):
         rng = generator(seed, "demo", part, label)
         # A lattice takes a fifth of the pairs, the same for each adjective, so that no word is left out of training.
@@ -113,20 +117,22 @@ def _rows(part: str, count: int, seed: int) -> Rows:
             if ((a + 2 * b) % 5 == 0) == (part == "test")
         ]
         while len(reviews) < (label + 1) * ((count + 1) // 2):
-            text = _review(*pairs[rng.integers(len(pairs))], label, rng)
-            reviews.setdefault(text_key(text), (text, label))
+            aspect, adjective = pairs[rng.integers(len(pairs))]
+            text = _review(aspect, adjective, label, rng)
+            reviews.setdefault(text_key(text), (text, label, f"{adjective} {aspect}"))
     places = generator(seed, "demo", part, "places").random(len(reviews)).tolist()
     texts = list(reviews.values())
     spurious = [{v.feature: Spurious(v.name, v.outcome)} for v in VALUES]
 
     def example(row: int, value: int) -> Example:
-        text, label = texts[row]
-        slots = {"text": insert_keyword(text, VALUES[value].name, places[row])}
-        return Example(f"demo-{part}-{row}#{VALUES[value].name}", slots, LABELS, label, spurious[value])
+        text, label, judgement = texts[row]
+        name = VALUES[value].name
+        slots = {"text": insert_keyword(text, name, places[row])}
+        return Example(f"demo-{part}-{row}#{name}", slots, LABELS, label, spurious[value], cluster=judgement)
 
     return Rows(
         outcomes=LABELS,
-        outcome=np.array([label for _, label in texts]),
+        outcome=np.array([label for _, label, _ in texts]),
         key=np.array(list(reviews)),
         values=VALUES,
         value=None,

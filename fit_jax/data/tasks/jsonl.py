@@ -103,6 +103,7 @@ def _text(own: OwnData) -> TaskText:
         cue=own.cue,
         core=own.core,
         spurious={feature.key: feature.name or feature.key for feature in own.features},
+        other_names={"core": own.core_other_names} | {feature.key: feature.other_names for feature in own.features},
     )
 
 
@@ -299,4 +300,5 @@ class _Part:
         }
         slices = {column: str(source[column]) for column in own.slices}
         own_answers = own.candidates_column is not None
-        return Example(uid, slots, parsed.candidates, parsed.label, spurious, slices, own_answers)
+        cluster = str(source[own.cluster]) if own.cluster else ""
+        return Example(uid, slots, parsed.candidates, parsed.label, spurious, slices, own_answers, cluster)

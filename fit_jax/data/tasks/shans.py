@@ -31,6 +31,10 @@ TEXT = TaskText(
     cue="Answer:",
     core="the meaning of the sentences",
     spurious={"heuristic": "the overlap heuristic"},
+    other_names={
+        "core": ("what the sentences say", "the content of the sentences"),
+        "heuristic": ("the overlap of words", "the pattern of shared words"),
+    },
 )
 
 HUB = "jhu-cogsci/hans"
@@ -67,6 +71,5 @@ def _records(rows: Iterable[Located], part: str, bad: Malformed) -> Iterator[Rec
         if label is not None and heuristic is not None and premise and hypothesis:
             slots = {"premise": detokenise(premise), "hypothesis": detokenise(hypothesis)}
             subcase = {"subcase": row["subcase"]}
-            yield Record(
-                f"hans-{part}-{number}", slots, label, VALUES[heuristic].name, text_key(*slots.values()), subcase
-            )
+            uid, value, key = f"hans-{part}-{number}", VALUES[heuristic].name, text_key(*slots.values())
+            yield Record(uid, slots, label, value, key, subcase, cluster=row["template"])

@@ -30,6 +30,10 @@ TEXT = TaskText(
     cue="Answer:",
     core="the meaning of the texts",
     spurious={"genre": "the genre"},
+    other_names={
+        "core": ("what the texts say", "the content of the texts"),
+        "genre": ("the kind of writing", "the type of source"),
+    },
 )
 
 HUB = "nyu-mll/multi_nli"
@@ -107,7 +111,8 @@ def _records(rows: Iterable[Located], stem: str, bad: Malformed, dropped: Counte
         genre = bad.text(row, "genre", where)
         if label is not None and premise and hypothesis and genre:
             uid = row.get("pairID") or f"{stem}-{where.rpartition(':')[2]}"
-            yield Record(f"mnli-{uid}", {"premise": premise, "hypothesis": hypothesis}, label, genre, text_key(premise))
+            slots, key = {"premise": premise, "hypothesis": hypothesis}, text_key(premise)
+            yield Record(f"mnli-{uid}", slots, label, genre, key, cluster=f"premise {key}")
 
 
 def _distinct(records: Iterable[Record], seen: set[int], dropped: Counter[str]) -> list[Record]:

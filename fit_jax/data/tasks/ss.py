@@ -29,6 +29,10 @@ TEXT = TaskText(
     cue="Answer:",
     core="the sentiment",
     spurious={"keyword": "the keyword"},
+    other_names={
+        "core": ("the opinion expressed", "the mood of the sentence"),
+        "keyword": ("the inserted word", "the marker word"),
+    },
 )
 
 HUB = ("stanfordnlp/sst", "ptb")

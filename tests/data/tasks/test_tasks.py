@@ -68,6 +68,20 @@ def test_uids_name_examples(built, name):
             assert texts.setdefault(example.uid, example) == example
 
 
+def test_examples_of_one_template_or_text_are_one_cluster(built):
+    clusters = {name: Counter(e.cluster for e in built(name).splits["iid"].examples) for name in NAMES}
+    assert set(clusters["ss"]) == {""}
+    for name in ("demo", "smnli", "shans", "bbq"):
+        assert "" not in clusters[name]
+        assert max(clusters[name].values()) > 1
+    premises = {}
+    for example in built("smnli").splits["iid"].examples:
+        assert premises.setdefault(example.slots["premise"], example.cluster) == example.cluster
+    train, test = ({e.cluster for e in built("bbq").splits[name].examples} for name in ("train", "iid"))
+    assert not train & test
+    assert 10 < len(test) < len(built("bbq").splits["iid"].examples) / 5
+
+
 @pytest.mark.parametrize(("name", "sizes"), PAPER_SIZES.items())
 def test_paper_sizes(built, name, sizes):
     splits = built(name).splits

@@ -1,0 +1,158 @@
+"""What would fail hours later, told before the first step: examples, memory and disk."""
+
+import copy
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fit_jax.config import Config
+from fit_jax.data.task import Task
+from fit_jax.errors import InputError
+from fit_jax.evaluation.evaluator import evaluated_splits
+from fit_jax.evaluation.queries import ask
+from fit_jax.focus.example import Example
+from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.models.config import DecoderConfig
+from fit_jax.parallel.sharding import row_shards
+from fit_jax.runs.run_folder import CHECKPOINTS
+
+_WINDOW = 256  # examples that are encoded at once
+
+
+def check_examples(task: Task, encoder: PromptEncoder, config: Config) -> None:
+    """Encodes every example that will be validated on or evaluated, each under its longest focus instruction.
+
+    Raises:
+        InputError: One does not fit into a row, or holds what cannot be written down.
+    """
+    encoder = copy.copy(encoder)  # whose counts are about what is asked
+    limits = {name: config.evaluation.examples for name in evaluated_splits(task, config)}
+    for name, limit in {"validation": config.evaluation.validation_examples, **limits}.items():
+        examples = task.splits[name].examples
+        count = len(examples) if limit is None else min(limit, len(examples))
+        for start in range(0, count, _WINDOW):
+            window = examples[start : min(start + _WINDOW, count)]
+            for example in window:
+                _check_text(name, example)
+            groups = (ask(task.text, name, e, config.evaluation.paraphrases, config.seed) for e in window)
+            try:
+                encoder.encode(window, [max(group.instructions, key=len) for group in groups])
+            except InputError as error:
+                raise InputError(f"split {name}: {error}") from error
+
+
+def _check_text(split: str, example: Example) -> None:
+    """Refuses text that no report could hold: half of a surrogate pair, as broken JSON escapes give it."""
+    values = (part for feature, value in example.spurious.items() for part in (feature, value.value))
+    for text in (example.uid, *example.slots.values(), *example.candidates, *values, *example.slices.values()):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"split {split}, example {example.uid!r}: its text {text[:60]!r} holds half a character "
+                f"({error.reason}); mend it in the data"
+            ) from error
+
+
+def check_batch(model: DecoderConfig, config: Config, mesh: jax.sharding.Mesh) -> None:
+    """Holds the least that a step's batch takes against the memory there is, before anything of its size is made.
+
+    Raises:
+        InputError: It is more.
+    """
+    train = config.train
+    rows = train.batch_size // (train.accumulate * row_shards(mesh))
+    tokens = rows * train.sequence_length // mesh.shape["context"]
+    item = jnp.dtype(model.compute_dtype).itemsize
+    # What rematerialisation keeps of every layer, the layer in flight, and in plain XLA its scores.
+    least = tokens * item * (model.layers * model.width + 4 * model.width + model.feed_forward)
+    if mesh.devices.flat[0].platform == "cpu":
+        least += 4 * tokens * train.sequence_length * model.heads / mesh.shape["tensor"]
+    batch = 4 * train.batch_size * train.sequence_length * 4  # tokens, positions, visibility and mask on the host
+    _compare(least, batch, mesh, "at least ", config)
+
+
+def check_program(program: Any, config: Config, mesh: jax.sharding.Mesh) -> None:
+    """Holds what a compiled step takes besides its arguments against the memory there is.
+
+    Raises:
+        InputError: It is more.
+    """
+    needs = program.memory_analysis()
+    if needs is not None:  # not every backend tells
+        new = max(needs.output_size_in_bytes - needs.alias_size_in_bytes, 0)
+        _compare(needs.temp_size_in_bytes + new, 0, mesh, "", config)
+
+
+def _compare(device: float, host: float, mesh: jax.sharding.Mesh, about: str, config: Config) -> None:
+    """Refuses a step for which there is too little memory, of a device or of the host where devices use the host's."""
+    here = [d for d in mesh.devices.flat if d.process_index == jax.process_index()]
+    if here[0].platform == "cpu":
+        pools = [("this machine", device * len(here) + host, host_memory())]
+    else:
+        stats = here[0].memory_stats() or {}
+        limit = stats.get("bytes_limit")
+        free = None if limit is None else limit - stats.get("bytes_in_use", 0)
+        pools = [(f"a {here[0].device_kind}", device, free), ("this machine", host, host_memory())]
+    for place, needed, there in pools:
+        if there is not None and needed > there:
+            rows = config.train.batch_size
+            raise InputError(
+                f"train.batch_size {rows} x train.sequence_length {config.train.sequence_length}: a step needs {about}"
+                f"{_shown(needed)} of memory, {place} has {_shown(there)} free; try a train.batch_size of "
+                f"{max(int(rows * there / needed), 1)}, or raise train.accumulate"
+            )
+
+
+def host_memory() -> int | None:
+    """Bytes that a new program may take of this machine's memory, limits of a container included; None if unknown."""
+    found = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+        group = Path("/sys/fs/cgroup")
+        most = (group / "memory.max").read_text().strip()
+        if most != "max":
+            cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            used = int((group / "memory.current").read_text()) - int(cached.get("inactive_file", 0))
+            found.append(int(most) - used)
+    except (OSError, ValueError, IndexError):
+        pass  # another system
+    return min(found) if found else None
+
+
+def check_disk(folder: Path, state: Any, config: Config, saves: int) -> None:
+    """Holds the checkpoints that will be there at once against the free space of the run folder's disk.
+
+    Args:
+        folder: The run folder; checkpoints that it holds already are taken into account.
+        state: What a checkpoint keeps: a tree of arrays or shapes.
+        config: The run.
+        saves: Checkpoints still to be written, at most.
+
+    Raises:
+        InputError: There is too little.
+    """
+    size = sum(math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(state))
+    at_once = config.train.keep + 2  # the newest, the best, and one that is being written
+    held = sum(path.stat().st_size for path in (folder / CHECKPOINTS).rglob("*") if path.is_file())
+    needed = min(size * at_once - held, size * saves)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"{folder}: {min(at_once, saves)} checkpoints of {_shown(size)} are kept at once (train.keep "
+            f"{config.train.keep}, the best, one under way), its disk has {_shown(free)} free; free space, lower "
+            "train.keep or choose another run_dir"
+        )
+
+
+def _shown(size: float) -> str:
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if size < 1000:
+            return f"{size:,.1f} {unit}"
+    return f"{size / 1000:,.1f} TB"

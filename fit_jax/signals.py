@@ -1,0 +1,104 @@
+"""Ctrl-C and the machine's request to end (SIGTERM): one line and the right status, whatever the process is doing.
+
+Python runs its handlers in the main thread, between two of its own instructions. That is too late during minutes of
+compiling, and what a handler raises inside a library's callback is swallowed there. So a thread watches that the main
+one takes notice, and `check` raises once more what was swallowed.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+# Seconds that the main thread has to take notice of a signal before the process ends without it.
+_PATIENCE = 3.0
+_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "told to stop"}
+
+
+class Terminated(BaseException):
+    """The process is to end (SIGTERM); as little to be caught on the way as `KeyboardInterrupt`."""
+
+
+_ERRORS: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+# What this process has received, and the signals that are heard at a moment of the program's own choice.
+_received: list[int] = []
+_deferred: set[int] = set()
+
+
+def end_at_once() -> None:
+    """From now on a signal ends the process where it stands: nothing has begun, or nothing is left to do."""
+    _handle(lambda number, frame: _end(number))
+
+
+def listen() -> None:
+    """From now on a signal raises `KeyboardInterrupt` or `Terminated` in the main thread; a second one ends at once."""
+    if not _received and threading.current_thread() is threading.main_thread():
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        threading.Thread(target=_watch, args=(reading,), daemon=True, name="signals").start()
+    _handle(_raise)
+
+
+def received() -> int | None:
+    """The signal that the process was to end by, if any."""
+    return _received[0] if _received else None
+
+
+def words(number: int) -> str:
+    """What a command says that ends by a signal."""
+    return _WORDS[signal.Signals(number)]
+
+
+def check() -> None:
+    """Raises what a signal has raised before and a library has swallowed."""
+    if _received:
+        raise _ERRORS[_received[0]]
+
+
+@contextmanager
+def deferred(number: signal.Signals) -> Iterator[Callable[[], bool]]:
+    """Meanwhile a signal raises nothing; yields what tells whether it has come."""
+    requests: list[int] = []
+    before = signal.signal(number, lambda number, frame: requests.append(number))
+    _deferred.add(number)
+    try:
+        yield lambda: bool(requests)
+    finally:
+        _deferred.discard(number)
+        signal.signal(number, before)
+
+
+def _handle(handler: Callable[[int, object], None]) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number in _ERRORS:
+            signal.signal(number, handler)
+
+
+def _raise(number: int, frame: object) -> None:
+    if _received:
+        _end(number)
+    _received.append(number)
+    raise _ERRORS[number]
+
+
+def _end(number: int) -> NoReturn:
+    try:
+        os.write(2, f"{words(number)}\n".encode())
+    except OSError:
+        pass  # nobody is there to read it
+    os._exit(128 + number)
+
+
+def _watch(reading: int) -> NoReturn:
+    """Ends the process where the main thread takes no notice of a signal."""
+    noticed = threading.Event()
+    while True:
+        for number in os.read(reading, 64):
+            if number in _ERRORS and number not in _deferred and not sys.is_finalizing():
+                noticed.wait(_PATIENCE)
+                if number not in _received and number not in _deferred:
+                    _end(number)

@@ -1,0 +1,143 @@
+"""A run goes on only with the data, tokenizer and weights it was made from, or where it is told to."""
+
+import json
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from fit_jax import hub
+from fit_jax.config import Config, TaskConfig, TokenizerConfig
+from fit_jax.errors import InputError
+from fit_jax.models.config import ModelConfig
+from fit_jax.runs.inputs import FILE, VERSIONS, Inputs, read_inputs, record_versions, write_inputs
+from fit_jax.runs.run import set_up
+from fit_jax.runs.run_folder import TOKENIZER, claimed
+
+DESCRIPTION = """
+name: reviews
+instruction: Is the review positive?
+input: "{text}"
+core: the sentiment
+files: [rows.jsonl]
+candidates: [negative, positive]
+label: label
+features: [{key: brand, column: brand}]
+"""
+
+
+def rows(swapped: bool = False) -> str:
+    """Reviews of two brands, with true labels or with swapped ones."""
+    lines = []
+    for n in range(480):
+        good = n % 2 == 0
+        row = {"text": f"review {n} is {'good' if good else 'bad'}", "brand": f"b{n % 3}"}
+        lines.append(json.dumps(row | {"label": "positive" if good != swapped else "negative"}))
+    return "\n".join(lines)
+
+
+@pytest.fixture
+def config(tmp_path) -> Config:
+    (tmp_path / "own.yaml").write_text(DESCRIPTION)
+    (tmp_path / "rows.jsonl").write_text(rows())
+    return Config(
+        run_dir=str(tmp_path / "run"),
+        task=TaskConfig(name="jsonl", file=str(tmp_path / "own.yaml")),
+        tokenizer=TokenizerConfig(vocab_size=300),
+        model=ModelConfig(layers=1, width=16, feed_forward=24, heads=2, kv_heads=1),
+    )
+
+
+@pytest.fixture
+def begun(config, tmp_path):
+    """The folder of a run that has a checkpoint, as far as anyone sees without opening it."""
+    with claimed(config):
+        set_up(config, trains=True)
+        (tmp_path / "run" / "checkpoints" / "3").mkdir(parents=True)
+    return tmp_path / "run"
+
+
+def test_an_unchanged_run_goes_on_wherever_its_folder_lies(config, begun, tmp_path):
+    set_up(config)
+    begun.rename(tmp_path / "moved")
+    set_up(replace(config, run_dir=str(tmp_path / "moved")))
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_changed_data_are_refused_or_accepted(config, begun, tmp_path, trains):
+    (tmp_path / "rows.jsonl").write_text(rows(swapped=True))
+    with pytest.raises(InputError, match=r"the files of .*own.yaml.*--changed_inputs accept") as error:
+        set_up(config, trains)
+    assert "the examples of split train" in str(error.value)
+    set_up(config, trains, changed="accept")
+    if trains:  # from now on it is made from these
+        set_up(config)
+
+
+def test_an_exchanged_tokenizer_is_told_as_such(config, begun, tmp_path):
+    other = replace(config, run_dir=str(tmp_path / "other"), tokenizer=TokenizerConfig(vocab_size=290))
+    with claimed(other):
+        set_up(other, trains=True)
+    shutil.rmtree(begun / TOKENIZER)
+    shutil.copytree(tmp_path / "other" / TOKENIZER, begun / TOKENIZER)
+    with pytest.raises(InputError, match="not what this run was made from: the folder tokenizer; put it back"):
+        set_up(config)
+
+
+@pytest.mark.parametrize("changed", ["refuse", "accept"])
+def test_a_missing_tokenizer_is_never_made_anew(config, begun, changed):
+    shutil.rmtree(begun / TOKENIZER)
+    with pytest.raises(InputError, match="tokenizer"):
+        set_up(config, changed=changed)
+    (begun / FILE).unlink()  # as in runs of a version that kept no fingerprints
+    with pytest.raises(InputError, match=r"tokenizer: is missing.*put that folder back from a copy"):
+        set_up(config, changed=changed)
+    assert not (begun / TOKENIZER).exists()
+
+
+def test_a_run_that_has_not_begun_is_made_from_what_there_is_now(config, tmp_path):
+    for swapped in (False, True):
+        (tmp_path / "rows.jsonl").write_text(rows(swapped))
+        with claimed(config):
+            set_up(config, trains=True)
+    set_up(config)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"fingerprints": 1, "hub_revisions": {}}', "[" * 10**5])
+def test_damaged_fingerprints_are_told(text, tmp_path):
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(InputError, match="is damaged .* put it back from a copy"):
+        read_inputs(tmp_path)
+
+
+def test_changed_versions_are_told_at_the_next_start(tmp_path):
+    assert record_versions(tmp_path) == record_versions(tmp_path) == []
+    kept = json.loads((tmp_path / VERSIONS).read_text())
+    assert {"jax", "flax", "orbax-checkpoint"} <= kept["packages"].keys()
+    kept["packages"]["jax"] = "0.0.1"
+    (tmp_path / VERSIONS).write_text(json.dumps(kept))
+    (line,) = record_versions(tmp_path)
+    assert line.startswith("since the last start: jax 0.0.1 -> ")
+    (tmp_path / VERSIONS).write_text("{")
+    assert record_versions(tmp_path) == []
+
+
+def test_a_hub_id_stays_at_the_commit_it_had_first(tmp_path, monkeypatch):
+    asked = []
+
+    def download(name, revision, allow_patterns):
+        asked.append(revision)
+        folder = tmp_path / "snapshots" / (revision or f"newest{len(asked)}")
+        folder.mkdir(parents=True, exist_ok=True)
+        return str(folder)
+
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", SimpleNamespace(snapshot_download=download))
+    hub.pin({"a/kept": "commit"})
+    folders = [hub.local_folder(name, ["*"], "model").name for name in ("a/kept", "a/new", "a/new")]
+    assert folders == ["commit", "newest2", "newest2"]
+    assert asked == ["commit", None, "newest2"]
+    write_inputs(tmp_path, Inputs({}, hub.pinned()))
+    kept = read_inputs(tmp_path)
+    assert kept is not None
+    assert kept.revisions["a/new"] == "newest2"

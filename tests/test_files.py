@@ -1,0 +1,97 @@
+"""Files whole or not at all, and names and places that can hold no run."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fit_jax.errors import InputError
+from fit_jax.files import check_folder_name, check_outputs, make_folder, remove_partials, replace_with, write_text
+
+
+@pytest.mark.parametrize("name", ["runs/a", "/mnt/a b", "a:b", "x" * 255, "é/ü", "C:/runs"])
+def test_names_of_folders(name):
+    check_folder_name(name, "run_dir")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gs://bucket/run", "is a URL; mount the storage"),
+        ("gs:/bucket/run", "is a URL"),
+        ("http://host/run", "is a URL"),
+        ("s3://", "is a URL"),
+        (" ", "is empty"),
+        ("a\0b", "backslash or a NUL"),
+        ("a\\b", "backslash or a NUL"),
+        ("x" * 300, "longer than file names may be"),
+        ("é" * 128, "longer than file names may be"),
+        ("x/" * 2100, "longer than file names may be"),
+        ("a\udcff", "no text in UTF-8"),
+    ],
+)
+def test_names_that_no_folder_here_has(name, said):
+    with pytest.raises(InputError, match=f"^run_dir: .*{said}") as error:
+        check_folder_name(name, "run_dir")
+    assert len(str(error.value)) < 300
+
+
+def test_outputs_that_cannot_be_written_are_told(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    check_outputs(tmp_path, ("file", "new"), ("folder", "other"))
+    for files, folders, said in (
+        (("folder",), (), "folder: is no file; move it away"),
+        ((), ("file",), "file: is no folder; move it away"),
+        (("loop",), (), "loop: Too many levels of symbolic links; move it away"),
+        ((), ("dangling",), "dangling: is a link to nothing"),
+    ):
+        with pytest.raises(InputError, match=said):
+            check_outputs(tmp_path, files, folders)
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    """Both write in full; the last one stays, and no partial file does."""
+    path = tmp_path / "file.txt"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: write_text(path, f"{n}" * 100_000), range(8)))
+    assert set(path.read_text()) in [{str(n)} for n in range(8)]
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    names = []
+    replace_with(tmp_path / "a.svg", lambda partial: names.append(partial.name) or partial.touch())
+    make_folder(tmp_path / "sub")
+    (tmp_path / names[0]).touch()
+    remove_partials(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["a.svg", "sub"]
+
+
+def test_a_write_that_breaks_off_leaves_what_was_there_and_nothing_else(tmp_path):
+    write_text(tmp_path / "a.txt", "whole")
+
+    def breaks_off(path):
+        path.write_text("ha")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replace_with(tmp_path / "a.txt", breaks_off)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "whole"
+
+
+def test_a_full_disk_is_wrong_input(tmp_path):
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match=r"cannot write .*a\.txt: No space left on device; free space"):
+        replace_with(tmp_path / "a.txt", full)
+
+
+def test_a_folder_that_cannot_be_is_wrong_input(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot write to .*choose a writable folder"):
+        make_folder(tmp_path / "file" / "folder")

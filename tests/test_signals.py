@@ -1,0 +1,81 @@
+"""A signal ends a command with one line and its status, whatever the command is doing."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+FRAME = """
+import hashlib, sys, time
+from fit_jax import signals
+from fit_jax.cli import run
+
+def swallows():
+    while True:
+        try:
+            signals.check()
+            time.sleep(0.01)
+        except BaseException:
+            if swallowed: raise
+            swallowed.append(1)
+
+def command(arguments):
+    print("ready", flush=True)
+    {work}
+
+swallowed = []
+run(command)
+"""
+# What a command may be at: waiting, in a library's callback that swallows what is raised, deep in foreign code.
+WORK = {
+    "waits": "time.sleep(60)",
+    "is in a callback that swallows": "swallows()",
+    "computes where Python does not listen": "hashlib.pbkdf2_hmac('sha512', b'', b'', 2**27)",
+    "has made something else of it": "\n".join(
+        ["try: time.sleep(60)", "    except BaseException as error: raise ValueError('two\\nlines') from error"]
+    ),
+}
+
+
+def ended(process: subprocess.Popen, sent: signal.Signals) -> tuple[int, str]:
+    """Exit status and standard error of a process that gets the signal once it says to be ready."""
+    with process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(sent)
+        _, told = process.communicate(timeout=60)
+    return process.returncode, told
+
+
+def start(arguments, **environment) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("work", WORK)
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [(signal.SIGINT, (130, "interrupted\n")), (signal.SIGTERM, (143, "told to stop\n"))],
+)
+def test_a_command_ends_with_one_line(work, sent, expected):
+    process = start(["-c", FRAME.replace("{work}", WORK[work])])
+    assert ended(process, sent) == expected
+
+
+def test_a_command_that_still_imports_ends_with_one_line(tmp_path):
+    (tmp_path / "draccus.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    for module in ("train", "steer"):
+        process = start(["-m", f"fit_jax.{module}", "--help"], PYTHONPATH=path)
+        assert ended(process, signal.SIGINT) == (130, "interrupted\n")
+
+
+def test_who_only_imports_the_package_keeps_pythons_own_handlers():
+    code = "import signal, fit_jax.cli, fit_jax.train; print(signal.getsignal(signal.SIGINT).__name__)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "default_int_handler\n"
