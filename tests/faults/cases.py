@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fit_jax.errors import InputError, explain
+from fit_jax.errors import explain
+from fit_jax.foreign import printable
 
 # Places in which no regular file stands, by the name that a case gives them.
 SPECIAL: Mapping[str, Callable[[Path], object]] = {
@@ -110,9 +111,6 @@ def outcome(case: Case, act: Callable[..., object], seconds: float = CPU_SECONDS
         try:
             with limited(seconds):
                 act(*case.arguments)
-        except InputError as error:
-            _, line = explain(error)
-            found = Outcome("refused" if len(before_remedy(line or "")) <= LONGEST else "long", line or "")
         except TooLong:
             found = Outcome("endless")
         except SystemExit as end:
@@ -120,12 +118,20 @@ def outcome(case: Case, act: Callable[..., object], seconds: float = CPU_SECONDS
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            found = Outcome(type(error).__name__, " ".join(str(error).split())[:300])
+            found = _judged(error)
         else:
             found = Outcome("accepted")
         finally:
             os.chdir(before)
     return Outcome("endless", found.line) if time.process_time() - started > seconds else found
+
+
+def _judged(error: BaseException) -> Outcome:
+    """What an error is for the user of a command: one line of bounded length with status 2, or a failure."""
+    status, line = explain(error)
+    if status != 2 or line is None or isinstance(error, MemoryError):
+        return Outcome(type(error).__name__, " ".join(str(error).split())[:300])
+    return Outcome("refused" if len(before_remedy(line)) <= LONGEST and printable(line) == line else "long", line)
 
 
 def before_remedy(line: str) -> str:
