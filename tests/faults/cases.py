@@ -24,7 +24,7 @@ SPECIAL: Mapping[str, Callable[[Path], object]] = {
     "@dangling": lambda path: path.symlink_to("nowhere"),
 }
 # Seconds of computing, and of waiting, that no bad input may take.
-CPU_SECONDS, WALL_SECONDS = 20, 240
+CPU_SECONDS, WALL_SECONDS = 20, 90
 MEMORY = 12 << 30
 # What is wrong, and where, fits in so many characters; the remedy comes after.
 LONGEST = 200
