@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
-# What has no type error; methods, models and parallel are still to come.
+# What has no type error.
 TYPED := $(addprefix fit_jax/,cli.py options.py config.py config_files.py data errors.py files.py hub.py train.py evaluate.py steer.py \
 	convert.py plan.py conversion evaluation experiment focus planning runs training)
 PYTEST_ARGS ?= --numprocesses auto

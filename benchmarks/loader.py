@@ -114,7 +114,7 @@ def model_rate(config: Config, method: TrainingMethod, loader: TrainLoader, voca
         batches[0],
         objective=method.objective,
         accumulate=config.train.accumulate,
-        trees=method.sampler.branching,
+        prefix_trees=method.sampler.branching,
     )
     seconds = []
     for batch in batches:

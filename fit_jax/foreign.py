@@ -10,9 +10,11 @@ import re
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fit_jax.errors import InputError
+
+Name = TypeVar("Name", bound=str)
 
 # Configs, indexes and tokenizers are far smaller.
 MOST_BYTES = 1 << 28
@@ -159,12 +161,12 @@ class Fields:
             raise self.error(name, value, "neither true nor false")
         return value
 
-    def choice(self, name: str, known: Iterable[str], default: str | None = None) -> str:
+    def choice(self, name: str, known: Iterable[Name], default: Name | None = None) -> Name:
         """One of the names that are known."""
-        value, known = self._given(name, default), list(known)
-        if not isinstance(value, str) or value not in known:
-            raise self.error(name, value, f"not supported; supported: {', '.join(known)}")
-        return value
+        value, names = self._given(name, default), list(known)
+        if value not in names:
+            raise self.error(name, value, f"not supported; supported: {', '.join(names)}")
+        return names[names.index(value)]
 
     def section(self, name: str) -> "Fields | None":
         """The fields of an object; None where there is none."""

@@ -16,6 +16,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+# Made once for all packages that use them.
+from .demo_run import browse, config, decoder, encoder, make_scorer, params, task  # noqa: E402, F401
+from .stored_models import adapter, imported  # noqa: E402, F401
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _compile_once(tmp_path_factory):

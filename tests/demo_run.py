@@ -45,7 +45,12 @@ def encoder(task) -> PromptEncoder:
 @pytest.fixture(scope="session")
 def decoder() -> Decoder:
     shape = DecoderConfig(vocab_size=320, layers=2, width=32, feed_forward=48, heads=4, kv_heads=2, tied=True)
-    return Decoder(shape, rngs=nnx.Rngs(1))
+
+    def make() -> Decoder:
+        return Decoder(shape, rngs=nnx.Rngs(1))
+
+    # One program in place of one for each operation.
+    return nnx.merge(nnx.graphdef(nnx.eval_shape(make)), jax.jit(lambda: nnx.state(make()))())
 
 
 @pytest.fixture(scope="session")

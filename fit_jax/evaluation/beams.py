@@ -137,7 +137,9 @@ def beam_search(
     tries = build_tries([p.answers for p in filled])
     width = min(beams or tries.width, tries.width)
     (tokens, valid), trie = split_by_rows((padded([p.prompt for p in filled]), tries.trie), mesh)
-    reached = to_host(_search(graphdef, width, tries.depth, params, tokens, valid, trie))
+    with jax.set_mesh(mesh):  # the model's activations are constrained to the mesh in context
+        found = _search(graphdef, width, tries.depth, params, tokens, valid, trie)
+    reached = to_host(found)
     return [row[ends] for row, ends, _ in zip(reached, tries.ends, prompts)]
 
 

@@ -84,7 +84,8 @@ def generate(
         raise InputError("decoding: temperature needs a seed; give one, or take temperature 0")
     mesh = mesh_of(params)
     tokens, valid = split_by_rows(padded(whole_rows(prompts, mesh)), mesh)
-    made, count = decode(graphdef, sampling, params, tokens, valid, jax.random.key(0) if key is None else key)
+    with jax.set_mesh(mesh):  # the model's activations are constrained to the mesh in context
+        made, count = decode(graphdef, sampling, params, tokens, valid, jax.random.key(0) if key is None else key)
     return [row[:n] for row, n, _ in zip(to_host(made), to_host(count), prompts)]
 
 

@@ -19,6 +19,7 @@ from fit_jax.data.packing import Batch, first_fit, stack, target_capacity
 from fit_jax.focus.prompts import EncodedPrompt
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.head import target_log_probs
+from fit_jax.parallel.config import CONTEXT
 from fit_jax.parallel.processes import rows_of_this_process, to_global
 from fit_jax.parallel.sharding import row_shards
 
@@ -80,7 +81,7 @@ class Scorer:
         self.plain = forward is plain_forward
         self._mesh = mesh
         self.rows = -(-rows // parts) * parts
-        self._step = lcm(16, mesh.shape["context"])  # of row lengths, which the mesh must divide
+        self._step = lcm(16, mesh.shape[CONTEXT])  # of row lengths, which the mesh must divide
         self._score = jax.jit(_score_function(graphdef, forward), out_shardings=NamedSharding(mesh, PartitionSpec()))
 
     def compile(self, params: Any, batch: Batch) -> jax.stages.Compiled:

@@ -98,7 +98,9 @@ def _contrasts(base: Base, task: Task) -> Float[Array, "L D"]:
             spurious, core = (np.flatnonzero(item.target_slot == slot)[-1] for slot in (0, 1))
             signs[row, spurious], signs[row, core] = 1, -1
         batch = batch._replace(target_weight=signs)
-        total = total + contrast(base.states, to_global(Batch(*(a[local] for a in batch)), base.mesh))
+        there = to_global(Batch(*(a[local] for a in batch)), base.mesh)
+        with jax.set_mesh(base.mesh):  # the model's activations are constrained to the mesh in context
+            total = total + contrast(base.states, there)
     return total / len(items)
 
 

@@ -4,7 +4,7 @@ Which tokens an intervention concerns rides on the token ids: `mark` adds a mark
 and the packing carry it along like any token, and `Intervened` takes it off again before the embedding.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -14,8 +14,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Int32
 
 from fit_jax.data.packing import Batch
-from fit_jax.models.attention import Rope, Scope
-from fit_jax.models.decoder import Block, Decoder, take
+from fit_jax.models.attention import Scope, take
+from fit_jax.models.block import LayerHook
+from fit_jax.models.decoder import Decoder
 
 _BITS = 24  # token ids are below 2 ** 24
 INSTRUCTION, TOWARDS, AWAY = 1, 2, 3  # marks: a focus instruction's token; steered along or against the vector
@@ -62,33 +63,15 @@ def intervened(
         marks: The mark of each token.
         change: The intervention.
     """
-    config, L = decoder.config, decoder.config.layers
-    ropes = decoder.ropes(batch.positions)
-    index = jnp.broadcast_to(jnp.arange(batch.tokens.shape[1], dtype=jnp.int32)[None], batch.tokens.shape)
-    scope = Scope(index, batch.positions, batch.positions, batch.visible_until)
-    sign = ((marks == TOWARDS).astype(jnp.float32) - (marks == AWAY).astype(jnp.float32))[:, :, None]
     bias = change.instruction_bias * (marks == INSTRUCTION).astype(jnp.float32)
-    x = decoder.embed_tokens(batch.tokens)
-    residuals = []
-
-    if decoder.blocks is not None:
-        graphdef, stacked = nnx.split(decoder.blocks)
-
-        def layer(x: Array, scanned: tuple) -> tuple[Array, Array]:
-            weights, vector, slides = scanned
-            slides = decoder.uniform(slides)
-            x = _block(nnx.merge(graphdef, weights), x, None, scope, ropes.of(slides), decoder.window(slides), bias)
-            x = x + (sign * vector[None, None]).astype(x.dtype)
-            return x, take(x, batch.target_index)
-
-        x, residual = jax.lax.scan(layer, x, (stacked, change.vectors[:-1], decoder.sliding_flags()[:-1]))
-        residuals.append(residual)
-
-    slides = config.slides(L - 1)
-    rope, window = ropes.of(slides), decoder.window(slides)
-    x = _block(decoder.last_block, x, batch.target_index, scope, rope, window, bias)
-    x = x + (take(sign, batch.target_index) * change.vectors[-1][None, None]).astype(x.dtype)
-    return decoder.final_norm(x), jnp.concatenate([*residuals, x[None]])
+    scope = Scope.of_rows(batch.positions, batch.visible_until, key_bias=bias)
+    sign = (marks == TOWARDS).astype(jnp.float32) - (marks == AWAY).astype(jnp.float32)
+    config = decoder.config
+    shape = (config.layers, *batch.target_index.shape, config.width)
+    nothing = jnp.zeros(shape, jnp.dtype(config.compute_dtype))
+    hook = _Steering(change.vectors, sign, batch.target_index, nothing)
+    hidden, hook = decoder.walk(batch.tokens, scope, hook, batch.target_index)
+    return hidden, hook.residuals
 
 
 def intervened_forward(graphdef: nnx.GraphDef, params: Any, batch: Batch) -> tuple[Decoder, Array, Batch]:
@@ -99,33 +82,21 @@ def intervened_forward(graphdef: nnx.GraphDef, params: Any, batch: Batch) -> tup
     return decoder, intervened(decoder, batch, marks, change)[0], batch
 
 
-def _block(
-    block: Block,
-    x: Float[Array, "B T D"],
-    out_index: Int[Array, "B C"] | None,
-    scope: Scope,
-    rope: Rope,
-    window: int | Array | None,
-    bias: Float[Array, "B T"],
-) -> Array:
-    """A layer whose attention scores have `bias` added to each key, at all tokens or at `out_index`."""
-    normed, k, v = block.read(x, rope, None)
-    if out_index is not None:
-        x, normed, rope = (jax.tree.map(lambda a: take(a, out_index), tree) for tree in (x, normed, rope))
-        scope = replace(scope, query_index=out_index, query_positions=take(scope.query_positions, out_index))
-    attention, config = block.attention, block.config
-    # One more dimension a head turns the bias into part of the inner product: q . k * scale + bias.
-    scale = (config.query_scale or config.head_width) ** -0.5
-    q = _widened(attention.queries(*normed, rope), 1 / scale)
-    y = attention.attend(q, _widened(k, bias[:, :, None, None]), _widened(v, 0.0), scope, window)
-    y = y.reshape(*y.shape[:2], config.heads, -1)[..., :-1].reshape(*y.shape[:2], -1)
-    y = attention.o_proj(y, y)
-    y = y if block.attention_out_norm is None else block.attention_out_norm(y)
-    x = x + y
-    y = block.mlp(block.mlp_norm(x), None, None)
-    return x + (y if block.mlp_out_norm is None else block.mlp_out_norm(y))
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Steering(LayerHook):
+    """Adds each layer's vector to its output, times the token's sign, and keeps what is then at the targets."""
 
+    vectors: Float[Array, "L D"]
+    sign: Float[Array, "B T"]
+    target_index: Int[Array, "B C"]
+    residuals: Float[Array, "L B C D"]
 
-def _widened(heads: Float[Array, "B T H G"], value: float | Array) -> Float[Array, "B T H G+1"]:
-    extra = jnp.broadcast_to(jnp.asarray(value, heads.dtype), (*heads.shape[:3], 1))
-    return jnp.concatenate([heads, extra], axis=-1)
+    def output(
+        self, layer: int | Int[Array, ""], x: Float[Array, "B T D"], index_BC: Int[Array, "B C"] | None
+    ) -> tuple["_Steering", Float[Array, "B T D"]]:
+        """The steered output."""
+        sign = self.sign if index_BC is None else take(self.sign, index_BC)
+        x = x + (sign[:, :, None] * self.vectors[layer][None, None]).astype(x.dtype)
+        at_targets = take(x, self.target_index) if index_BC is None else x
+        return replace(self, residuals=self.residuals.at[layer].set(at_targets)), x

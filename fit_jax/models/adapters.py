@@ -89,6 +89,7 @@ def load_adapter(lora: LoraConfig, model: DecoderConfig, target: nnx.State) -> n
     Raises:
         InputError: Tensors are missing, unused or of another shape.
     """
+    assert lora.adapter is not None, "by the caller's config"
     files = TensorFiles(_folder(lora.adapter))
     if whole := [n for n, tensor in files.tensors.items() if not jnp.issubdtype(tensor.dtype, jnp.floating)]:
         raise InputError(f"{files.folder}: {listed(map(shown, whole))}: holds whole numbers; train the adapter anew")

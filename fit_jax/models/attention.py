@@ -1,6 +1,6 @@
-"""Attention: rotary positions, the tree rule of what a query sees, and the attention sublayer."""
+"""Attention: rotary positions, the prefix-tree rule of what a query sees, and the attention sublayer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ class Rope(NamedTuple):
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("query_index", "query_positions", "key_positions", "visible_until"),
+    data_fields=("query_index", "query_positions", "key_positions", "visible_until", "key_bias"),
     meta_fields=("sequences",),
 )
 @dataclass(frozen=True)
@@ -39,13 +39,33 @@ class Scope:
     Query c, which stands at row index i = `query_index[c]`, sees key j iff j <= i < `visible_until[j]`; in a sliding
     layer also only iff `query_positions[c]` - `key_positions[j]` < window. `sequences` promises that the queries are
     all tokens of the row in order and that no item branches, which is what splash attention can compute.
+    `key_bias`, where there is one, is added to all scores of a key, in nats.
     """
 
     query_index: Int[Array, "B C"]
     query_positions: Int[Array, "B C"]
     key_positions: Int[Array, "B T"]
     visible_until: Int[Array, "B T"]
+    key_bias: Float[Array, "B T"] | None = None
     sequences: bool = False
+
+    @classmethod
+    def of_rows(
+        cls,
+        positions: Int[Array, "B T"],
+        visible_until: Int[Array, "B T"],
+        *,
+        key_bias: Float[Array, "B T"] | None = None,
+        sequences: bool = False,
+    ) -> "Scope":
+        """What the tokens of whole rows see of each other."""
+        index = jnp.broadcast_to(jnp.arange(positions.shape[1], dtype=jnp.int32)[None], positions.shape)
+        return cls(index, positions, positions, visible_until, key_bias, sequences)
+
+    def at(self, index_BC: Int[Array, "B C"]) -> "Scope":
+        """What some of the queries see."""
+        index, positions = take(self.query_index, index_BC), take(self.query_positions, index_BC)
+        return replace(self, query_index=index, query_positions=positions, sequences=False)
 
     def mask(self, window: int | Int[Array, ""] | None) -> Bool[Array, "B C T"]:
         """True where a query sees a key."""
@@ -97,7 +117,7 @@ def attention(
     softcap: float | None = None,
     kind: str = "auto",
 ) -> Float[Array, "B C H G"]:
-    """Grouped-query attention under the tree rule of `Scope`; the softmax is in fp32.
+    """Grouped-query attention under the prefix-tree rule of `Scope`; the softmax is in fp32.
 
     On TPU rows of plain sequences, and on GPU half precision, take a fused kernel that never holds all scores.
 
@@ -114,8 +134,9 @@ def attention(
     Raises:
         InputError: A kernel is asked for that the platform does not have.
     """
-    kernel = kernels.choose(kind, q_BCHG, scope.sequences, window, softcap)
+    kernel = kernels.choose(kind, q_BCHG, scope.sequences, window, softcap, biased=scope.key_bias is not None)
     if kernel == "splash":
+        assert window is None or isinstance(window, int), "of a kernel that is chosen for no other"
         positions, ends = scope.key_positions, scope.visible_until
         return kernels.splash(q_BCHG, k_BTKG, v_BTKG, positions, ends, scale=scale, window=window, softcap=softcap)
     if kernel == "cudnn":
@@ -131,6 +152,8 @@ def attention(
     scores = scores.reshape(B, K, C, H // K, -1)
     if softcap is not None:
         scores = softcap * jnp.tanh(scores / softcap)
+    if scope.key_bias is not None:
+        scores = scores + scope.key_bias[:, None, None, None]
     scores = jnp.where(scope.mask(window)[:, None, :, None], scores, MASKED)
     weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
     sums = weights.sum(axis=-1, keepdims=True)
@@ -139,6 +162,11 @@ def attention(
     y_BKCRG = jnp.matmul(weights, v_BKTG, preferred_element_type=jnp.float32).reshape(B, K, C, H // K, G)
     y_BKCRG = (y_BKCRG / sums).astype(v_BTKG.dtype)
     return y_BKCRG.transpose(0, 2, 1, 3, 4).reshape(B, C, H, G)
+
+
+def take(x_BTX: Array, index_BC: Int[Array, "B C"]) -> Array:
+    """Row entries at the given indices: (B, T, ...) and (B, C) -> (B, C, ...)."""
+    return jax.vmap(lambda row, index: row[index])(x_BTX, index_BC)
 
 
 class Attention(nnx.Module):

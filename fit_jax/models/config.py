@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 from fit_jax.errors import InputError
 
@@ -135,13 +135,14 @@ class ModelConfig:
 class DecoderConfig(ModelConfig):
     """A `ModelConfig` with nothing left open: what a decoder is built from."""
 
-    vocab_size: int
+    vocab_size: int  # pyright: ignore[reportGeneralTypeIssues]  (it has no default: no decoder is built without one)
 
 
 def with_vocabulary(model: ModelConfig, size: int) -> DecoderConfig:
     """The decoder of a model whose vocabulary is `size`, unless the config names one of its own."""
-    values = {f.name: getattr(model, f.name) for f in fields(model)}
-    return DecoderConfig(**values | {"vocab_size": model.vocab_size or size})
+    values: dict[str, Any] = {f.name: getattr(model, f.name) for f in fields(model)}
+    values["vocab_size"] = model.vocab_size or size
+    return DecoderConfig(**values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,21 +5,26 @@ feed-forward layer run only at the positions whose hidden state is asked for, si
 tokens of a row.
 """
 
-from dataclasses import replace
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from fit_jax.models.attention import Attention, Rope, Scope, rope_at
+from fit_jax.models.attention import Rope, Scope, rope_at, take
+from fit_jax.models.block import Block, LayerHook
 from fit_jax.models.config import DecoderConfig, LoraConfig, RopeConfig
-from fit_jax.models.hash_random import Seed, dropout
-from fit_jax.models.layers import FeedForward, RMSNorm
+from fit_jax.models.hash_random import Seed, dropout, folded
+from fit_jax.models.layers import RMSNorm
 from fit_jax.models.lora import Linear
 from fit_jax.models.partition import by_rows
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+Hook = TypeVar("Hook", bound=LayerHook)
 
 # A window that limits nothing, for the full layers of a model whose layers alternate; fits an int32 difference.
 UNLIMITED = 2**30
@@ -38,57 +43,6 @@ class Ropes(NamedTuple):
         if isinstance(slides, bool):
             return self.sliding if slides else self.full
         return jax.tree.map(lambda s, f: jnp.where(slides, s, f), self.sliding, self.full)
-
-
-class SublayerInput(NamedTuple):
-    """A sublayer's normalised input, as the base sees it and, after the adapter's dropout, as the adapters see it."""
-
-    base: Float[Array, "B T D"]
-    adapter: Float[Array, "B T D"]
-
-
-class Block(nnx.Module):
-    """One layer, in two halves between which a caller may drop queries or exchange keys and values with a cache."""
-
-    def __init__(self, config: DecoderConfig, lora: LoraConfig, *, seed: Seed) -> None:
-        """Random weights."""
-        self.config = config
-        self.adapter_dropout = lora.dropout if lora.rank else 0.0
-        self.attention_norm = RMSNorm(config.width, config)
-        self.attention = Attention(config, lora, seed=seed.fold(0))
-        self.mlp_norm = RMSNorm(config.width, config)
-        self.mlp = FeedForward(config, lora, seed=seed.fold(1))
-        self.attention_out_norm = RMSNorm(config.width, config) if config.post_norms else None
-        self.mlp_out_norm = RMSNorm(config.width, config) if config.post_norms else None
-
-    def read(
-        self, x: Float[Array, "B T D"], rope: Rope, seed: Seed | None
-    ) -> tuple[SublayerInput, Float[Array, "B T K G"], Float[Array, "B T K G"]]:
-        """The attention input, and the keys and values, of every token."""
-        h = self.attention_norm(x)
-        normed = SublayerInput(h, dropout(h, self.adapter_dropout, _fold(seed, 0)))
-        return normed, *self.attention.keys_values(*normed, rope)
-
-    def write(
-        self,
-        x: Float[Array, "B C D"],
-        normed: SublayerInput,
-        k: Float[Array, "B T K G"],
-        v: Float[Array, "B T K G"],
-        scope: Scope,
-        rope: Rope,
-        window: int | Int[Array, ""] | None,
-        seed: Seed | None,
-    ) -> Float[Array, "B C D"]:
-        """The residual stream after attention and feed-forward, of the tokens that `scope` takes as queries."""
-        y = self.attention.attend(self.attention.queries(*normed, rope), k, v, scope, window)
-        y = self.attention.o_proj(y, dropout(y, self.adapter_dropout, _fold(seed, 1)))
-        x = x + self._out(y, self.attention_out_norm, _fold(seed, 2))
-        y = self.mlp(self.mlp_norm(x), _fold(seed, 3), _fold(seed, 4))
-        return x + self._out(y, self.mlp_out_norm, _fold(seed, 5))
-
-    def _out(self, y: Array, norm: RMSNorm | None, seed: Seed | None) -> Array:
-        return dropout(y if norm is None else norm(y), self.config.dropout, seed)
 
 
 class Embed(nnx.Module):
@@ -128,7 +82,7 @@ class Decoder(nnx.Module):
         *,
         deterministic: bool = True,
         dropout_key: Key[Array, ""] | None = None,
-        trees: bool = True,
+        prefix_trees: bool = True,
     ) -> Float[Array, "B C D"]:
         """Hidden states after the final norm.
 
@@ -139,49 +93,76 @@ class Decoder(nnx.Module):
             out_index_BC: Row indices of the tokens wanted; None means all T. The last layer runs at these alone.
             deterministic: No dropout.
             dropout_key: Draws the dropout; needed unless `deterministic`.
-            trees: Whether rows may hold items that branch; attention kernels for packed sequences run only if not.
+            prefix_trees: Whether rows may hold items that branch; kernels for packed sequences run only if not.
 
         Raises:
             ValueError: Neither `deterministic` nor a `dropout_key`.
         """
         if not deterministic and dropout_key is None:
             raise ValueError("dropout needs a dropout_key unless deterministic")
-        seed = None if deterministic else Seed.of(dropout_key)
-        config, L = self.config, self.config.layers
-        ropes = self.ropes(positions_BT)
-        index_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1], dtype=jnp.int32)[None], tokens_BT.shape)
-        scope = Scope(index_BT, positions_BT, positions_BT, visible_until_BT, sequences=not trees)
-        x = dropout(by_rows(self.embed_tokens(tokens_BT)), config.dropout, _fold(seed, L))
+        seed = None if dropout_key is None or deterministic else Seed.of(dropout_key)
+        scope = Scope.of_rows(positions_BT, visible_until_BT, sequences=not prefix_trees)
+        return self.walk(tokens_BT, scope, LayerHook(), out_index_BC, seed)[0]
 
+    def walk(
+        self,
+        tokens_BT: Int[Array, "B T"],
+        scope: Scope,
+        hook: Hook,
+        out_index_BC: Int[Array, "B C"] | None = None,
+        seed: Seed | None = None,
+    ) -> tuple[Float[Array, "B C D"], Hook]:
+        """From tokens through all layers: the one forward pass, which training, cache and interventions share.
+
+        Args:
+            tokens_BT: Token ids.
+            scope: What each of these tokens sees, and at which position it stands.
+            hook: Takes part in each layer.
+            out_index_BC: Which of the T tokens are wanted; None means all. The last layer runs at these alone.
+            seed: Draws the dropout; None means none.
+
+        Returns:
+            Hidden states after the final norm, and the hook that the last layer handed on.
+        """
+        ropes, last = self.ropes(scope.query_positions), self.config.layers - 1
+
+        def visit(
+            block: Block, x: Array, hook: Hook, number: int | Array, index_BC: Array | None = None
+        ) -> tuple[Array, Hook]:
+            slides, layer_seed, queries = self._slides(number), folded(seed, number), scope
+            rope = ropes.of(slides)
+            normed, k, v = block.read(x, rope, layer_seed)
+            hook, k, v = hook.keys_values(number, k, v)
+            if index_BC is not None:
+                x, normed, rope = jax.tree.map(lambda a: take(a, index_BC), (x, normed, rope))
+                queries = scope.at(index_BC)
+            x = block.write(x, normed, k, v, queries, rope, self.window(slides), layer_seed)
+            hook, x = hook.output(number, x, index_BC)
+            return x, hook
+
+        x = dropout(by_rows(self.embed_tokens(tokens_BT)), self.config.dropout, folded(seed, self.config.layers))
         if self.blocks is not None:
             graphdef, stacked = nnx.split(self.blocks)
 
-            def layer(x: Array, scanned: tuple) -> tuple[Array, None]:
-                weights, number, slides = scanned
-                slides, layer_seed = self.uniform(slides), _fold(seed, number)
+            @partial(self._remat, in_scan=True)
+            def scanned(carry: tuple[Array, Hook], layer: tuple[nnx.State, Array]) -> tuple[tuple[Array, Hook], None]:
+                weights, number = layer
                 with jax.named_scope("block"):
-                    block = nnx.merge(graphdef, weights)
-                    rope = ropes.of(slides)
-                    normed, k, v = block.read(x, rope, layer_seed)
-                    return by_rows(block.write(x, normed, k, v, scope, rope, self.window(slides), layer_seed)), None
+                    x, hook = visit(nnx.merge(graphdef, weights), *carry, number)
+                    return (by_rows(x), hook), None
 
-            numbers = jnp.arange(L - 1, dtype=jnp.int32)
-            x, _ = jax.lax.scan(self._remat(layer, in_scan=True), x, (stacked, numbers, self.sliding_flags()[:-1]))
+            (x, hook), _ = jax.lax.scan(scanned, (x, hook), (stacked, jnp.arange(last, dtype=jnp.int32)))
 
-        return self.final_norm(self._remat(self._last)(x, scope, ropes, out_index_BC, _fold(seed, L - 1)))
+        @self._remat
+        def last_layer(x: Array, hook: Hook) -> tuple[Array, Hook]:
+            with jax.named_scope("last_block"):
+                return visit(self.last_block, x, hook, last, out_index_BC)
 
-    def _last(self, x: Array, scope: Scope, ropes: Ropes, out_index_BC: Array | None, seed: Seed | None) -> Array:
-        slides = self.config.slides(self.config.layers - 1)
-        rope = ropes.of(slides)
-        with jax.named_scope("last_block"):
-            normed, k, v = self.last_block.read(x, rope, seed)
-            if out_index_BC is not None:
-                x, normed, rope = (jax.tree.map(lambda a: take(a, out_index_BC), tree) for tree in (x, normed, rope))
-                query_positions = take(scope.query_positions, out_index_BC)
-                scope = replace(scope, query_index=out_index_BC, query_positions=query_positions, sequences=False)
-            return self.last_block.write(x, normed, k, v, scope, rope, self.window(slides), seed)
+        x, hook = last_layer(x, hook)
+        return self.final_norm(x), hook
 
-    def _remat(self, function: Any, in_scan: bool = False) -> Any:
+    def _remat(self, function: Callable[Arguments, Result], in_scan: bool = False) -> Callable[Arguments, Result]:
+        """The function, of which a backward pass, where there is one, computes again what `config.remat` says."""
         if self.config.remat == "none":
             return function
         save = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if self.config.remat == "dots" else None
@@ -201,39 +182,28 @@ class Decoder(nnx.Module):
             sliding = rope_at(positions, RopeConfig(theta=config.sliding_theta), G)
         return Ropes(rope_at(positions, config.rope, G), sliding)
 
-    def sliding_flags(self) -> np.ndarray:
-        """Which layers slide, (L,) bool."""
-        return np.array([self.config.slides(layer) for layer in range(self.config.layers)])
-
-    def uniform(self, slides: Array) -> bool | Array:
-        """A scanned layer's flag, as a Python bool where all layers agree, so that nothing is chosen at run time."""
-        flags = self.sliding_flags()
-        return bool(flags[0]) if (flags == flags[0]).all() else slides
+    def _slides(self, layer: int | Array) -> bool | Array:
+        """Whether a layer slides; as a Python bool where all scanned layers agree, so that no step has to choose."""
+        if isinstance(layer, int):
+            return self.config.slides(layer)
+        flags = [self.config.slides(scanned) for scanned in range(self.config.layers - 1)]
+        return jnp.array(flags)[layer] if any(flags) and not all(flags) else any(flags)
 
     def window(self, slides: bool | Array) -> int | Array | None:
         """The window of a layer with this flag."""
         if isinstance(slides, bool):
             return self.config.window if slides else None
-        return jnp.where(slides, self.config.window, UNLIMITED)
+        return jnp.where(slides, self.config.window or UNLIMITED, UNLIMITED)
 
     def logits(self, hidden: Float[Array, "B C D"]) -> Float[Array, "B C V"]:
         """Next-token logits of hidden states, fp32, soft-capped where the family does."""
         if self.lm_head is None:
-            kernel, contract = self.embed.embedding[...], "bcd,vd->bcv"
+            kernel, contract = self.embed.embedding[...].astype(hidden.dtype), "bcd,vd->bcv"
         else:
-            kernel, contract = self.lm_head.kernel[...], "bcd,dv->bcv"
-        logits = jnp.einsum(contract, hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32)
+            kernel, contract = self.lm_head.weight(hidden.dtype), "bcd,dv->bcv"
+        logits = jnp.einsum(contract, hidden, kernel, preferred_element_type=jnp.float32)
         cap = self.config.logit_softcap
         return logits if cap is None else cap * jnp.tanh(logits / cap)
-
-
-def take(x_BTX: Array, index_BC: Int[Array, "B C"]) -> Array:
-    """Row entries at the given indices: (B, T, ...) and (B, C) -> (B, C, ...)."""
-    return jax.vmap(lambda row, index: row[index])(x_BTX, index_BC)
-
-
-def _fold(seed: Seed | None, number: int | Array) -> Seed | None:
-    return None if seed is None else seed.fold(number)
 
 
 def _stack(count: int, config: DecoderConfig, lora: LoraConfig, seed: Seed) -> Block:

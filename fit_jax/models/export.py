@@ -12,8 +12,9 @@ import jax
 import numpy as np
 from flax import nnx
 
+from fit_jax.models.block import Block
 from fit_jax.models.config import DecoderConfig
-from fit_jax.models.decoder import Block, Decoder
+from fit_jax.models.decoder import Decoder
 from fit_jax.models.families import LAYER_PREFIX, sources
 from fit_jax.models.lora import Linear, LoraParam
 from fit_jax.models.tensor_files import Making, write_tensors

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from fit_jax.errors import InputError
 from fit_jax.foreign import Fields, shown
-from fit_jax.models.config import DecoderConfig, RopeConfig
+from fit_jax.models.config import DecoderConfig, Family, RopeConfig
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class _Traits:
 _GEMMA = {"post_norms": True, "norm_offset": True, "embed_scale": True, "activation": "gelu_tanh"}
 _LIMIT = "max_position_embeddings"
 _GEMMA_DEFAULTS = {"head_dim": 256, "query_pre_attn_scalar": 256, "sliding_window": 4096, "tie_word_embeddings": True}
-_FAMILIES = {
+_FAMILIES: dict[Family, _Traits] = {
     "llama": _Traits("LlamaForCausalLM", {_LIMIT: 2048}),
     "mistral": _Traits("MistralForCausalLM", {"sliding_window": 4096, _LIMIT: 131072}),
     "qwen2": _Traits(
@@ -175,7 +175,7 @@ def config_to_hf(config: DecoderConfig, *, max_positions: int, tokens: Mapping[s
     return hf
 
 
-def position_limit(family: str, hf: Mapping[str, Any]) -> int:
+def position_limit(family: Family, hf: Mapping[str, Any]) -> int:
     """Most tokens a model of the family reads: what its `config.json` says, or else transformers' default."""
     return Fields(hf, "config.json").whole(_LIMIT, 1, _MOST_TOKENS, _FAMILIES[family].defaults[_LIMIT])
 

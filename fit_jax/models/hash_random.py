@@ -50,6 +50,11 @@ class Seed(NamedTuple):
         return self.uniform(shape, 3**0.5 * std, dtype)
 
 
+def folded(seed: Seed | None, number: int | Array) -> Seed | None:
+    """`seed.fold(number)`; None, which stands for no dropout, stays None."""
+    return None if seed is None else seed.fold(number)
+
+
 def dropout(x: Float[Array, "..."], rate: float, seed: Seed | None) -> Float[Array, "..."]:
     """Inverted dropout; `x` itself where `seed` is None or the rate is 0."""
     if seed is None or rate == 0.0:

@@ -47,4 +47,5 @@ def target_log_probs(
         None,
         (jnp.moveaxis(hidden, 1, 0), jnp.moveaxis(targets, 1, 0)),
     )
-    return tuple(jnp.moveaxis(a, 0, 1).reshape(B, chunks * size)[:, :C] for a in (log_prob, is_argmax))
+    log_prob, is_argmax = (jnp.moveaxis(a, 0, 1).reshape(B, chunks * size)[:, :C] for a in (log_prob, is_argmax))
+    return log_prob, is_argmax

@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
 from fit_jax.errors import InputError
-from fit_jax.models.partition import HEADS, ROWS, TOKENS
+from fit_jax.parallel.config import CONTEXT, ROWS, TENSOR
 
 # Tokens of a tile, the first that divides the row. Splash wants multiples of 128; larger tiles mean fewer passes over
 # the keys, and 512 still leaves room in the chip's vector memory for both operands of the backward pass.
@@ -18,11 +18,14 @@ BLOCKS = (512, 384, 256, 128)
 CUDNN_HEAD_WIDTHS = range(8, 129, 8)
 
 
-def choose(kind: str, q: Array, sequences: bool, window: int | Array | None, softcap: float | None) -> str:
+def choose(
+    kind: str, q: Array, sequences: bool, window: int | Array | None, softcap: float | None, *, biased: bool = False
+) -> str:
     """The kernel for these queries: `xla`, `splash` or `cudnn`.
 
-    A kernel that cannot compute what is asked gives way to `xla`, whether it was asked for or not: trees, a few target
-    positions and a window traced by a scan over layers are beyond splash, fp32 and capped scores beyond cuDNN.
+    A kernel that cannot compute what is asked gives way to `xla`, whether it was asked for or not: rows that branch, a
+    few target positions and a window traced by a scan over layers are beyond splash, fp32 and capped scores beyond
+    cuDNN, and biased keys beyond both.
 
     Args:
         kind: `auto`, or the kernel asked for.
@@ -30,6 +33,7 @@ def choose(kind: str, q: Array, sequences: bool, window: int | Array | None, sof
         sequences: Whether they are all tokens of rows whose items do not branch.
         window: Tokens a query sees.
         softcap: tanh cap on the scores.
+        biased: Whether the keys' scores have biases.
 
     Raises:
         InputError: A kernel is asked for that the platform does not have.
@@ -43,10 +47,10 @@ def choose(kind: str, q: Array, sequences: bool, window: int | Array | None, sof
         raise InputError(
             f"model.attention: {kind} does not run on {platform}; leave it `auto`, or set `xla` or `{own}`"
         )
-    if kind == "xla" or own == "xla":
+    if kind == "xla" or own == "xla" or biased:
         return "xla"
     if own == "splash":
-        whole_blocks = q.shape[1] % (BLOCKS[-1] * mesh.shape.get(TOKENS, 1)) == 0
+        whole_blocks = q.shape[1] % (BLOCKS[-1] * mesh.shape.get(CONTEXT, 1)) == 0
         fits = sequences and whole_blocks and (window is None or isinstance(window, int))
     else:
         fits = q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] in CUDNN_HEAD_WIDTHS and softcap is None
@@ -68,31 +72,31 @@ def splash(
     """Causal attention of packed sequences by the TPU kernel, under `shard_map` on the mesh in context.
 
     Each item of a row must be one sequence, which starts where its position is 0; a token then sees the past of its own
-    sequence. Rows that hold branching trees break this and come out as NaN rather than wrong.
+    sequence. Rows whose items branch break this and come out as NaN rather than wrong.
 
     Args:
         q_BTHG: Queries of all tokens of the rows.
         k_BTKG: Keys.
         v_BTKG: Values.
         positions_BT: Position of each token in its own sequence; 0 in padding.
-        visible_until_BT: The tree rule's ends (`Scope`), checked against the positions.
+        visible_until_BT: The prefix-tree rule's ends (`Scope`), checked against the positions.
         scale: Factor on the scores.
         window: Tokens a query sees, itself included; None means all.
         softcap: tanh cap on the scores; None means none.
         interpret: Run the kernel's body as plain JAX, on any platform.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    shards = {axis: mesh.shape.get(axis, 1) for axis in (HEADS, TOKENS)}
-    heads = HEADS if shards[HEADS] > 1 and k_BTKG.shape[2] % shards[HEADS] == 0 else None
+    shards = {axis: mesh.shape.get(axis, 1) for axis in (TENSOR, CONTEXT)}
+    heads = TENSOR if shards[TENSOR] > 1 and k_BTKG.shape[2] % shards[TENSOR] == 0 else None
     kernel = _kernel(
-        q_BTHG.shape[2], q_BTHG.shape[1], shards[HEADS] if heads else 1, shards[TOKENS], window, softcap, interpret
+        q_BTHG.shape[2], q_BTHG.shape[1], shards[TENSOR] if heads else 1, shards[CONTEXT], window, softcap, interpret
     )
     segments_BT = jnp.cumsum(positions_BT == 0, axis=1, dtype=jnp.int32)
     run: Any = _run
     if not mesh.empty:
-        spec_q, spec_k = P(ROWS, heads, TOKENS, None), P(ROWS, heads, None, None)
-        spec_kernel = kernel.manual_sharding_spec(NamedSharding(mesh, P(heads, TOKENS)))
-        specs = (spec_kernel, spec_q, spec_k, spec_k, P(ROWS, TOKENS), P(ROWS, None))
+        spec_q, spec_k = P(ROWS, heads, CONTEXT, None), P(ROWS, heads, None, None)
+        spec_kernel = kernel.manual_sharding_spec(NamedSharding(mesh, P(heads, CONTEXT)))
+        specs = (spec_kernel, spec_q, spec_k, spec_k, P(ROWS, CONTEXT), P(ROWS, None))
         run = jax.shard_map(_run, mesh=mesh, in_specs=specs, out_specs=spec_q, check_vma=False)
     q, k, v = (x.swapaxes(1, 2) for x in (q_BTHG * jnp.asarray(scale, q_BTHG.dtype), k_BTKG, v_BTKG))
     y_BTHG = run(kernel, q, k, v, segments_BT, segments_BT).swapaxes(1, 2).astype(q_BTHG.dtype)

@@ -1,15 +1,16 @@
 """Decoding token by token: keys and values of what was read stay in a cache."""
 
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from fit_jax.models.attention import Scope
+from fit_jax.models.block import LayerHook
 from fit_jax.models.config import DecoderConfig
-from fit_jax.models.decoder import Decoder, take
+from fit_jax.models.decoder import Decoder
 
 _ALWAYS = jnp.iinfo(jnp.int32).max
 
@@ -88,39 +89,27 @@ def extend(
         length=start + tokens_BT.shape[1],
     )
     scope = Scope(index_BT, positions_BT, cache.positions, cache.visible_until)
-    ropes = decoder.ropes(positions_BT)
-    x = decoder.embed_tokens(tokens_BT)
-    held = (cache.keys, cache.values)
-    last = decoder.config.layers - 1
+    hidden, held = decoder.walk(tokens_BT, scope, _Held(cache.keys, cache.values, start), out_index_BC)
+    return hidden, cache._replace(keys=held.keys, values=held.values)
 
-    def store(held: tuple, layer: int | Array, new: tuple) -> tuple[tuple, tuple]:
-        """The caches with one layer's new entries, and that layer's of all tokens."""
-        at = (layer, 0, start, 0, 0)
-        held = tuple(jax.lax.dynamic_update_slice(h, n[None], at) for h, n in zip(held, new))
-        return held, tuple(jax.lax.dynamic_index_in_dim(h, layer, keepdims=False) for h in held)
 
-    if decoder.blocks is not None:
-        graphdef, stacked = nnx.split(decoder.blocks)
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Held(LayerHook):
+    """A cache's keys and values, to which each layer adds those of the tokens that are read, from slot `start` on."""
 
-        def layer(carry: tuple, scanned: tuple) -> tuple[tuple, None]:
-            x, held = carry
-            weights, number, slides = scanned
-            slides = decoder.uniform(slides)
-            block, rope = nnx.merge(graphdef, weights), ropes.of(slides)
-            normed, *new = block.read(x, rope, None)
-            held, (k, v) = store(held, number, new)
-            return (block.write(x, normed, k, v, scope, rope, decoder.window(slides), None), held), None
+    keys: Float[Array, "L B S K G"]
+    values: Float[Array, "L B S K G"]
+    start: Int[Array, ""]
 
-        numbers = jnp.arange(last, dtype=jnp.int32)
-        (x, held), _ = jax.lax.scan(layer, (x, held), (stacked, numbers, decoder.sliding_flags()[:-1]))
+    def keys_values(
+        self, layer: int | Int[Array, ""], k: Float[Array, "B T K G"], v: Float[Array, "B T K G"]
+    ) -> tuple["_Held", Float[Array, "B S K G"], Float[Array, "B S K G"]]:
+        """The layer's keys and values of all tokens that were ever read."""
 
-    slides = decoder.config.slides(last)
-    rope = ropes.of(slides)
-    normed, *new = decoder.last_block.read(x, rope, None)
-    held, (k, v) = store(held, last, new)
-    x, normed, rope, index_BC, query_positions = jax.tree.map(
-        lambda a: take(a, out_index_BC), (x, normed, rope, index_BT, positions_BT)
-    )
-    scope = Scope(index_BC, query_positions, cache.positions, cache.visible_until)
-    x = decoder.last_block.write(x, normed, k, v, scope, rope, decoder.window(slides), None)
-    return decoder.final_norm(x), cache._replace(keys=held[0], values=held[1])
+        def put(held: Array, new: Array) -> tuple[Array, Array]:
+            held = jax.lax.dynamic_update_slice(held, new[None], (layer, 0, self.start, 0, 0))
+            return held, jax.lax.dynamic_index_in_dim(held, layer, keepdims=False)
+
+        (keys, k), (values, v) = put(self.keys, k), put(self.values, v)
+        return replace(self, keys=keys, values=values), k, v

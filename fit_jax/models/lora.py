@@ -43,8 +43,10 @@ class Linear(nnx.Module):
         """Random kernel with entries of variance `scale`² / inputs; the adapter starts as the identity."""
         dtype = jnp.dtype(config.param_dtype)
         kernel = seed.fold(0).weights((inputs, outputs), scale * inputs**-0.5, dtype)
-        quantized = config.quantize != "none" and name in PROJECTIONS
-        self.kernel = QuantizedKernel(kernel, config.quantize) if quantized else nnx.Param(kernel)
+        if config.quantize != "none" and name in PROJECTIONS:
+            self.kernel = QuantizedKernel(kernel, config.quantize)
+        else:
+            self.kernel = nnx.Param(kernel)
         self.bias = nnx.Param(jnp.zeros((outputs,), dtype)) if bias else None
         self.lora = lora if lora.rank and name in lora.targets else None
         if self.lora is not None:

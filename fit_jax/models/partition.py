@@ -4,7 +4,7 @@ import jax
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-ROWS, HEADS, TOKENS = ("data", "fsdp"), "tensor", "context"
+from fit_jax.parallel.config import CONTEXT, ROWS
 
 
 def by_rows(x_BTD: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
@@ -16,6 +16,6 @@ def by_rows(x_BTD: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x_BTD
-    # The last block keeps a few target positions of a row, which `context` need not divide.
-    tokens = TOKENS if x_BTD.shape[1] % mesh.shape[TOKENS] == 0 else None
+    # Decoding reads one token of a row at a time, which `context` does not divide.
+    tokens = CONTEXT if x_BTD.shape[1] % mesh.shape[CONTEXT] == 0 else None
     return jax.lax.with_sharding_constraint(x_BTD, P(ROWS, tokens, None))

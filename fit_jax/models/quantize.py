@@ -7,11 +7,13 @@ weight is clipped. nf4 codes are the quantiles of a normal distribution, two to 
 
 import itertools
 import math
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int8, UInt8
+
+Kind = Literal["int8", "nf4"]
 
 BLOCK = 64
 
@@ -40,17 +42,24 @@ class FrozenParam(nnx.Variable):
     """A stored number that no optimizer touches."""
 
 
+class Quantized(NamedTuple):
+    """What stands for a kernel, as `QuantizedKernel` says."""
+
+    codes: Int8[Array, "rows outputs"] | UInt8[Array, "rows outputs"]
+    scales: UInt8[Array, "blocks outputs"]
+    scale_max: Float[Array, " outputs"]
+
+
 class QuantizedKernel(nnx.Module):
     """A kernel (in, out) as `codes`, `scales` (in / block, out) and `scale_max` (out,).
 
     int8 codes are (in, out); nf4 codes are (in / 2, out), the lower half-byte holding the earlier input.
     """
 
-    def __init__(self, kernel: Float[Array, "inputs outputs"], kind: Literal["int8", "nf4"]) -> None:
+    def __init__(self, kernel: Float[Array, "inputs outputs"], kind: Kind) -> None:
         """Quantises `kernel`; its number of inputs must be even."""
-        self.kind = kind
-        for name, value in quantize(kernel, kind).items():
-            setattr(self, name, FrozenParam(value))
+        self.kind: Kind = kind
+        self.codes, self.scales, self.scale_max = map(FrozenParam, quantize(kernel, kind))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -60,11 +69,11 @@ class QuantizedKernel(nnx.Module):
 
     def dequantized(self, dtype: Any) -> Float[Array, "inputs outputs"]:
         """The kernel that the codes stand for."""
-        return dequantize(self.kind, self.codes[...], self.scales[...], self.scale_max[...], dtype)
+        return dequantize(self.kind, Quantized(self.codes[...], self.scales[...], self.scale_max[...]), dtype)
 
 
-def quantize(kernel: Float[Array, "inputs outputs"], kind: Literal["int8", "nf4"]) -> dict[str, Array]:
-    """`codes`, `scales` and `scale_max` of a kernel."""
+def quantize(kernel: Float[Array, "inputs outputs"], kind: Kind) -> Quantized:
+    """The codes and scales of a kernel."""
     inputs, outputs = kernel.shape
     block = math.gcd(inputs, BLOCK)
     blocks = kernel.astype(jnp.float32).reshape(inputs // block, block, outputs)
@@ -82,17 +91,12 @@ def quantize(kernel: Float[Array, "inputs outputs"], kind: Literal["int8", "nf4"
             codes += (relative > (low + high) / 2).astype(jnp.uint8)
         pairs = codes.reshape(inputs // 2, 2, outputs)
         codes = pairs[:, 0] | (pairs[:, 1] << 4)
-    return {"codes": codes, "scales": scales.astype(jnp.uint8), "scale_max": scale_max}
+    return Quantized(codes, scales.astype(jnp.uint8), scale_max)
 
 
-def dequantize(
-    kind: Literal["int8", "nf4"],
-    codes: Int8[Array, "rows outputs"] | UInt8[Array, "rows outputs"],
-    scales: UInt8[Array, "blocks outputs"],
-    scale_max: Float[Array, " outputs"],
-    dtype: Any,
-) -> Float[Array, "inputs outputs"]:
+def dequantize(kind: Kind, stored: Quantized, dtype: Any) -> Float[Array, "inputs outputs"]:
     """The kernel that the codes stand for, in `dtype`."""
+    codes, scales, scale_max = stored
     if kind == "int8":
         values = codes.astype(dtype) * jnp.asarray(1 / 127, dtype)
     else:

@@ -162,7 +162,7 @@ def _write_tensor(file: int, place: int, tensor: tuple[tuple[int, ...], np.dtype
     for block in value():
         assert block.dtype == tensor[1], (block.dtype, tensor)
         assert block.shape[1:] == tensor[0][1:], (block.shape, tensor)
-        place = _write_at(file, place, memoryview(np.ascontiguousarray(block).reshape(-1).view(np.uint8)))
+        place = _write_at(file, place, np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
     assert place == end, (place, end, tensor)
 
 

@@ -20,7 +20,7 @@ from fit_jax.hub import local_folder
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.families import config_from_hf, sources
-from fit_jax.models.quantize import quantize
+from fit_jax.models.quantize import Quantized, quantize
 from fit_jax.models.tensor_files import TensorFiles, listed
 from fit_jax.parallel.sharding import named_leaves, path_name
 
@@ -118,6 +118,7 @@ def load_weights(model: DecoderConfig, target: nnx.State) -> nnx.State:
     Raises:
         InputError: Files are missing, truncated or corrupt; tensors are missing, unused, or of another shape or dtype.
     """
+    assert model.pretrained is not None, "by the caller's config"
     return read_parameters(open_pretrained(model.pretrained), model, target)
 
 
@@ -141,7 +142,7 @@ def read_parameters(found: Pretrained, model: DecoderConfig, target: nnx.State) 
     done = {}
     for kernel, group in quantized.items():
         if kernel in parts:
-            done |= _quantize_group(parts.pop(kernel).array(), kernel, group, model.quantize)
+            done |= _quantize_group(parts.pop(kernel).array(), kernel, group, model)
     return jax.tree.map_with_path(read, target)
 
 
@@ -251,14 +252,15 @@ def _kernel_shape(group: dict[str, Any], model: DecoderConfig) -> jax.ShapeDtype
     return jax.ShapeDtypeStruct(shape, jnp.dtype(model.param_dtype), sharding=codes.sharding)
 
 
-def _quantize_group(kernel: jax.Array, path: str, group: dict[str, Any], kind: str) -> dict[str, jax.Array]:
-    shardings = {part: leaf.sharding for part, leaf in group.items()}
-    one = partial(quantize, kind=kind)
+def _quantize_group(kernel: jax.Array, path: str, group: dict[str, Any], model: DecoderConfig) -> dict[str, jax.Array]:
+    assert model.quantize != "none", "of a model that has codes"
+    shardings = Quantized(**{part: leaf.sharding for part, leaf in group.items()})
+    one = partial(quantize, kind=model.quantize)
     # Layer by layer, so that the fp32 arithmetic needs one layer's memory.
     function = one if kernel.ndim == 2 else partial(jax.lax.map, one)
-    put = None if None in shardings.values() else shardings
+    put = None if None in shardings else shardings
     done = jax.jit(function, out_shardings=put)(kernel)
-    return {f"{path}.{part}": value for part, value in jax.block_until_ready(done).items()}
+    return {f"{path}.{part}": value for part, value in jax.block_until_ready(done)._asdict().items()}
 
 
 def abstract_parameters(model: DecoderConfig, shardings: Callable[[nnx.State], Any] | None = None) -> tuple[Any, Any]:

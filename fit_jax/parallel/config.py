@@ -4,6 +4,11 @@ from dataclasses import dataclass
 
 from fit_jax.errors import InputError
 
+# The mesh's axes in their order, named as the fields of `MeshConfig` that give their sizes.
+AXES = DATA, FSDP, TENSOR, CONTEXT = ("data", "fsdp", "tensor", "context")
+# The axes over which the rows of a batch are split.
+ROWS = (DATA, FSDP)
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeshConfig:

@@ -2,15 +2,21 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
 
 from fit_jax.errors import InputError
-from fit_jax.parallel.config import MeshConfig
+from fit_jax.parallel.config import AXES, DATA, MeshConfig
 
-AXES = ("data", "fsdp", "tensor", "context")
+
+class Device(Protocol):
+    """What this package uses of `jax.Device`, which has no static type."""
+
+    id: int
+    process_index: int
+    coords: Sequence[int]  # in the torus; of a TPU alone
 
 
 def mesh_shape(config: MeshConfig, device_count: int) -> tuple[int, ...]:
@@ -32,12 +38,12 @@ def mesh_shape(config: MeshConfig, device_count: int) -> tuple[int, ...]:
             f"mesh: {shown} cannot cover {device_count} device(s); "
             "set the sizes so that their product is the device count, or one of them to -1"
         )
-    if config.slices < 1 or sizes["data"] % config.slices:
-        raise InputError(f"mesh.slices: {config.slices} slices do not divide the data axis of {sizes['data']}")
+    if config.slices < 1 or sizes[DATA] % config.slices:
+        raise InputError(f"mesh.slices: {config.slices} slices do not divide the data axis of {sizes[DATA]}")
     return tuple(sizes.values())
 
 
-def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(config: MeshConfig, devices: Sequence[Device] | None = None) -> Mesh:
     """A mesh over `devices` (default: all), neighbours in the hardware next to each other.
 
     Over several slices the outer part of `data` runs across slices, so that only the gradient sum crosses their
@@ -65,4 +71,6 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
 def mesh_of(tree: Any) -> Mesh:
     """The mesh that a tree's arrays lie on; a mesh of their device where they lie on none."""
     sharding = jax.tree.leaves(tree)[0].sharding
-    return sharding.mesh if isinstance(sharding, NamedSharding) else make_mesh(MeshConfig(), list(sharding.device_set))
+    if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
+        return sharding.mesh
+    return make_mesh(MeshConfig(), list(sharding.device_set))

@@ -171,7 +171,7 @@ def maximum_over_processes(values: list[list[int]]) -> list[list[int]]:
 def _held(size: int, mesh: Mesh) -> np.ndarray:
     """Which of `size` rows, split as a batch is, this process's devices hold; ascending."""
     owned = np.zeros(size, bool)
-    for (rows,) in batch_sharding(mesh, "B").addressable_devices_indices_map((size,)).values():
+    for rows in batch_sharding(mesh, "B").addressable_devices_indices_map((size,)).values():
         owned[rows] = True
     return np.flatnonzero(owned)
 

@@ -8,9 +8,10 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from fit_jax.parallel.config import CONTEXT, FSDP, ROWS, TENSOR
+
 # What splits each dimension of a batch's arrays: rows (B), tokens (T), target positions (C).
-ROWS = ("data", "fsdp")
-BATCH_AXES = {"B": ROWS, "T": "context", "C": None}
+BATCH_AXES = {"B": ROWS, "T": CONTEXT, "C": None}
 
 # First match wins. A spec is about the trailing dimensions; a leading layer axis is never split. Projections into heads
 # or the feed-forward width split their output over `tensor`, those back to the model's width split their input, so that
@@ -18,15 +19,15 @@ BATCH_AXES = {"B": ROWS, "T": "context", "C": None}
 RULES: tuple[tuple[re.Pattern[str], P], ...] = tuple(
     (re.compile(rf"(^|\.){pattern}$"), spec)
     for pattern, spec in (
-        (r"(q|k|v|gate|up)_proj\.kernel(\.codes|\.scales)?", P("fsdp", "tensor")),
-        (r"(q|k|v|gate|up)_proj\.(bias|kernel\.scale_max|lora_magnitude)", P("tensor")),
-        (r"(q|k|v|gate|up)_proj\.lora_a", P("fsdp", None)),
-        (r"(q|k|v|gate|up)_proj\.lora_b", P(None, "tensor")),
-        (r"(o|down)_proj\.kernel(\.codes|\.scales)?", P("tensor", "fsdp")),
-        (r"(o|down)_proj\.lora_a", P("tensor", None)),
-        (r"(o|down)_proj\.lora_b", P(None, "fsdp")),
-        (r"embed\.embedding", P("tensor", "fsdp")),
-        (r"lm_head\.kernel", P("fsdp", "tensor")),
+        (r"(q|k|v|gate|up)_proj\.kernel(\.codes|\.scales)?", P(FSDP, TENSOR)),
+        (r"(q|k|v|gate|up)_proj\.(bias|kernel\.scale_max|lora_magnitude)", P(TENSOR)),
+        (r"(q|k|v|gate|up)_proj\.lora_a", P(FSDP, None)),
+        (r"(q|k|v|gate|up)_proj\.lora_b", P(None, TENSOR)),
+        (r"(o|down)_proj\.kernel(\.codes|\.scales)?", P(TENSOR, FSDP)),
+        (r"(o|down)_proj\.lora_a", P(TENSOR, None)),
+        (r"(o|down)_proj\.lora_b", P(None, FSDP)),
+        (r"embed\.embedding", P(TENSOR, FSDP)),
+        (r"lm_head\.kernel", P(FSDP, TENSOR)),
         (r"(o|down)_proj\.(bias|kernel\.scale_max|lora_magnitude)", P()),
         (r"\w*norm\.(scale|bias)", P()),
     )

@@ -12,6 +12,7 @@ import jax
 
 from fit_jax.errors import InputError
 from fit_jax.parallel.gpus import target_config
+from fit_jax.parallel.mesh import Device
 
 GIB = 2**30
 
@@ -140,7 +141,7 @@ class Topology:
         wraps = self.accelerator.wraps
         return wraps > 0 and self.slices == 1 and all(length % wraps == 0 for length in self.shape)
 
-    def devices(self) -> list[jax.Device]:
+    def devices(self) -> list[Device]:
         """Devices that programs can be compiled for but not run on.
 
         Raises:
@@ -148,7 +149,7 @@ class Topology:
         """
         return list(_gpu_devices(self) if self.accelerator.platform == "cuda" else _tpu_devices(self))
 
-    def rate(self, group: Sequence[jax.Device]) -> float:
+    def rate(self, group: Sequence[Device]) -> float:
         """Bytes/s at which a device of a group receives in a ring collective over the group.
 
         Along a torus axis that closes to a ring both directions carry data, on an open one the end has one link. A
@@ -168,13 +169,13 @@ class Topology:
         return figures.link * max(rings, 1)
 
 
-def _slice_of(device: Any, platform: str) -> int:
+def _slice_of(device: Device, platform: str) -> int:
     """What the fast interconnect reaches: a TPU slice, or a GPU host."""
     return device.process_index if platform == "cuda" else getattr(device, "slice_index", None) or 0
 
 
 @lru_cache
-def _tpu_devices(topology: Topology) -> tuple[jax.Device, ...]:
+def _tpu_devices(topology: Topology) -> tuple[Device, ...]:
     if importlib.util.find_spec("libtpu") is None:
         raise InputError(
             f"planning for {topology} needs the TPU compiler, which runs without a TPU: pip install 'fit_jax[tpu]'"
@@ -205,7 +206,7 @@ def _tpu_devices(topology: Topology) -> tuple[jax.Device, ...]:
 
 
 @lru_cache
-def _gpu_devices(topology: Topology) -> tuple[jax.Device, ...]:
+def _gpu_devices(topology: Topology) -> tuple[Device, ...]:
     if importlib.util.find_spec("jax_cuda13_plugin") is None:
         raise InputError(
             f"planning for {topology} needs the GPU compiler, which runs without a GPU: pip install 'fit_jax[cuda]'"

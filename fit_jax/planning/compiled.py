@@ -65,7 +65,7 @@ def compile_train(load: Workload, topology: Topology) -> Program:
     batch = abstract_batch(load.rows, load.sequence_length, load.targets, mesh)
     return _program(
         lambda: compile_train_step(
-            placed.graphdef, optimizer, placed.state, batch, accumulate=load.accumulate, trees=load.trees
+            placed.graphdef, optimizer, placed.state, batch, accumulate=load.accumulate, prefix_trees=load.prefix_trees
         ),
         mesh,
     )

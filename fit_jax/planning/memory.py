@@ -11,6 +11,7 @@ from fit_jax.models.config import PROJECTIONS
 from fit_jax.models.flops import projection_shapes
 from fit_jax.models.head import chunks_of
 from fit_jax.models.kernels import BLOCKS
+from fit_jax.parallel.config import CONTEXT, FSDP, TENSOR
 from fit_jax.parallel.sharding import row_shards
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.workload import Workload
@@ -71,8 +72,8 @@ def bytes_held(tree: Any) -> float:
 
 def uses_fused_attention(load: Workload, mesh: Mesh) -> bool:
     """Whether splash or cuDNN computes the layers' attention, so that no array of scores exists."""
-    whole_blocks = load.sequence_length % (BLOCKS[-1] * mesh.shape["context"]) == 0
-    return load.model.attention != "xla" and not load.trees and whole_blocks
+    whole_blocks = load.sequence_length % (BLOCKS[-1] * mesh.shape[CONTEXT]) == 0
+    return load.model.attention != "xla" and not load.prefix_trees and whole_blocks
 
 
 def _shard(leaf: jax.ShapeDtypeStruct) -> tuple[int, ...]:
@@ -90,9 +91,9 @@ def microbatch_rows(load: Workload, mesh: Mesh) -> int:
 
 def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
     """Bytes kept of all scanned layers, and bytes of the layer in flight."""
-    model, tensor = load.model, mesh.shape["tensor"]
+    model, tensor = load.model, mesh.shape[TENSOR]
     item = jnp.dtype(model.compute_dtype).itemsize
-    tokens = microbatch_rows(load, mesh) * load.sequence_length // mesh.shape["context"]
+    tokens = microbatch_rows(load, mesh) * load.sequence_length // mesh.shape[CONTEXT]
     shapes = projection_shapes(model)
     split = {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}
     outputs = sum(outs / (tensor if name in split else 1) for name, (_, outs) in shapes.items())
@@ -114,7 +115,7 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
         "none": residual + in_flight,
     }[model.remat]
     # Over `fsdp` two layers' worth of weights, or of a gradient that is yet to be scattered, are whole at a time.
-    whole = 2 * _layer_weights(load) / tensor if mesh.shape["fsdp"] > 1 else 0.0
+    whole = 2 * _layer_weights(load) / tensor if mesh.shape[FSDP] > 1 else 0.0
     return layers * kept, in_flight + whole
 
 
@@ -127,6 +128,6 @@ def _head(load: Workload, mesh: Mesh) -> float:
     """The vocabulary projection (and its gradient) whole, and logits with their gradient."""
     model = load.model
     item = jnp.dtype(model.compute_dtype).itemsize
-    vocabulary = model.vocab_size / mesh.shape["tensor"]
-    whole = (2 if load.lora.rank == 0 else 1) * item * model.width * vocabulary if mesh.shape["fsdp"] > 1 else 0.0
+    vocabulary = model.vocab_size / mesh.shape[TENSOR]
+    whole = (2 if load.lora.rank == 0 else 1) * item * model.width * vocabulary if mesh.shape[FSDP] > 1 else 0.0
     return whole + 2 * 4 * microbatch_rows(load, mesh) * chunks_of(load.targets)[1] * vocabulary

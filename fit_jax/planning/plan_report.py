@@ -5,11 +5,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fit_jax.parallel.config import AXES
 from fit_jax.parallel.topology import GIB
 from fit_jax.planning.plan import Plan
 from fit_jax.planning.roofline import ASSUMPTIONS
-
-AXES = ("data", "fsdp", "tensor", "context")
 
 
 def as_json(plan: Plan, price: float | None = None) -> dict[str, Any]:

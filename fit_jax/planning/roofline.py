@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from fit_jax.models.flops import Flops, projection_shapes, train_flops
+from fit_jax.parallel.config import CONTEXT, DATA, FSDP, TENSOR
 from fit_jax.parallel.hlo import Collective
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.memory import bytes_held, microbatch_rows, uses_fused_attention
@@ -77,7 +78,7 @@ class Traffic(NamedTuple):
 def plan_step(load: Workload, state: TrainState, mesh: Mesh, topology: Topology) -> StepTime:
     """The roofline from shapes alone."""
     collectives = (
-        (t.bytes / topology.rate(_along(mesh, t.axis)), t.axis in ("tensor", "context"))
+        (t.bytes / topology.rate(_along(mesh, t.axis)), t.axis in (TENSOR, CONTEXT))
         for t in plan_traffic(load, state, mesh)
     )
     return _step_time(load, state, mesh, topology, collectives)
@@ -88,7 +89,7 @@ def compiled_step(
 ) -> StepTime:
     """The roofline with the collectives of the compiled program."""
     devices = list(mesh.devices.flat)
-    fixed = [{d.id for d in _along(mesh, axis)} for axis in ("tensor", "context")]
+    fixed = [{d.id for d in _along(mesh, axis)} for axis in (TENSOR, CONTEXT)]
 
     def timed(collective: Collective) -> tuple[float, bool]:
         group = [devices[number] for number in collective.group] or devices
@@ -102,7 +103,7 @@ def plan_traffic(load: Workload, state: TrainState, mesh: Mesh) -> list[Traffic]
     """The collectives that the sharding rules imply, by axis."""
     model = load.model
     item = jnp.dtype(model.compute_dtype).itemsize
-    tensor, fsdp, data, context = (mesh.shape[a] for a in ("tensor", "fsdp", "data", "context"))
+    tensor, fsdp, data, context = (mesh.shape[a] for a in (TENSOR, FSDP, DATA, CONTEXT))
     repeats = load.accumulate
     weights = bytes_held((state.trainable, state.frozen)) * fsdp  # of one group over fsdp, whole
     trained = bytes_held(state.trainable)
@@ -112,13 +113,13 @@ def plan_traffic(load: Workload, state: TrainState, mesh: Mesh) -> list[Traffic]
     again = int(model.remat == "full")
     rows = [
         # Weights are gathered for the forward and for the backward pass; what remat repeats uses the latter.
-        Traffic("all-gather", "fsdp", 2 * repeats * weights * _share(fsdp)),
-        Traffic("reduce-scatter", "fsdp", repeats * trained * fsdp * _share(fsdp)),
-        Traffic("all-reduce", "data", 2 * repeats * trained * _share(data)),
+        Traffic("all-gather", FSDP, 2 * repeats * weights * _share(fsdp)),
+        Traffic("reduce-scatter", FSDP, repeats * trained * fsdp * _share(fsdp)),
+        Traffic("all-reduce", DATA, 2 * repeats * trained * _share(data)),
         # After o_proj and down_proj, and in the backward pass before q/k/v and gate/up.
-        Traffic("all-reduce", "tensor", 2 * repeats * (4 + again) * model.layers * residual * _share(tensor)),
-        Traffic("all-gather", "context", repeats * (1 + again) * model.layers * keys_values * _share(context)),
-        Traffic("reduce-scatter", "context", repeats * model.layers * keys_values * _share(context)),
+        Traffic("all-reduce", TENSOR, 2 * repeats * (4 + again) * model.layers * residual * _share(tensor)),
+        Traffic("all-gather", CONTEXT, repeats * (1 + again) * model.layers * keys_values * _share(context)),
+        Traffic("reduce-scatter", CONTEXT, repeats * model.layers * keys_values * _share(context)),
     ]
     return [row for row in rows if row.bytes]
 
@@ -150,10 +151,10 @@ def _step_time(
 
 def _moved(load: Workload, state: TrainState, mesh: Mesh) -> float:
     """Bytes that a device's memory reads and writes in a step."""
-    model, tensor = load.model, mesh.shape["tensor"]
+    model, tensor = load.model, mesh.shape[TENSOR]
     item = jnp.dtype(model.compute_dtype).itemsize
     passes = 3 + (model.remat == "full")
-    tokens = microbatch_rows(load, mesh) * load.sequence_length // mesh.shape["context"]
+    tokens = microbatch_rows(load, mesh) * load.sequence_length // mesh.shape[CONTEXT]
     shapes = projection_shapes(model).values()
     weights = item * sum(ins * outs for ins, outs in shapes) / tensor
     activations = item * tokens * sum(ins + outs for ins, outs in shapes) / math.sqrt(tensor)

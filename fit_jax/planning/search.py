@@ -80,7 +80,7 @@ def search(
 def candidates(load: Workload, topology: Topology) -> Iterator[Candidate]:
     """Every layout of the workload that the machine and the shapes allow."""
     devices = topology.devices()
-    kernels = ("xla",) if load.trees else ("auto", "xla")
+    kernels = ("xla",) if load.prefix_trees else ("auto", "xla")
     shapes: TrainState | None = None
     for sizes in mesh_sizes(load, len(devices), topology.slices):
         mesh = make_mesh(sizes, devices)

@@ -26,7 +26,7 @@ class Workload:
         targets: C.
         accumulate: Microbatches of a step.
         evaluation_rows: B of an evaluation batch.
-        trees: Whether the rows hold items that branch.
+        prefix_trees: Whether the rows hold items that branch.
         steps: Optimizer steps of the run; None where they follow from the data.
         notes: What was assumed.
     """
@@ -39,7 +39,7 @@ class Workload:
     targets: int
     accumulate: int
     evaluation_rows: int
-    trees: bool
+    prefix_trees: bool
     steps: int | None
     notes: tuple[str, ...] = ()
 
@@ -73,7 +73,7 @@ def workload(config: Config, slices: int = 1) -> Workload:
         targets=targets,
         accumulate=config.train.accumulate,
         evaluation_rows=config.evaluation.batch_size,
-        trees=config.focus.branches > 1,
+        prefix_trees=config.focus.branches > 1,
         steps=config.train.steps,
         notes=tuple(notes),
     )

@@ -17,6 +17,7 @@ from fit_jax.evaluation.queries import ask
 from fit_jax.focus.example import Example
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.models.config import DecoderConfig
+from fit_jax.parallel.config import CONTEXT, TENSOR
 from fit_jax.parallel.sharding import row_shards
 from fit_jax.runs.run_folder import CHECKPOINTS
 
@@ -66,12 +67,12 @@ def check_batch(model: DecoderConfig, config: Config, mesh: jax.sharding.Mesh) -
     """
     train = config.train
     rows = train.batch_size // (train.accumulate * row_shards(mesh))
-    tokens = rows * train.sequence_length // mesh.shape["context"]
+    tokens = rows * train.sequence_length // mesh.shape[CONTEXT]
     item = jnp.dtype(model.compute_dtype).itemsize
     # What rematerialisation keeps of every layer, the layer in flight, and in plain XLA its scores.
     least = tokens * item * (model.layers * model.width + 4 * model.width + model.feed_forward)
     if mesh.devices.flat[0].platform == "cpu":
-        least += 4 * tokens * train.sequence_length * model.heads / mesh.shape["tensor"]
+        least += 4 * tokens * train.sequence_length * model.heads / mesh.shape[TENSOR]
     batch = 4 * train.batch_size * train.sequence_length * 4  # tokens, positions, visibility and mask on the host
     _compare(least, batch, mesh, "at least ", config)
 

@@ -13,6 +13,7 @@ from fit_jax.errors import InputError
 from fit_jax.models.adapters import resolve_lora
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig, with_vocabulary
 from fit_jax.models.weights import resolve as resolve_model
+from fit_jax.parallel.config import CONTEXT
 from fit_jax.parallel.sharding import row_shards
 
 
@@ -77,7 +78,7 @@ def check_mesh(train: TrainConfig, mesh: Mesh) -> None:
     Raises:
         InputError: It does not.
     """
-    shards, context = row_shards(mesh), mesh.shape["context"]
+    shards, context = row_shards(mesh), mesh.shape[CONTEXT]
     parts = train.accumulate * shards
     if train.batch_size % parts:
         raise InputError(

@@ -16,6 +16,7 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Validation, evaluated_splits
 from fit_jax.methods import training_method
 from fit_jax.methods.method import TrainingMethod
+from fit_jax.parallel.config import CONTEXT
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.inputs import record_versions
 from fit_jax.runs.preflight import check_batch, check_disk, check_examples, check_program
@@ -112,7 +113,7 @@ def steps_of(run: Run) -> int:
 
 
 def _loader(run: Run, method: TrainingMethod[BatchType]) -> TrainLoader[BatchType]:
-    return TrainLoader(method.sampler, run.encoder, run.config, run.mesh.shape["context"])
+    return TrainLoader(method.sampler, run.encoder, run.config, run.mesh.shape[CONTEXT])
 
 
 def _restore(loader: TrainLoader, state: dict[str, Any]) -> None:
@@ -159,7 +160,7 @@ def _step_of_each_width(
                 objective=method.objective,
                 accumulate=run.config.train.accumulate,
                 seed=run.config.seed,
-                trees=method.sampler.branching,
+                prefix_trees=method.sampler.branching,
             )
             check_program(program, run.config, run.mesh)
             return program

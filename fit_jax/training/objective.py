@@ -56,7 +56,7 @@ class LossSums(NamedTuple):
 
 
 def target_scores(
-    decoder: Decoder, rows: Batch, dropout_key: Key[Array, ""] | None = None, trees: bool = True
+    decoder: Decoder, rows: Batch, dropout_key: Key[Array, ""] | None = None, prefix_trees: bool = True
 ) -> TargetScores:
     """Runs the model; only target positions reach the vocabulary projection.
 
@@ -64,7 +64,7 @@ def target_scores(
         decoder: The model.
         rows: Packed or unpacked rows.
         dropout_key: Draws the dropout; None means none.
-        trees: Whether rows may hold items that branch (several focus instructions or answers on one input).
+        prefix_trees: Whether rows may hold items that branch (several focus instructions or answers on one input).
     """
     hidden = decoder(
         rows.tokens,
@@ -73,7 +73,7 @@ def target_scores(
         rows.target_index,
         deterministic=dropout_key is None,
         dropout_key=dropout_key,
-        trees=trees,
+        prefix_trees=prefix_trees,
     )
     return TargetScores(*target_log_probs(decoder, hidden, rows.target_ids))
 

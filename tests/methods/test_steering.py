@@ -18,7 +18,6 @@ from fit_jax.methods import activation_addition, attention_steering
 from fit_jax.methods.intervention import AWAY, INSTRUCTION, TOWARDS, intervened, mark, no_intervention, unmarked
 from fit_jax.methods.steering import best_intervention
 from fit_jax.methods.training_free import Base
-from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.mesh import make_mesh
@@ -34,12 +33,11 @@ class Asked(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def model() -> Decoder:
+def model(decoder) -> Decoder:
     """A model of two layers whose predictions are far from uniform."""
-    shape = DecoderConfig(vocab_size=320, layers=2, width=32, feed_forward=48, heads=4, kv_heads=2, tied=True)
-    decoder = Decoder(shape, rngs=nnx.Rngs(1))
-    decoder.embed.embedding[...] *= 40
-    return decoder
+    model = nnx.clone(decoder)
+    model.embed.embedding[...] *= 40
+    return model
 
 
 @pytest.fixture(scope="module")

@@ -80,6 +80,7 @@ def test_kernels_are_chosen_by_what_they_can_compute(monkeypatch):
     assert choose("splash", q, False, None, None) == "xla"
     assert choose("auto", q[:, :8], True, None, None) == "xla"
     assert choose("auto", q, True, jnp.int32(5), None) == "xla"
+    assert choose("auto", q, True, None, None, biased=True) == "xla"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert choose("auto", q, False, None, None) == "cudnn"
     assert choose("auto", q.astype(jnp.float32), True, None, None) == "xla"
@@ -87,6 +88,23 @@ def test_kernels_are_chosen_by_what_they_can_compute(monkeypatch):
     assert choose("auto", q, True, None, None) == "xla"
     with pytest.raises(InputError, match=r"splash does not run on cpu"):
         choose("splash", q, True, None, None)
+
+
+def test_a_biased_key_weighs_as_so_many_copies_of_it():
+    """Behind the cap on the scores, too."""
+    q, k, v, _, _ = packed(1, 4, 2)
+    q, k, v = q[:, 7:8], k[:, :8], v[:, :8]
+    last, order = np.array([[7]], np.int32), np.array([[0, 1, 2, 3, 3, 3, 4, 5, 6, 7]], np.int32)
+
+    def attended(k, v, bias=None):
+        count = k.shape[1]
+        ends = np.full((1, count), count, np.int32)
+        scope = Scope(np.full_like(last, count - 1), last, order[:, :count], ends, bias)
+        return attention(q, k, v, scope, scale=0.2, softcap=2.0)
+
+    bias = np.where(np.arange(8) == 3, np.log(3), 0.0).astype(np.float32)[None]
+    assert_close(attended(k, v, bias), attended(k[:, order[0]], v[:, order[0]]), tolerance=1e-6)
+    assert np.abs(attended(k, v, bias) - attended(k, v)).max() > 1e-3
 
 
 def test_queries_split_by_tokens_stay_where_they_are():

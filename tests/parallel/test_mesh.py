@@ -4,7 +4,8 @@ from jax.sharding import AxisType
 
 from fit_jax.config import MeshConfig
 from fit_jax.errors import InputError
-from fit_jax.parallel.mesh import AXES, make_mesh, mesh_shape
+from fit_jax.parallel.config import AXES
+from fit_jax.parallel.mesh import make_mesh, mesh_shape
 
 
 def test_free_axis_takes_what_is_left():

@@ -16,8 +16,6 @@ from fit_jax.planning.compiled import laid_out, place
 from fit_jax.planning.workload import Workload, workload
 from fit_jax.training.state import TrainState
 
-from ..stored_models import adapter, imported  # noqa: F401
-
 TINY = [
     *("--model.layers", "3", "--model.width", "64", "--model.feed_forward", "128", "--model.vocab_size", "96"),
     *("--train.sequence_length", "32", "--train.targets_per_row", "4", "--train.batch_size", "8"),

@@ -7,13 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from fit_jax.errors import InputError
+from fit_jax.parallel.config import AXES
 from fit_jax.parallel.topology import ACCELERATORS
 from fit_jax.planning import search as searching
 from fit_jax.planning.plan import with_mesh
 from fit_jax.planning.search import candidates, mesh_sizes, search
 from fit_jax.planning.workload import workload
-
-AXES = ("data", "fsdp", "tensor", "context")
 
 
 @pytest.fixture

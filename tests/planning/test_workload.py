@@ -54,7 +54,7 @@ def test_the_shapes_are_the_configs():
     options += ["--evaluation.batch_size", "5", "--focus.branches", "1", "--train.steps", "null"]
     load = workload(load_config([*options, "--mesh.fsdp", "2"]), slices=2)
     assert (load.rows, load.sequence_length, load.targets, load.accumulate) == (48, 640, 20, 3)
-    assert (load.evaluation_rows, load.trees, load.steps) == (5, False, None)
+    assert (load.evaluation_rows, load.prefix_trees, load.steps) == (5, False, None)
     assert (load.mesh.fsdp, load.mesh.slices) == (2, 2)
     assert any("one per 32 tokens" in note for note in load.notes)
     assert workload(load_config(["--train.targets_per_row", "7"])).targets == 7

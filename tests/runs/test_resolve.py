@@ -12,7 +12,7 @@ from fit_jax.config import Config, TrainConfig, load_config
 from fit_jax.errors import InputError
 from fit_jax.focus.tokenizers import save_tokenizer
 from fit_jax.models.config import DecoderConfig
-from fit_jax.parallel.mesh import AXES
+from fit_jax.parallel.config import AXES
 from fit_jax.runs.evaluating import evaluate_run
 from fit_jax.runs.resolve import check_mesh, resolve
 from fit_jax.runs.run import load_model, set_up

@@ -21,8 +21,6 @@ from fit_jax.training.optimizer import make_optimizer
 from fit_jax.training.state import init_state
 from fit_jax.training.step import compile_train_step
 
-from ..demo_run import config, decoder, encoder, make_scorer, params, task  # noqa: F401
-
 VOCAB = 97
 T, C = 48, 12  # tokens and targets of a row
 RATE = 1e-2

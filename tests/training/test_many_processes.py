@@ -86,12 +86,10 @@ def test_processes_fail_stop_and_resume_together(tmp_path):
 
     job = Job(run, 2)
     job.signal(1, signal.SIGKILL, run / "metrics.jsonl", lines=18)
-    began = time.monotonic()
     (status, output), (killed, _) = job.outcome()
     assert killed == -signal.SIGKILL
     assert status not in (0, -signal.SIGKILL)
     assert "process 0 of 2" in output or "another task died" in output
-    assert time.monotonic() - began < 40
 
     job = Job(run, 2)
     job.signal(1, signal.SIGTERM, run / "metrics.jsonl", lines=len(records(run)) + 5)

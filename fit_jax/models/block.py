@@ -1,0 +1,86 @@
+"""One layer of the decoder, and the hook through which a caller takes part in each layer."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from fit_jax.models.attention import Attention, Rope, Scope
+from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.hash_random import Seed, dropout, folded
+from fit_jax.models.layers import FeedForward, RMSNorm
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LayerHook:
+    """What goes along on `Decoder.walk` and takes part in each layer; this one changes nothing and holds nothing.
+
+    A hook is a pytree that the scan over the layers carries: each layer hands on the hook that its methods return, of
+    the same shapes and dtypes.
+    """
+
+    def keys_values(
+        self, layer: int | Int[Array, ""], k: Float[Array, "B T K G"], v: Float[Array, "B T K G"]
+    ) -> tuple[Self, Float[Array, "B S K G"], Float[Array, "B S K G"]]:
+        """The keys and values that the layer attends to, given those of the tokens that are read."""
+        return self, k, v
+
+    def output(
+        self, layer: int | Int[Array, ""], x: Float[Array, "B T D"], index_BC: Int[Array, "B C"] | None
+    ) -> tuple[Self, Float[Array, "B T D"]]:
+        """The residual stream after the layer: of all tokens, or of those at `index_BC` where that is not None."""
+        return self, x
+
+
+class SublayerInput(NamedTuple):
+    """A sublayer's normalised input, as the base sees it and, after the adapter's dropout, as the adapters see it."""
+
+    base: Float[Array, "B T D"]
+    adapter: Float[Array, "B T D"]
+
+
+class Block(nnx.Module):
+    """One layer, in two halves between which a caller may drop queries or exchange keys and values with a cache."""
+
+    def __init__(self, config: DecoderConfig, lora: LoraConfig, *, seed: Seed) -> None:
+        """Random weights."""
+        self.config = config
+        self.adapter_dropout = lora.dropout if lora.rank else 0.0
+        self.attention_norm = RMSNorm(config.width, config)
+        self.attention = Attention(config, lora, seed=seed.fold(0))
+        self.mlp_norm = RMSNorm(config.width, config)
+        self.mlp = FeedForward(config, lora, seed=seed.fold(1))
+        self.attention_out_norm = RMSNorm(config.width, config) if config.post_norms else None
+        self.mlp_out_norm = RMSNorm(config.width, config) if config.post_norms else None
+
+    def read(
+        self, x: Float[Array, "B T D"], rope: Rope, seed: Seed | None
+    ) -> tuple[SublayerInput, Float[Array, "B T K G"], Float[Array, "B T K G"]]:
+        """The attention input, and the keys and values, of every token."""
+        h = self.attention_norm(x)
+        normed = SublayerInput(h, dropout(h, self.adapter_dropout, folded(seed, 0)))
+        return normed, *self.attention.keys_values(*normed, rope)
+
+    def write(
+        self,
+        x: Float[Array, "B C D"],
+        normed: SublayerInput,
+        k: Float[Array, "B T K G"],
+        v: Float[Array, "B T K G"],
+        scope: Scope,
+        rope: Rope,
+        window: int | Int[Array, ""] | None,
+        seed: Seed | None,
+    ) -> Float[Array, "B C D"]:
+        """The residual stream after attention and feed-forward, of the tokens that `scope` takes as queries."""
+        y = self.attention.attend(self.attention.queries(*normed, rope), k, v, scope, window)
+        y = self.attention.o_proj(y, dropout(y, self.adapter_dropout, folded(seed, 1)))
+        x = x + self._out(y, self.attention_out_norm, folded(seed, 2))
+        y = self.mlp(self.mlp_norm(x), folded(seed, 3), folded(seed, 4))
+        return x + self._out(y, self.mlp_out_norm, folded(seed, 5))
+
+    def _out(self, y: Array, norm: RMSNorm | None, seed: Seed | None) -> Array:
+        return dropout(y if norm is None else norm(y), self.config.dropout, seed)
