@@ -19,6 +19,8 @@ from jinja2.parser import Parser
 from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from fit_jax.foreign import is_text
+
 # Characters, items and steps that one rendering may cost; real templates need a hundredth.
 BUDGET = 300_000
 _LONGEST_SOURCE = 200_000
@@ -71,7 +73,10 @@ def render_bounded(source: str, values: Mapping[str, Any]) -> str:
         raise
     except Exception as error:  # a template can make Python raise anything
         raise TemplateError(f"{type(error).__name__}: {error}") from error
-    return "".join(pieces)
+    rendered = "".join(pieces)
+    if not is_text(rendered):
+        raise TemplateError("it makes NUL or half of a character (a lone surrogate)")
+    return rendered
 
 
 def _charge_loops(tree: nodes.Template) -> None:

@@ -26,12 +26,17 @@ from .parsers import TARGETS, draw_case
 ACTS = {name: target.act for name, target in TARGETS.items()} | COMMANDS
 
 
+def draw(random: Random, name: str) -> Case:
+    """A bad input for a parser or a command."""
+    return draw_case(random, name) if name in TARGETS else draw_command(random, name)
+
+
 def main() -> int:
     """Runs the campaign; the status is 1 where anything ended other than promised."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--inputs", type=int, help="bad inputs for each parser and command (default: by the minutes)")
+    parser.add_argument("--inputs", type=int, help="bad inputs in all (default: as many as the minutes allow)")
     parser.add_argument("--kills", type=int, default=0, help="runs to kill")
     parser.add_argument("--damage", type=int, default=0, help="runs whose checkpoints are damaged")
     parser.add_argument("--keep", type=Path, default=Path("faults"))
@@ -45,17 +50,20 @@ def main() -> int:
 
 
 def _inputs(given: argparse.Namespace, end: float) -> int:
+    """Tries bad inputs; every parser and command gets as much time, so that quick ones are tried most."""
     counts = {name: Counter[str]() for name in ACTS if not given.only or name in given.only}
-    rounds = 0
-    while time.monotonic() < end and rounds != given.inputs:
-        for name, count in counts.items():
-            random = Random(f"{given.seed} {rounds} {name}")
-            case = draw_case(random, name) if name in TARGETS else draw_command(random, name)
-            found = outcome(case, ACTS[name])
-            count[found.kind] += 1
-            if not found.promised:
-                _keep(given.keep, case, found)
-        rounds += 1
+    spent = dict.fromkeys(counts, 0.0)
+    number = 0
+    while time.monotonic() < end and number != given.inputs:
+        name = min(spent, key=lambda name: spent[name])
+        begun = time.process_time()
+        case = draw(Random(f"{given.seed} {counts[name].total()} {name}"), name)
+        found = outcome(case, ACTS[name])
+        spent[name] += time.process_time() - begun
+        counts[name][found.kind] += 1
+        number += 1
+        if not found.promised:
+            _keep(given.keep, case, found)
     for name, count in counts.items():
         print(f"{name:22} {sum(count.values()):5}  {_shown(count)}")
     total = sum(counts.values(), Counter[str]())

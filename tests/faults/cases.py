@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fit_jax.errors import InputError, explain
+from fit_jax.errors import explain
+from fit_jax.foreign import printable
 
 # Places in which no regular file stands, by the name that a case gives them.
 SPECIAL: Mapping[str, Callable[[Path], object]] = {
@@ -23,7 +24,7 @@ SPECIAL: Mapping[str, Callable[[Path], object]] = {
     "@dangling": lambda path: path.symlink_to("nowhere"),
 }
 # Seconds of computing, and of waiting, that no bad input may take.
-CPU_SECONDS, WALL_SECONDS = 20, 240
+CPU_SECONDS, WALL_SECONDS = 20, 90
 MEMORY = 12 << 30
 # What is wrong, and where, fits in so many characters; the remedy comes after.
 LONGEST = 200
@@ -94,19 +95,22 @@ class TooLong(BaseException):
     """More time was spent than a bad input is worth."""
 
 
-def outcome(case: Case, act: Callable[..., object]) -> Outcome:
-    """Does what the case says, in a folder of its own that is the working folder meanwhile."""
+def outcome(case: Case, act: Callable[..., object], seconds: float = CPU_SECONDS) -> Outcome:
+    """Does what the case says, in a folder of its own that is the working folder meanwhile.
+
+    Args:
+        case: The bad input.
+        act: Does it.
+        seconds: Of computing, that it may take.
+    """
     before = Path.cwd()
     with TemporaryDirectory() as folder:
         case.write(Path(folder))
         os.chdir(folder)
         started = time.process_time()
         try:
-            with limited():
+            with limited(seconds):
                 act(*case.arguments)
-        except InputError as error:
-            _, line = explain(error)
-            found = Outcome("refused" if len(before_remedy(line or "")) <= LONGEST else "long", line or "")
         except TooLong:
             found = Outcome("endless")
         except SystemExit as end:
@@ -114,12 +118,20 @@ def outcome(case: Case, act: Callable[..., object]) -> Outcome:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            found = Outcome(type(error).__name__, " ".join(str(error).split())[:300])
+            found = _judged(error)
         else:
             found = Outcome("accepted")
         finally:
             os.chdir(before)
-    return Outcome("endless", found.line) if time.process_time() - started > CPU_SECONDS else found
+    return Outcome("endless", found.line) if time.process_time() - started > seconds else found
+
+
+def _judged(error: BaseException) -> Outcome:
+    """What an error is for the user of a command: one line of bounded length with status 2, or a failure."""
+    status, line = explain(error)
+    if status != 2 or line is None or isinstance(error, MemoryError):
+        return Outcome(type(error).__name__, " ".join(str(error).split())[:300])
+    return Outcome("refused" if len(before_remedy(line)) <= LONGEST and printable(line) == line else "long", line)
 
 
 def before_remedy(line: str) -> str:
@@ -128,19 +140,19 @@ def before_remedy(line: str) -> str:
 
 
 @contextmanager
-def limited() -> Iterator[None]:
+def limited(seconds: float) -> Iterator[None]:
     """Ends what takes too long with `TooLong`, and what takes too much memory with `MemoryError`."""
 
     def end(*_: object) -> None:
         raise TooLong
 
-    timers = ((signal.SIGPROF, signal.ITIMER_PROF, CPU_SECONDS), (signal.SIGALRM, signal.ITIMER_REAL, WALL_SECONDS))
+    timers = ((signal.SIGPROF, signal.ITIMER_PROF, seconds), (signal.SIGALRM, signal.ITIMER_REAL, WALL_SECONDS))
     handlers = [(number, signal.signal(number, end)) for number, _, _ in timers]
     memory = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, memory[1]))
     try:
-        for _, timer, seconds in timers:
-            signal.setitimer(timer, seconds, 1)
+        for _, timer, limit in timers:
+            signal.setitimer(timer, limit, 1)
         yield
     finally:
         for _, timer, _ in timers:

@@ -19,7 +19,7 @@ from fit_jax.config_files import dump_config
 from fit_jax.data.tasks import build_task
 from fit_jax.data.tasks.jsonl import as_it_came
 from fit_jax.evaluation.report import read_predictions
-from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.focus.templates import prompt_form
 from fit_jax.focus.tokenizers import load_tokenizer, save_tokenizer, train_tokenizer
 from fit_jax.models import llama2c
 from fit_jax.models.adapters import resolve_lora
@@ -150,7 +150,7 @@ def _adapter_weights(random: Random) -> Mapping[str, bytes]:
 def tokenizer_files() -> Mapping[str, bytes]:
     """A small tokenizer's files."""
     with TemporaryDirectory() as folder:
-        save_tokenizer(train_tokenizer(WORDS, 300), folder)
+        save_tokenizer(_tokenizer_of_words(), folder)
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
@@ -185,14 +185,19 @@ def _import_llama2c() -> None:
     llama2c.convert(Path("model.bin"), Path("out"))
 
 
+@cache
+def _tokenizer_of_words() -> Any:
+    return train_tokenizer(WORDS, 300)
+
+
 def _template(random: Random) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
     return {}, (random_template(random),)
 
 
 def _render(template: str) -> None:
-    tokenizer = train_tokenizer(WORDS, 300)
+    tokenizer = _tokenizer_of_words()
     tokenizer.chat_template = template
-    PromptEncoder(tokenizer, build_task(TaskConfig(train_examples=8, validation_examples=4, test_examples=4), 0).text)
+    prompt_form(tokenizer, "Answer:", "auto")
 
 
 DESCRIPTION = {

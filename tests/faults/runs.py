@@ -51,7 +51,9 @@ class Command:
         """Starts `python -m MODULE ARGUMENTS` within the folder."""
         self._folder = folder
         _CONTEXT.set_forkserver_preload(list(LOADED))
-        self._process: BaseProcess = _CONTEXT.Process(target=_run, args=(module, list(arguments), str(folder)))
+        self._process: BaseProcess = _CONTEXT.Process(
+            target=_run, args=(module, list(arguments), str(folder)), daemon=True
+        )
         self._process.start()
 
     def kill(self, after: float, number: signal.Signals) -> bool:

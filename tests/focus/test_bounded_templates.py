@@ -41,6 +41,7 @@ WRONG = {
     "overflow": "{{ 10.0 ** 60 ** 2 }}",
     "recursion": "{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}",
     "nesting": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+    "half a character": "{{ '\\ud800' }}",
     "syntax": "{% for %}",
     "a file": "{% include '/etc/passwd' %}",
     "Python": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
