@@ -167,8 +167,8 @@ def run_tokenizer(folder: Path, task: "Task", asked: TokenizerConfig, keep: bool
         return load_tokenizer(kept)
     if has_checkpoint(folder):
         raise InputError(
-            f"{kept}: is missing, and without it the run's checkpoints cannot be used; put that folder back from a copy "
-            "(the checkpoints are whole)"
+            f"{kept}: is missing, and without it the run's checkpoints cannot be used; put that folder back from a "
+            "copy (nothing is said against the checkpoints)"
         )
     tokenizer = task_tokenizer(task, asked)
     if keep:

@@ -1,4 +1,4 @@
-"""`log.txt` of a run folder: what libraries say while a command works there, so that the user's terminal stays plain."""
+"""`log.txt` of a run folder: what libraries say while a command works there; the user's terminal stays plain."""
 
 import io
 import logging
@@ -6,7 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fit_jax.errors import InputError
@@ -56,24 +56,18 @@ class _Log(io.TextIOBase):
         self._file = file
 
     def write(self, text: str) -> int:
-        try:
+        with suppress(OSError, ValueError):
             self._file.write(text)
-        except (OSError, ValueError):
-            pass
         return len(text)
 
     def flush(self) -> None:
-        try:
+        with suppress(OSError, ValueError):
             self._file.flush()
-        except (OSError, ValueError):
-            pass
 
     def fileno(self) -> int:
         return self._file.fileno()
 
     def end(self) -> None:
         """Closes the file; what libraries write later is lost."""
-        try:
+        with suppress(OSError):
             self._file.close()
-        except OSError:
-            pass

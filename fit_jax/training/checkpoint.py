@@ -164,9 +164,7 @@ class Checkpoints:
             if machine_remedy(error):  # nothing is wrong with the checkpoint
                 raise
             reason = _reason(error)
-            raise InputError(
-                f"checkpoint {self.folder / str(step)} cannot be read: {reason}; {ASIDE}"
-            ) from error
+            raise InputError(f"checkpoint {self.folder / str(step)} cannot be read: {reason}; {ASIDE}") from error
 
 
 def _reason(error: Exception) -> str:
