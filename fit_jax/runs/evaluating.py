@@ -1,5 +1,6 @@
 """After training: a run's model, evaluated on every split, its report, and its adapter in PEFT's format."""
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from flax import nnx
 
 from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.report import FOLDER, report_run
+from fit_jax.files import PARTIAL
 from fit_jax.models.adapters import write_adapter
 from fit_jax.models.tensor_files import new_folder
 from fit_jax.parallel.processes import is_lead
@@ -46,6 +48,8 @@ def _keep_adapter(run: Run, model: TrainedModel) -> None:
         with TemporaryDirectory() as scratch:
             write_adapter(Path(scratch), decoder, run.lora)
         return
-    shutil.rmtree(run.folder / ADAPTER, ignore_errors=True)
-    with new_folder(run.folder / ADAPTER) as folder:
+    partial = run.folder / f"{PARTIAL}{ADAPTER}"
+    with new_folder(partial) as folder:
         write_adapter(folder, decoder, run.lora)
+    shutil.rmtree(run.folder / ADAPTER, ignore_errors=True)
+    os.replace(partial, run.folder / ADAPTER)

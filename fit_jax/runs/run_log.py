@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from fit_jax.errors import InputError
 
@@ -29,7 +30,7 @@ def logged(path: Path, title: str) -> Iterator[None]:
         file = open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); move it away") from error
-    log = _Log(file)
+    log = _Log(file, sys.stderr)
     root, terminal = logging.getLogger(), sys.stderr
     handlers = root.handlers[:]
     handler = logging.StreamHandler(log)
@@ -52,19 +53,26 @@ def logged(path: Path, title: str) -> Iterator[None]:
 class _Log(io.TextIOBase):
     """A text file that takes what it can: a full disk must not fail whoever writes a remark."""
 
-    def __init__(self, file: io.TextIOWrapper) -> None:
+    def __init__(self, file: io.TextIOWrapper, terminal: TextIO) -> None:
         self._file = file
+        self._terminal = terminal
 
     def write(self, text: str) -> int:
+        """Appends a text; a progress bar, which overwrites its line, is shown on a terminal or not at all."""
         with suppress(OSError, ValueError):
-            self._file.write(text)
+            if "\r" not in text:
+                self._file.write(text)
+            elif self._terminal.isatty():
+                self._terminal.write(text)
         return len(text)
 
     def flush(self) -> None:
+        """Passes on what was written."""
         with suppress(OSError, ValueError):
             self._file.flush()
 
     def fileno(self) -> int:
+        """The file's."""
         return self._file.fileno()
 
     def end(self) -> None:

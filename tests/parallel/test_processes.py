@@ -106,7 +106,7 @@ def test_devices_that_are_not_there_are_told(monkeypatch):
 
     monkeypatch.setenv("JAX_PLATFORMS", "gpu")
     monkeypatch.setattr(jax, "devices", none)
-    with pytest.raises(InputError, match="JAX_PLATFORMS=gpu: cannot be used .Unable to initialize backend 'gpu': not"):
+    with pytest.raises(InputError, match=r"JAX_PLATFORMS=gpu: cannot be used .Unable to initialize backend 'gpu': not"):
         start(MeshConfig())
 
 

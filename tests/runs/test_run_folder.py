@@ -71,10 +71,13 @@ def test_a_folder_where_a_file_should_be_is_told(config, tmp_path, name):
 
 
 def test_what_libraries_say_goes_into_the_log(config, tmp_path, capsys):
-    with pytest.raises(ZeroDivisionError), claimed(config):
+    def work():
         logging.getLogger("absl").error("a remark")
         print("another", file=sys.stderr)
         raise ZeroDivisionError("the cause")
+
+    with pytest.raises(ZeroDivisionError), claimed(config):
+        work()
     print("told to the user", file=sys.stderr)
     assert capsys.readouterr().err == "told to the user\n"
     log = (tmp_path / "run" / "log.txt").read_text()
