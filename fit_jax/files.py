@@ -14,7 +14,7 @@ from fit_jax.errors import InputError
 # Bytes of one name and of a whole path that file systems take.
 _LONGEST_NAME, _LONGEST_PATH = 255, 4000
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-# How the name of a file or folder begins while it is written: cleared away by `remove_partials` where a kill has left it.
+# How the name of a file or folder begins while it is written; `remove_partials` clears away what a kill has left.
 PARTIAL = ".partial-"
 
 
@@ -75,7 +75,7 @@ def check_outputs(folder: Path, files: Iterable[str], folders: Iterable[str]) ->
 
 
 def remove_partials(folder: Path) -> None:
-    """Removes what a killed process has left of files and folders that it was writing; for the one process that may write there."""
+    """Removes files and folders that a killed process was writing; for the one process that may write there."""
     for path in folder.glob(f"{PARTIAL}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

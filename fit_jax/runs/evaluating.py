@@ -13,7 +13,6 @@ from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.report import FOLDER, report_run
 from fit_jax.files import PARTIAL
 from fit_jax.models.adapters import write_adapter
-from fit_jax.models.tensor_files import new_folder
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.run import Run, TrainedModel, load_model, scorer
 
@@ -49,7 +48,11 @@ def _keep_adapter(run: Run, model: TrainedModel) -> None:
             write_adapter(Path(scratch), decoder, run.lora)
         return
     partial = run.folder / f"{PARTIAL}{ADAPTER}"
-    with new_folder(partial) as folder:
-        write_adapter(folder, decoder, run.lora)
+    partial.mkdir()
+    try:
+        write_adapter(partial, decoder, run.lora)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     shutil.rmtree(run.folder / ADAPTER, ignore_errors=True)
     os.replace(partial, run.folder / ADAPTER)
