@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fit_jax.config import Config, TokenizerConfig
 from fit_jax.config_files import config_differences, dump_config, parse_config, read_config
 from fit_jax.errors import InputError
-from fit_jax.files import check_folder_name, check_outputs, make_folder, remove_partials, write_text
+from fit_jax.files import PARTIAL, check_folder_name, check_outputs, make_folder, remove_partials, write_text
 from fit_jax.runs.run_log import logged
 
 if TYPE_CHECKING:
@@ -170,12 +170,12 @@ def run_tokenizer(folder: Path, task: "Task", asked: TokenizerConfig, keep: bool
         return load_tokenizer(kept)
     if has_checkpoint(folder):
         raise InputError(
-            f"{kept}: is missing, and without it the run's checkpoints cannot be used; put that folder back from a copy "
-            "(the checkpoints are whole)"
+            f"{kept}: is missing, and without it the run's checkpoints cannot be used; put that folder back from a "
+            "copy (nothing is said against the checkpoints)"
         )
     tokenizer = task_tokenizer(task, asked)
     if keep:
-        partial = folder / f".{TOKENIZER}.partial"
+        partial = folder / f"{PARTIAL}{TOKENIZER}"
         shutil.rmtree(partial, ignore_errors=True)
         save_tokenizer(tokenizer, partial)
         os.replace(partial, kept)
