@@ -30,6 +30,19 @@ def training_method(task: "Task", config: "Config") -> "TrainingMethod":
     return importlib.import_module(f"fit_jax.methods.{config.train.method}").build(task, config)
 
 
+def rows_branch(config: "Config") -> bool:
+    """Whether the rows that `train.method` trains on hold prompts that branch, known without the data.
+
+    Several focus instructions share a text, or several candidate answers a prompt.
+    """
+    return {
+        "fit": config.focus.branches > 1,
+        "sft_y_focus": config.focus.branches > 1,
+        "poe": True,
+        "group_dro": True,
+    }.get(config.train.method, False)
+
+
 def training_free_method(name: str) -> "TrainingFree":
     """The method of one of the names in `TRAINING_FREE`."""
     return importlib.import_module(f"fit_jax.methods.{name}").METHOD
