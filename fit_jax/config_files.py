@@ -31,7 +31,9 @@ class _Loader(yaml.SafeLoader):
     def construct_scalar(self, node: yaml.ScalarNode) -> Any:
         value = super().construct_scalar(node)
         if isinstance(value, str) and not is_text(value):
-            raise yaml.constructor.ConstructorError(None, None, "NUL or half of a character in a text", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, "a NUL or half of a character in a text", node.start_mark
+            )
         return value
 
     def construct_document(self, node: yaml.Node) -> Any:
@@ -224,7 +226,7 @@ def _decode(kind: Any, value: Any, name: str) -> Any:
         fits, hint = (dict if isinstance(value, dict) else tuple) in kinds, ""
     else:
         fits = not kinds & {tuple, dict} and not (isinstance(value, bool) and kinds & {int, float})
-        hint = f"; write [{value}]" if tuple in kinds else ""
+        hint = f"; write [{shown(value)}]" if tuple in kinds else ""
     try:
         decoded = draccus.decode(kind, value) if fits else math.nan
     except draccus.ParsingError:

@@ -19,6 +19,7 @@ Name = TypeVar("Name", bound=str)
 # Configs, indexes and tokenizers are far smaller.
 MOST_BYTES = 1 << 28
 _SHOWN = 60
+_LONGEST_PATH = 140
 # Control characters but line feed and tab, and those that turn the direction of writing or stand for nothing.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
@@ -61,7 +62,7 @@ def check_regular(path: Path, remedy: str = "name a readable file") -> None:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = (error.strerror if isinstance(error, OSError) else None) or "no file can have that name"
-        raise InputError(f"{shown(str(path))} cannot be read: {reason}; {remedy}") from error
+        raise InputError(f"{_named(path)} cannot be read: {reason}; {remedy}") from error
     if stat.S_ISDIR(mode):
         raise InputError(f"{path} cannot be read: is a folder; {remedy}")
     if not stat.S_ISREG(mode):
@@ -188,7 +189,7 @@ class Fields:
 
     def error(self, name: str, value: Any, problem: str) -> InputError:
         """The error of a field's value."""
-        return InputError(f"{self.where}: {name} {_json_like(value)} is {problem}; {self._remedy}")
+        return InputError(f"{self.where}: {name} {quoted(value)} is {problem}; {self._remedy}")
 
     def _given(self, name: str, default: Any) -> Any:
         value = self.values.get(name)
@@ -199,8 +200,15 @@ class Fields:
         return value
 
 
-def _json_like(value: Any) -> str:
+def quoted(value: Any) -> str:
+    """A value as `shown`, text in quotes."""
     return f"'{shown(value)}'" if isinstance(value, str) else shown(value)
+
+
+def _named(path: Path) -> str:
+    """A path, of which the end is shown where it is long."""
+    name = printable(str(path))
+    return name if len(name) <= _LONGEST_PATH else f"...{name[-_LONGEST_PATH:]}"
 
 
 def _represented(value: Any) -> str:

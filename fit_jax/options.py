@@ -24,7 +24,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known := list(known), n=1)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"known here: {', '.join(known)}" if len(known) <= 12 else "--help lists what there is"
+    return f"known here: {', '.join(known)}" if len(known) <= 12 and len(name) <= 40 else "--help lists what there is"
 
 
 class Parser(argparse.ArgumentParser):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from fit_jax.config_files import read_config
 from fit_jax.data.row_readers import NO_TEXT, Malformed, some_of
 from fit_jax.errors import InputError
-from fit_jax.foreign import check_regular, is_text, parse_json, shown
+from fit_jax.foreign import check_regular, is_text, parse_json, quoted, shown
 
 # A feature without a label column ties no label to a row.
 _NO_LABEL = -1
@@ -303,7 +303,7 @@ class OwnReader:
             elif (label := _label(row.get(column), candidates)) is not None:
                 labels.append(label)
             else:
-                bad.add(where, f"{column} {shown(row.get(column))!r} is none of {some_of(candidates)}")
+                bad.add(where, f"{column} {quoted(row.get(column))} is none of {some_of(candidates)}")
                 return None
         named = {"slices": own.slices, "cluster": (own.cluster,) if own.cluster else ()}
         absent = [(column, by) for by, columns in named.items() for column in columns if column not in row]

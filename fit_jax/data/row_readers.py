@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 from fit_jax.config import TaskConfig
 from fit_jax.errors import InputError
-from fit_jax.foreign import check_regular, is_text, parse_json, shown
+from fit_jax.foreign import check_regular, is_text, parse_json, quoted, shown
 
 # A longer text is taken for a broken file, not for an input: no row of tokens would hold a hundredth of it.
 MAX_CHARACTERS = 200_000
@@ -78,7 +78,7 @@ class Malformed:
         known = list(known)
         if (value := row.get(field)) in known:
             return known.index(value)
-        self.add(where, f"{field} {shown(value)!r} is none of {some_of(known)}")
+        self.add(where, f"{field} {quoted(value)} is none of {some_of(known)}")
         return None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from fit_jax.errors import InputError
-from fit_jax.foreign import exists, read_object, shown
+from fit_jax.foreign import exists, quoted, read_object, shown
 from fit_jax.hub import local_folder
 from fit_jax.models.config import PROJECTIONS, DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
@@ -63,7 +63,7 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
     for name, allowed in _ONLY.items():
         if peft.values.get(name) not in allowed and name in peft.values:
             raise InputError(
-                f"{folder / CONFIG}: {name} {shown(peft.values[name])} is not supported; only {allowed[0]!r} is"
+                f"{folder / CONFIG}: {name} {quoted(peft.values[name])} is not supported; only {allowed[0]!r} is"
             )
     modules = {name.split(".lora_")[0].rpartition(".")[2] for name in TensorFiles(folder).tensors}
     if other := sorted(modules - set(PROJECTIONS)):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fit_jax.errors import InputError
-from fit_jax.foreign import Fields, shown
+from fit_jax.foreign import Fields, quoted
 from fit_jax.models.config import DecoderConfig, Family, RopeConfig
 
 
@@ -93,7 +93,7 @@ def config_from_hf(hf: Mapping[str, Any], where: str) -> DecoderConfig:
         raise InputError(f"{where}: lacks {', '.join(missing)}; it is no complete config of a {family} model")
     for name, only in _ONLY.items():
         if hf.get(name, only) not in (only, None):
-            raise InputError(f"{where}: {name} {shown(hf[name])} is not supported; only {only!r} is")
+            raise InputError(f"{where}: {name} {quoted(hf[name])} is not supported; only {only!r} is")
     traits = _FAMILIES[family]
     fields = Fields({**traits.defaults, **hf}, where)
     width, layers, heads, feed_forward, vocab_size = (fields.whole(name, 1, most) for name, most in _SIZES.items())

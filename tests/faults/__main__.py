@@ -23,7 +23,7 @@ from .cases import Case, Outcome, outcome
 from .commands import COMMANDS, draw_command
 from .parsers import TARGETS, draw_case
 
-ACTS = {name: target.act for name, target in TARGETS.items()} | COMMANDS
+ACTS = {**{name: target.act for name, target in TARGETS.items()}, **COMMANDS}
 
 
 def draw(random: Random, name: str) -> Case:

@@ -296,7 +296,7 @@ def _build(malformed: Any = "error") -> None:
     assert all(split.examples[0] for split in task.splits.values())
 
 
-def _leaves(cls: type, prefix: str = "") -> list[str]:
+def _leaves(cls: Any, prefix: str = "") -> list[str]:
     """Dotted names of the fields of a config."""
     parts = ((f.type, f"{prefix}{f.name}") for f in fields(cls))  # pyright: ignore[reportArgumentType]
     return [name for kind, at in parts for name in (_leaves(kind, f"{at}.") if is_dataclass(kind) else [at])]

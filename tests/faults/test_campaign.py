@@ -9,6 +9,7 @@ import pytest
 from . import runs
 from .__main__ import ACTS, draw
 from .cases import Case, outcome
+from .commands import COMMANDS
 
 KEPT = sorted((Path(__file__).parent / "cases").glob("*.json"))
 # Those that load JAX or parse much YAML are tried less often; `python -m tests.faults` tries all of them for longer.

@@ -92,8 +92,8 @@ LLAMA = {"model_type": "llama", **SHAPE}
         ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported; supported: llama, mistral"),
         ({"hidden_size": None}, "lacks hidden_size"),
         ({"attention_bias": True}, "attention_bias True is not supported"),
-        ({"hidden_act": "relu"}, "activation 'relu'"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "RoPE type 'yarn'"),
+        ({"hidden_act": "relu"}, "hidden_act 'relu'"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_type 'yarn'"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
     ],
 )
