@@ -3,9 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
-# What has no type error.
-TYPED := $(addprefix fit_jax/,cli.py options.py config.py config_files.py data errors.py files.py hub.py train.py evaluate.py steer.py \
-	convert.py plan.py conversion evaluation experiment focus planning runs training)
 PYTEST_ARGS ?= --numprocesses auto
 # Versions that the tests have passed with; empty for the newest that pyproject.toml allows.
 CONSTRAINTS ?= constraints.txt
@@ -30,7 +27,7 @@ demo: $(VENV)/.installed-run
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright --pythonpath $(BIN)/python $(TYPED)
+	$(BIN)/pyright --pythonpath $(BIN)/python fit_jax
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -119,15 +119,19 @@ class OptimizerConfig:
 class TrainConfig:
     """The training loop."""
 
-    # Training method: fit (focus tuning), sft_y (true labels, no focus instruction), sft_y_focus (focus labels, no
-    # instruction), poe (product of experts) or group_dro; the last two learn true labels against the spurious ones.
-    method: Literal["fit", "sft_y", "sft_y_focus", "poe", "group_dro"] = "fit"
+    # Training method: fit (focus tuning), sft_y (true labels, no focus instruction) or sft_y_focus (focus labels, no
+    # instruction); or one that learns true labels against the spurious ones: poe (product of experts), group_dro,
+    # group_balanced (groups drawn evenly), jtt (just train twice) or dfr (deep feature reweighting).
+    method: Literal["fit", "sft_y", "sft_y_focus", "poe", "group_dro", "group_balanced", "jtt", "dfr"] = "fit"
     # Optimizer steps; null means `epochs` passes over the training split.
-    steps: int | None = 480
+    steps: int | None = 600
     # Passes over the training split; used where `steps` is null.
     epochs: int = 5
     # Rows of the global batch of one optimizer step.
     batch_size: int = 12
+    # Training examples of one optimizer step, however many rows they fill: what makes the budgets of two methods equal.
+    # They are packed into `batch_size` rows, as long as it takes up to `sequence_length`. Null fills the rows instead.
+    examples_per_step: int | None = None
     # Tokens in a row.
     sequence_length: int = 256
     # Several examples in a row behind segment masks (true), or one example a row, with rows of similar length in a
@@ -139,6 +143,20 @@ class TrainConfig:
     poe_weight: float = 1.0
     # Step size of the groups' weights in group_dro; 0 leaves them equal.
     group_step: float = 0.01
+    # Weight decay in group_dro, in the place of optimizer.weight_decay; the method needs a strong one.
+    group_decay: float = 0.1
+    # Share of the steps that go to the first run of jtt, whose errors the second run learns from.
+    jtt_first: float = 0.2
+    # How often the second run of jtt takes an example that the first one has wrong, for each time it takes another.
+    jtt_weight: int = 6
+    # Share of the steps that retrain the last layer in dfr.
+    dfr_steps: float = 0.25
+    # Share of the training examples that dfr holds out for the last layer.
+    dfr_held_out: float = 0.2
+    # Factor on the learning rate for the last layer in dfr, which alone is a convex problem and stands large steps.
+    dfr_rate: float = 10.0
+    # Weight decay of the last layer in dfr, in the place of optimizer.weight_decay.
+    dfr_decay: float = 0.1
     # Microbatches whose gradients are summed in one optimizer step.
     accumulate: int = 1
     # An example longer than a row: `error`, or `cut` its input text (never the instruction, the focus or the answer).
@@ -149,8 +167,9 @@ class TrainConfig:
     validate_every: int | None = 50
     # Evaluations without improvement before training stops; null means never.
     patience: int | None = None
-    # What `best` means for early stopping and the best checkpoint: `loss` or `focus_accuracy` on validation.
-    best: Literal["loss", "focus_accuracy"] = "loss"
+    # What `best` means for early stopping and the best checkpoint, on validation: `loss`, `focus_accuracy`, or
+    # `worst_group`, the focus accuracy of the worst group.
+    best: Literal["loss", "focus_accuracy", "worst_group"] = "loss"
     # Steps between checkpoints.
     checkpoint_every: int = 100
     # Checkpoints kept besides the best.
@@ -161,12 +180,24 @@ class TrainConfig:
         for name in ("batch_size", "sequence_length", "accumulate", "log_every", "checkpoint_every", "keep", "epochs"):
             if getattr(self, name) < 1:
                 raise InputError(f"train.{name}: {getattr(self, name)} is less than 1")
-        for name in ("steps", "validate_every", "patience", "targets_per_row"):
+        for name in ("steps", "validate_every", "patience", "targets_per_row", "examples_per_step"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"train.{name}: {getattr(self, name)} is less than 1; null stands for none")
-        for name in ("poe_weight", "group_step"):
+        for name in ("poe_weight", "group_step", "group_decay", "dfr_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"train.{name}: {getattr(self, name)} is not a number from 0 up")
+        if not 0 < self.dfr_rate < math.inf:
+            raise InputError(f"train.dfr_rate: {self.dfr_rate} is not a number above 0")
+        for name in ("jtt_first", "dfr_steps", "dfr_held_out"):
+            if not 0 < getattr(self, name) < 1:
+                raise InputError(f"train.{name}: {getattr(self, name)} is no share between 0 and 1")
+        if self.jtt_weight < 1:
+            raise InputError(f"train.jtt_weight: {self.jtt_weight} is less than 1, which counts errors as others")
+        if not self.packing and self.examples_per_step not in (None, self.batch_size):
+            raise InputError(
+                f"train.examples_per_step: {self.examples_per_step}, but rows that do not pack hold one example each, "
+                f"{self.batch_size} in all (train.batch_size); leave it null"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

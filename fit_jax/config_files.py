@@ -28,7 +28,7 @@ class _Loader(yaml.SafeLoader):
     Half of a surrogate pair is refused too: neither stands in any text or name of a file.
     """
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         value = super().construct_scalar(node)
         if isinstance(value, str) and not is_text(value):
             raise yaml.constructor.ConstructorError(

@@ -54,8 +54,8 @@ def machine_remedy(error: BaseException) -> str | None:
     # JAX's own error for memory is told by its text.
     if isinstance(error, MemoryError) or any(text in str(error) for text in ("RESOURCE_EXHAUSTED", "Out of memory")):
         return (
-            "lower train.batch_size, train.sequence_length or evaluation.batch_size, take more devices or a smaller model; "
-            "`python -m fit_jax.plan` tells what fits"
+            "lower train.batch_size, train.sequence_length or evaluation.batch_size, take more devices or a smaller "
+            "model; `python -m fit_jax.plan` tells what fits"
         )
     if isinstance(error, OSError) and error.errno in _UNUSABLE:
         return "make it a file or folder that may be read and written, or name another"

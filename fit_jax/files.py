@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,8 +14,8 @@ from fit_jax.errors import InputError
 # Bytes of one name and of a whole path that file systems take.
 _LONGEST_NAME, _LONGEST_PATH = 255, 4000
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-# What a file is called while it is written: cleared away by `remove_partials` where a kill has left it.
-_PARTIAL = ".partial-"
+# How the name of a file or folder begins while it is written; `remove_partials` clears away what a kill has left.
+PARTIAL = ".partial-"
 
 
 def check_folder_name(name: str, what: str) -> None:
@@ -74,9 +75,12 @@ def check_outputs(folder: Path, files: Iterable[str], folders: Iterable[str]) ->
 
 
 def remove_partials(folder: Path) -> None:
-    """Removes what a killed process has left of files that it was writing; for the one process that may write there."""
-    for path in folder.glob(f"{_PARTIAL}*"):
-        path.unlink(missing_ok=True)
+    """Removes files and folders that a killed process was writing; for the one process that may write there."""
+    for path in folder.glob(f"{PARTIAL}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
@@ -121,7 +125,7 @@ def write_text(path: Path, text: str) -> None:
 
 def _partial_name(suffix: str) -> str:
     """A name that no other process takes at the same time."""
-    return f"{_PARTIAL}{secrets.token_hex(8)}{suffix}"
+    return f"{PARTIAL}{secrets.token_hex(8)}{suffix}"
 
 
 def _sync(path: Path) -> None:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 # Seconds that the main thread has to take notice of a signal before the process ends without it.
@@ -86,10 +86,8 @@ def _raise(number: int, frame: object) -> None:
 
 
 def _end(number: int) -> NoReturn:
-    try:
+    with suppress(OSError):  # nobody may be there to read it
         os.write(2, f"{words(number)}\n".encode())
-    except OSError:
-        pass  # nobody is there to read it
     os._exit(128 + number)
 
 

@@ -124,9 +124,13 @@ def test_wrong_commands_are_told(command, arguments, said):
     [
         (InputError("row 3: bad\n  near here"), 2, "error: row 3: bad near here\n"),
         (RunFailed("the loss is not finite"), 1, "error: the loss is not finite\n"),
-        (MemoryError("Unable to allocate 8 GiB"), 2, "error: Unable to allocate 8 GiB; take fewer"),
-        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating"), 2, "Out of memory allocating; take fewer"),
-        (RuntimeError("INTERNAL: Out of memory allocating 9 bytes"), 2, "9 bytes; take fewer"),
+        (MemoryError("Unable to allocate 8 GiB"), 2, "error: Unable to allocate 8 GiB; lower train.batch_size"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating"),
+            2,
+            "Out of memory allocating; lower train.batch_size",
+        ),
+        (RuntimeError("INTERNAL: Out of memory allocating 9 bytes"), 2, "9 bytes; lower train.batch_size"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "No space left on device; free space"),
         (RuntimeError("RESOURCE_EXHAUSTED: [...] No space left on device"), 2, "free space"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "a/b"), 2, "Is a directory: 'a/b'; make it a file or"),
@@ -201,7 +205,7 @@ def test_help_lists_every_field_with_type_default_and_meaning(capsys, monkeypatc
     shown = capsys.readouterr().out.splitlines()
     (steps,) = [n for n, line in enumerate(shown) if line.startswith("  --train.steps int|null")]
     assert "Optimizer steps; null means" in " ".join(shown[steps : steps + 2])
-    assert "(default: 480)" in " ".join(shown[steps : steps + 2])
+    assert "(default: 600)" in " ".join(shown[steps : steps + 2])
     options = {line.split()[0]: " ".join(shown[n : n + 2]) for n, line in enumerate(shown) if line.startswith("  --")}
     for name in field_names(Config):
         assert "(default: " in options.pop(f"--{name}")

@@ -12,9 +12,9 @@ from fit_jax.errors import InputError
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
-def test_demo_config_states_the_defaults():
+def test_demo_config_states_the_defaults_but_for_weight_decay():
     demo = load_config(["--config", str(CONFIGS / "demo.yaml")])
-    assert not config_differences(Config(), demo)
+    assert config_differences(Config(), demo) == ["optimizer.weight_decay: 0.01 -> 1.5"]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_section_may_have_a_base_of_its_own(tmp_path):
 
 
 def test_differences_name_fields_and_values():
-    assert config_differences(Config(), load_config(["--train.steps", "5"])) == ["train.steps: 480 -> 5"]
+    assert config_differences(Config(), load_config(["--train.steps", "5"])) == ["train.steps: 600 -> 5"]
 
 
 def test_fields_that_may_differ_are_whole_names():

@@ -6,7 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fit_jax.errors import InputError
-from fit_jax.files import check_folder_name, check_outputs, make_folder, remove_partials, replace_with, write_text
+from fit_jax.files import (
+    PARTIAL,
+    check_folder_name,
+    check_outputs,
+    make_folder,
+    remove_partials,
+    replace_with,
+    write_text,
+)
 
 
 @pytest.mark.parametrize("name", ["runs/a", "/mnt/a b", "a:b", "x" * 255, "é/ü", "C:/runs"])
@@ -66,6 +74,7 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
     replace_with(tmp_path / "a.svg", lambda partial: names.append(partial.name) or partial.touch())
     make_folder(tmp_path / "sub")
     (tmp_path / names[0]).touch()
+    (tmp_path / f"{PARTIAL}folder" / "inside").mkdir(parents=True)
     remove_partials(tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["a.svg", "sub"]
 

@@ -12,10 +12,10 @@ install() {
   bash -euc "$1"
   if [[ ! -x $home/venv/bin/python ]]; then
     # TPU images bring an older Python than fit_jax needs; uv puts a newer one beside it, for this user alone.
-    PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv
+    PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv==0.13.9
     python3 -m uv venv --quiet --seed --python 3.12 "$home/venv"
   fi
-  "$home/venv/bin/python" -m pip install --quiet --editable "$home/source[tpu]"
+  "$home/venv/bin/python" -m pip install --quiet --constraint "$home/source/constraints.txt" --editable "$home/source[tpu]"
 }
 
 # Training inherits the lock and so holds it exactly as long as it lives, whatever ends it.

@@ -57,7 +57,8 @@ def load_task(config: TaskConfig, seed: int) -> Task:
         records = builder.as_data_source(name)  # pyright: ignore[reportCallIssue]  # its decorator has no types
         splits[name] = Split(name, _examples(records), _read_rho(rho))
     others = {feature: tuple(names) for feature, names in recorded["text"]["other_names"].items()}
-    text, notes = TaskText(**{**recorded["text"], "other_names": others}), tuple(recorded["notes"])
+    words = {"other_names": others, "biased": tuple(recorded["text"].get("biased", ()))}
+    text, notes = TaskText(**{**recorded["text"], **words}), tuple(recorded["notes"])
     return Task(text=text, splits=splits, notes=notes, dropped=recorded["dropped"])
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Int32, Int64
 
 from fit_jax.config import FocusConfig
 from fit_jax.data.keyed_generator import generator
+from fit_jax.data.orders import Order
 from fit_jax.data.packing import Batch
 from fit_jax.data.sampler import Branch, Sampler
 from fit_jax.errors import InputError
@@ -35,10 +36,16 @@ class FocusSample(NamedTuple):
 
 
 class FocusSampler(Sampler[Batch]):
-    """Every example once an epoch, under focus instructions sampled by their weights, with the focus label to learn."""
+    """Examples under focus instructions sampled by their weights, with the focus label to learn."""
 
     def __init__(
-        self, examples: Sequence[Example], text: TaskText, config: FocusConfig, shown: bool, seed: int
+        self,
+        examples: Sequence[Example],
+        text: TaskText,
+        config: FocusConfig,
+        shown: bool,
+        seed: int,
+        order: Order | None = None,
     ) -> None:
         """Reads the weights; nothing is sampled yet.
 
@@ -48,12 +55,13 @@ class FocusSampler(Sampler[Batch]):
             config: Weights of the focus types, and branches of an example.
             shown: Whether the prompt shows the instruction, or only the label follows it.
             seed: Seed of the sampling.
+            order: How often an epoch takes each example; by default once.
 
         Raises:
             InputError: A weight has an unknown focus type or is negative, or all are 0; less than one branch; no
                 examples.
         """
-        super().__init__(examples, seed)
+        super().__init__(examples, seed, order)
         check_focus(config)
         self.branches = config.branches
         self.branching = config.branches > 1

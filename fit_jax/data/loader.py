@@ -11,6 +11,10 @@ Where one step takes several packed windows, the rows of a batch are divided int
 l + n, l + 2n, ... and fills the l-th part of every batch, so that a host builds only the windows of its own rows. The
 number of lanes follows from data and config, not from the hosts.
 
+With `train.examples_per_step` N there are no windows: step s packs examples sN to (s + 1)N of the stream into its rows,
+which are as long as it takes, in one of a few widths. Methods whose examples take different room then see the same
+number of them in every step.
+
 Packed windows differ in their number of rows, so the window that a step begins in depends on all windows before it.
 The loader remembers what it has counted: `state` goes into a checkpoint, and after `restore` resuming costs one window
 a lane, not all of them. Without it the rows are counted again, with the same result.
@@ -53,8 +57,8 @@ class TrainLoader(Generic[BatchType]):
     Attributes:
         tokens_per_row: T.
         targets_per_row: C; from the config, or the smallest number that hardly ever closes a row early.
-        widths: The row lengths that batches have: T alone where rows are packed, else a few up to T.
-        steps_per_epoch: Steps in which the stream passes an epoch; of packed rows an estimate from a sample, within
+        widths: The row lengths that batches have: T alone where rows are filled, else a few up to T.
+        steps_per_epoch: Steps in which the stream passes an epoch; of filled rows an estimate from a sample, within
             about a percent.
     """
 
@@ -70,13 +74,15 @@ class TrainLoader(Generic[BatchType]):
             token_shards: Parts into which the mesh divides a row's tokens.
 
         Raises:
-            InputError: An example of the sample does not fit into a row, or cannot be drawn or encoded.
+            InputError: An example of the sample does not fit into a row, or the examples of a step into the rows of a
+                batch, or an example cannot be drawn or encoded.
         """
         self._sampler = sampler
         self._encoder = encoder
         self._seed = config.seed
         self._batch_size = config.train.batch_size
         self._packing = config.train.packing
+        self._taken = config.train.examples_per_step if config.train.packing else None
         self._cuts = config.train.long_text == "cut"
         self._order = lru_cache(2)(sampler.order)
         self._epoch_size = sampler.epoch_size
@@ -104,6 +110,12 @@ class TrainLoader(Generic[BatchType]):
             self._window_steps = max(min(_WINDOW_EXAMPLES, self._epoch_size) // self._batch_size, 1)
             self._window = self._window_steps * self._batch_size
             self.widths = _widths(self.tokens_per_row, token_shards)
+        elif self._taken is not None:
+            self._window = self._taken
+            self.steps_per_epoch = self._epoch_size / self._taken
+            self.widths = _widths(self.tokens_per_row, token_shards)
+            for step in range(-(-drawn // self._taken)):  # what does not fit is to be told now
+                self._fitted(step)
         else:
             self._window = max(_WINDOW_EXAMPLES, _WINDOW_ROWS * drawn // rows)
             lanes = _lanes(self._batch_size, self._window * rows / drawn)
@@ -126,6 +138,9 @@ class TrainLoader(Generic[BatchType]):
             drawn = self._buckets(window)[number]
             width = self.widths[bisect_left(self.widths, max(len(d.item.tokens) for d in drawn))]
             taken = [[d] for d in drawn[start:stop]]
+        elif self._taken is not None:
+            width, fitted = self._fitted(step)
+            taken = fitted[start:stop]
         else:
             taken: list[Row] = []
             height = self._batch_size // len(self._lanes)
@@ -194,6 +209,27 @@ class TrainLoader(Generic[BatchType]):
         drawn = sorted(self._drawn(start, start + self._window), key=lambda d: len(d.item.tokens))
         order = generator(self._seed, "rows", window).permutation(self._window_steps)
         return [drawn[n * B : (n + 1) * B] for n in order]
+
+    def _fitted(self, step: int) -> tuple[int, list[Row]]:
+        """A step's examples in as many rows as a batch has, the last ones perhaps empty, of the least width that does.
+
+        Raises:
+            InputError: The examples do not fit.
+        """
+        assert self._taken is not None
+        drawn = self._drawn(step * self._taken, (step + 1) * self._taken)
+        items = [d.item for d in drawn]
+        longest, B = max(len(item.tokens) for item in items), self._batch_size
+        rows: list[list[int]] = []
+        for width in self.widths[bisect_left(self.widths, max(longest, sum(len(i.tokens) for i in items) / B)) :]:
+            rows = first_fit(items, width, self.targets_per_row)
+            if len(rows) <= B:
+                return width, [[drawn[i] for i in row] for row in rows] + [[] for _ in range(B - len(rows))]
+        need = f"{len(rows)} rows" if rows else f"more than {B} rows"
+        raise InputError(
+            f"train.examples_per_step: {self._taken} examples need {need} of {self.tokens_per_row} tokens, a batch has "
+            f"{B} (train.batch_size); ask for fewer examples, or for more rows or longer ones"
+        )
 
     def _stacked(self, rows: Sequence[Row], width: int) -> BatchType:
         batch, places = stack([[d.item for d in row] for row in rows], width, self.targets_per_row)

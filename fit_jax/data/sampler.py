@@ -13,6 +13,7 @@ from jaxtyping import Int32, Int64
 
 from fit_jax.data.keyed_generator import generator
 from fit_jax.data.layout import Item
+from fit_jax.data.orders import EachOnce, Order
 from fit_jax.data.packing import Batch
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example
@@ -66,8 +67,13 @@ class Sampler(ABC, Generic[BatchType]):
     branches: int = 1
     branching: bool = False
 
-    def __init__(self, examples: Sequence[Example], seed: int) -> None:
+    def __init__(self, examples: Sequence[Example], seed: int, order: Order | None = None) -> None:
         """Samples nothing yet.
+
+        Args:
+            examples: The training examples.
+            seed: Draws their order, and whatever else a sampler draws.
+            order: How often an epoch takes each of them; by default once.
 
         Raises:
             InputError: There are no examples.
@@ -76,15 +82,16 @@ class Sampler(ABC, Generic[BatchType]):
             raise InputError("the training split is empty; check the task's data and sizes")
         self.examples = examples
         self.seed = seed
+        self._composition = EachOnce(len(examples)) if order is None else order
 
     @property
     def epoch_size(self) -> int:
         """Examples of an epoch; the same for every epoch."""
-        return len(self.examples)
+        return self._composition.size
 
     def order(self, epoch: int) -> Int64[np.ndarray, " epoch_size"]:
-        """The examples of an epoch, by index: each once, in an order of its own for every epoch."""
-        return generator(self.seed, "order", epoch).permutation(len(self.examples))
+        """The examples of an epoch, by index, in an order of its own for every epoch."""
+        return self._composition.draw(generator(self.seed, "order", epoch))
 
     @abstractmethod
     def branches_of(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[tuple[Branch, ...]]:

@@ -1,5 +1,6 @@
 """What is asked of a model: the evaluation of a task's splits, and the smaller validation during training."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
@@ -16,11 +17,13 @@ from fit_jax.evaluation.decoding import SamplingParams, generate_all
 from fit_jax.evaluation.metrics import check_finite
 from fit_jax.evaluation.queries import Group, Prediction, Query, answered, ask, encode
 from fit_jax.evaluation.scoring import Scorer
-from fit_jax.focus.example import Example
+from fit_jax.focus.example import Example, group_answer
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
 
 # Groups whose prompts are searched together, those of like length in one batch.
 _SEARCHED = 256
+# Validation examples of a group below which its accuracy says more about chance than about the model.
+_ENOUGH = 8
 
 
 class Evaluation(NamedTuple):
@@ -193,8 +196,15 @@ class Validation:
         self._prompts = list(encode(encoder, self._groups))
 
     def __call__(self, params: Any) -> dict[str, float]:
-        """`validation_loss`, in nats per target token, and `validation_focus_accuracy` of the model with `params`."""
+        """Measures of the model with `params`.
+
+        Returns:
+            `validation_loss`, in nats per target token, `validation_focus_accuracy`, and `validation_worst_group`: the
+            lowest focus accuracy of a focus type and group (`focus.example.group_of`) among those of which there are
+            enough examples to tell, or of all where there are enough of none.
+        """
         loss = tokens = correct = count = 0
+        by_group: dict[tuple[str, str, str, str], list[bool]] = defaultdict(list)
         for group, prompts, scores in zip(self._groups, self._prompts, self._scorer.score(params, self._prompts)):
             at = {instruction: i for i, instruction in enumerate(group.instructions)}
             for query in group.queries:
@@ -202,9 +212,16 @@ class Validation:
                 log_prob = scores[branch].log_prob
                 loss -= float(log_prob[query.label])
                 tokens += len(prompts[branch].answers[query.label])
-                correct += int(log_prob.argmax() == query.label)
+                right = bool(log_prob.argmax() == query.label)
+                correct += right
                 count += 1
-        return {"validation_loss": loss / tokens, "validation_focus_accuracy": correct / count}
+                by_group[query.focus, query.feature, *_group_of(query)].append(right)
+        large = [group for group in by_group.values() if len(group) >= _ENOUGH] or list(by_group.values())
+        return {
+            "validation_loss": loss / tokens,
+            "validation_focus_accuracy": correct / count,
+            "validation_worst_group": min(float(np.mean(group)) for group in large),
+        }
 
     @staticmethod
     def _group(task: Task, example: Example, config: Config, asked: Callable[[Query], Query]) -> Group:
@@ -213,3 +230,9 @@ class Validation:
         everything = ask(task.text, "validation", example, ("train",), config.seed)
         queries = [q for q in everything.queries if q.feature == feature and config.focus.weights.get(q.focus, 0) > 0]
         return Group.of([asked(query) for query in queries])
+
+
+def _group_of(query: Query) -> tuple[str, str]:
+    """The value and the answer's part of the group of a query's example, by the feature that the query speaks of."""
+    value, spurious_label = query.example.spurious.get(query.feature, ("", query.example.label))
+    return value, group_answer(query.example, spurious_label)

@@ -1,7 +1,7 @@
 """How much the focus accuracy hangs on the wording of the instruction: each paraphrase's, their spread, the worst."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.reference_lines import without_repeats
 from fit_jax.evaluation.statistics import Mean
 from fit_jax.focus.example import TaskText
-from fit_jax.focus.instructions import instruction, paraphrases_of
+from fit_jax.focus.instructions import ParaphraseSet, instruction, paraphrases_of
 from fit_jax.focus.spec import spec_for
 
 
@@ -39,7 +39,8 @@ def paraphrase_spreads(predictions: Sequence[Prediction]) -> dict[tuple[str, str
 def spoken(text: TaskText, focus: str, feature: str, paraphrases: str, paraphrase: int) -> str:
     """A paraphrase's words for one feature of the task."""
     spec = spec_for(focus, feature or next(iter(text.spurious)))
-    return instruction(text, spec, paraphrases_of(text.name, focus, paraphrases)[paraphrase])
+    sentences = paraphrases_of(text.name, focus, cast(ParaphraseSet, paraphrases))
+    return instruction(text, spec, sentences[paraphrase])
 
 
 def _spread(cell: Iterable[Prediction]) -> Spread:

@@ -167,10 +167,10 @@ def _difference(ours: Sequence[Answer], theirs: Sequence[Answer]) -> Mean:
     differences = np.array([first[example] - second[example] for example in both]).reshape(len(both), len(seeds))
     # Seeds and examples that one of the two methods alone was asked.
     shared = ~np.isnan(differences)
-    if not shared.any():
+    examples, asked = np.flatnonzero(shared.any(axis=1)), np.flatnonzero(shared.any(axis=0))
+    if not len(examples):
         return unpaired(_mean(_asked(ours)), _mean(_asked(theirs)))
-    kept = [example for example, here in zip(both, shared.any(axis=1)) if here]
-    return _mean(dict(zip(kept, differences[shared.any(axis=1)][:, shared.any(axis=0)])))
+    return _mean({both[example]: differences[example, asked] for example in examples})
 
 
 def _asked(cell: Sequence[Answer], seeds: Sequence[int] | None = None) -> dict[_Asked, np.ndarray]:

@@ -14,12 +14,35 @@ from fit_jax.methods import TRAINED, training_free_method
 from fit_jax.methods.training_free import Base
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.run import Run, TrainedModel, load_model, scorer, set_up, starting_state
-from fit_jax.runs.run_folder import claimed
+from fit_jax.runs.run_folder import FIRST_STAGE, claimed
 from fit_jax.runs.trainer import Ending, train
 from fit_jax.training.loop import TrainingFailed
-from fit_jax.training.metrics import read_metrics
+from fit_jax.training.metrics import FIGURE, read_metrics
 
 BUDGET = "budget.json"
+METRICS = "metrics.jsonl"
+
+
+class Budget(NamedTuple):
+    """What a cell was trained with.
+
+    Attributes:
+        updates: Optimizer steps, those of both stages where there are two.
+        examples: Training examples that these steps took, repeated ones counted again.
+        epochs: The same in passes over the training split.
+        answers: Answers that were learnt; more than the examples where each is trained on under several instructions.
+        evaluated_step: The update whose checkpoint is evaluated.
+        rule: The measure on validation that chose it.
+        figures: What the method says of itself.
+    """
+
+    updates: int
+    examples: int
+    epochs: float
+    answers: int
+    evaluated_step: int
+    rule: str
+    figures: dict[str, float]
 
 
 class Cell(NamedTuple):
@@ -48,7 +71,7 @@ def cell_config(config: ExperimentConfig, cell: Cell) -> Config:
 def do_cell(config: ExperimentConfig, cell: Cell) -> tuple[Evaluation, str]:
     """Trains where the method does, evaluates, and says what a reader must know of it ("" for nothing).
 
-    The folder of a method that trains keeps its budget: updates, examples, and the step whose checkpoint is evaluated.
+    The folder of a method that trains keeps what it took (`Budget`).
 
     Raises:
         InputError: What the config names is missing, malformed or does not fit together.
@@ -79,10 +102,19 @@ def _trained(settings: Config) -> tuple[Run, TrainedModel]:
 
 def _keep_budget(run: Run, model: TrainedModel) -> None:
     if is_lead():
-        records = read_metrics(run.folder / "metrics.jsonl")
-        examples = sum(record["examples"] for record in records)
-        spent = {"updates": records[-1]["step"], "examples": examples, "evaluated_step": model.step}
-        write_text(run.folder / BUDGET, json.dumps(spent) + "\n")
+        write_text(run.folder / BUDGET, json.dumps(_budget(run, model.step)._asdict()) + "\n")
+
+
+def _budget(run: Run, evaluated: int) -> Budget:
+    train_config = run.config.train
+    texts = train_config.examples_per_step or train_config.batch_size  # rows that do not pack hold one each
+    stages = [read_metrics(path) for name in (FIRST_STAGE, "") if (path := run.folder / name / METRICS).exists()]
+    updates = sum(records[-1]["step"] for records in stages)
+    answers = sum(record["examples"] for records in stages for record in records)
+    before = sum(records[-1]["step"] for records in stages[:-1])
+    figures = {name: value for name, value in stages[-1][-1].items() if name.startswith(FIGURE)}
+    epochs = updates * texts / len(run.task.splits["train"].examples)
+    return Budget(updates, updates * texts, epochs, answers, before + evaluated, train_config.best, figures)
 
 
 def _training_free(config: ExperimentConfig, cell: Cell, run: Run) -> tuple[Subject, str]:

@@ -26,7 +26,8 @@ class ExperimentConfig:
     methods: tuple[str, ...] = METHODS
     # Seeds of the run that each method is done with.
     seeds: tuple[int, ...] = (0, 1, 2)
-    # The method that the others are compared with. Where run.train.steps is null, its epochs set the steps of all.
+    # The method that the others are compared with. Where run.train.steps is null its epochs set the steps of all; where
+    # run.train.examples_per_step is null, what fills its rows sets the examples of a step.
     reference: str = "fit"
     # Solved examples in the prompts of few_shot.
     shots: int = 4

@@ -25,8 +25,12 @@ METHOD_NAMES = {
     "fit": "FIT",
     "poe": "product of experts",
     "group_dro": "group DRO",
+    "group_balanced": "group-balanced sampling",
+    "jtt": "just train twice",
+    "dfr": "deep feature reweighting",
     "activation_addition": "activation addition",
-    "attention_steering": "attention steering",
+    "pasta": "PASTA",
+    "spotlight": "Spotlight",
 }
 
 ERRORS = (

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from fit_jax.config import Config
 from fit_jax.config_files import config_differences, dump_config, read_config
@@ -16,7 +17,7 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation, evaluated_splits, is_written
 from fit_jax.evaluation.queries import Query, ask
 from fit_jax.evaluation.report import FOLDER, print_table, read_predictions, write_predictions
-from fit_jax.experiment.cells import BUDGET, Cell, cell_config, do_cell
+from fit_jax.experiment.cells import BUDGET, Budget, Cell, cell_config, do_cell
 from fit_jax.experiment.config import ExperimentConfig, check_experiment
 from fit_jax.experiment.method_report import write_experiment_report
 from fit_jax.experiment.method_tables import METHOD_NAMES
@@ -25,9 +26,10 @@ from fit_jax.files import write_text
 from fit_jax.methods import TRAINED, TRAINING_FREE, training_free_method
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.run import set_up
-from fit_jax.runs.run_folder import locked
-from fit_jax.runs.trainer import steps_of
+from fit_jax.runs.run_folder import FIRST_STAGE, locked
+from fit_jax.runs.trainer import budget_of
 from fit_jax.training.loop import TrainingFailed
+from fit_jax.training.metrics import FIGURE
 
 # Fields in which an experiment may differ from what its folder holds: more methods and seeds, and what is shown.
 MAY_DIFFER = (
@@ -41,7 +43,7 @@ MAY_DIFFER = (
     "run.train.method",
     "run.mesh",
 )
-STEPS = "steps.json"  # the optimizer steps of every cell, where the config counts in epochs
+STEPS = "steps.json"  # the updates of every cell and the examples of each update, where the config leaves them open
 
 DoCell = Callable[[ExperimentConfig, Cell], tuple[Evaluation, str]]
 Key = tuple[str, str, str, str, str, int]  # split, uid, focus type, feature, paraphrase set and paraphrase
@@ -103,23 +105,24 @@ def _check_steered(config: ExperimentConfig) -> None:
 
 
 def _with_steps(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
-    """The experiment with its number of optimizer steps, the same for every cell that trains.
+    """The experiment with one budget for every cell that trains: updates, and examples of each update.
 
-    Epochs of different methods take different numbers of steps, since their rows hold different numbers of examples. So
-    the reference's epochs count, or those of the first method that trains; what the first start found stays.
+    Rows hold different numbers of examples with different methods. So where the config leaves the examples open they
+    are what fills the rows of the reference, or of the first method that trains, with room for what varies; and where
+    it counts in epochs, that method's count. What the first start found stays.
     """
-    if config.run.train.steps is not None:
+    train = config.run.train
+    if train.steps is not None and (train.examples_per_step is not None or not train.packing):
         return config
     path = folder / STEPS
     if path.exists():
-        steps = json.loads(path.read_text(encoding="utf-8"))["steps"]
+        found = json.loads(path.read_text(encoding="utf-8"))
     else:
         method = next((name for name in (config.reference, *config.methods) if name in TRAINED), "sft_y")
-        reference = cell_config(config, Cell(method, config.seeds[0]))
-        steps = steps_of(set_up(reference))
+        found = budget_of(set_up(cell_config(config, Cell(method, config.seeds[0]))))._asdict()
         if is_lead():
-            write_text(path, json.dumps({"steps": steps}) + "\n")
-    return replace(config, run=replace(config.run, train=replace(config.run.train, steps=steps)))
+            write_text(path, json.dumps(found) + "\n")
+    return replace(config, run=replace(config.run, train=replace(train, **found)))
 
 
 def _report(config: ExperimentConfig, folder: Path, cells: list[Cell]) -> None:
@@ -156,29 +159,30 @@ def _report(config: ExperimentConfig, folder: Path, cells: list[Cell]) -> None:
 
 
 def _budgets(folder: Path, cells: list[Cell]) -> list[str]:
-    """One line on what each method was trained with, the mean over its seeds; none where nothing is known."""
-    spent: dict[str, list[dict[str, int]]] = {}
+    """A line on what each method was trained with, means over its seeds; none where nothing is known."""
+    spent: dict[str, list[Budget]] = {}
     for cell in cells:
         path = folder / "cells" / cell.name / BUDGET
         if path.exists():
-            spent.setdefault(cell.method, []).append(json.loads(path.read_text(encoding="utf-8")))
-    parts = [
-        f"{METHOD_NAMES.get(method, method)} {_mean(rows, 'updates'):,.0f} on {_mean(rows, 'examples'):,.0f}"
-        for method, rows in spent.items()
-    ]
-    return [f"Updates and the examples they saw, each seed: {', '.join(parts)}."] if parts else []
-
-
-def _mean(rows: list[dict[str, int]], name: str) -> float:
-    return sum(row[name] for row in rows) / len(rows)
+            spent.setdefault(cell.method, []).append(Budget(**json.loads(path.read_text(encoding="utf-8"))))
+    lines = []
+    for method, rows in spent.items():
+        counts = [(row.updates, row.examples, row.epochs, row.answers, row.evaluated_step) for row in rows]
+        mean = np.mean(counts, axis=0).tolist()
+        line = "{:,.0f} updates on {:,.0f} examples ({:.1f} epochs) with {:,.0f} answers; step {:.0f}".format(*mean)
+        line += f" evaluated, the best by validation {rows[0].rule}"
+        for name in rows[0].figures:
+            line += f"; {name.removeprefix(FIGURE)} {np.mean([row.figures[name] for row in rows]):.3f}"
+        lines.append(f"{METHOD_NAMES.get(method, method)}, mean over seeds: {line}.")
+    return lines
 
 
 def _say_budget(path: Path) -> None:
     if path.exists():
-        spent = json.loads(path.read_text(encoding="utf-8"))
+        spent = Budget(**json.loads(path.read_text(encoding="utf-8")))
         _say(
-            f"{spent['updates']:,} updates on {spent['examples']:,} examples; "
-            f"evaluated: the checkpoint of step {spent['evaluated_step']}"
+            f"{spent.updates:,} updates on {spent.examples:,} examples; evaluated: the checkpoint of step "
+            f"{spent.evaluated_step}, the best by validation {spent.rule}"
         )
 
 
@@ -214,7 +218,8 @@ def _answers(path: Path, queries: dict[Key, Query]) -> Evaluation:
 def _adopt(folder: Path, config: ExperimentConfig) -> None:
     """Writes the config into a new experiment's folder; compares it with that of an old one that has begun."""
     path, cells = folder / CONFIG, folder / "cells"
-    begun = any(any(cells.glob(f"*/{kept}")) for kept in ("predictions.jsonl", "checkpoints/*[0-9]"))
+    kept = ("predictions.jsonl", "checkpoints/*[0-9]", f"{FIRST_STAGE}/checkpoints/*[0-9]")
+    begun = any(any(cells.glob(f"*/{name}")) for name in kept)
     rows = config_differences(read_config(ExperimentConfig, path), config, MAY_DIFFER) if path.exists() else []
     if rows and begun:
         raise InputError(

@@ -85,6 +85,8 @@ class TaskText:
         spurious: What each spurious feature is called in an instruction, by feature key ("gender" -> "gender").
         other_names: What else features may be called, by feature key or `core`; training never shows these names.
         free: The answer is to be written freely, and is matched to the candidates afterwards.
+        biased: Slots that a model reads which is to answer by the bias alone; without any, it is given the values of
+            the spurious features.
     """
 
     name: str
@@ -95,3 +97,4 @@ class TaskText:
     spurious: Mapping[str, str]
     other_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     free: bool = False
+    biased: tuple[str, ...] = ()

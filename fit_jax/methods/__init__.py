@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from fit_jax.methods.training_free import TrainingFree
 
 # `train.method` takes these; `fit_jax.config` repeats them as its type.
-TRAINED = ("fit", "sft_y", "sft_y_focus", "poe", "group_dro")
-TRAINING_FREE = ("zero_shot", "few_shot", "activation_addition", "attention_steering")
+TRAINED = ("fit", "sft_y", "sft_y_focus", "poe", "group_dro", "group_balanced", "jtt", "dfr")
+TRAINING_FREE = ("zero_shot", "few_shot", "activation_addition", "pasta", "spotlight")
 
 
 def training_method(task: "Task", config: "Config") -> "TrainingMethod":
@@ -28,6 +28,19 @@ def training_method(task: "Task", config: "Config") -> "TrainingMethod":
 
     check_focus(config.focus)
     return importlib.import_module(f"fit_jax.methods.{config.train.method}").build(task, config)
+
+
+def rows_branch(config: "Config") -> bool:
+    """Whether the rows that `train.method` trains on hold prompts that branch, known without the data.
+
+    Several focus instructions share a text, or several candidate answers a prompt.
+    """
+    return {
+        "fit": config.focus.branches > 1,
+        "sft_y_focus": config.focus.branches > 1,
+        "poe": True,
+        "group_dro": True,
+    }.get(config.train.method, False)
 
 
 def training_free_method(name: str) -> "TrainingFree":

@@ -1,12 +1,19 @@
-"""Contrastive activation addition (Rimsky et al., 2024): a vector that is added to the residual stream.
+"""Contrastive activation addition (Rimsky et al., 2024, "Steering Llama 2 via contrastive activation addition").
 
-The vector of a layer is the mean difference of the residual stream at the last token of an answer, between the prompt
-answered with y_s and the same prompt answered with y, over training examples where they differ. It is added from the
-end of the prompt on where the instruction focuses on the spurious feature, and subtracted where it asks for the core
-feature.
+The behaviour is to answer by the spurious feature when asked to. A contrast pair is one prompt that asks to focus on
+the spurious feature, answered with y_s and answered with y, of a training example where the two differ. The vector of a
+layer is the mean difference of the residual stream at the answer's last token over the pairs (equation (1) of the
+paper). Every label is y_s equally often, so that what tells one answer's words from another's cancels.
+
+From the end of the prompt on, as in the paper, the vector is added where the instruction focuses on the spurious
+feature, and subtracted where it asks for the core feature. Layer and strength are chosen on validation among all
+layers.
+
+Differences: the paper's answers are the letters A and B, here they are the task's own, of any number of tokens. The
+paper shows a sweep of layers on held-out questions and then fixes one for each model.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,20 +26,17 @@ from fit_jax.config import Config
 from fit_jax.data.layout import lay_out
 from fit_jax.data.packing import Batch, stack
 from fit_jax.data.task import Task
-from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Prompts, Subject
-from fit_jax.evaluation.metrics import kind_of
-from fit_jax.evaluation.queries import Group
-from fit_jax.focus.example import Example
+from fit_jax.evaluation.metrics import group_by, kind_of
+from fit_jax.evaluation.queries import Group, Query
 from fit_jax.focus.prompts import EncodedPrompt
-from fit_jax.methods.intervention import AWAY, TOWARDS, Intervention, intervened, mark, no_intervention
-from fit_jax.methods.steering import best_intervention
+from fit_jax.methods.intervention import AWAY, TOWARDS, intervened, mark
+from fit_jax.methods.steering import best_intervention, nothing, opposed
 from fit_jax.methods.training_free import Base, TrainingFree
 from fit_jax.parallel.processes import rows_of_this_process, to_global
 from fit_jax.parallel.sharding import row_shards
 
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)  # multiples of the mean contrast
-CONTRASTS = 128  # training examples behind the vector
 
 
 def activation_addition(base: Base, task: Task, config: Config, shots: int) -> tuple[Subject, str]:
@@ -42,20 +46,22 @@ def activation_addition(base: Base, task: Task, config: Config, shots: int) -> t
         Who to evaluate, and the layer and strength that were chosen.
 
     Raises:
-        InputError: No training example's spurious label differs from its true one.
+        InputError: No example's spurious label differs from its true one.
     """
-    vectors = _contrasts(base, task)
-    layers = sorted({round(share * (len(vectors) - 1)) for share in (0.25, 0.5, 0.75)})
-    options = {}
-    for layer in layers:
-        for strength in STRENGTHS:
-            chosen = jnp.zeros_like(vectors).at[layer].set(strength * vectors[layer])
-            change = Intervention(chosen, jnp.zeros((), jnp.float32))
-            options[f"layer {layer + 1} of {len(vectors)}, strength {strength:g}"] = change
-    return best_intervention(base, task, config.seed, options, _steered_answers)
+    unchanged = nothing(base)
+    vectors = _contrasts(base, contrast_pairs(opposed(task, "train", config.seed)))
+    L = len(vectors)
+    options = {
+        f"layer {layer + 1} of {L}, strength {strength:g}": unchanged._replace(
+            vectors=jnp.zeros_like(vectors).at[layer].set(strength * vectors[layer])
+        )
+        for layer in range(L)
+        for strength in STRENGTHS
+    }
+    return best_intervention(base, opposed(task, "validation", config.seed), options, steered_answers)
 
 
-def _steered_answers(group: Group, prompts: Prompts) -> Prompts:
+def steered_answers(group: Group, prompts: Prompts) -> Prompts:
     """The last prompt token and the answers marked along or against the vector, by what the instruction asks."""
     kinds = {q.instruction: kind_of(q.focus) for q in group.queries}
     marked = []
@@ -70,22 +76,29 @@ def _steered_answers(group: Group, prompts: Prompts) -> Prompts:
     return tuple(marked)
 
 
-def _contrasts(base: Base, task: Task) -> Float[Array, "L D"]:
+def contrast_pairs(groups: Sequence[Group]) -> list[Query]:
+    """The queries behind the pairs: those that ask to focus on the spurious feature, every y_s equally often."""
+    asked = [q for group in groups for q in group.queries if kind_of(q.focus) == "spurious"]
+    if asked[0].example.own_answers:
+        return asked
+    by_label = group_by(asked, lambda q: q.label).values()
+    fewest = min(map(len, by_label))
+    return [query for queries in by_label for query in queries[:fewest]]
+
+
+def _contrasts(base: Base, pairs: Sequence[Query]) -> Float[Array, "L D"]:
     """Mean residual difference after each layer at the last answer token: answered with y_s minus answered with y."""
-    pairs = list(_opposed(task.splits["train"].examples))[:CONTRASTS]
-    if not pairs:
-        raise InputError("activation addition needs training examples whose true and spurious labels differ; none does")
-    prompts = base.encoder.encode([example for example, _ in pairs], [""] * len(pairs))
-    items = [lay_out([p], [(spurious, e.label)]) for p, (e, spurious) in zip(prompts, pairs)]
+    prompts = base.encoder.encode([q.example for q in pairs], [q.instruction for q in pairs])
+    items = [lay_out([p], [(q.label, q.example.label)]) for p, q in zip(prompts, pairs)]
     T, C = max(len(i.tokens) for i in items), max(len(i.target_ids) for i in items)
     rows = -(-base.rows // row_shards(base.mesh)) * row_shards(base.mesh)
     local = rows_of_this_process(rows, base.mesh)
+    unchanged = nothing(base)
 
     @jax.jit
     def contrast(states: Any, batch: Batch) -> Float[Array, "L D"]:
         decoder = nnx.merge(base.graphdef, *states)
-        nothing = no_intervention(decoder.config.layers, decoder.config.width)
-        _, residuals = intervened(decoder, batch, jnp.zeros_like(batch.tokens), nothing)
+        _, residuals = intervened(decoder, batch, jnp.zeros_like(batch.tokens), unchanged)
         return jnp.einsum("lbcd,bc->ld", residuals.astype(jnp.float32), batch.target_weight)
 
     total = jnp.zeros(())
@@ -98,18 +111,8 @@ def _contrasts(base: Base, task: Task) -> Float[Array, "L D"]:
             spurious, core = (np.flatnonzero(item.target_slot == slot)[-1] for slot in (0, 1))
             signs[row, spurious], signs[row, core] = 1, -1
         batch = batch._replace(target_weight=signs)
-        there = to_global(Batch(*(a[local] for a in batch)), base.mesh)
-        with jax.set_mesh(base.mesh):  # the model's activations are constrained to the mesh in context
-            total = total + contrast(base.states, there)
+        total = total + contrast(base.states, to_global(Batch(*(a[local] for a in batch)), base.mesh))
     return total / len(items)
-
-
-def _opposed(examples: Sequence[Example]) -> Iterable[tuple[Example, int]]:
-    """Examples with a spurious label that is not the true one, and that label."""
-    for example in examples:
-        labels = {s.label for s in example.spurious.values()} - {example.label}
-        if labels:
-            yield example, min(labels)
 
 
 METHOD = TrainingFree(activation_addition, steers=True)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int32, Int64
 
+from fit_jax.data.orders import Order
 from fit_jax.data.packing import Batch
 from fit_jax.data.sampler import Branch, Sampler
 from fit_jax.focus.example import Example
@@ -50,7 +51,7 @@ class CandidateBatch(NamedTuple):
 
 
 class CandidateSampler(Sampler[CandidateBatch]):
-    """Every example once an epoch, without a focus instruction, with all its candidates."""
+    """Examples without a focus instruction, each with all its candidates."""
 
     branching = True
 
@@ -60,6 +61,7 @@ class CandidateSampler(Sampler[CandidateBatch]):
         seed: int,
         prior: Callable[[Example], Float[np.ndarray, " candidates"]] = lambda e: np.zeros(len(e.candidates)),
         group: Callable[[Example], int] = lambda e: 0,
+        order: Order | None = None,
     ) -> None:
         """Draws nothing yet.
 
@@ -68,11 +70,12 @@ class CandidateSampler(Sampler[CandidateBatch]):
             seed: Draws their order.
             prior: What is added to the log-probability of each candidate of an example; by default nothing.
             group: Number of an example's group; by default there is one.
+            order: How often an epoch takes each example; by default once.
 
         Raises:
             InputError: There are no examples.
         """
-        super().__init__(examples, seed)
+        super().__init__(examples, seed, order)
         self._prior = prior
         self._group = group
 

@@ -1,51 +1,69 @@
 """Few-shot prompting: solved examples with their focus instructions before the question (paper, section 4)."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from fit_jax.config import Config
 from fit_jax.data.keyed_generator import generator
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
-from fit_jax.evaluation.evaluator import Subject
+from fit_jax.evaluation.evaluator import Prompts, Subject
 from fit_jax.evaluation.metrics import group_by
-from fit_jax.evaluation.queries import Query, ask
+from fit_jax.evaluation.queries import Group, Query, ask
 from fit_jax.focus.example import TaskText
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.methods.training_free import Base, TrainingFree
 
 
 def few_shot(base: Base, task: Task, config: Config, shots: int) -> tuple[Subject, str]:
-    """The base model, whose prompts begin with `shots` solved training examples, the same for every question of a seed.
+    """The base model, whose prompts begin with `shots` solved training examples, drawn anew for every text.
 
-    The examples and the focus type of each are drawn from the seed; no type recurs before all have been shown. Rows
-    grow with the shots, so the prompts have no length limit of their own.
+    The examples and the focus type of each are a pure function of the seed and the text that is asked about; its
+    questions under different instructions share them. No type recurs before all have been shown. Rows grow with the
+    shots, so the prompts have no length limit of their own.
 
     Raises:
         InputError: More shots than training examples.
     """
-    place = config.focus.place
-    solved = _solved(task, place, shots, config.seed)
-    # A rule on a line of its own, since the prompt code keeps no empty line between the instruction and the input.
-    text = replace(task.text, instruction="\n---\n".join([task.text.instruction, *solved, ""]))
-    return base.plain(PromptEncoder(base.encoder.tokenizer, text, place, config.tokenizer.template)), ""
+    count = len(task.splits["train"].examples)
+    if shots > count:
+        raise InputError(f"shots: {shots}, but the training split holds {count} examples; take fewer")
+    unlimited = PromptEncoder(base.encoder.tokenizer, task.text, config.focus.place, config.tokenizer.template)
+    return replace(base.plain(unlimited), prepare=_Shots(task, config, shots, unlimited)), ""
 
 
-def _solved(task: Task, place: str, shots: int, seed: int) -> list[str]:
-    examples = task.splits["train"].examples
-    if shots > len(examples):
-        raise InputError(f"shots: {shots}, but the training split holds {len(examples)} examples; take fewer")
-    rng = generator(seed, "few_shot")
-    waiting: list[str] = []  # focus types that have not been shown since all were
-    solved = []
-    for index in rng.permutation(len(examples))[:shots].tolist():
-        queries = group_by(ask(task.text, "train", examples[index], ("train",), seed).queries, lambda q: q.focus)
-        if not any(focus in queries for focus in waiting):
-            waiting = rng.permutation(list(queries)).tolist()
-        focus = next(focus for focus in waiting if focus in queries)
-        waiting.remove(focus)
-        features = queries[focus]
-        solved.append(_shot(task.text, features[rng.integers(len(features))], place))
-    return solved
+@dataclass(frozen=True)
+class _Shots:
+    """Puts solved examples before the prompts of a group."""
+
+    task: Task
+    config: Config
+    shots: int
+    encoder: PromptEncoder
+
+    def __call__(self, group: Group, prompts: Prompts) -> Prompts:
+        """The prompts of the group, made anew with the shots of its text."""
+        text, example = self.task.text, group.queries[0].example
+        # A rule on a line of its own, since the prompt code keeps no empty line between the instruction and the input.
+        instruction = "\n---\n".join([text.instruction, *self._solved(example.uid), ""])
+        place, template = self.config.focus.place, self.config.tokenizer.template
+        encoder = PromptEncoder(self.encoder.tokenizer, replace(text, instruction=instruction), place, template)
+        return tuple(encoder.encode([example] * len(group.instructions), group.instructions))
+
+    def _solved(self, uid: str) -> list[str]:
+        seed, examples = self.config.seed, self.task.splits["train"].examples
+        rng = generator(seed, "few_shot", uid)
+        waiting: list[str] = []  # focus types that have not been shown since all were
+        solved = []
+        for index in rng.choice(len(examples), self.shots, replace=False).tolist():
+            asked = ask(self.task.text, "train", examples[index], ("train",), seed).queries
+            queries = group_by(asked, lambda q: q.focus)
+            if not any(focus in queries for focus in waiting):
+                waiting = rng.permutation(list(queries)).tolist()
+            focus = next(focus for focus in waiting if focus in queries)
+            waiting.remove(focus)
+            features = queries[focus]
+            solved.append(_shot(self.task.text, features[rng.integers(len(features))], self.config.focus.place))
+        return solved
 
 
 def _shot(text: TaskText, query: Query, place: str) -> str:

@@ -11,4 +11,4 @@ from fit_jax.training.objective import CROSS_ENTROPY
 def build(task: Task, config: Config) -> TrainingMethod[Batch]:
     """Instructions and labels by the weights and branches of `focus`."""
     sampler = FocusSampler(task.splits["train"].examples, task.text, config.focus, shown=True, seed=config.seed)
-    return TrainingMethod(sampler, CROSS_ENTROPY, as_instructed)
+    return TrainingMethod(sampler=sampler, objective=CROSS_ENTROPY, validated=as_instructed)

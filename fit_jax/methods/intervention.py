@@ -14,29 +14,34 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Int32
 
 from fit_jax.data.packing import Batch
-from fit_jax.models.attention import Scope, take
+from fit_jax.models.attention import Attention, Scope, take
 from fit_jax.models.block import LayerHook
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 
+_SURE = 1e-6  # shares of attention nearer to 0 and 1 than this count as this
 _BITS = 24  # token ids are below 2 ** 24
 INSTRUCTION, TOWARDS, AWAY = 1, 2, 3  # marks: a focus instruction's token; steered along or against the vector
 
 
 class Intervention(NamedTuple):
-    """What is changed in a forward pass; zeros change nothing.
+    """What is changed in a forward pass; zeros and None change nothing.
 
     Attributes:
         vectors: Added to the residual stream after each layer at tokens marked `TOWARDS`, subtracted at `AWAY`.
-        instruction_bias: Added to every attention score of the keys marked `INSTRUCTION`, in nats.
+        head_bias: Added to the attention scores of the keys marked `INSTRUCTION`, by layer and head, in nats.
+        target_share: The least share of its attention that every head gives to the keys marked `INSTRUCTION` of which
+            it sees any; between 0 and 1. Where it gives less, a bias on their scores brings it there.
     """
 
     vectors: Float[Array, "L D"]
-    instruction_bias: Float[Array, ""]
+    head_bias: Float[Array, "L H"] | None = None
+    target_share: Float[Array, ""] | None = None
 
 
-def no_intervention(decoder_layers: int, width: int) -> Intervention:
-    """The intervention that changes nothing."""
-    return Intervention(jnp.zeros((decoder_layers, width), jnp.float32), jnp.zeros((), jnp.float32))
+def no_intervention(config: DecoderConfig) -> Intervention:
+    """The intervention that changes nothing in such a model."""
+    return Intervention(jnp.zeros((config.layers, config.width), jnp.float32))
 
 
 def mark(tokens: Int32[np.ndarray, " n"], kind: int) -> Int32[np.ndarray, " n"]:
@@ -55,7 +60,7 @@ def intervened(
 ) -> tuple[Float[Array, "B C D"], Float[Array, "L B C D"]]:
     """Hidden states at the targets under an intervention, and the residual stream there after each layer.
 
-    With nothing marked, or zero vectors and bias, the hidden states are the decoder's own.
+    With nothing marked, or zero vectors and no bias or share, the hidden states are the decoder's own.
 
     Args:
         decoder: The model.
@@ -63,13 +68,13 @@ def intervened(
         marks: The mark of each token.
         change: The intervention.
     """
-    bias = change.instruction_bias * (marks == INSTRUCTION).astype(jnp.float32)
-    scope = Scope.of_rows(batch.positions, batch.visible_until, key_bias=bias)
+    scope = Scope.of_rows(batch.positions, batch.visible_until)
     sign = (marks == TOWARDS).astype(jnp.float32) - (marks == AWAY).astype(jnp.float32)
     config = decoder.config
     shape = (config.layers, *batch.target_index.shape, config.width)
     nothing = jnp.zeros(shape, jnp.dtype(config.compute_dtype))
-    hook = _Steering(change.vectors, sign, batch.target_index, nothing)
+    emphasised = (marks == INSTRUCTION).astype(jnp.float32)
+    hook = _Steering(change, sign, emphasised, batch.target_index, nothing)
     hidden, hook = decoder.walk(batch.tokens, scope, hook, batch.target_index)
     return hidden, hook.residuals
 
@@ -85,18 +90,54 @@ def intervened_forward(graphdef: nnx.GraphDef, params: Any, batch: Batch) -> tup
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Steering(LayerHook):
-    """Adds each layer's vector to its output, times the token's sign, and keeps what is then at the targets."""
+    """Biases attention to emphasised keys; adds each layer's vector to its output and keeps what is at the targets.
 
-    vectors: Float[Array, "L D"]
+    Attributes:
+        change: The intervention.
+        sign: Of the vectors at each token.
+        emphasised: 1 for a key marked `INSTRUCTION`, else 0.
+        target_index: The targets.
+        residuals: What is kept.
+    """
+
+    change: Intervention
     sign: Float[Array, "B T"]
+    emphasised: Float[Array, "B T"]
     target_index: Int[Array, "B C"]
     residuals: Float[Array, "L B C D"]
+
+    def scope(
+        self,
+        layer: int | Int[Array, ""],
+        attention: Attention,
+        q: Float[Array, "B C H G"],
+        k: Float[Array, "B S K G"],
+        scope: Scope,
+        window: int | Int[Array, ""] | None,
+    ) -> Scope:
+        """The scope with a bias on the emphasised keys."""
+        bias_BCH = jnp.zeros(q.shape[:3], jnp.float32)
+        if self.change.head_bias is not None:
+            bias_BCH += self.change.head_bias[layer][None, None]
+        if self.change.target_share is not None:
+            # What a head gathers of values that are 1 at these keys and 0 at others is its share.
+            value = jnp.broadcast_to(self.emphasised[:, :, None, None], k.shape).astype(k.dtype)
+            share = attention.attend(q, k, value, scope, window).astype(jnp.float32).reshape(q.shape)[..., 0]
+            bias_BCH += jnp.where(share > 0, jnp.maximum(_logit(self.change.target_share) - _logit(share), 0.0), 0.0)
+        if self.change.head_bias is None and self.change.target_share is None:
+            return scope
+        return replace(scope, key_bias=bias_BCH[..., None] * self.emphasised[:, None, None])
 
     def output(
         self, layer: int | Int[Array, ""], x: Float[Array, "B T D"], index_BC: Int[Array, "B C"] | None
     ) -> tuple["_Steering", Float[Array, "B T D"]]:
         """The steered output."""
         sign = self.sign if index_BC is None else take(self.sign, index_BC)
-        x = x + (sign[:, :, None] * self.vectors[layer][None, None]).astype(x.dtype)
+        x = x + (sign[:, :, None] * self.change.vectors[layer][None, None]).astype(x.dtype)
         at_targets = take(x, self.target_index) if index_BC is None else x
         return replace(self, residuals=self.residuals.at[layer].set(at_targets)), x
+
+
+def _logit(share: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    share = jnp.clip(share, _SURE, 1 - _SURE)
+    return jnp.log(share) - jnp.log1p(-share)

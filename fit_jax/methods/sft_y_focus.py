@@ -11,4 +11,4 @@ from fit_jax.training.objective import CROSS_ENTROPY
 def build(task: Task, config: Config) -> TrainingMethod[Batch]:
     """Labels by the weights and branches of `focus`."""
     sampler = FocusSampler(task.splits["train"].examples, task.text, config.focus, shown=False, seed=config.seed)
-    return TrainingMethod(sampler, CROSS_ENTROPY, uninstructed)
+    return TrainingMethod(sampler=sampler, objective=CROSS_ENTROPY, validated=uninstructed)

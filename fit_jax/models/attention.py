@@ -39,14 +39,14 @@ class Scope:
     Query c, which stands at row index i = `query_index[c]`, sees key j iff j <= i < `visible_until[j]`; in a sliding
     layer also only iff `query_positions[c]` - `key_positions[j]` < window. `sequences` promises that the queries are
     all tokens of the row in order and that no item branches, which is what splash attention can compute.
-    `key_bias`, where there is one, is added to all scores of a key, in nats.
+    `key_bias`, where there is one, is added to the scores of a query and head, in nats.
     """
 
     query_index: Int[Array, "B C"]
     query_positions: Int[Array, "B C"]
     key_positions: Int[Array, "B T"]
     visible_until: Int[Array, "B T"]
-    key_bias: Float[Array, "B T"] | None = None
+    key_bias: Float[Array, "B C H T"] | None = None
     sequences: bool = False
 
     @classmethod
@@ -55,12 +55,11 @@ class Scope:
         positions: Int[Array, "B T"],
         visible_until: Int[Array, "B T"],
         *,
-        key_bias: Float[Array, "B T"] | None = None,
         sequences: bool = False,
     ) -> "Scope":
         """What the tokens of whole rows see of each other."""
         index = jnp.broadcast_to(jnp.arange(positions.shape[1], dtype=jnp.int32)[None], positions.shape)
-        return cls(index, positions, positions, visible_until, key_bias, sequences)
+        return cls(index, positions, positions, visible_until, sequences=sequences)
 
     def at(self, index_BC: Int[Array, "B C"]) -> "Scope":
         """What some of the queries see."""
@@ -153,7 +152,7 @@ def attention(
     if softcap is not None:
         scores = softcap * jnp.tanh(scores / softcap)
     if scope.key_bias is not None:
-        scores = scores + scope.key_bias[:, None, None, None]
+        scores = scores + scope.key_bias.reshape(B, C, K, H // K, -1).transpose(0, 2, 1, 3, 4)
     scores = jnp.where(scope.mask(window)[:, None, :, None], scores, MASKED)
     weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
     sums = weights.sum(axis=-1, keepdims=True)

@@ -1,5 +1,6 @@
 """One layer of the decoder, and the hook through which a caller takes part in each layer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -11,6 +12,8 @@ from fit_jax.models.attention import Attention, Rope, Scope
 from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.hash_random import Seed, dropout, folded
 from fit_jax.models.layers import FeedForward, RMSNorm
+
+Rescope = Callable[[Attention, Array, Array, Scope, "int | Array | None"], Scope]
 
 
 @jax.tree_util.register_dataclass
@@ -27,6 +30,18 @@ class LayerHook:
     ) -> tuple[Self, Float[Array, "B S K G"], Float[Array, "B S K G"]]:
         """The keys and values that the layer attends to, given those of the tokens that are read."""
         return self, k, v
+
+    def scope(
+        self,
+        layer: int | Int[Array, ""],
+        attention: Attention,
+        q: Float[Array, "B C H G"],
+        k: Float[Array, "B S K G"],
+        scope: Scope,
+        window: int | Int[Array, ""] | None,
+    ) -> Scope:
+        """What the queries see of the keys, given both; `attention` tells what they gather under a scope."""
+        return scope
 
     def output(
         self, layer: int | Int[Array, ""], x: Float[Array, "B T D"], index_BC: Int[Array, "B C"] | None
@@ -74,9 +89,14 @@ class Block(nnx.Module):
         rope: Rope,
         window: int | Int[Array, ""] | None,
         seed: Seed | None,
+        rescope: Rescope,
     ) -> Float[Array, "B C D"]:
-        """The residual stream after attention and feed-forward, of the tokens that `scope` takes as queries."""
-        y = self.attention.attend(self.attention.queries(*normed, rope), k, v, scope, window)
+        """The residual stream after attention and feed-forward, of the tokens that `scope` takes as queries.
+
+        `rescope` is a hook's `scope` for this layer.
+        """
+        q = self.attention.queries(*normed, rope)
+        y = self.attention.attend(q, k, v, rescope(self.attention, q, k, scope, window), window)
         y = self.attention.o_proj(y, dropout(y, self.adapter_dropout, folded(seed, 1)))
         x = x + self._out(y, self.attention_out_norm, folded(seed, 2))
         y = self.mlp(self.mlp_norm(x), folded(seed, 3), folded(seed, 4))

@@ -42,9 +42,9 @@ class ModelConfig:
     # Layer count L.
     layers: int = 2
     # Model width D.
-    width: int = 128
+    width: int = 96
     # Feed-forward width F.
-    feed_forward: int = 320
+    feed_forward: int = 256
     # Query heads H.
     heads: int = 4
     # Key/value heads K.

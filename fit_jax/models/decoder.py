@@ -136,7 +136,8 @@ class Decoder(nnx.Module):
             if index_BC is not None:
                 x, normed, rope = jax.tree.map(lambda a: take(a, index_BC), (x, normed, rope))
                 queries = scope.at(index_BC)
-            x = block.write(x, normed, k, v, queries, rope, self.window(slides), layer_seed)
+            rescope = partial(hook.scope, number)
+            x = block.write(x, normed, k, v, queries, rope, self.window(slides), layer_seed, rescope)
             hook, x = hook.output(number, x, index_BC)
             return x, hook
 

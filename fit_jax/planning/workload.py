@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from fit_jax.config import Config, MeshConfig, TokenizerConfig
 from fit_jax.errors import InputError
 from fit_jax.hub import local_folder
+from fit_jax.methods import rows_branch
 from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.weights import CONFIG_FILES
 from fit_jax.runs.resolve import ResolvedConfig, resolve
@@ -73,7 +74,7 @@ def workload(config: Config, slices: int = 1) -> Workload:
         targets=targets,
         accumulate=config.train.accumulate,
         evaluation_rows=config.evaluation.batch_size,
-        prefix_trees=config.focus.branches > 1,
+        prefix_trees=rows_branch(config),
         steps=config.train.steps,
         notes=tuple(notes),
     )

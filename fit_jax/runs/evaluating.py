@@ -1,5 +1,6 @@
 """After training: a run's model, evaluated on every split, its report, and its adapter in PEFT's format."""
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,8 @@ from flax import nnx
 
 from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.report import FOLDER, report_run
+from fit_jax.files import PARTIAL
 from fit_jax.models.adapters import write_adapter
-from fit_jax.models.tensor_files import new_folder
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.run import Run, TrainedModel, load_model, scorer
 
@@ -46,6 +47,12 @@ def _keep_adapter(run: Run, model: TrainedModel) -> None:
         with TemporaryDirectory() as scratch:
             write_adapter(Path(scratch), decoder, run.lora)
         return
+    partial = run.folder / f"{PARTIAL}{ADAPTER}"
+    partial.mkdir()
+    try:
+        write_adapter(partial, decoder, run.lora)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     shutil.rmtree(run.folder / ADAPTER, ignore_errors=True)
-    with new_folder(run.folder / ADAPTER) as folder:
-        write_adapter(folder, decoder, run.lora)
+    os.replace(partial, run.folder / ADAPTER)

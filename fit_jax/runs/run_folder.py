@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fit_jax.config import Config, TokenizerConfig
 from fit_jax.config_files import config_differences, dump_config, parse_config, read_config
 from fit_jax.errors import InputError
-from fit_jax.files import check_folder_name, check_outputs, make_folder, remove_partials, write_text
+from fit_jax.files import PARTIAL, check_folder_name, check_outputs, make_folder, remove_partials, write_text
 from fit_jax.runs.run_log import logged
 
 if TYPE_CHECKING:
@@ -26,10 +26,12 @@ CONFIG = "config.yaml"
 TOKENIZER = "tokenizer"
 CHECKPOINTS = "checkpoints"
 LOCK, LOG = ".lock", "log.txt"
+# Holds what the first stage of a method of two stages leaves: its checkpoints and metrics.
+FIRST_STAGE = "first_stage"
 
 # What commands write in a run folder and in its report.
 _FILES = (CONFIG, LOCK, LOG, "metrics.jsonl", "inputs.json", "versions.json", "MODEL_CARD.md")
-_FOLDERS = (CHECKPOINTS, TOKENIZER, "tensorboard", "adapter", "report")
+_FOLDERS = (CHECKPOINTS, FIRST_STAGE, TOKENIZER, "tensorboard", "adapter", "report")
 _REPORT_FILES = ("index.html", "summary.md", "focus_accuracy.jsonl", "predictions.jsonl", "radar.svg", "radar.png")
 
 # Fields that may differ when a run is resumed: they say where and on what it runs and what is shown of it, not what
@@ -168,12 +170,12 @@ def run_tokenizer(folder: Path, task: "Task", asked: TokenizerConfig, keep: bool
         return load_tokenizer(kept)
     if has_checkpoint(folder):
         raise InputError(
-            f"{kept}: is missing, and without it the run's checkpoints cannot be used; put that folder back from a copy "
-            "(the checkpoints are whole)"
+            f"{kept}: is missing, and without it the run's checkpoints cannot be used; put that folder back from a "
+            "copy (nothing is said against the checkpoints)"
         )
     tokenizer = task_tokenizer(task, asked)
     if keep:
-        partial = folder / f".{TOKENIZER}.partial"
+        partial = folder / f"{PARTIAL}{TOKENIZER}"
         shutil.rmtree(partial, ignore_errors=True)
         save_tokenizer(tokenizer, partial)
         os.replace(partial, kept)
@@ -205,7 +207,8 @@ def _adopt(folder: Path, config: Config) -> None:
 def has_checkpoint(folder: Path) -> bool:
     """Whether a run has anything to lose."""
     # A checkpoint is named by its step; one that was cut off while it was written bears another name.
-    return any(path.name.isdecimal() for path in (folder / CHECKPOINTS).glob("*"))
+    stages = (folder, folder / FIRST_STAGE)
+    return any(path.name.isdecimal() for stage in stages for path in (stage / CHECKPOINTS).glob("*"))
 
 
 def _unlike(saved: Config, config: Config) -> list[str]:

@@ -1,4 +1,4 @@
-"""`log.txt` of a run folder: what libraries say while a command works there, so that the user's terminal stays plain."""
+"""`log.txt` of a run folder: what libraries say while a command works there; the user's terminal stays plain."""
 
 import io
 import logging
@@ -6,8 +6,9 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from fit_jax.errors import InputError
 
@@ -29,7 +30,7 @@ def logged(path: Path, title: str) -> Iterator[None]:
         file = open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); move it away") from error
-    log = _Log(file)
+    log = _Log(file, sys.stderr)
     root, terminal = logging.getLogger(), sys.stderr
     handlers = root.handlers[:]
     handler = logging.StreamHandler(log)
@@ -52,28 +53,29 @@ def logged(path: Path, title: str) -> Iterator[None]:
 class _Log(io.TextIOBase):
     """A text file that takes what it can: a full disk must not fail whoever writes a remark."""
 
-    def __init__(self, file: io.TextIOWrapper) -> None:
+    def __init__(self, file: io.TextIOWrapper, terminal: TextIO) -> None:
         self._file = file
+        self._terminal = terminal
 
     def write(self, text: str) -> int:
-        try:
-            self._file.write(text)
-        except (OSError, ValueError):
-            pass
+        """Appends a text; a progress bar, which overwrites its line, is shown on a terminal or not at all."""
+        with suppress(OSError, ValueError):
+            if "\r" not in text:
+                self._file.write(text)
+            elif self._terminal.isatty():
+                self._terminal.write(text)
         return len(text)
 
     def flush(self) -> None:
-        try:
+        """Passes on what was written."""
+        with suppress(OSError, ValueError):
             self._file.flush()
-        except (OSError, ValueError):
-            pass
 
     def fileno(self) -> int:
+        """The file's."""
         return self._file.fileno()
 
     def end(self) -> None:
         """Closes the file; what libraries write later is lost."""
-        try:
+        with suppress(OSError):
             self._file.close()
-        except OSError:
-            pass

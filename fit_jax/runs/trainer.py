@@ -2,18 +2,21 @@
 
 import math
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from enum import Enum
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+from flax import nnx
 
 from fit_jax.config import Config
 from fit_jax.data.loader import TrainLoader
 from fit_jax.data.sampler import BatchType
 from fit_jax.errors import InputError
-from fit_jax.evaluation.evaluator import Validation, evaluated_splits
+from fit_jax.evaluation.evaluator import Subject, Validation, evaluated_splits
+from fit_jax.files import make_folder
 from fit_jax.methods import training_method
 from fit_jax.methods.method import TrainingMethod
 from fit_jax.parallel.config import CONTEXT
@@ -21,17 +24,29 @@ from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.inputs import record_versions
 from fit_jax.runs.preflight import check_batch, check_disk, check_examples, check_program
 from fit_jax.runs.resolve import check_mesh
-from fit_jax.runs.run import Run, frozen_are_given, open_checkpoints, read_progress, scorer, starting_state
+from fit_jax.runs.run import (
+    Run,
+    frozen_are_given,
+    load_model,
+    open_checkpoints,
+    read_progress,
+    scorer,
+    starting_state,
+)
+from fit_jax.runs.run_folder import FIRST_STAGE
 from fit_jax.training.checkpoint import ASIDE, Checkpoints
 from fit_jax.training.display import Display
 from fit_jax.training.loop import Events, Loop
-from fit_jax.training.metrics import MetricsLog, Records
+from fit_jax.training.metrics import FIGURE, MetricsLog, Records
 from fit_jax.training.optimizer import Optimizer, make_optimizer
 from fit_jax.training.progress import Progress
 from fit_jax.training.state import PlacedState, TrainState, abstract_state, with_objective
 from fit_jax.training.step import StepMetrics, abstract_like, compile_train_step
 from fit_jax.training.stopping import Stopping
 from fit_jax.training.stream import BatchStream
+
+# How full the rows of a step are on average whose number of examples is fixed; the rest is room for longer ones.
+_FILLED = 0.8
 
 
 class Ending(Enum):
@@ -54,27 +69,77 @@ def train(run: Run) -> Ending:
     config = run.config
     check_mesh(config.train, run.mesh)
     evaluated_splits(run.task, config)  # a misspelt split is to be told now, not after hours of training
+    if _finished(run):
+        return Ending.ALREADY
+    check_batch(run.model, config, run.mesh)
+    check_examples(run.task, run.encoder, config)
+    method = training_method(run.task, config)
+    loader = _loader(run, method)
+    steps = _steps(config, loader)
+    second = method.second
+    if second is None:
+        return _train_stage(run, method, loader, steps)
+    later = min(max(round(second.share * steps), 1), steps - 1)
+    if later < 1:
+        raise InputError(f"train.steps: {steps}, but {config.train.method} trains twice; ask for two steps or more")
+    first = replace(run, folder=run.folder / FIRST_STAGE)
+    if not _finished(first):
+        if is_lead():
+            make_folder(first.folder)
+        if (ending := _train_stage(first, method, loader, steps - later)) is Ending.TOLD_TO:
+            return ending
+    model = load_model(first, "last")
+    method = second.build(Subject(run.encoder, scorer(run, model.graphdef), model.params))
+    return _train_stage(run, method, _loader(run, method), later, model.params[0] if second.goes_on else None)
+
+
+def _finished(run: Run) -> bool:
+    """Whether the newest checkpoint is the last."""
+    with closing(open_checkpoints(run, cleans=True)) as checkpoints:
+        progress = last_progress(checkpoints, run.config)
+        checkpoints.tidy(progress.stopping.best_step)
+        return progress.finished is not None
+
+
+def _train_stage(
+    run: Run,
+    method: TrainingMethod[BatchType],
+    loader: TrainLoader[BatchType],
+    steps: int,
+    start: nnx.State | None = None,
+) -> Ending:
+    """Trains for some steps, or from the last checkpoint in the run's folder on.
+
+    Args:
+        run: The run, with the folder of the stage.
+        method: What is minimised on what.
+        loader: Its batches.
+        steps: Updates from the stage's start to its end.
+        start: The trained parameters it starts from; None for those that every run starts from.
+    """
+    config = run.config
     with ExitStack() as stack:
         checkpoints = open_checkpoints(run, cleans=True)
         stack.callback(checkpoints.close)
         progress = last_progress(checkpoints, config)
-        checkpoints.tidy(progress.stopping.best_step)
-        if progress.finished:
-            return Ending.ALREADY
-        check_batch(run.model, config, run.mesh)
-        check_examples(run.task, run.encoder, config)
-        method = training_method(run.task, config)
-        loader = _loader(run, method)
         if progress.loader is not None:
             _restore(loader, progress.loader)
-        steps = _steps(config, loader)
-        optimizer = make_optimizer(config.optimizer, steps)
+        decay = config.optimizer.weight_decay if method.weight_decay is None else method.weight_decay
+        rate = config.optimizer.learning_rate * method.rate
+        asked = replace(config.optimizer, weight_decay=decay, learning_rate=rate)
+        optimizer = make_optimizer(asked, steps, method.moves)
         placed = _state_at(run, method, optimizer, checkpoints, progress.step)
+        if start is not None and progress.step == 0:
+            placed = placed._replace(state=placed.state._replace(trainable=start))
         if is_lead():
             kept = placed.state._replace(frozen=()) if frozen_are_given(run) else placed.state
             check_disk(run.folder, kept, config, Events.of(config.train, steps).saves_after(progress.step))
         train_step = _step_of_each_width(run, method, loader, optimizer, placed)
-        validate = Validation(run.task, run.encoder, scorer(run, placed.graphdef), config, method.validated)
+        validation = Validation(run.task, run.encoder, scorer(run, placed.graphdef), config, method.validated)
+
+        def validate(params: Any) -> dict[str, float]:
+            return validation(params) | {FIGURE + name: value for name, value in method.figures.items()}
+
         log = None
         if is_lead():
             log = MetricsLog(run.folder, progress.metrics_bytes, progress.step)
@@ -110,6 +175,33 @@ def steps_of(run: Run) -> int:
         InputError: An example does not fit into a row, or the method cannot train on the task.
     """
     return run.config.train.steps or _steps(run.config, _loader(run, training_method(run.task, run.config)))
+
+
+class FixedBudget(NamedTuple):
+    """What makes the budgets of several runs equal, by the fields of `train` that say it.
+
+    Attributes:
+        steps: Updates.
+        examples_per_step: Training examples of each; None where a row holds one example in any case.
+    """
+
+    steps: int
+    examples_per_step: int | None
+
+
+def budget_of(run: Run) -> FixedBudget:
+    """The budget that a run takes: as its config says, or that of its epochs and of rows that are nearly full.
+
+    Raises:
+        InputError: As `steps_of`.
+    """
+    train = run.config.train
+    examples = train.examples_per_step
+    if examples is None and train.packing:
+        loader = _loader(run, training_method(run.task, run.config))
+        examples = max(round(_FILLED * len(run.task.splits["train"].examples) / loader.steps_per_epoch), 1)
+        run = replace(run, config=replace(run.config, train=replace(train, examples_per_step=examples)))
+    return FixedBudget(steps_of(run), examples)
 
 
 def _loader(run: Run, method: TrainingMethod[BatchType]) -> TrainLoader[BatchType]:

@@ -16,6 +16,8 @@ from fit_jax.training.step import StepMetrics
 
 # Fields of a record that no two runs share.
 TIMING_FIELDS = ("seconds", "tokens_per_second", "examples_per_second")
+# Begins the names of what a training method says of itself in the records of validations.
+FIGURE = "method_"
 
 
 @dataclass

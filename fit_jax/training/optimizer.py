@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -43,8 +44,13 @@ def make_schedule(config: OptimizerConfig, steps: int) -> Schedule:
     return schedule
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
+def make_optimizer(config: OptimizerConfig, steps: int, moves: Callable[[str], bool] | None = None) -> Optimizer:
     """The optimizer of a run of `steps` updates; its state and gradients are fp32 trees like the parameters.
+
+    Args:
+        config: Its hyperparameters.
+        steps: Updates of the run.
+        moves: Whether the parameter of a dotted name is updated at all; by default each is.
 
     Raises:
         InputError: A value with which nothing is learnt, or that no schedule has.
@@ -62,6 +68,10 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
             mask=_decayed,
         ),
     )
+    if moves is not None:
+        still = optax.masked(optax.set_to_zero(), partial(_unless, moves))
+        # Before, so that the norm that is clipped is that of what moves; after, since decay moves everything.
+        transform = optax.chain(still, transform, still)
     return Optimizer(transform, schedule)
 
 
@@ -79,6 +89,11 @@ def _check(config: OptimizerConfig) -> None:
     for name, (fits, wanted) in ranges.items():
         if not fits:
             raise InputError(f"optimizer.{name}: {getattr(config, name)} is not {wanted}")
+
+
+def _unless(moves: Callable[[str], bool], params: Any) -> Any:
+    """Which leaves stay as they are."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: not moves(path_name(path)), params)
 
 
 def _decayed(params: Any) -> Any:

@@ -10,7 +10,7 @@ class Stopping:
     """Best validation so far by one measure; early stopping after `patience` validations without a better one.
 
     Attributes:
-        measure: `loss` (lower is better) or `focus_accuracy` (higher is better).
+        measure: `loss` (lower is better), `focus_accuracy` or `worst_group` (higher is better).
         patience: Validations without improvement before training stops; None means never.
         best_value: The best value so far.
         best_step: The step it was measured at.

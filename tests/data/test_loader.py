@@ -329,3 +329,32 @@ def test_row_stream_is_right_under_threads():
     assert all(rows == wanted[start : start + 20] for (_, start), rows in results.items())
     assert stream.mark(int(starts[12])) == Mark(12, starts[12])
     assert stream.rows(5, 5) == []
+
+
+@pytest.mark.parametrize("sampler", [focus, candidates])
+def test_a_step_takes_the_examples_it_is_told_to_in_rows_of_few_widths(sampler):
+    """Whatever room they take; so the examples of two methods are the same number in every step."""
+    branches = 3 if sampler is focus else 1
+    loader = make(examples_per_step=10, branches=branches, sampler=sampler)
+    seen = Counter()
+    for step in range(30):
+        batch = loader.batch(step)
+        assert batch.rows.tokens.shape == (8, batch.rows.tokens.shape[1])
+        assert batch.rows.tokens.shape[1] in loader.widths
+        assert len(uids(batch)) == 10
+        seen += uids(batch)
+    assert set(seen.values()) == {1}  # 300 examples are an epoch
+    assert loader.steps_per_epoch == 30
+
+
+def test_hosts_share_the_examples_of_a_step():
+    single, parts = make(examples_per_step=10), [make(examples_per_step=10) for _ in range(2)]
+    for step in (0, 7):
+        rows = [part.batch(step, slice(4 * h, 4 * h + 4)) for h, part in enumerate(parts)]
+        whole = [np.concatenate(arrays) for arrays in zip(*map(arrays_of, rows))]
+        assert all(np.array_equal(a, b) for a, b in zip(whole, arrays_of(single.batch(step)), strict=True))
+
+
+def test_more_examples_than_the_rows_hold_are_reported():
+    with pytest.raises(InputError, match="examples_per_step: 40 examples need more than 8 rows of 128 tokens"):
+        make(examples_per_step=40)

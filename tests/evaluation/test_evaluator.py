@@ -1,6 +1,6 @@
 """What is asked: cells, paraphrases, shared questions; and the validation's loss and accuracy."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 
 import numpy as np
@@ -187,3 +187,21 @@ def test_methods_without_instructions_are_validated_on_what_they_train_on(
     plain = replace(config, focus=FocusConfig(weights={"none": 1.0}))
     core = Validation(task, encoder, make_scorer(), plain)(params)
     assert (result == core) == (asked is true_label)
+
+
+def test_validation_tells_the_worst_group(task, encoder, make_scorer, params, config):
+    """The lowest focus accuracy over focus types and pairs (s, y), of the groups that are not tiny."""
+    examples = [e for n in range(10) for e in task.splits["train"].examples[4 * n : 4 * n + 4]]
+    split = Split("validation", examples, {})
+    whole = replace(task, splits={**task.splits, "validation": split})
+    asked = replace(config, evaluation=replace(config.evaluation, validation_examples=None))
+    found = Validation(whole, encoder, make_scorer(), asked)(params)["validation_worst_group"]
+    right = defaultdict(list)
+    for example in examples:
+        queries = ask(task.text, "validation", example, ("train",), 0).queries
+        prompts = encoder.encode([example] * len(queries), [q.instruction for q in queries])
+        for query, (score,) in zip(queries, make_scorer().score(params, [(p,) for p in prompts])):
+            group = query.focus, example.spurious["keyword"].value, example.label
+            right[group].append(score.log_prob.argmax() == query.label)
+    assert min(map(len, right.values())) >= 8
+    assert found == pytest.approx(min(np.mean(r) for r in right.values()))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from fit_jax.config import Config, EvaluationConfig, TaskConfig, TokenizerConfig
+from fit_jax.config import Config, EvaluationConfig, TaskConfig, TokenizerConfig, TrainConfig
 from fit_jax.config_files import dump_config
 from fit_jax.data.splits import Split
 from fit_jax.data.tasks import build_task
@@ -38,6 +38,7 @@ def config(tmp_path) -> ExperimentConfig:
         task=TaskConfig(train_examples=40, validation_examples=8, test_examples=4),
         tokenizer=TokenizerConfig(vocab_size=300),
         model=ModelConfig(layers=2, width=16, feed_forward=24, heads=2, kv_heads=1),
+        train=TrainConfig(examples_per_step=8),
         evaluation=EvaluationConfig(splits=("iid",), paraphrases=("heldout",), paraphrases_each=1, batch_size=8),
     )
     return ExperimentConfig(run_dir=str(tmp_path / "experiment"), methods=("fit", "sft_y"), seeds=(0, 1), run=run)
@@ -182,8 +183,8 @@ def test_a_steered_method_that_is_to_write_is_refused_before_any_cell(free, writ
 
     monkeypatch.setattr(runner, "build_task", build)
     run = replace(config.run, evaluation=replace(config.run.evaluation, written=written))
-    asked = replace(config, run=run, methods=("fit", "attention_steering"), seeds=(0,))
-    with pytest.raises(InputError, match=r"attention_steering .* task demo .* set run\.evaluation\.written to false"):
+    asked = replace(config, run=run, methods=("fit", "pasta"), seeds=(0,))
+    with pytest.raises(InputError, match=r"pasta .* task demo .* set run\.evaluation\.written to false"):
         run_it(asked)
     assert done == []
     if free:
@@ -193,8 +194,8 @@ def test_a_steered_method_that_is_to_write_is_refused_before_any_cell(free, writ
 
 def test_a_steered_method_that_is_to_search_is_refused_before_any_cell(config, done):
     run = replace(config.run, evaluation=replace(config.run.evaluation, beams=4))
-    with pytest.raises(InputError, match=r"attention_steering can only be scored; .* run\.evaluation\.beams to null"):
-        run_it(replace(config, run=run, methods=("fit", "attention_steering"), seeds=(0,)))
+    with pytest.raises(InputError, match=r"pasta can only be scored; .* run\.evaluation\.beams to null"):
+        run_it(replace(config, run=run, methods=("fit", "pasta"), seeds=(0,)))
     assert done == []
 
 

@@ -5,13 +5,16 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import jax
+import numpy as np
 import pytest
 from flax import nnx
 
 from fit_jax.data.task import Task
+from fit_jax.data.tasks.demo import TEXT
 from fit_jax.errors import InputError
-from fit_jax.evaluation.queries import ask
-from fit_jax.focus.example import Spurious
+from fit_jax.evaluation.evaluator import Prompts, Subject
+from fit_jax.evaluation.queries import Group, ask
+from fit_jax.focus.example import Example, Spurious
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES
 from fit_jax.methods.few_shot import METHOD
@@ -31,14 +34,21 @@ def base(decoder, params, encoder) -> Base:
     return Base(nnx.graphdef(decoder), params, make_mesh(MeshConfig(data=1), jax.devices()[:1]), encoder, rows=4)
 
 
+def prepared(subject: Subject, example: Example, *instructions: str) -> Prompts:
+    """What the model is shown of an example."""
+    none = ask(TEXT, "iid", replace(example, spurious={}), ("train",), 0).queries[0]
+    return subject.prepare(Group.of([replace(none, instruction=instruction) for instruction in instructions]), ())
+
+
 @pytest.fixture
 def prompt_of(base, config):
-    """The whole few-shot prompt of the first test example, under the instruction `Look here.`"""
+    """The whole few-shot prompt of a test example, under the instruction `Look here.`"""
 
-    def render(task: Task, shots: int, seed: int = 0, place: str = "after") -> str:
+    def render(task: Task, shots: int, seed: int = 0, place: str = "after", number: int = 0) -> str:
         asked = replace(config, seed=seed, focus=replace(config.focus, place=place))
         subject, _ = METHOD.apply(base, task, asked, shots)
-        return subject.encoder.render(task.splits["iid"].examples[0], "Look here.")
+        (prompt,) = prepared(subject, task.splits["iid"].examples[number], "Look here.")
+        return subject.encoder.tokenizer.decode(prompt.prompt.tolist(), skip_special_tokens=True)
 
     return render
 
@@ -102,6 +112,15 @@ def test_the_seed_chooses_the_shots_and_their_order(prompt_of, task):
     assert [s.text for s in first] != [s.text for s in other]
 
 
+def test_every_text_has_shots_of_its_own_which_its_questions_share(prompt_of, base, task, config):
+    drawn = [shots_of(prompt_of(task, 4, number=number), task) for number in range(10)]
+    assert len({tuple(shot.text for shot in shots) for shots in drawn}) == 10
+    subject, _ = METHOD.apply(base, task, config, 4)
+    one, other = prepared(subject, task.splits["iid"].examples[0], "Look here.", "Look there.")
+    differs = np.flatnonzero(one.prompt[: len(other.prompt)] != other.prompt[: len(one.prompt)])
+    assert differs[0] > 0.7 * len(one.prompt)
+
+
 def test_instructions_stand_where_the_config_puts_them(prompt_of, task):
     for block in prompt_of(task, 6, place="before").split("\n---\n")[1:-1]:
         *instruction, text, answer = block.split("\n")
@@ -113,7 +132,7 @@ def test_instructions_stand_where_the_config_puts_them(prompt_of, task):
 def test_prompts_with_shots_have_no_limit_of_length(base, task, config):
     limited = replace(base, encoder=PromptEncoder(base.encoder.tokenizer, task.text, sequence_length=90))
     subject, _ = METHOD.apply(limited, task, config, 12)
-    (prompt,) = subject.encoder.encode([task.splits["iid"].examples[0]], [""])
+    (prompt,) = prepared(subject, task.splits["iid"].examples[0], "")
     assert len(prompt) > 90
 
 

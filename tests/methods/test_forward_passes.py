@@ -59,7 +59,7 @@ def by_cache(state, tokens):
 def by_intervention(state, tokens):
     nothing, weight = jnp.zeros_like(WANTED), jnp.ones(WANTED.shape)
     batch = Batch(tokens, ROW, jnp.full_like(ROW, T), WANTED, nothing, nothing, weight)
-    change = no_intervention(CONFIG.layers, CONFIG.width)
+    change = no_intervention(CONFIG)
     return intervened(nnx.merge(GRAPHDEF, state), batch, jnp.zeros_like(tokens), change)[0]
 
 

@@ -1,5 +1,7 @@
 """The forward pass that can be intervened in: it is the decoder's own where nothing is changed."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,10 @@ from fit_jax.methods.intervention import (
     no_intervention,
     unmarked,
 )
+from fit_jax.models.config import DecoderConfig
+from fit_jax.models.decoder import Decoder
+
+from ..closeness import assert_close
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +61,7 @@ def marked(batch, kind, where):
 
 
 def test_nothing_changed_is_the_decoder_itself(decoder, batch, run):
-    hidden, residuals = run(marked(batch, INSTRUCTION, slice(3, 6)), no_intervention(2, 32))
+    hidden, residuals = run(marked(batch, INSTRUCTION, slice(3, 6)), no_intervention(decoder.config))
     expected = decoder(batch.tokens, batch.positions, batch.visible_until, batch.target_index)
     np.testing.assert_allclose(hidden[0], expected[0], atol=2e-6)
     np.testing.assert_allclose(decoder.final_norm(residuals[-1])[0], hidden[0], atol=2e-6)
@@ -68,8 +74,8 @@ def test_marks_ride_on_tokens_and_come_off_again(batch):
     assert marks[0].tolist() == [AWAY if 2 <= i < 5 else 0 for i in range(32)]
 
 
-def test_a_vector_is_added_after_its_layer_where_marked(batch, run):
-    nothing = no_intervention(2, 32)
+def test_a_vector_is_added_after_its_layer_where_marked(decoder, batch, run):
+    nothing = no_intervention(decoder.config)
     change = nothing._replace(vectors=nothing.vectors.at[0].set(0.5))
     index = batch.target_index[0]
     _, before = run(batch, nothing)
@@ -79,25 +85,59 @@ def test_a_vector_is_added_after_its_layer_where_marked(batch, run):
         np.testing.assert_allclose(moved, [[sign] * 32, [0.0] * 32], atol=1e-6)
 
 
-def test_a_bias_acts_as_so_many_copies_of_the_key(run):
+def row(order: Sequence[int], marked_key: int | None = None) -> Batch:
+    """One row of the tokens at these positions, in which the last predicts a target; one key may be marked."""
+    length, order = len(order), np.array(order, np.int32)
+    tokens = 10 + order
+    if marked_key is not None:
+        tokens[marked_key] = mark(tokens[marked_key], INSTRUCTION)
+    zeros = np.zeros((1, 1), np.int32)
+    ends = np.full((1, length), length, np.int32)
+    return Batch(tokens[None], order[None], ends, zeros + length - 1, zeros, zeros, np.ones((1, 1), np.float32))
+
+
+def test_a_bias_acts_as_so_many_copies_of_the_key_in_the_heads_it_is_given_to(decoder, run):
     """With a bias of log 3 a key weighs as much as one that stands there three times, at the same position."""
-    nothing = no_intervention(2, 32)
-    n = 12
-    tokens = np.arange(10, 10 + n, dtype=np.int32)
-
-    def row(order):
-        length = len(order)
-        arrays = [np.array(a, np.int32)[None] for a in (tokens[order], order, [length] * length)]
-        target = np.array([[length - 1]], np.int32)
-        return Batch(
-            *arrays, target, np.zeros((1, 1), np.int32), np.zeros((1, 1), np.int32), np.ones((1, 1), np.float32)
-        )
-
-    plain = row(list(range(n)))
-    biased = plain._replace(tokens=plain.tokens | (np.arange(n) == 4).astype(np.int32) * mark(np.int32(0), INSTRUCTION))
-    _, after = run(biased, nothing._replace(instruction_bias=jnp.float32(np.log(3))))
-    _, copies = run(row([*range(5), 4, 4, *range(5, n)]), nothing)
-    _, before = run(plain, nothing)
+    nothing = no_intervention(decoder.config)
+    steered = row(range(12), marked_key=4)
+    everywhere = nothing._replace(head_bias=jnp.full((2, 4), np.log(3), jnp.float32))
+    _, copies = run(row([*range(5), 4, 4, *range(5, 12)]), nothing)
+    _, before = run(steered, nothing)
+    _, after = run(steered, everywhere)
     # After one layer: in deeper ones the first copies, which do not see the later ones, are other keys.
     np.testing.assert_allclose(after[0], copies[0], atol=2e-6)
     assert float(jnp.abs(after[0] - before[0]).max()) > 1e-4
+    changed = []
+    for layer, head in ((0, 1), (0, 2), (1, 1)):
+        bias = jnp.zeros((2, 4), jnp.float32).at[layer, head].set(np.log(3))
+        _, one = run(steered, nothing._replace(head_bias=bias))
+        assert np.allclose(one[0], before[0], atol=2e-6) == (layer == 1)
+        changed.append(np.asarray(one[1]))
+    assert not np.allclose(changed[0], changed[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("target", [0.02, 0.3, 0.9])
+def test_every_head_gives_the_marked_key_its_target_share_and_no_less(target):
+    """Of a model of one layer, against weights of attention that are normalised by hand."""
+    shape = DecoderConfig(vocab_size=320, layers=1, width=32, feed_forward=48, heads=4, kv_heads=2, tied=True)
+    decoder = Decoder(shape, rngs=nnx.Rngs(3))
+    plain, marks = unmarked(row(range(12), marked_key=4))
+    change = no_intervention(shape)._replace(target_share=jnp.float32(target))
+    hidden, _ = jax.jit(lambda: intervened(decoder, plain, marks, change))()
+
+    block, x = decoder.last_block, decoder.embed_tokens(plain.tokens)
+    rope = decoder.ropes(plain.positions).of(False)
+    normed, k, v = block.read(x, rope, None)
+    q = np.asarray(block.attention.queries(*normed, rope))[0, -1]
+    keys, values = (np.repeat(np.asarray(a)[0], 2, axis=1).transpose(1, 0, 2) for a in (k, v))  # (H, T, G)
+    weights = np.exp(np.einsum("hg,htg->ht", q, keys) * shape.head_width**-0.5)
+    weights /= weights.sum(axis=1, keepdims=True)
+    share = weights[:, 4]
+    reached = np.maximum(share, target)
+    weights = weights * ((1 - reached) / (1 - share))[:, None]
+    weights[:, 4] = reached
+    y = jnp.asarray(np.einsum("ht,htg->hg", weights, values).reshape(1, 1, -1), jnp.float32)
+    x = x[:, -1:] + block.attention.o_proj(y, y)
+    x = x + block.mlp(block.mlp_norm(x), None, None)
+    assert_close(hidden, decoder.final_norm(x), 1e-5)
+    assert (share < target).all() == (target > 0.2)

@@ -10,13 +10,15 @@ import pytest
 from flax import nnx
 
 from fit_jax.data.layout import lay_out
-from fit_jax.data.packing import Batch, stack
+from fit_jax.data.packing import stack
+from fit_jax.errors import InputError
 from fit_jax.evaluation.metrics import kind_of
 from fit_jax.evaluation.queries import Group, ask, encode
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
-from fit_jax.methods import activation_addition, attention_steering
-from fit_jax.methods.intervention import AWAY, INSTRUCTION, TOWARDS, intervened, mark, no_intervention, unmarked
-from fit_jax.methods.steering import best_intervention
+from fit_jax.focus.spec import FOCUS_TYPES
+from fit_jax.methods import activation_addition, pasta, spotlight
+from fit_jax.methods.intervention import AWAY, INSTRUCTION, TOWARDS, intervened, mark, unmarked
+from fit_jax.methods.steering import best_intervention, following, nothing, opposed
 from fit_jax.methods.training_free import Base
 from fit_jax.models.decoder import Decoder
 from fit_jax.parallel.config import MeshConfig
@@ -52,7 +54,7 @@ def asked_by(base, task, config, monkeypatch):
 
     def run(module, base: Base = base) -> Asked:
         chosen = []
-        monkeypatch.setattr(module, "best_intervention", lambda *given: chosen.append(Asked(*given[3:])) or (None, ""))
+        monkeypatch.setattr(module, "best_intervention", lambda *given: chosen.append(Asked(*given[2:])) or (None, ""))
         module.METHOD.apply(base, task, config, 0)
         return chosen[0]
 
@@ -70,16 +72,15 @@ def marks_of(tokens: np.ndarray) -> list[int]:
     return unmarked(empty._replace(tokens=tokens[None]))[1][0].tolist()
 
 
-@pytest.mark.parametrize("order", [("for", "against"), ("against", "for"), ("against",)])
-def test_the_strength_that_validates_best_is_chosen(base, task, model, encoder, order):
-    """A vector that moves every answer to its focus label, its opposite, and no intervention."""
-    first = task.splits["validation"].examples[0]
-    (prompt,) = encoder.encode([first], [""])
+@pytest.fixture
+def pushed(base, task, model, encoder):
+    """Options that move every answer to its focus label or away from it, and how prompts are marked for them."""
+    (prompt,) = encoder.encode([task.splits["validation"].examples[0]], [""])
     table = model.embed.embedding[...]
     way = sum(sign * table[ids].sum(axis=0) for ids, sign in zip(prompt.answers, (1, -1), strict=True))
-    nothing = no_intervention(2, 32)
-    both = {
-        name: nothing._replace(vectors=nothing.vectors.at[1].set(way * sign))
+    unchanged = nothing(base)
+    options = {
+        name: unchanged._replace(vectors=unchanged.vectors.at[1].set(way * sign))
         for name, sign in (("for", 100.0), ("against", -100.0))
     }
 
@@ -93,43 +94,80 @@ def test_the_strength_that_validates_best_is_chosen(base, task, model, encoder, 
             for p, kind in zip(prompts, kinds, strict=True)
         )
 
-    subject, note = best_intervention(base, task, 0, {name: both[name] for name in order}, prepare)
-    if "for" in order:
-        assert note == "for (validation focus accuracy 1.000)"
-        np.testing.assert_array_equal(subject.params[1].vectors, both["for"].vectors)
-    else:
-        assert note.startswith("none (validation focus accuracy 0.")
-    assert subject.prepare is prepare
+    return Asked(options, prepare)
+
+
+@pytest.mark.parametrize("order", [("for", "against"), ("against", "for"), ("against",)])
+def test_the_option_under_which_answers_follow_the_focus_is_chosen(base, task, pushed, order):
+    """Also where the only option is worse than none."""
+    groups = opposed(task, "validation", 0)
+    subject, note = best_intervention(base, groups, {name: pushed.options[name] for name in order}, pushed.prepare)
+    best = "for" if "for" in order else "against"
+    assert note.startswith(f"{best} (follows the focus in {1.0 if best == 'for' else 0.0:.3f} of")
+    np.testing.assert_array_equal(subject.params[1].vectors, pushed.options[best].vectors)
+    assert subject.prepare is pushed.prepare
+
+
+def test_only_questions_are_asked_whose_answer_the_focus_decides(task):
+    groups = opposed(task, "validation", 0)
+    assert [g.queries[0].example for g in groups] == [
+        e for e in task.splits["validation"].examples if e.spurious["keyword"].label != e.label
+    ]
+    assert all({q.focus for q in g.queries} == set(FOCUS_TYPES) - {"none"} for g in groups)
+    agreeing = [e for e in task.splits["validation"].examples if e.spurious["keyword"].label == e.label]
+    split = replace(task.splits["validation"], examples=agreeing)
+    with pytest.raises(InputError, match=r"the validation split has none: set task\.rho_train below 1"):
+        opposed(replace(task, splits={**task.splits, "validation": split}), "validation", 0)
+
+
+def test_core_and_spurious_types_weigh_the_same(base, task):
+    """Of five types with an instruction three are core: a model that always answers y has 0.6 of all, and 0.5 here."""
+    unchanged = nothing(base)
+    groups = opposed(task, "validation", 0)
+
+    def always_true(group, prompts):
+        """The true answer's first token against nine times another answer, which is never likelier."""
+        label = group.queries[0].example.label
+        return tuple(
+            replace(p, answers=tuple(a[:1] if c == label else np.tile(a, 9) for c, a in enumerate(p.answers)))
+            for p in prompts
+        )
+
+    assert following(base, groups, {"none": unchanged}, always_true) == {"none": 0.5}
 
 
 def test_a_layers_vector_points_from_the_true_answer_to_the_spurious_one(base, task, model, asked_by):
-    """Against one plain row an answer: the stream at its last token, answered with y_s less answered with y."""
+    """Against one plain row an answer, under an instruction to focus on the spurious feature: the stream at its last
+    token, answered with y_s less answered with y; each label is y_s as often."""
     options = asked_by(activation_addition).options
     graphdef, state = nnx.split(model)
-    nothing = no_intervention(2, 32)
-    opposed = [e for e in task.splits["train"].examples if e.spurious["keyword"].label != e.label]
-    prompts = base.encoder.encode(opposed, [""] * len(opposed))
+    unchanged = nothing(base)
+    asked = [q for g in opposed(task, "train", 0) for q in g.queries if kind_of(q.focus) == "spurious"]
+    assert all(q.instruction and q.label != q.example.label for q in asked)
+    fewest = min(sum(q.label == label for q in asked) for label in (0, 1))
+    asked = [q for label in (0, 1) for q in [q for q in asked if q.label == label][:fewest]]
+    prompts = base.encoder.encode([q.example for q in asked], [q.instruction for q in asked])
     rows, signs = [], []
-    for example, prompt in zip(opposed, prompts):
-        for label, sign in ((example.spurious["keyword"].label, 1), (example.label, -1)):
+    for query, prompt in zip(asked, prompts):
+        for label, sign in ((query.label, 1), (query.example.label, -1)):
             rows.append([lay_out([prompt], [[label]])])
             signs.append(sign)
     batch, _ = stack(rows, max(len(row[0].tokens) for row in rows), max(len(row[0].target_ids) for row in rows))
 
     @jax.jit
     def residuals(batch):
-        return intervened(nnx.merge(graphdef, state), batch, jnp.zeros_like(batch.tokens), nothing)[1]
+        return intervened(nnx.merge(graphdef, state), batch, jnp.zeros_like(batch.tokens), unchanged)[1]
 
     last = [len(row[0].target_ids) - 1 for row in rows]  # its end token is predicted from the answer's last token
     found = np.asarray(residuals(batch))[:, np.arange(len(rows)), last]
-    contrast = np.einsum("lbd,b->ld", found, signs) / len(opposed)
+    contrast = np.einsum("lbd,b->ld", found, signs) / len(asked)
     seen = set()
     for name, change in options.items():
         layer, strength = int(name.split()[1]), float(name.split()[-1])
         expected = np.zeros((2, 32))
         expected[layer - 1] = strength * contrast[layer - 1]
         assert_close(change.vectors, expected, 1e-4)
-        assert not change.instruction_bias
+        assert change.head_bias is None
         seen.add((layer, strength))
     assert seen == {(layer, s) for layer in (1, 2) for s in activation_addition.STRENGTHS}
 
@@ -153,7 +191,7 @@ def test_answers_are_steered_along_the_vector_by_spurious_focus_and_against_it_b
 def test_only_the_instructions_tokens_are_marked(base, task, asked_by, place):
     encoder = PromptEncoder(base.encoder.tokenizer, task.text, place)
     group, prompts = group_of(task, encoder)
-    prepared = asked_by(attention_steering, replace(base, encoder=encoder)).prepare(group, prompts)
+    prepared = asked_by(spotlight, replace(base, encoder=encoder)).prepare(group, prompts)
     for instruction, plain, prompt in zip(group.instructions, prompts, prepared, strict=True):
         marks = np.array(marks_of(prompt.prompt))
         assert set(marks.tolist()) <= {0, INSTRUCTION}
@@ -163,29 +201,24 @@ def test_only_the_instructions_tokens_are_marked(base, task, asked_by, place):
             np.testing.assert_array_equal(answer, before)
 
 
-def test_a_stronger_bias_moves_what_comes_after_the_instruction_alone(base, task, encoder, model, asked_by):
-    asked = asked_by(attention_steering)
-    group, prompts = group_of(task, encoder)
-    instruction = max(group.instructions, key=len)
-    number = group.instructions.index(instruction)
-    tokens = asked.prepare(group, prompts)[number].prompt
-    (where,) = np.nonzero(marks_of(tokens))
-    n = len(tokens)
-    plain, marks = unmarked(
-        Batch(
-            *(np.array(a, np.int32)[None] for a in (tokens, range(n), [n] * n, [where[0] - 1, n - 1], [0, 0], [0, 0])),
-            np.ones((1, 2), np.float32),
-        )
-    )
-    graphdef, state = nnx.split(model)
-    run = jax.jit(lambda change: intervened(nnx.merge(graphdef, state), plain, marks, change)[0][0])
-    without = np.asarray(run(no_intervention(2, 32)))
-    biases = [float(change.instruction_bias) for change in asked.options.values()]
-    assert_close(biases, np.log([2, 5, 20, 100]), 1e-6)
-    moved = []
-    for change in asked.options.values():
-        assert not np.any(change.vectors)
-        before, after = np.abs(np.asarray(run(change)) - without).max(axis=1)
-        assert before == 0
-        moved.append(after)
-    assert min(moved) > 0
+def test_the_heads_that_follow_the_focus_best_alone_are_steered_first(base, task, asked_by, monkeypatch):
+    """All other tokens weigh a hundredth in them; profiled on training examples, one head at a time."""
+    order = [5, 2, 7, 0, 1, 3, 4, 6]  # heads of two layers of four, best first
+    profiled = {}
+
+    def profile(base, groups, options, prepare):
+        profiled.update(options)
+        assert {g.queries[0].split for g in groups} == {"train"}
+        return {name: -float(order.index(int(name))) for name in options}
+
+    monkeypatch.setattr(pasta, "following", profile)
+    options = asked_by(pasta).options
+    for head in range(8):
+        assert_close(np.ravel(profiled[str(head)].head_bias), np.log(100) * (np.arange(8) == head), 1e-6)
+    chosen = {name: sorted(np.flatnonzero(np.ravel(change.head_bias))) for name, change in options.items()}
+    assert chosen == {f"{n} of 8 heads": sorted(order[:n]) for n in (1, 2, 4, 8)}
+
+
+def test_spotlight_has_targets_to_choose_from(asked_by):
+    shares = [float(change.target_share) for change in asked_by(spotlight).options.values()]
+    assert_close(shares, spotlight.TARGETS, 1e-6)

@@ -54,7 +54,7 @@ def test_the_norms_of_dora_carry_no_gradient(tiny):
 
     def by_constants(a, b):
         kernel = linear.kernel[...] + lora.scaling * a @ b
-        return (x @ (kernel * linear.lora_magnitude[...] / norms) * wanted).sum()
+        return (x @ (kernel * (linear.lora_magnitude[...] / norms)[None]) * wanted).sum()
 
     expected = jax.grad(by_constants, argnums=(0, 1))(linear.lora_a[...], linear.lora_b[...])
     assert_close(gradient.lora_a[...], expected[0], tolerance=1e-5)

@@ -15,13 +15,15 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from queue import Queue
 from typing import NamedTuple
 
 from tests.mutations.catalogue import ROOT, Mutation, catalogue
 
 COPIED = ("fit_jax", "tests", "configs", "docs", "tpu_scripts", "benchmarks")
+PLUGINS = ("pytest", "hypothesis", "pytest_timeout", "xdist.plugin")  # what pytest imports at its start
 LIMIT = 1200  # seconds for the tests of one mutation
 HEADER = ("mutation", "file", "outcome", "seconds")
 
@@ -53,8 +55,11 @@ def main() -> int:
         print("the tests fail without any mutation", flush=True)
         return 1
     survivors = []
-    with ThreadPoolExecutor(asked.jobs) as pool:
-        for outcome in pool.map(run, chosen):
+    with ExitStack() as stack, ThreadPoolExecutor(asked.jobs) as pool:
+        trees: Queue[Path] = Queue()
+        for _ in range(asked.jobs):
+            trees.put(stack.enter_context(copy_of_tree()))
+        for outcome in pool.map(lambda mutation: run(mutation, trees), chosen):
             print(outcome.row, flush=True)
             if asked.out:
                 _append(asked.out, outcome.row)
@@ -64,24 +69,28 @@ def main() -> int:
     return int(bool(survivors))
 
 
-def run(mutation: Mutation) -> Outcome:
-    """Runs the tests of one mutation in a copy of the tree of its own."""
+def run(mutation: Mutation, trees: "Queue[Path]") -> Outcome:
+    """Runs the tests of one mutation in one of the copies of the tree, which is as before afterwards."""
+    root = trees.get()
     start = time.monotonic()
-    with copy_of_tree() as root:
-        mutation.apply(root)
+    before = mutation.apply(root)
+    try:
         code = _tests(root, mutation.tests)
+    finally:
+        (root / mutation.file).write_text(before, encoding="utf-8")
+        trees.put(root)
     what = {0: "survived", 1: "caught"}.get(code, f"broken ({code})")
     return Outcome(mutation, what, time.monotonic() - start)
 
 
 @contextmanager
 def copy_of_tree() -> Iterator[Path]:
-    """A copy of what tests read."""
+    """A copy of what tests read, with what Python compiled of it."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "tree"
         root.mkdir()
         for name in COPIED:
-            shutil.copytree(ROOT / name, root / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, root / name, symlinks=True)
         for path in (p for p in ROOT.iterdir() if p.is_file()):
             shutil.copy(path, root)
         yield root
@@ -133,7 +142,7 @@ def _import_libraries() -> None:
     """What nearly every test needs; nothing of JAX is started, so the process can still fork."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    for name in ("numpy", "scipy.special", "jax", "jax.numpy", "flax.nnx", "optax", "tokenizers", "transformers"):
+    for name in ("scipy.special", "jax.numpy", "flax.nnx", "optax", "transformers", *PLUGINS):
         __import__(name)
 
 

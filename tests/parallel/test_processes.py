@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from fit_jax.config import MeshConfig
+from fit_jax.config_files import decode_config
+from fit_jax.errors import InputError
 from fit_jax.parallel.mesh import make_mesh
-from fit_jax.parallel.processes import rows_of_this_process, to_global
+from fit_jax.parallel.processes import rows_of_this_process, start, to_global
 
 
 class Rows(NamedTuple):
@@ -88,3 +90,28 @@ def test_an_error_ends_one_process_of_many_as_it_ends_the_only_one(error, status
     assert told.startswith(said.format(f"process 1 of 2 on {socket.gethostname()}: "))
     if status != 1:
         assert told.count("\n") == told_alone.count("\n") == 1
+
+
+@pytest.mark.parametrize("address", ["host", ":1", "host:", "host:0", "host:65536", "host:²", "host:a"])
+def test_an_address_that_is_none_is_told(address, monkeypatch):
+    for name, value in zip(("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID"), (address, "2", "0")):
+        monkeypatch.setenv(f"JAX_{name}", value)
+    with pytest.raises(InputError, match=f"JAX_COORDINATOR_ADDRESS={address}: is no host:port"):
+        start(MeshConfig())
+
+
+def test_devices_that_are_not_there_are_told(monkeypatch):
+    def none():
+        raise RuntimeError("Unable to initialize backend 'gpu':\nnot known")
+
+    monkeypatch.setenv("JAX_PLATFORMS", "gpu")
+    monkeypatch.setattr(jax, "devices", none)
+    with pytest.raises(InputError, match=r"JAX_PLATFORMS=gpu: cannot be used .Unable to initialize backend 'gpu': not"):
+        start(MeshConfig())
+
+
+@pytest.mark.parametrize("field", ["timeout", "processes", "slices"])
+def test_times_and_numbers_are_positive(field):
+    for value in (0, -3):
+        with pytest.raises(InputError, match=f"mesh.{field}: {value} is less than 1"):
+            decode_config(MeshConfig, {field: value})

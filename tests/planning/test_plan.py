@@ -121,4 +121,4 @@ def test_a_tpu_step_compiles_ahead_of_time(tiny):
 
 def test_the_plan_of_a_default_config_is_the_demos(machine, uncompiled):
     plan = make_plan(replace(Config(), train=replace(Config().train, batch_size=16)), machine)
-    assert plan.load.steps == 480
+    assert plan.load.steps == 600

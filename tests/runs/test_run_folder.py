@@ -1,11 +1,16 @@
 """Whose a run folder is."""
 
+import logging
+import os
+import sys
 from dataclasses import replace
 
 import pytest
 
+from fit_jax import evaluate, train
 from fit_jax.config import Config
 from fit_jax.errors import InputError
+from fit_jax.experiment import __main__ as experiment
 from fit_jax.runs.run import read_progress
 from fit_jax.runs.run_folder import CONFIG, TOKENIZER, claimed, saved_config
 from fit_jax.runs.trainer import last_progress
@@ -45,6 +50,46 @@ def test_a_config_that_was_cut_off_is_told(config, tmp_path):
 def test_two_processes_do_not_train_in_one_folder(config):
     with claimed(config), pytest.raises(InputError, match="another process"), claimed(config):
         pass
+
+
+def test_every_command_that_writes_keeps_the_others_out(config, tmp_path):
+    with claimed(config):
+        for command in (
+            lambda: train.main(["--run_dir", config.run_dir]),
+            lambda: evaluate.main([config.run_dir]),
+            lambda: experiment.main(["--run_dir", config.run_dir, "--seeds", "[0]"]),
+        ):
+            with pytest.raises(InputError, match=rf"run: another process .*\(process {os.getpid()} on .*wait for it"):
+                command()
+
+
+@pytest.mark.parametrize("name", [".lock", "log.txt", "metrics.jsonl", "config.yaml", "report/index.html"])
+def test_a_folder_where_a_file_should_be_is_told(config, tmp_path, name):
+    (tmp_path / "run" / name).mkdir(parents=True)
+    with pytest.raises(InputError, match=f"run/{name}: is no file; move it away"), claimed(config):
+        pass
+
+
+def test_what_libraries_say_goes_into_the_log(config, tmp_path, capsys):
+    def work():
+        logging.getLogger("absl").error("a remark")
+        print("another", file=sys.stderr)
+        raise ZeroDivisionError("the cause")
+
+    with pytest.raises(ZeroDivisionError), claimed(config):
+        work()
+    print("told to the user", file=sys.stderr)
+    assert capsys.readouterr().err == "told to the user\n"
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert all(words in log for words in ("ERROR absl: a remark\n", "another\n", "Traceback", "the cause"))
+
+
+def test_what_a_killed_command_left_half_written_is_removed(config, tmp_path):
+    (tmp_path / "run" / "report").mkdir(parents=True)
+    for place in ("run", "run/report"):
+        (tmp_path / place / ".partial-1234.svg").touch()
+    with claimed(config):
+        assert not list((tmp_path / "run").rglob(".partial*"))
 
 
 def test_damaged_checkpoints_are_told(config, tmp_path):

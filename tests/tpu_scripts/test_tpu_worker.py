@@ -140,10 +140,11 @@ def test_install(host: Host, tmp_path: Path):
     for _ in range(2):
         done = host.run("install", f"echo 'set up' >>{log}")
         assert done.returncode == 0, done.stderr
-    pip = f"venv -m pip install --quiet --editable {host.fit}/source[tpu]"
+    source = f"{host.fit}/source"
+    pip = f"venv -m pip install --quiet --constraint {source}/constraints.txt --editable {source}[tpu]"
     assert log.read_text().splitlines() == [
         "set up",
-        "1 python3 -m pip install --quiet --user uv",
+        "1 python3 -m pip install --quiet --user uv==0.13.9",
         f" python3 -m uv venv --quiet --seed --python 3.12 {host.fit}/venv",
         pip,
         "set up",

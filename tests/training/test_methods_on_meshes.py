@@ -19,7 +19,7 @@ from fit_jax.training.optimizer import make_optimizer
 from fit_jax.training.state import TrainState, abstract_state, with_objective
 
 TINY = """
-task: {train_examples: 96, validation_examples: 8, test_examples: 4}
+task: {rho_train: 0.8, train_examples: 96, validation_examples: 8, test_examples: 4}
 tokenizer: {vocab_size: 300}
 model: {layers: 1, width: 16, feed_forward: 24, heads: 2, kv_heads: 2}
 optimizer: {learning_rate: 0.003}
@@ -54,7 +54,7 @@ def config_of(tmp_path_factory, method):
 
 def opened(config: Config) -> Run:
     with claimed(config):
-        return set_up(config, keep_tokenizer=True)
+        return set_up(config, trains=True)
 
 
 def records(run: Run) -> list[dict]:

@@ -44,3 +44,17 @@ def test_gradients_are_clipped_by_their_global_norm():
 def test_values_that_make_no_sense_are_wrong_input(field):
     with pytest.raises(InputError, match=f"optimizer.{field}"):
         make_optimizer(OptimizerConfig(**{field: -1.0}), 10)
+
+
+def test_only_what_moves_is_updated_and_counts_for_the_norm():
+    params = {"head": {"kernel": jnp.ones((2, 2))}, "body": {"kernel": jnp.ones((2, 2))}}
+    grads = {"head": {"kernel": jnp.full((2, 2), 1e-3)}, "body": {"kernel": jnp.full((2, 2), 1e6)}}
+    config = OptimizerConfig(weight_decay=0.5, warmup=0.0, epsilon=1e-3)
+    updates = []
+    for moves in (lambda name: name.startswith("head."), lambda name: True):
+        transform = make_optimizer(config, 10, moves).transform
+        updates.append(transform.update(grads, transform.init(params), params)[0])
+    assert not updates[0]["body"]["kernel"].any()
+    assert updates[1]["body"]["kernel"].all()
+    # Clipped by the whole norm, the head's gradient is lost in epsilon.
+    assert float(abs(updates[0]["head"]["kernel"] - updates[1]["head"]["kernel"]).min()) > 1e-4

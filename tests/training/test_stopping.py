@@ -29,3 +29,10 @@ def test_it_is_the_same_after_a_round_trip():
     stopping = Stopping("loss", patience=3)
     feed(stopping, "validation_loss", [0.1, 0.3])
     assert Stopping(**stopping.to_json()) == stopping
+
+
+def test_the_worst_group_is_better_when_higher():
+    stopping = Stopping("worst_group", patience=2)
+    values = [0.2, 0.5, 0.4]
+    assert [stopping.update(s, {"validation_worst_group": v}) for s, v in enumerate(values)] == [True, True, False]
+    assert stopping.best_step == 1

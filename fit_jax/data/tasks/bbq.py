@@ -52,6 +52,7 @@ TEXT = TaskText(
         "ses": "socio-economic status",
         "sexual_orientation": "sexual orientation",
     },
+    biased=("question",),
     other_names={
         "core": ("what the text says", "the passage"),
         "age": ("how old people are", "the number of their years"),

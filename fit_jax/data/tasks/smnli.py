@@ -30,6 +30,7 @@ TEXT = TaskText(
     cue="Answer:",
     core="the meaning of the texts",
     spurious={"genre": "the genre"},
+    biased=("hypothesis",),
     other_names={
         "core": ("what the texts say", "the content of the texts"),
         "genre": ("the kind of writing", "the type of source"),

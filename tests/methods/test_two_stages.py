@@ -1,0 +1,107 @@
+"""Methods of two stages: what the first stage hands on, what the second changes, and the budget that they share."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fit_jax.errors import InputError
+from fit_jax.methods import training_method
+from fit_jax.methods.dfr import of_last_layer
+from fit_jax.methods.jtt import error_set
+from fit_jax.parallel.sharding import named_leaves
+from fit_jax.runs.run import load_model, subject
+from fit_jax.runs.run_folder import FIRST_STAGE
+from fit_jax.runs.trainer import Ending, train
+
+from .biased_task import make_run
+
+SHORT = {"steps": 8, "validate_every": None, "checkpoint_every": 3}
+
+
+def steps_of(folder) -> int:
+    return json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    made = {method: make_run(tmp_path_factory.mktemp(method), method, **SHORT) for method in ("jtt", "dfr")}
+    for run in made.values():
+        assert train(run) is Ending.ALL_STEPS
+    return made
+
+
+def parameters(run, stage: str = "") -> dict[str, np.ndarray]:
+    """The last checkpoint's trained parameters."""
+    model = load_model(replace(run, folder=run.folder / stage), "last")
+    return {name: np.asarray(leaf) for name, leaf in named_leaves(model.params[0]).items()}
+
+
+@pytest.mark.parametrize(("method", "steps"), [("jtt", (2, 6)), ("dfr", (6, 2))])
+def test_the_stages_share_the_updates(runs, method, steps):
+    folder = runs[method].folder
+    assert (steps_of(folder / FIRST_STAGE), steps_of(folder)) == steps
+    assert train(runs[method]) is Ending.ALREADY
+
+
+def test_jtt_takes_each_error_of_the_first_run_as_often_as_it_is_told(runs):
+    run = runs["jtt"]
+    examples = run.task.splits["train"].examples
+    first = subject(replace(run, folder=run.folder / FIRST_STAGE), "last")
+    wrong = error_set(first, examples)
+    assert 0 < wrong.sum() < len(examples)
+    second = training_method(run.task, run.config).second
+    assert second is not None
+    assert not second.goes_on
+    method = second.build(first)
+    counts = np.bincount(method.sampler.order(0), minlength=len(examples))
+    np.testing.assert_array_equal(counts, np.where(wrong, run.config.train.jtt_weight, 1))
+    assert method.figures["error_set"] == pytest.approx(wrong.mean())
+
+
+def test_dfr_trains_the_last_layer_alone_on_examples_the_first_stage_never_saw(runs):
+    run = runs["dfr"]
+    before, after = parameters(run, FIRST_STAGE), parameters(run)
+    moved = {name for name in after if not np.array_equal(before[name], after[name])}
+    assert moved == {"lm_head.kernel", "final_norm.scale"}
+    method = training_method(run.task, run.config)
+    assert method.second is not None
+    later = method.second.build(subject(replace(run, folder=run.folder / FIRST_STAGE), "last"))
+    kept, held_out = ({e.uid for e in m.sampler.examples} for m in (method, later))
+    assert kept | held_out == {e.uid for e in run.task.splits["train"].examples}
+    assert not kept & held_out
+    assert len(held_out) == 120
+    drawn = [later.sampler.examples[i] for i in later.sampler.order(0)]
+    agrees = [e.spurious["keyword"].label == e.label for e in drawn]
+    assert np.mean(agrees) == pytest.approx(0.5)
+
+
+def test_the_last_layer_where_the_projection_cannot_be_trained_alone():
+    last = of_last_layer(["last_block.mlp.up_proj.lora_a", "blocks.mlp.up_proj.lora_a"])
+    assert last("last_block.mlp.up_proj.lora_a")
+    assert not last("blocks.mlp.up_proj.lora_a")
+    assert not of_last_layer(["lm_head.kernel"])("last_block.mlp.up_proj.kernel")
+
+
+def test_a_run_whose_second_stage_was_lost_goes_on_from_its_first(runs, tmp_path):
+    """With the same parameters, bit for bit, as one that ran through."""
+    run = make_run(tmp_path, "jtt", **SHORT)
+    shutil.copytree(runs["jtt"].folder / FIRST_STAGE, tmp_path / FIRST_STAGE)
+    assert train(run) is Ending.ALL_STEPS
+    through, again = parameters(runs["jtt"]), parameters(run)
+    for name, expected in through.items():
+        np.testing.assert_array_equal(again[name], expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "dfr", "dfr_held_out": 0.001}, r"train\.dfr_held_out: 0\.001 holds 1 of 600 examples out"),
+        ({"method": "jtt", "steps": 1}, r"train\.steps: 1, but jtt trains twice"),
+    ],
+)
+def test_what_leaves_a_stage_nothing_is_reported(changes, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        train(make_run(tmp_path, **{**SHORT, **changes}))

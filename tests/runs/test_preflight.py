@@ -1,0 +1,92 @@
+"""What would fail hours later is told before the first step."""
+
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from fit_jax.config import MeshConfig, TrainConfig
+from fit_jax.errors import InputError
+from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.models.config import DecoderConfig
+from fit_jax.parallel.mesh import make_mesh
+from fit_jax.runs import preflight
+from fit_jax.runs.preflight import check_batch, check_disk, check_examples, check_program, host_memory
+
+MODEL = DecoderConfig(vocab_size=300, layers=2, width=32, feed_forward=48, heads=4, kv_heads=2)
+
+
+@pytest.fixture
+def mesh():
+    return make_mesh(MeshConfig(), jax.devices()[:2])
+
+
+def with_example(task, split, **changes):
+    """The task with the first example of a split changed."""
+    examples = list(task.splits[split].examples)
+    examples[0] = replace(examples[0], **changes)
+    return replace(task, splits={**task.splits, split: replace(task.splits[split], examples=examples)})
+
+
+def test_examples_that_can_be_evaluated_pass(task, encoder, config):
+    before = encoder.cuts, encoder.mismatches
+    check_examples(task, encoder, config)
+    assert (encoder.cuts, encoder.mismatches) == before
+
+
+@pytest.mark.parametrize("split", ["validation", "low"])
+def test_an_example_that_does_not_fit_is_told(task, encoder, config, split):
+    short = PromptEncoder(encoder.tokenizer, task.text, sequence_length=300)
+    longer = with_example(task, split, slots={"text": "word " * 400})
+    with pytest.raises(InputError, match=rf"split {split}: example .* more than the 300 of a row"):
+        check_examples(longer, short, config)
+
+
+def test_half_characters_are_told_wherever_they_stand(task, encoder, config):
+    example = task.splits["iid"].examples[0]
+    feature, value = next(iter(example.spurious.items()))
+    for changes in (
+        {"uid": "a\ud800"},
+        {"slots": {"text": "a\udfff"}},
+        {"spurious": {feature: value._replace(value="\ud800")}},
+        {"slices": {"kind": "\ud800"}},
+    ):
+        with pytest.raises(InputError, match=r"split iid, example .* holds half a character") as error:
+            check_examples(with_example(task, "iid", **changes), encoder, config)
+        str(error.value).encode()
+
+
+def test_a_batch_beyond_the_memory_is_told_at_once(config, mesh):
+    check_batch(MODEL, config, mesh)
+    large = replace(config, train=TrainConfig(batch_size=2**20))
+    with pytest.raises(InputError, match=r"needs at least .* [GT]B of memory, this machine has .*; try a train"):
+        check_batch(MODEL, large, mesh)
+
+
+def test_a_program_beyond_the_memory_is_told(config, mesh, monkeypatch):
+    def program(temp):
+        sizes = {"output_size_in_bytes": 10, "alias_size_in_bytes": 10, "temp_size_in_bytes": temp}
+        return SimpleNamespace(memory_analysis=lambda: SimpleNamespace(**sizes))
+
+    monkeypatch.setattr(preflight, "host_memory", lambda: 1000)
+    check_program(program(400), config, mesh)
+    with pytest.raises(InputError, match=r"needs 1.2 kB of memory, this machine has 1.0 kB free; try a .*size of 10,"):
+        check_program(program(600), config, mesh)
+
+
+def test_memory_is_known_on_linux():
+    assert 2**20 < host_memory() < 2**50
+
+
+def test_a_disk_too_small_for_the_checkpoints_is_told(tmp_path, config, monkeypatch):
+    state = {"a": jnp.zeros(1000)}  # 4 kB
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=9000))
+    check_disk(tmp_path, state, config, saves=2)
+    with pytest.raises(InputError, match=r"4 checkpoints of 4.0 kB .*train.keep 2.* 9.0 kB free"):
+        check_disk(tmp_path, state, config, saves=10)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "1").write_bytes(bytes(8000))  # of a run that goes on
+    check_disk(tmp_path, state, config, saves=10)

@@ -1,0 +1,85 @@
+"""Checkpoints by themselves: what is kept, what is told of damaged ones and of those of another model."""
+
+import copy
+import json
+
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from fit_jax.errors import InputError
+from fit_jax.training.checkpoint import Checkpoints
+from fit_jax.training.metrics import Totals
+from fit_jax.training.progress import Progress
+from fit_jax.training.state import TrainState
+from fit_jax.training.stopping import Stopping
+
+
+def state(width: int) -> TrainState:
+    return TrainState(jnp.int32(0), nnx.State({"kernel": nnx.Param(jnp.ones(width))}), nnx.State({}), ())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three checkpoints, as a process leaves them that is killed after a save and before it deletes older ones."""
+    folder = tmp_path_factory.mktemp("run")
+    checkpoints = Checkpoints(folder, keep=5, with_frozen=True, cleans=True)
+    for step in (1, 2, 3, 4):
+        checkpoints.save(step, state(4), {"step": step}, best=1)
+    checkpoints.close()
+    return folder
+
+
+def test_a_checkpoint_of_another_model_is_not_called_damaged(folder):
+    checkpoints = Checkpoints(folder, keep=5, with_frozen=True, cleans=False)
+    assert checkpoints.restore(4, state(4)).trainable["kernel"].shape == (4,)
+    with pytest.raises(InputError, match=r"4 is whole but of another model: .*kernel.* is \(4,\) there and \(5,\)"):
+        checkpoints.restore(4, state(5))
+    checkpoints.close()
+
+
+def test_checkpoints_too_many_are_deleted_at_the_next_start(folder):
+    checkpoints = Checkpoints(folder, keep=1, with_frozen=True, cleans=True)
+    checkpoints.tidy(best=1)
+    checkpoints.close()
+    assert checkpoints.steps() == [1, 4]
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["1", "4"]
+
+
+PROGRESS = Progress(Stopping("loss", None, 0.5, 2, 1), Totals(2, 1.5, 4, 2, 60, 4, 2), 4, 300)
+
+
+def wrong_values():
+    """The progress with each value in turn replaced by others that cannot stand there, left out or added to."""
+    whole = PROGRESS.to_json() | {"loader": {"stream": {"lanes": 1, "window": 9}, "marks": [[0, 0, 2]]}}
+
+    def places(values, at=()):
+        for key, value in values.items() if isinstance(values, dict) else enumerate(values):
+            yield (*at, key)
+            if isinstance(value, dict | list):
+                yield from places(value, (*at, key))
+
+    for *above, last in places(whole):
+        for wrong in (-1, "x", [None], {"a": None}, True, 1e400, 2.5):
+            changed = copy.deepcopy(whole)
+            inner = changed
+            for key in above:
+                inner = inner[key]
+            right = inner[last]
+            fits = {"measure": str, "best_value": float | int, "loss": float | int}.get(last)
+            if fits and isinstance(wrong, fits) and wrong is not True and wrong not in (-1, 1e400):
+                continue
+            if wrong == right:
+                continue
+            inner[last] = wrong
+            yield changed
+    yield from ([], None, 3, {}, whole | {"more": 1}, {k: v for k, v in whole.items() if k != "step"})
+
+
+def test_progress_is_read_whole_or_not_at_all():
+    assert Progress.from_json(json.loads(json.dumps(PROGRESS.to_json())), 4) == PROGRESS
+    with pytest.raises(ValueError, match="of step 4"):
+        Progress.from_json(PROGRESS.to_json(), 5)
+    for values in wrong_values():
+        with pytest.raises(ValueError):
+            print(values, Progress.from_json(values, 4))
