@@ -98,8 +98,8 @@ def _converted(action: str, *names: str) -> Callable[[Random], tuple[Mapping[str
 
 def _name(random: Random) -> str:
     """A text that a command line can hold, and that names nothing outside the folder."""
-    text = hostile.text(random).replace("\0", "")
-    return "".join(c for c in text if not "\ud800" <= c <= "\udfff").replace("/", ":").replace("~", "-")
+    text = hostile.text(random).replace("/", ":").replace("~", "-")
+    return "".join(letter for letter in text if letter.isprintable())  # what one types oneself is no attack
 
 
 def _data(action: str) -> Callable[[Random], tuple[Mapping[str, bytes | str], tuple[str, ...]]]:

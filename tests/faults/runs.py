@@ -40,7 +40,9 @@ LOADED = (
     "transformers.tokenization_utils_tokenizers",
 )
 # What two runs of one config need not share: times, and what names them.
-_UNLIKE = re.compile(r"tensorboard/.*|logs?/.*|.*\.log|.*_METADATA|.*\.zarray|.*manifest\.ocdbt|.*/d/[0-9a-f]+|\.lock")
+_UNLIKE = re.compile(
+    r"tensorboard/.*|log\.txt|.*_METADATA|.*commit_success\.txt|.*progress/metadata|.*manifest\.ocdbt|.*/d/[0-9a-f]+|\.lock"
+)
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
@@ -138,18 +140,19 @@ def killed_run(random: Random, folder: Path, straight: Path, seconds: float) -> 
     Returns:
         What is wrong with it, a line each, and how many times it was killed.
     """
-    run, wrong, kills = folder / "killed", [], 0
-    shutil.rmtree(run, ignore_errors=True)
+    run, wrong, kills = folder / "killed" / straight.name, [], 0
+    shutil.rmtree(run.parent, ignore_errors=True)
+    run.parent.mkdir()
     said = []
     for _ in range(random.choice((1, 1, 2, 3))):
-        command, number = train(folder, run.name), random.choice(SIGNALS)
+        command, number = train(run.parent, run.name), random.choice(SIGNALS)
         hit = command.kill(random.uniform(0.02, 1) * seconds, number)
         kills += hit
         status, told = command.end()
         said.append(f"{number.name if hit else 'whole'} {status}")
         if "Traceback" in told and number is not signal.SIGKILL:
             wrong.append(f"a traceback after {said}: {told.strip().splitlines()[-1][:200]}")
-    status, told = train(folder, run.name).end()
+    status, told = train(run.parent, run.name).end()
     if status:
         wrong.append(f"status {status} after {said}: {told[-300:]}")
         return wrong, kills
