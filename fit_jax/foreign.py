@@ -121,6 +121,24 @@ def read_object(path: Path, remedy: str = "fetch the file again") -> "Fields":
     return Fields(content, str(path), remedy)
 
 
+def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:
+    """The JSON objects of a file that holds one a line.
+
+    Raises:
+        InputError: The file cannot be read, or a line is no JSON object.
+    """
+    records = []
+    for number, line in enumerate(read_text(path, remedy).split("\n")[:-1], 1):
+        try:
+            record = parse_json(line)
+        except ValueError as error:
+            raise InputError(f"{_named(path)}, line {number}: no JSON ({shown(str(error))}); {remedy}") from error
+        if not isinstance(record, dict):
+            raise InputError(f"{_named(path)}, line {number}: a JSON {type(record).__name__}, no object; {remedy}")
+        records.append(record)
+    return records
+
+
 class Fields:
     """The fields of a mapping that others wrote, each asked for as what it must be.
 

@@ -21,7 +21,7 @@ from fit_jax.evaluation.radar import Panel, draw_radars
 from fit_jax.evaluation.reference_lines import without_repeats
 from fit_jax.files import make_folder, replace_with, write_text
 from fit_jax.focus.prompts import PromptEncoder
-from fit_jax.foreign import check_regular, parse_json, shown
+from fit_jax.foreign import read_records, shown
 from fit_jax.parallel.processes import is_lead
 
 FOLDER = "report"
@@ -135,16 +135,14 @@ def read_predictions(path: Path) -> list[Prediction]:
     Raises:
         InputError: The file is missing or damaged.
     """
-    check_regular(path, "delete it, and they are made anew")
+    remedy = "delete it, and they are made anew"
+    records = read_records(path, remedy)
     try:
-        with open(path, encoding="utf-8") as lines:
-            records = [parse_json(line) for line in lines]
         return [
             Prediction(**{**r, "log_probs": tuple(-inf if p is None else p for p in r["log_probs"])}) for r in records
         ]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = shown(str(error))
-        raise InputError(f"{path}: holds no predictions ({reason}); delete it, and they are made anew") from error
+    except (TypeError, KeyError) as error:
+        raise InputError(f"{path}: holds no predictions ({shown(str(error))}); {remedy}") from error
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

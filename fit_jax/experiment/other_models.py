@@ -1,6 +1,5 @@
 """Experiments with other models beside this one: the paper's grid of radars, methods x models (its Figure 5)."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from fit_jax.evaluation.result_tables import PARAPHRASE_NAMES
 from fit_jax.experiment.analysis import KINDS
 from fit_jax.experiment.config import ExperimentConfig
 from fit_jax.experiment.method_tables import METHOD_NAMES, Context, Grid
+from fit_jax.foreign import read_records
 
 CONFIG = "experiment.yaml"  # what the folder of an experiment holds
 
@@ -54,14 +54,10 @@ def models_beside(config: ExperimentConfig) -> dict[str, list[dict[str, Any]]]:
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if missing := [name for row in rows for name in SHOWN if name not in row]:
-            raise ValueError(f"a row without {missing[0]!r}")
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f"beside: {path} is damaged ({error}); report that experiment again, or leave it out"
-        ) from error
+    remedy = "report that experiment again, or leave it out of `beside`"
+    rows = read_records(path, remedy)
+    if missing := [name for row in rows for name in SHOWN if name not in row]:
+        raise InputError(f"{path}: a row without {missing[0]!r}; {remedy}")
     return rows
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fit_jax.errors import InputError
+from fit_jax.foreign import quoted, read_records, shown
 from fit_jax.files import check_outputs, replace_with
 from fit_jax.training.display import Display
 from fit_jax.training.step import StepMetrics
@@ -145,8 +146,18 @@ class Records:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a `metrics.jsonl`."""
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    """The records of a `metrics.jsonl`.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    remedy = "put that file back from a copy, or train again in a new folder"
+    records = read_records(path, remedy)
+    for number, record in enumerate(records, 1):
+        for name, value in record.items():
+            if not isinstance(value, int | float):
+                raise InputError(f"{path}, line {number}: {shown(name)} is {quoted(value)}, no number; {remedy}")
+    return records
 
 
 def _cut(path: Path, size: int) -> None:

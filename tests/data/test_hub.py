@@ -74,6 +74,7 @@ def test_shans(tmp_path, data_dir, same):
                 "label": ["entailment", "non-entailment"].index(row["gold_label"]),
                 "heuristic": row["heuristic"],
                 "subcase": row["subcase"],
+                "template": row["template"],
             }
             for row in rows
         ]

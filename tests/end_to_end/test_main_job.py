@@ -1,4 +1,4 @@
-"""The doors as a user goes through them: train, resume, evaluate, steer, and what wrong input is told."""
+"""The commands as a user runs them: train, resume, evaluate, steer, and what wrong input is told."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def test_every_cell_is_reported(run_dir):
     cells = {(r["split"], r["focus"], r["paraphrases"]) for r in table}
     splits = ("iid", "high", "low", "flipped")
     assert cells == {(s, f, p) for s in splits for f in FOCUS_TYPES for p in ("train", "heldout")}
-    assert all(r["ci_low"] <= r["accuracy"] <= r["ci_high"] and r["count"] == 20 for r in table)
+    assert all(r["ci_low"] <= r["accuracy"] <= r["ci_high"] and r["count"] == 40 for r in table)
 
 
 def test_the_same_command_again_finds_nothing_to_do(run_dir, capsys):
@@ -140,10 +140,10 @@ def test_an_unwritable_run_folder_is_told(tmp_path):
         train.main([*SMALL, "--run_dir", str(tmp_path / "file" / "run")])
 
 
-@pytest.mark.parametrize("door", [evaluate.main, steer.main])
-def test_a_folder_without_a_run_is_told(door, tmp_path):
+@pytest.mark.parametrize("command", [evaluate.main, steer.main])
+def test_a_folder_without_a_run_is_told(command, tmp_path):
     with pytest.raises(InputError, match=str(tmp_path.name)):
-        door([str(tmp_path)])
+        command([str(tmp_path)])
 
 
 def test_the_program_ends_with_status_2_and_one_line():

@@ -139,9 +139,9 @@ def test_damaged_rows_beside_are_told(config, tmp_path):
     other = replace(config, run=replace(config.run, model=replace(config.run.model, layers=9)))
     (tmp_path / "beside" / "experiment.yaml").write_text(dump_config(other))
     config = replace(config, beside=(str(tmp_path / "beside"),))
-    for content in ('{"method": "fit"', "{}", "[]"):
+    for content, problem in (('{"method": "fit"', "no JSON"), ("{}", "a row without"), ("[]", "no object")):
         path.write_text(content + "\n")
-        with pytest.raises(InputError, match=r"focus_accuracy.jsonl is damaged"):
+        with pytest.raises(InputError, match=rf"focus_accuracy.jsonl.*{problem}.*leave it out of `beside`"):
             models_beside(config)
 
 

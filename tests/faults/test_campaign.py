@@ -16,15 +16,7 @@ KEPT = sorted((Path(__file__).parent / "cases").glob("*.json"))
 SLOW = (*COMMANDS, "config file", "run folder", "description of data", "tokenizer")
 
 
-# Parsers that do not keep the promise yet.
-OPEN = {"metrics": "a damaged metrics.jsonl ends in a traceback, as of an experiment that reads its cells"}
-
-
-def marked(name):
-    return pytest.param(name, marks=pytest.mark.xfail(reason=OPEN[name], strict=True)) if name in OPEN else name
-
-
-@pytest.mark.parametrize("name", map(marked, ACTS))
+@pytest.mark.parametrize("name", ACTS)
 def test_bad_inputs_end_as_promised(name):
     for number in range(3 if name in SLOW else 12):
         case = draw(Random(f"{name} {number}"), name)

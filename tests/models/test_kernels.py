@@ -99,7 +99,8 @@ def test_a_biased_key_weighs_as_so_many_copies_of_it():
     def attended(k, v, bias=None):
         count = k.shape[1]
         ends = np.full((1, count), count, np.int32)
-        scope = Scope(np.full_like(last, count - 1), last, order[:, :count], ends, bias)
+        bias_BCHT = None if bias is None else np.broadcast_to(bias[:, None, None], (1, 1, q.shape[2], count))
+        scope = Scope(np.full_like(last, count - 1), last, order[:, :count], ends, bias_BCHT)
         return attention(q, k, v, scope, scale=0.2, softcap=2.0)
 
     bias = np.where(np.arange(8) == 3, np.log(3), 0.0).astype(np.float32)[None]

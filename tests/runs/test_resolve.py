@@ -83,13 +83,13 @@ def test_the_vocabulary_holds_the_tokenizer():
 def test_a_model_on_the_hub_is_resolved_without_its_weights(configs_alone, monkeypatch):
     fetched = []
 
-    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
-        fetched.append((name, allow_patterns))
+    def snapshot_download(name: str, revision: str | None, allow_patterns: list[str]) -> str:
+        fetched.append((name, revision, allow_patterns))
         return str(configs_alone)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert resolve(asked("owner/model")).model.width == SHAPE.width
-    assert fetched == [("owner/model", ["config.json", "fit_jax_model.json"])]
+    assert fetched == [("owner/model", None, ["config.json", "fit_jax_model.json"])]
 
 
 def test_what_is_missing_is_told(configs_alone, adapter, tmp_path):
@@ -142,7 +142,7 @@ def test_a_run_goes_on_from_an_adapter_on_an_imported_model(imported, adapter, e
     config = asked(model, *options, "--evaluation.splits", "[iid]", "--evaluation.paraphrases", "[heldout]")
     for ending in (Ending.ALL_STEPS, Ending.ALREADY):
         with claimed(config):
-            run = set_up(config)
+            run = set_up(config, trains=True)
             assert train(run) is ending
     assert (run.lora.rank, run.config.lora.rank, run.model.width) == (ADAPTER.rank, 0, SHAPE.width)
     assert saved_config(tmp_path / "run") == config

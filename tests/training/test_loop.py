@@ -110,4 +110,4 @@ def test_patience_ends_training_and_keeps_the_best():
 
 def test_progress_is_the_same_after_a_round_trip():
     _, progress, _ = run(5, TrainConfig(log_every=3, validate_every=2), validations=[0.1, 0.3, 0.2])
-    assert Progress.from_json(progress.to_json()) == progress
+    assert Progress.from_json(progress.to_json(), progress.step) == progress
