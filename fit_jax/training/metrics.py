@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fit_jax.errors import InputError
-from fit_jax.foreign import quoted, read_records, shown
 from fit_jax.files import check_outputs, replace_with
+from fit_jax.foreign import quoted, read_records, shown
 from fit_jax.training.display import Display
 from fit_jax.training.step import StepMetrics
 
