@@ -141,11 +141,12 @@ def test_remat_changes_neither_values_nor_gradients(tiny, build, row, remat):
 
         def loss(state):
             hidden = nnx.merge(graphdef, state)(*inputs, deterministic=False, dropout_key=jax.random.key(3))
-            return (hidden**3).sum()
+            return (hidden * jnp.cos(jnp.arange(hidden.size, dtype=jnp.float32)).reshape(hidden.shape)).sum()
 
         return jax.jit(jax.value_and_grad(loss))(state)
 
-    jax.tree.map(lambda a, b: assert_close(a, b, 1e-4), gradients("none"), gradients(remat))
+    # Rounding comes back from this model's gradients 2,000 times as large; another draw of dropout moves them by their size.
+    jax.tree.map(lambda a, b: assert_close(a, b, 2e-3), gradients("none"), gradients(remat))
 
 
 def test_one_layer_needs_no_stack(tiny, build, row):
