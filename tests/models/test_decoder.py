@@ -145,7 +145,7 @@ def test_remat_changes_neither_values_nor_gradients(tiny, build, row, remat):
 
         return jax.jit(jax.value_and_grad(loss))(state)
 
-    # Rounding comes back from this model's gradients 2,000 times as large; another draw of dropout moves them by their size.
+    # Rounding comes back 2,000 times as large from these gradients; another draw of dropout is as large as they are.
     jax.tree.map(lambda a, b: assert_close(a, b, 2e-3), gradients("none"), gradients(remat))
 
 
