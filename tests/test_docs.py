@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import fit_jax
 from fit_jax.config import load_config
 from fit_jax.experiment.config import parse_experiment
 from fit_jax.options import Parser
@@ -77,3 +78,27 @@ def test_what_a_page_links_to_is_there(page):
             titles = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
             anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
             assert anchor in anchors, target
+
+
+def test_the_examples_of_the_api_run(tmp_path, monkeypatch):
+    """In the order in which they stand, the demo cut short."""
+    monkeypatch.chdir(tmp_path)
+    tiny = {
+        "train.steps": 2,
+        "train.batch_size": 8,
+        "task.train_examples": 60,
+        "model.layers": 1,
+        "model.width": 32,
+        "evaluation.examples": 4,
+    }
+    tune = fit_jax.tune
+    monkeypatch.setattr(fit_jax, "tune", lambda *given, **more: _tuned(tune, tiny, *given, **more), raising=False)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "api.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(compile(block, "docs/api.md", "exec"), {})
+    assert (tmp_path / "runs" / "orders" / "evaluations" / "splits-low" / "index.html").exists()
+
+
+def _tuned(tune, tiny, run_dir, config=None, settings=None, **rows):
+    return tune(run_dir, config, {**tiny, **(settings or {})}, **rows)
