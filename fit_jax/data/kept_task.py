@@ -18,7 +18,7 @@ from fit_jax.files import make_folder, write_text
 from fit_jax.focus.example import Example, Spurious, TaskText
 from fit_jax.foreign import read_object, read_records, shown
 
-WORDS = "task.json"
+TASK_FILE = "task.json"
 _DAMAGED = "is damaged or of another version; put it back from a copy"
 
 
@@ -42,12 +42,12 @@ def keep_task(folder: Path, task: Task) -> None:
         "dropped": dict(task.dropped),
     }
     # Last: a folder that has it is whole.
-    write_text(folder / WORDS, json.dumps(words, ensure_ascii=False, indent=1) + "\n")
+    write_text(folder / TASK_FILE, json.dumps(words, ensure_ascii=False, indent=1) + "\n")
 
 
 def has_task(folder: Path) -> bool:
     """Whether a task is kept in the folder."""
-    return (folder / WORDS).is_file()
+    return (folder / TASK_FILE).is_file()
 
 
 def kept_task(folder: Path) -> Task:
@@ -56,17 +56,18 @@ def kept_task(folder: Path) -> Task:
     Raises:
         InputError: The folder holds none, or a damaged one.
     """
-    path = folder / WORDS
+    path = folder / TASK_FILE
     words = read_object(path, "put it back from a copy").values
     try:
+        counts = {name: len(range(kept["examples"])) for name, kept in words["splits"].items()}  # whole and 0 or more
         splits = {
-            name: Split(name, _examples(folder, name, kept["examples"]), read_rho(kept["rho"]))
+            name: Split(name, _examples(folder, name, counts[name]), read_rho(kept["rho"]))
             for name, kept in words["splits"].items()
         }
         return Task(
             text=read_words(words["text"]), splits=splits, notes=tuple(words["notes"]), dropped=words["dropped"]
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{path}: {_DAMAGED} ({shown(str(error))})") from error
 
 
@@ -93,7 +94,7 @@ def _examples(folder: Path, split: str, count: int) -> Sequence[Example]:
     records = read_records(path, "put it back from a copy")
     try:
         examples = [_example(record) for record in records]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{path}: {_DAMAGED} ({shown(str(error))})") from error
     if len(examples) != count:
         raise InputError(f"{path}: holds {len(examples)} of {count} examples; put it back from a copy")
@@ -101,8 +102,28 @@ def _examples(folder: Path, split: str, count: int) -> Sequence[Example]:
 
 
 def _example(record: dict[str, Any]) -> Example:
+    """The example of a record.
+
+    Raises:
+        KeyError, TypeError: It lacks a field, or one holds another kind of value.
+    """
+    candidates, label = record["candidates"], record["label"]
+    ties = [tie for _, tie in record["spurious"].values()]
+    fits = (
+        _are_texts([record["uid"], record["cluster"], *(value for value, _ in record["spurious"].values())])
+        and _are_texts(candidates)
+        and all(isinstance(record[name], dict) and _are_texts([*record[name].values()]) for name in ("slots", "slices"))
+        and all(isinstance(n, int) and n < len(candidates) for n in (label, *ties))
+        and isinstance(record["own_answers"], bool)
+    )
+    if not fits:
+        raise TypeError(f"example {record['uid']!r:.40} holds another kind of value")
     spurious = {feature: Spurious(*value) for feature, value in record["spurious"].items()}
     return Example(**{**record, "candidates": tuple(record["candidates"]), "spurious": spurious})
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
 def _not_kept(folder: Path) -> Callable[[Sequence[int]], NoReturn]:

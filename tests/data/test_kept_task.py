@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.kept_task import WORDS, has_task, keep_task, kept_task
+from fit_jax.data.kept_task import TASK_FILE, has_task, keep_task, kept_task
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 
@@ -30,7 +30,7 @@ def test_a_task_comes_back_as_it_was(name, tmp_path, request):
 
 def test_a_damaged_copy_is_one_line(tmp_path):
     keep_task(tmp_path, build_task(TaskConfig(**SMALL), 0))
-    rows, words = tmp_path / "examples_low.jsonl", tmp_path / WORDS
+    rows, words = tmp_path / "examples_low.jsonl", tmp_path / TASK_FILE
     whole, told = rows.read_text(), json.loads(words.read_text())
     first, *rest = whole.splitlines(keepends=True)
     for content in (first, "".join(rest), whole.replace("label", "lable"), "[]\n", whole.replace('["', '{"')):
