@@ -58,6 +58,10 @@ MAY_DIFFER = (
 )
 
 
+class InUse(InputError):
+    """Another process is at work in a folder."""
+
+
 @contextmanager
 def claimed(config: Config) -> Iterator[None]:
     """Makes the run's folder this config's, and it alone works there meanwhile.
@@ -93,7 +97,7 @@ def locked(folder: Path, prepare: Callable[[], object] = lambda: None) -> Iterat
     check_outputs(folder, _FILES, _FOLDERS)
     check_outputs(folder / "report", _REPORT_FILES, ())
     work = f"{os.path.basename(sys.argv[0])} {' '.join(sys.argv[1:])}"[:500]
-    with _lock(folder), logged(folder / LOG, f"process {os.getpid()} on {socket.gethostname()}: {work}"):
+    with held(folder), logged(folder / LOG, f"process {os.getpid()} on {socket.gethostname()}: {work}"):
         for place in (folder, folder / "report"):
             remove_partials(place)
         prepare()
@@ -102,11 +106,12 @@ def locked(folder: Path, prepare: Callable[[], object] = lambda: None) -> Iterat
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[None]:
     """Holds the folder's lock, which the system lets go whatever ends the process.
 
     Raises:
-        InputError: Another process holds it.
+        InUse: Another process holds it.
+        InputError: The lock cannot be opened.
     """
     try:
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
@@ -117,7 +122,7 @@ def _lock(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.read(lock, 200).decode(errors="replace").strip()
-            raise InputError(
+            raise InUse(
                 f"{folder}: another process is at work in this folder ({holder or 'unknown'}); wait for it, or choose "
                 "another folder"
             ) from error
