@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from fit_jax.errors import InputError
+from fit_jax.errors import InputError, RunFailed
 from fit_jax.foreign import exists, quoted, read_object, shown
 from fit_jax.hub import local_folder
 from fit_jax.models.config import PROJECTIONS, DecoderConfig, LoraConfig, ModelConfig
@@ -124,18 +124,18 @@ def write_adapter(folder: Path, decoder: Decoder, lora: LoraConfig) -> None:
         lora: The adapter's config.
 
     Raises:
-        RuntimeError: The adapter does nothing, or what was written is not what was trained.
+        RunFailed: The adapter does nothing, or what was written is not what was trained.
     """
     trained = nnx.state(decoder, LoraParam)
     leaves = named_leaves(trained)
     if not any(bool((leaf != 0).any()) for path, leaf in leaves.items() if path.endswith("lora_b")):
-        raise RuntimeError("every B of the adapter is zero: it was not trained, or not restored")
+        raise RunFailed("every B of the adapter is zero: it learnt nothing; train on, or with a higher learning rate")
     _write(folder, leaves, decoder.config, lora)
     written = resolve_lora(dataclasses.replace(lora, adapter=str(folder)), decoder.config)
     back = load_adapter(written, decoder.config, trained)
     same = jax.tree.map(lambda a, b: np.array_equal(to_host(a), to_host(b)), trained, back)
     if written.scaling != lora.scaling or not all(jax.tree.leaves(same)):
-        raise RuntimeError(f"{folder}: the adapter read back is not the one that was trained")
+        raise RunFailed(f"{folder}: the adapter read back is not the one that was trained; nothing is kept of it")
 
 
 def _write(folder: Path, leaves: Mapping[str, jax.Array], model: DecoderConfig, lora: LoraConfig) -> None:

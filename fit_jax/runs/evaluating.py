@@ -31,7 +31,7 @@ def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best") -> Non
 
     Raises:
         InputError: There is no such checkpoint, or `evaluation` names a split that the task lacks.
-        RuntimeError: The adapter does nothing.
+        RunFailed: The adapter does nothing.
     """
     model = load_model(run, which)
     if run.lora.rank and run.model.pretrained is not None:
