@@ -4,7 +4,7 @@
     python -m benchmarks.plans held_out   # three others, to test the formula of planned bytes on
     python -m benchmarks.plans scaling    # weak scaling from 8 to 1024 chips, from shapes alone; a minute
 
-Needs the TPU compiler (`pip install 'fit_jax[tpu]'`). Prints Markdown tables and writes `plans.json`, or `scaling.json`
+Needs the TPU compiler (`pip install '.[tpu]'`). Prints Markdown tables and writes `plans.json`, or `scaling.json`
 and `scaling.svg`, under `runs/benchmarks`.
 """
 

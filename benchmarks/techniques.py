@@ -5,7 +5,7 @@
 Llama-3.1-8B with adapters of rank 16 on BBQ's prompts, 32,768 tokens a step on eight v5e chips, compiled ahead of time:
 as it is, and with one technique left out or put in. Examples a step are those of the first batch that the loader
 really builds. Operations are counted from shapes (`fit_jax.models.flops`, which a test holds against compiled
-programs). Needs the TPU compiler (`pip install 'fit_jax[tpu]'`). Prints a Markdown table and writes
+programs). Needs the TPU compiler (`pip install '.[tpu]'`). Prints a Markdown table and writes
 `runs/benchmarks/techniques.json`.
 """
 

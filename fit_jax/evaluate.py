@@ -1,5 +1,6 @@
-"""Asks a trained model every focus type of every split, and writes its report.
+"""Asks a trained model every focus type of every split, and writes a report.
 
+What is asked otherwise than after training goes to RUN/evaluations/NAME; the training's own report stays as it is.
 With --perplexity or --harness it measures instead what the tuning did to the language model, before and after.
 """
 
@@ -17,6 +18,8 @@ def add_options(parser: Parser) -> None:
 
     parser.add_argument("folder", metavar="RUN", help="the run_dir of a training run")
     add_checkpoint(parser)
+    about = "keep the report in RUN/evaluations/NAME (default: named after what differs from the training's report)"
+    parser.add_argument("--name", metavar="NAME", help=about)
     add_changed_inputs(parser)
     parser.add_argument("--perplexity", metavar="FILE", help="perplexity of the text of a file", type=Path)
     parser.add_argument("--harness", metavar="TASK,TASK", help="tasks of lm-evaluation-harness")
@@ -32,7 +35,7 @@ def main(arguments: list[str]) -> int | None:
 def _evaluate(given: Namespace) -> None:
     from fit_jax.parallel.processes import start
     from fit_jax.runs.before_after import report_harness, report_perplexity
-    from fit_jax.runs.evaluating import evaluate_run
+    from fit_jax.runs.evaluating import evaluate_run, evaluation_name
     from fit_jax.runs.run import set_up
     from fit_jax.runs.run_folder import locked, opened_config
 
@@ -46,7 +49,7 @@ def _evaluate(given: Namespace) -> None:
         if given.harness is not None:
             report_harness(run, given.checkpoint, given.harness.split(","))
         if given.perplexity is None and given.harness is None:
-            evaluate_run(run, given.checkpoint)
+            evaluate_run(run, given.checkpoint, given.name or evaluation_name(run, given.checkpoint))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Tells whether a run fits a machine that is not there, how fast it is and what it costs.
 
-    python -m fit_jax.plan --config configs/ss_gpu.yaml --topology l4:1
+    python -m fit_jax.plan --config configs/ss_small.yaml --config configs/gpu.yaml --topology l4:1
     python -m fit_jax.plan --config C --topology v5e:16x16 --slices 2 --price 1.2 --json
     python -m fit_jax.plan --config C --topology v6e:4x4 --search --write fast.yaml
 

@@ -21,22 +21,11 @@ def main(arguments: list[str]) -> int | None:
 
 def _train(given: Namespace) -> None:
     config = load_config(given.config)
-    from fit_jax.parallel.processes import is_lead, start
-    from fit_jax.runs.evaluating import evaluate_run, has_report
-    from fit_jax.runs.run import set_up
-    from fit_jax.runs.run_folder import claimed
-    from fit_jax.runs.trainer import Ending, train
+    from fit_jax.parallel.processes import start
+    from fit_jax.runs.job import train_and_report
 
     start(config.mesh)
-    with claimed(config):
-        run = set_up(config, trains=True, changed=given.changed_inputs)
-        ending = train(run)
-        if is_lead():
-            print(f"{run.folder}: {ending.value}", flush=True)
-        # A report made before the last step, of a run that was told to stop, is of another model.
-        trained = ending in (Ending.ALL_STEPS, Ending.PATIENCE)
-        if trained or (ending is Ending.ALREADY and not has_report(run)):
-            evaluate_run(run)
+    train_and_report(config, given.changed_inputs)
 
 
 if __name__ == "__main__":

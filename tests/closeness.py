@@ -4,7 +4,7 @@ import numpy as np
 
 
 def assert_close(actual: object, expected: object, tolerance: float, err_msg: str = "") -> None:
-    """Asserts that no element differs by more than `tolerance` times the largest magnitude expected."""
+    """Asserts that no element differs by more than `tolerance` times the largest finite magnitude expected."""
     wanted = np.asarray(expected)
-    scale = float(np.abs(wanted).max(initial=0.0)) or 1.0
+    scale = float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0)) or 1.0
     np.testing.assert_allclose(np.asarray(actual), wanted, rtol=0, atol=tolerance * scale, err_msg=err_msg)

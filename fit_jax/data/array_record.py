@@ -7,17 +7,18 @@ from collections.abc import Iterable
 from typing import Any
 
 from fit_jax.config import TaskConfig
+from fit_jax.data.kept_task import read_rho, read_words
 from fit_jax.data.lazy_examples import LazyExamples
 from fit_jax.data.row_readers import data_folder
-from fit_jax.data.splits import Rho, Split
+from fit_jax.data.splits import Split
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
-from fit_jax.focus.example import Example, Spurious, TaskText
+from fit_jax.focus.example import Example, Spurious
 
 # Version of what the builders write.
 VERSION = "1.2.0"
 # Where the data lie and how they are read does not change what is built.
-_PLACE_FIELDS = ("data_dir", "source", "malformed")
+_PLACE_FIELDS = ("data_dir", "source", "malformed", "keep_examples")
 
 
 def dataset_name(task: str) -> str:
@@ -55,15 +56,9 @@ def load_task(config: TaskConfig, seed: int) -> Task:
     splits = {}
     for name, rho in recorded["rho"].items():
         records = builder.as_data_source(name)  # pyright: ignore[reportCallIssue]  # its decorator has no types
-        splits[name] = Split(name, _examples(records), _read_rho(rho))
-    others = {feature: tuple(names) for feature, names in recorded["text"]["other_names"].items()}
-    words = {"other_names": others, "biased": tuple(recorded["text"].get("biased", ()))}
-    text, notes = TaskText(**{**recorded["text"], **words}), tuple(recorded["notes"])
+        splits[name] = Split(name, _examples(records), read_rho(rho))
+    text, notes = read_words(recorded["text"]), tuple(recorded["notes"])
     return Task(text=text, splits=splits, notes=notes, dropped=recorded["dropped"])
-
-
-def _read_rho(recorded: dict[str, dict[str, list]]) -> dict[str, dict[str, Rho]]:
-    return {feature: {value: Rho(*rho) for value, rho in values.items()} for feature, values in recorded.items()}
 
 
 def _examples(records: Any) -> LazyExamples:

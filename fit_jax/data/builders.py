@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from fit_jax.config import TaskConfig
 from fit_jax.data.array_record import VERSION, config_name
 from fit_jax.data.dataset_cards import card, origin
-from fit_jax.data.splits import Split
+from fit_jax.data.kept_task import plain_rho
 from fit_jax.data.task import Task
 from fit_jax.data.tasks import TASKS, build_task
 from fit_jax.errors import InputError
@@ -128,13 +128,9 @@ def _metadata(builder: FitBuilder) -> dict[str, Any]:
 
 def _of_task(task: Task) -> dict[str, Any]:
     """What a task is besides its examples, as plain JSON."""
-
-    def plain_rho(split: Split) -> dict[str, dict[str, tuple]]:
-        return {f: {v: dataclasses.astuple(rho) for v, rho in values.items()} for f, values in split.rho.items()}
-
     return {
         "text": dataclasses.asdict(task.text),
-        "rho": {name: plain_rho(split) for name, split in task.splits.items()},
+        "rho": {name: plain_rho(split.rho) for name, split in task.splits.items()},
         "notes": list(task.notes),
         "dropped": dict(task.dropped),
         "card": card(task),

@@ -97,16 +97,16 @@ class FocusQuestions:
             raise InputError(f"no text for {', '.join(missing)}; write {usage}")
         return slots
 
-    def answers(self, subject: Subject, slots: Mapping[str, str]) -> list[FocusAnswer]:
-        """The answers to one input under each specification, in the first training paraphrase of each."""
-        example = Example("input", slots, self._candidates, 0, {})
+    def answers(self, subject: Subject, inputs: Sequence[Mapping[str, str]]) -> Iterator[list[FocusAnswer]]:
+        """The answers to each input, by its slots, under each specification in its first training paraphrase."""
         instructions = [first_instruction(self._text, spec) for spec in self._specs]
-        prompts = subject.encoder.encode([example] * len(instructions), instructions)
-        (scores,) = subject.scorer.score(subject.params, [prompts])
-        return [
-            FocusAnswer(spec, instruction, self._candidates, probabilities(score.log_prob))
-            for spec, instruction, score in zip(self._specs, instructions, scores)
-        ]
+        examples = [Example("input", slots, self._candidates, 0, {}) for slots in inputs]
+        prompts = [subject.encoder.encode([example] * len(instructions), instructions) for example in examples]
+        for scores in subject.scorer.score(subject.params, prompts):
+            yield [
+                FocusAnswer(spec, instruction, self._candidates, probabilities(score.log_prob))
+                for spec, instruction, score in zip(self._specs, instructions, scores)
+            ]
 
     def table(self, subject: Subject, slots: Mapping[str, str]) -> "Table":
         """The answers side by side, for `rich` to print."""
@@ -118,7 +118,8 @@ class FocusQuestions:
         table.add_column("answer", style="bold")
         for candidate in self._candidates:
             table.add_column(f"p({candidate})", justify="right")
-        for a in self.answers(subject, slots):
+        (answers,) = self.answers(subject, [slots])
+        for a in answers:
             table.add_row(str(a.spec), a.instruction, a.answer, *(f"{p:.3f}" for p in a.probabilities))
         return table
 
@@ -173,5 +174,5 @@ def slot_names(text: TaskText) -> tuple[str, ...]:
 
 def common_candidates(task: Task) -> tuple[str, ...]:
     """The answers to choose from where all examples share them, else none."""
-    sets = {example.candidates for example in task.splits["train"].examples[:100]}
+    sets = {example.candidates for example in task.splits["validation"].examples[:100]}
     return next(iter(sets)) if len(sets) == 1 else ()

@@ -66,7 +66,7 @@ def model_card(config: Config, task: Task, predictions: Sequence[Prediction]) ->
         f"The focus instruction stands {config.focus.place} the input, for instance:",
         _instructions(task),
         "## Limits",
-        UNSEEN[task.splits["train"].examples[0].own_answers],
+        UNSEEN[task.splits["validation"].examples[0].own_answers],
         ANSWERS[any(p.meant is not None for p in predictions)],
         result_tables.summary("Focus accuracy", predictions, task)
         .replace("\n#", "\n##")

@@ -15,7 +15,6 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation import html, result_tables
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate
 from fit_jax.evaluation.metrics import Accuracy, focus_accuracy, is_shifted, pooled
-from fit_jax.evaluation.model_card import model_card
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.radar import Panel, draw_radars
 from fit_jax.evaluation.reference_lines import without_repeats
@@ -27,25 +26,33 @@ from fit_jax.parallel.processes import is_lead
 FOLDER = "report"
 
 
-def report_run(run_folder: Path, task: Task, subject: Subject, config: Config) -> None:
-    """Evaluates a run's model, writes `report/` and `MODEL_CARD.md` into its folder, and prints the main table.
+def report_run(folder: Path, task: Task, subject: Subject, config: Config) -> Evaluation:
+    """Evaluates a run's model, writes its report and prints the main table.
 
     Every process takes part in scoring; the lead writes and prints.
+
+    Args:
+        folder: The report's folder.
+        task: The task asked about.
+        subject: The model.
+        config: The run.
+
+    Returns:
+        What was asked and answered.
 
     Raises:
         InputError: As `evaluate`, or the folder cannot be written to.
     """
     if is_lead():
-        make_folder(run_folder / FOLDER)  # before minutes of scoring, not after
+        make_folder(folder)  # before minutes of scoring, not after
     with progress_bar("evaluating") as on_progress:
         evaluation = evaluate(task, subject, config, on_progress)
-    if not is_lead():
-        return
-    method = config.train.method
-    write_report(run_folder / FOLDER, evaluation, task, subject.encoder, method, config.seed)
-    write_text(run_folder / "MODEL_CARD.md", model_card(config, task, evaluation.predictions))
-    print_table(result_tables.terminal_table(f"{method} on {task.text.name}", evaluation.predictions))
-    print(f"report: {run_folder / FOLDER / 'index.html'}", flush=True)
+    if is_lead():
+        method = config.train.method
+        write_report(folder, evaluation, task, subject.encoder, method, config.seed)
+        print_table(result_tables.terminal_table(f"{method} on {task.text.name}", evaluation.predictions))
+        print(f"report: {folder / 'index.html'}", flush=True)
+    return evaluation
 
 
 @contextmanager

@@ -64,6 +64,7 @@ def cell_config(config: ExperimentConfig, cell: Cell) -> Config:
         config.run,
         run_dir=str(Path(config.run_dir) / "cells" / cell.name),
         seed=cell.seed,
+        task=replace(config.run.task, keep_examples=False),  # a copy for each cell would be one too many
         train=replace(config.run.train, method=method),
     )
 

@@ -178,7 +178,8 @@ def _slice_of(device: Device, platform: str) -> int:
 def _tpu_devices(topology: Topology) -> tuple[Device, ...]:
     if importlib.util.find_spec("libtpu") is None:
         raise InputError(
-            f"planning for {topology} needs the TPU compiler, which runs without a TPU: pip install 'fit_jax[tpu]'"
+            f"planning for {topology} needs the TPU compiler, which runs without a TPU; install the extra `tpu`: "
+            "pip install '.[tpu]' in a clone"
         )
     from jax.experimental import topologies
 
@@ -209,7 +210,8 @@ def _tpu_devices(topology: Topology) -> tuple[Device, ...]:
 def _gpu_devices(topology: Topology) -> tuple[Device, ...]:
     if importlib.util.find_spec("jax_cuda13_plugin") is None:
         raise InputError(
-            f"planning for {topology} needs the GPU compiler, which runs without a GPU: pip install 'fit_jax[cuda]'"
+            f"planning for {topology} needs the GPU compiler, which runs without a GPU; install the extra `cuda`: "
+            "pip install '.[cuda]' in a clone"
         )
     from jax.experimental import topologies
 

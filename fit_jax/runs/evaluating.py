@@ -1,6 +1,7 @@
-"""After training: a run's model, evaluated on every split, its report, and its adapter in PEFT's format."""
+"""A run's model evaluated: the report of its training, its adapter in PEFT's format, and evaluations beside them."""
 
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +10,22 @@ from typing import Literal
 
 from flax import nnx
 
-from fit_jax.evaluation.evaluator import Subject
+from fit_jax.config_files import config_differences, dump_config
+from fit_jax.errors import InputError
+from fit_jax.evaluation.evaluator import Evaluation, Subject
+from fit_jax.evaluation.model_card import model_card
 from fit_jax.evaluation.report import FOLDER, report_run
-from fit_jax.files import PARTIAL
+from fit_jax.files import PARTIAL, make_folder, remove_partials, write_text
+from fit_jax.foreign import read_text, shown
 from fit_jax.models.adapters import write_adapter
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.run import Run, TrainedModel, load_model, scorer
+from fit_jax.runs.run_folder import CONFIG, EVALUATIONS, MAY_DIFFER, saved_config
 
 ADAPTER = "adapter"
+# Fields that say where and how fast an evaluation runs, and not what it asks.
+RESULTS_STAY = (*(name for name in MAY_DIFFER if not name.startswith("evaluation.")), "evaluation.batch_size")
+_LONGEST_NAME = 80
 
 
 def has_report(run: Run) -> bool:
@@ -24,21 +33,58 @@ def has_report(run: Run) -> bool:
     return (run.folder / FOLDER / "index.html").exists()
 
 
-def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best") -> None:
-    """Evaluates a checkpoint of the run, writes its report anew and prints the main table.
+def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: str | None = None) -> Evaluation:
+    """Evaluates a checkpoint of the run, writes a report and prints the main table.
 
-    An adapter on a pretrained model is written too.
+    Args:
+        run: The run; its config says what is asked.
+        which: The checkpoint.
+        name: Keeps the report in `evaluations/NAME`. None renews the report of the training, with the model card and,
+            where an adapter was trained on a pretrained model, the adapter in PEFT's format.
 
     Raises:
-        InputError: There is no such checkpoint, or `evaluation` names a split that the task lacks.
+        InputError: There is no such checkpoint, `evaluation` names a split that the task lacks, or another evaluation
+            has that name.
         RunFailed: The adapter does nothing.
     """
     model = load_model(run, which)
+    asked = Subject(run.encoder, scorer(run, model.graphdef), model.params)
+    # Reports tell what the model is, also where that is an adapter's to say.
+    config = replace(run.config, lora=run.lora)
+    if name is not None:
+        if is_lead():
+            _claim(run, which, name)
+        return report_run(run.folder / EVALUATIONS / name, run.task, asked, config)
     if run.lora.rank and run.model.pretrained is not None:
         _keep_adapter(run, model)
-    asked = Subject(run.encoder, scorer(run, model.graphdef), model.params)
-    # The card tells what the model is, also where that is an adapter's to say.
-    report_run(run.folder, run.task, asked, replace(run.config, lora=run.lora))
+    evaluation = report_run(run.folder / FOLDER, run.task, asked, config)
+    if is_lead():
+        write_text(run.folder / "MODEL_CARD.md", model_card(config, run.task, evaluation.predictions))
+    return evaluation
+
+
+def evaluation_name(run: Run, which: int | Literal["best", "last"]) -> str | None:
+    """A name for an evaluation after what it asks otherwise than the training's own; None where that is nothing."""
+    rows = config_differences(saved_config(run.folder), run.config, RESULTS_STAY)
+    changes = [(row.partition(": ")[0].rpartition(".")[2], row.rpartition(" -> ")[2]) for row in rows]
+    if which != "best":
+        changes.append(("checkpoint", str(which)))
+    words = (re.sub("[^A-Za-z0-9]+", "-", f"{field} {value}").strip("-") for field, value in changes)
+    return "_".join(words)[:_LONGEST_NAME].lower() or None
+
+
+def _claim(run: Run, which: int | str, name: str) -> None:
+    """Makes the folder of an evaluation, with the config that it is made with."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise InputError(f"--name {shown(name)}: write letters, digits, dots, dashes and underscores")
+    folder = run.folder / EVALUATIONS / name
+    content = f"# checkpoint: {which}\n{dump_config(replace(run.config, run_dir='.'))}"
+    path = folder / CONFIG
+    if path.exists() and read_text(path) != content:
+        raise InputError(f"{folder}: holds another evaluation; choose another --name")
+    make_folder(folder)
+    remove_partials(folder)
+    write_text(path, content)
 
 
 def _keep_adapter(run: Run, model: TrainedModel) -> None:

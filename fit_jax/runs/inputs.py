@@ -93,15 +93,24 @@ def check_inputs(folder: Path, kept: Inputs, found: dict[str, str], changed: Cha
     return names
 
 
-def fingerprints(task: Task, resolved: ResolvedConfig) -> dict[str, str]:
-    """Fingerprints of the data and of what is read of the base model and the adapter that training begins with."""
+def fingerprints(task: Task, resolved: ResolvedConfig, kept: bool = False) -> dict[str, str]:
+    """Fingerprints of the data and of what is read of the base model and the adapter that training begins with.
+
+    Args:
+        task: The data.
+        resolved: Names the base model and the files of data of one's own.
+        kept: Whether the task is the run folder's own copy: then neither its training examples nor its files are read.
+    """
     found = {"the words of the prompts": _digest([repr(task.text)])}
     for name, split in task.splits.items():
+        if kept and name == "train":
+            continue
         examples = split.examples[:: -(-len(split.examples) // _EXAMPLES) or 1]
         fields = ((e.uid, dict(e.slots), e.candidates, e.label, dict(e.spurious), dict(e.slices)) for e in examples)
         lines = (json.dumps(values, sort_keys=True) for values in fields)
         found[f"the examples of split {name}"] = _digest(chain([str(len(split.examples))], lines))
-    found |= _own_files(resolved.asked.task)
+    if not kept:
+        found |= _own_files(resolved.asked.task)
     if resolved.model.pretrained is not None:
         folder = local_folder(resolved.model.pretrained, ("*.json",), "model")
         found["the config of model.pretrained"] = _print_of(folder, ("config.json", "fit_jax_model.json"))

@@ -8,6 +8,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from fit_jax.config import Config
+from fit_jax.data.kept_task import has_task, keep_task, kept_task
 from fit_jax.data.task import Task
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
@@ -29,7 +30,7 @@ from fit_jax.runs.inputs import (
 )
 from fit_jax.runs.pretrained import pretrained_state
 from fit_jax.runs.resolve import resolve
-from fit_jax.runs.run_folder import TOKENIZER, has_checkpoint, opened_config, run_tokenizer
+from fit_jax.runs.run_folder import TASK, TOKENIZER, has_checkpoint, opened_config, run_tokenizer
 from fit_jax.training.checkpoint import ASIDE, Checkpoints
 from fit_jax.training.optimizer import Optimizer
 from fit_jax.training.progress import Progress
@@ -76,6 +77,8 @@ class TrainedModel(NamedTuple):
 def set_up(config: Config, trains: bool = False, changed: Changed = "refuse") -> Run:
     """Builds the parts of a run; trains a tokenizer where a new run names none.
 
+    A run that is not to be trained is asked about the examples that its folder keeps, wherever its data are now.
+
     Args:
         config: The run.
         trains: Whether the run is to be trained: its folder then keeps the tokenizer and what the run is made from.
@@ -90,13 +93,17 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse") ->
         pin(kept.revisions)
     resolved = resolve(config)
     mesh = make_mesh(config.mesh)
-    task = build_task(config.task, config.seed)
-    found = fingerprints(task, resolved)
+    copied = not trains and has_task(folder / TASK)
+    task = kept_task(folder / TASK) if copied else build_task(config.task, config.seed)
+    found = fingerprints(task, resolved, copied)
     if kept is not None and has_checkpoint(folder):
         check_inputs(folder, kept, found | tokenizer_print(folder / TOKENIZER), changed)
     tokenizer = run_tokenizer(folder, task, resolved.tokenizer, trains and is_lead())
     if trains and is_lead():
-        write_inputs(folder, Inputs(found | tokenizer_print(folder / TOKENIZER), pinned()))
+        now = Inputs(found | tokenizer_print(folder / TOKENIZER), pinned())
+        if config.task.keep_examples and not (has_task(folder / TASK) and kept == now):
+            keep_task(folder / TASK, task)
+        write_inputs(folder, now)
     encoder = PromptEncoder(
         tokenizer,
         task.text,

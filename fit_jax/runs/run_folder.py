@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 CONFIG = "config.yaml"
 TOKENIZER = "tokenizer"
+# Holds the words of the prompts and the examples that are evaluated.
+TASK = "task"
+EVALUATIONS = "evaluations"
 CHECKPOINTS = "checkpoints"
 LOCK, LOG = ".lock", "log.txt"
 # Holds what the first stage of a method of two stages leaves: its checkpoints and metrics.
@@ -31,7 +34,7 @@ FIRST_STAGE = "first_stage"
 
 # What commands write in a run folder and in its report.
 _FILES = (CONFIG, LOCK, LOG, "metrics.jsonl", "inputs.json", "versions.json", "MODEL_CARD.md")
-_FOLDERS = (CHECKPOINTS, FIRST_STAGE, TOKENIZER, "tensorboard", "adapter", "report")
+_FOLDERS = (CHECKPOINTS, FIRST_STAGE, TOKENIZER, TASK, EVALUATIONS, "tensorboard", "adapter", "report")
 _REPORT_FILES = ("index.html", "summary.md", "focus_accuracy.jsonl", "predictions.jsonl", "radar.svg", "radar.png")
 
 # Fields that may differ when a run is resumed: they say where and on what it runs and what is shown of it, not what
@@ -39,6 +42,7 @@ _REPORT_FILES = ("index.html", "summary.md", "focus_accuracy.jsonl", "prediction
 MAY_DIFFER = (
     "run_dir",
     "task.data_dir",
+    "task.keep_examples",
     "mesh",
     "model.attention",
     "model.remat",

@@ -15,6 +15,9 @@ from fit_jax.parallel.sharding import named_leaves
 from fit_jax.training.state import TrainState
 
 FOLDER = "checkpoints"
+# Bytes from which on a replicated array is cut up and saved by all its replicas: for each cut a program is compiled,
+# which for a small model takes longer than training it.
+_LEAST_SLICE = 1 << 24
 # The remedy for a damaged checkpoint. Nothing is to be deleted: the fault may lie elsewhere.
 ASIDE = "put it back from a copy, or move that folder out of the run to go on from the one before"
 
@@ -51,7 +54,12 @@ class Checkpoints:
         check_outputs(run_folder, (), (FOLDER,))
         self.folder = (run_folder / FOLDER).resolve()
         options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, cleanup_tmp_directories=cleans)
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_LEAST_SLICE)
+        state = ocp.PyTreeCheckpointHandler(
+            type_handler_registry=ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
+        )
+        handlers = {"state": state, "progress": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are whole, ascending."""

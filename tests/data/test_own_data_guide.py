@@ -42,10 +42,3 @@ def test_split_figures(description):
     task = build_task(description, 0)
     assert "train: 5098 of 7851 examples, as many as the data allow at rho 0.333" in task.notes
     assert task.splits["train"].rho["negation"]["present"].count == 887
-
-
-def test_python_code(data_dir):
-    path = data_dir / "mnli" / "multinli_1.0_dev_matched.genre.jsonl"
-    scope = {"dataset": [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:2000]]}
-    exec(blocks("python")[1], scope)
-    assert scope["task"].features == ("genre",)

@@ -16,7 +16,7 @@ def subject(encoder, make_scorer, params) -> Subject:
 
 
 def test_all_types_are_asked_without_a_focus(task, subject):
-    answers = FocusQuestions(task, None, None, ()).answers(subject, {"text": "the lamp is bad"})
+    (answers,) = FocusQuestions(task, None, None, ()).answers(subject, [{"text": "the lamp is bad"}])
     assert [a.spec for a in answers] == [spec_for(focus, "keyword") for focus in FOCUS_TYPES]
     for a in answers:
         assert a.probabilities.sum() == pytest.approx(1)
@@ -26,7 +26,8 @@ def test_all_types_are_asked_without_a_focus(task, subject):
 
 
 def test_a_focus_is_asked_alone(task, subject):
-    (answer,) = FocusQuestions(task, "core", "keyword", ("bad", "good")).answers(subject, {"text": "the lamp is bad"})
+    questions = FocusQuestions(task, "core", "keyword", ("bad", "good"))
+    ((answer,),) = questions.answers(subject, [{"text": "the lamp is bad"}])
     assert str(answer.spec) == "focus(core) & ignore(keyword)"
     assert answer.candidates == ("bad", "good")
 
@@ -68,8 +69,8 @@ def test_slots_are_filled_from_the_command_line(task):
 
 
 def test_answers_that_differ_by_example_must_be_given(task):
-    examples = [replace(e, candidates=(e.uid, "b")) for e in task.splits["train"].examples]
-    varied = replace(task, splits={**task.splits, "train": replace(task.splits["train"], examples=examples)})
+    examples = [replace(e, candidates=(e.uid, "b")) for e in task.splits["validation"].examples]
+    varied = replace(task, splits={**task.splits, "validation": replace(task.splits["validation"], examples=examples)})
     with pytest.raises(InputError, match="--candidate"):
         FocusQuestions(varied, None, None, ())
     assert FocusQuestions(varied, None, None, ("a", "b"))

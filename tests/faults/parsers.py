@@ -16,6 +16,7 @@ import yaml
 
 from fit_jax.config import Config, TaskConfig, load_config
 from fit_jax.config_files import dump_config
+from fit_jax.data.kept_task import TASK_FILE, keep_task, kept_task
 from fit_jax.data.tasks import build_task
 from fit_jax.data.tasks.jsonl import as_it_came
 from fit_jax.evaluation.report import read_predictions
@@ -27,6 +28,8 @@ from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.families import config_to_hf
 from fit_jax.models.tensor_files import TensorFiles, write_tensors
 from fit_jax.models.weights import open_pretrained
+from fit_jax.runs.inputs import fingerprints
+from fit_jax.runs.resolve import resolve
 from fit_jax.runs.run_folder import opened_config
 from fit_jax.training.metrics import read_metrics
 
@@ -342,6 +345,29 @@ def _lines(name: str, document: Any) -> Any:
     return draw
 
 
+@cache
+def _stored_task() -> Mapping[str, bytes]:
+    with TemporaryDirectory() as folder:
+        task = build_task(TaskConfig(train_examples=8, validation_examples=4, test_examples=4), 0)
+        keep_task(Path(folder), task)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def _kept_task(random: Random) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
+    files = dict(_stored_task())
+    name = random.choice((TASK_FILE, *sorted(files)))
+    lines = files[name].splitlines() if name != TASK_FILE else [files[name]]
+    number = random.randrange(len(lines))
+    lines[number] = hostile.to_json(hostile.mutated(random, json.loads(lines[number])))
+    content = b"".join(line + b"\n" for line in lines)
+    return {**files, name: hostile.damaged(random, content) if random.random() < 0.2 else content}, ()
+
+
+def _read_kept_task() -> None:
+    task = kept_task(Path())
+    fingerprints(task, resolve(Config()), kept=True)
+
+
 TARGETS: Mapping[str, Target] = {
     "config.json": Target(lambda: open_pretrained("."), _json_file("config.json", _hf, _nothing)),
     "imported model": Target(lambda: open_pretrained("."), _json_file("fit_jax_model.json", _own_model, _nothing)),
@@ -359,6 +385,7 @@ TARGETS: Mapping[str, Target] = {
     "command line": Target(lambda *arguments: load_config(list(arguments)), _options),
     "config file": Target(lambda: load_config(["--config", "config.yaml"]), _yaml_config(Config())),
     "run folder": Target(lambda: opened_config(Path(), ()), _yaml_config(Config())),
+    "kept task": Target(_read_kept_task, _kept_task),
     "predictions": Target(lambda: read_predictions(Path("predictions.jsonl")), _lines("predictions.jsonl", PREDICTION)),
     "metrics": Target(
         lambda: read_metrics(Path("metrics.jsonl")), _lines("metrics.jsonl", {"step": 1, "loss": 0.5, "tokens": 10})

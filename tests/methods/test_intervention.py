@@ -63,8 +63,8 @@ def marked(batch, kind, where):
 def test_nothing_changed_is_the_decoder_itself(decoder, batch, run):
     hidden, residuals = run(marked(batch, INSTRUCTION, slice(3, 6)), no_intervention(decoder.config))
     expected = decoder(batch.tokens, batch.positions, batch.visible_until, batch.target_index)
-    np.testing.assert_allclose(hidden[0], expected[0], atol=2e-6)
-    np.testing.assert_allclose(decoder.final_norm(residuals[-1])[0], hidden[0], atol=2e-6)
+    assert_close(hidden[0], expected[0], 2e-6)
+    assert_close(decoder.final_norm(residuals[-1])[0], hidden[0], 2e-6)
 
 
 def test_marks_ride_on_tokens_and_come_off_again(batch):
@@ -82,7 +82,7 @@ def test_a_vector_is_added_after_its_layer_where_marked(decoder, batch, run):
     for kind, sign in ((TOWARDS, 0.5), (AWAY, -0.5), (INSTRUCTION, 0.0)):
         _, after = run(marked(batch, kind, index[:1]), change)
         moved = np.asarray(after[0, 0] - before[0, 0])[:2]
-        np.testing.assert_allclose(moved, [[sign] * 32, [0.0] * 32], atol=1e-6)
+        assert_close(moved, [[sign] * 32, [0.0] * 32], 1e-5)
 
 
 def row(order: Sequence[int], marked_key: int | None = None) -> Batch:
@@ -105,7 +105,7 @@ def test_a_bias_acts_as_so_many_copies_of_the_key_in_the_heads_it_is_given_to(de
     _, before = run(steered, nothing)
     _, after = run(steered, everywhere)
     # After one layer: in deeper ones the first copies, which do not see the later ones, are other keys.
-    np.testing.assert_allclose(after[0], copies[0], atol=2e-6)
+    assert_close(after[0], copies[0], 2e-6)
     assert float(jnp.abs(after[0] - before[0]).max()) > 1e-4
     changed = []
     for layer, head in ((0, 1), (0, 2), (1, 1)):

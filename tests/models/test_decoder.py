@@ -12,7 +12,9 @@ from fit_jax.models.attention import Scope
 from fit_jax.models.config import LoraConfig
 from fit_jax.models.decoder import Decoder
 
-TOLERANCE = {"atol": 2e-5, "rtol": 1e-4}
+from ..closeness import assert_close
+
+TOLERANCE = 2e-5
 
 VARIANTS = {
     "plain": {},
@@ -65,7 +67,7 @@ def test_packed_rows_equal_rows_of_their_own(config, build, row):
     packed = model(
         tokens.reshape(1, 14), positions.reshape(1, 14), jnp.repeat(jnp.array([[7, 14]], jnp.int32), 7, axis=1)
     )
-    np.testing.assert_allclose(packed.reshape(2, 7, -1), model(tokens, positions, visible), **TOLERANCE)
+    assert_close(packed.reshape(2, 7, -1), model(tokens, positions, visible), TOLERANCE)
 
 
 def test_a_branch_of_a_tree_equals_the_plain_sequence(config, build, row):
@@ -80,7 +82,7 @@ def test_a_branch_of_a_tree_equals_the_plain_sequence(config, build, row):
     for branch in (slice(4, 8), slice(8, 12)):
         tokens = jnp.concatenate([ids[:, :4], ids[:, branch]], axis=1)
         plain = model(tokens, positions[:, :8], visible[:, :8])[0]
-        np.testing.assert_allclose(jnp.concatenate([tree[:4], tree[branch]]), plain, **TOLERANCE)
+        assert_close(jnp.concatenate([tree[:4], tree[branch]]), plain, TOLERANCE)
 
 
 def test_positions_asked_for_equal_all_positions_gathered(config, build, row):
@@ -88,7 +90,7 @@ def test_positions_asked_for_equal_all_positions_gathered(config, build, row):
     inputs = row(2, 9, config.vocab_size)
     index = jnp.array([[8, 0, 3], [5, 5, 1]], jnp.int32)
     expected = jnp.take_along_axis(model(*inputs), index[:, :, None], axis=1)
-    np.testing.assert_allclose(model(*inputs, index), expected, **TOLERANCE)
+    assert_close(model(*inputs, index), expected, TOLERANCE)
 
 
 def test_padding_changes_nothing_and_stays_finite(config, build, row):
@@ -102,7 +104,7 @@ def test_padding_changes_nothing_and_stays_finite(config, build, row):
             jnp.pad(visible + before, widths),
         )
         assert jnp.isfinite(padded).all()
-        np.testing.assert_allclose(padded[:, before : before + 6], model(tokens, positions, visible), **TOLERANCE)
+        assert_close(padded[:, before : before + 6], model(tokens, positions, visible), TOLERANCE)
 
 
 def test_the_scan_equals_its_layers_in_turn(config, build, row):
@@ -126,7 +128,7 @@ def test_the_scan_equals_its_layers_in_turn(config, build, row):
             x = block.write(x, normed, k, v, scope, ropes.of(slides), decoder.window(slides), None, as_it_is)
         return decoder.final_norm(x)
 
-    np.testing.assert_allclose(model(tokens, positions, visible), unrolled(), **TOLERANCE)
+    assert_close(model(tokens, positions, visible), unrolled(), TOLERANCE)
 
 
 @pytest.mark.parametrize("remat", ["dots", "full"])
@@ -139,13 +141,12 @@ def test_remat_changes_neither_values_nor_gradients(tiny, build, row, remat):
 
         def loss(state):
             hidden = nnx.merge(graphdef, state)(*inputs, deterministic=False, dropout_key=jax.random.key(3))
-            return (hidden**3).sum()
+            return (hidden * jnp.cos(jnp.arange(hidden.size, dtype=jnp.float32)).reshape(hidden.shape)).sum()
 
         return jax.jit(jax.value_and_grad(loss))(state)
 
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), gradients("none"), gradients(remat)
-    )
+    # Rounding comes back 2,000 times as large from these gradients; another draw of dropout is as large as they are.
+    jax.tree.map(lambda a, b: assert_close(a, b, 2e-3), gradients("none"), gradients(remat))
 
 
 def test_one_layer_needs_no_stack(tiny, build, row):
@@ -158,7 +159,7 @@ def test_bfloat16_follows_float32(tiny, build, row):
     inputs = row(2, 8, tiny.vocab_size)
     low = build(tiny, param_dtype="bfloat16", compute_dtype="bfloat16")(*inputs)
     assert low.dtype == jnp.bfloat16
-    np.testing.assert_allclose(low.astype(jnp.float32), build(tiny)(*inputs), atol=0.15)
+    assert_close(low.astype(jnp.float32), build(tiny)(*inputs), 0.03)
 
 
 def test_dropout_acts_only_when_not_deterministic(tiny, build, row):

@@ -67,7 +67,7 @@ def test_groups_between_slices_or_hosts_use_the_network():
 @pytest.mark.parametrize(("text", "extra"), [("v5e:2x2", "tpu"), ("h100:8", "cuda")])
 def test_a_missing_compiler_names_the_extra(text, extra, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=rf"fit_jax\[{extra}\]"):
+    with pytest.raises(InputError, match=rf"pip install .\.\[{extra}\]"):
         Topology.parse(text).devices()
 
 

@@ -13,7 +13,7 @@ from fit_jax.errors import InputError
 from fit_jax.models.config import ModelConfig
 from fit_jax.runs.inputs import FILE, VERSIONS, Inputs, read_inputs, record_versions, write_inputs
 from fit_jax.runs.run import set_up
-from fit_jax.runs.run_folder import TOKENIZER, claimed
+from fit_jax.runs.run_folder import TASK, TOKENIZER, claimed
 
 DESCRIPTION = """
 name: reviews
@@ -49,6 +49,10 @@ def config(tmp_path) -> Config:
     )
 
 
+def evaluated(run) -> dict[str, list]:
+    return {name: list(run.task.splits[name].examples) for name in ("validation", *run.task.test_splits)}
+
+
 @pytest.fixture
 def begun(config, tmp_path):
     """The folder of a run that has a checkpoint, as far as anyone sees without opening it."""
@@ -64,15 +68,46 @@ def test_an_unchanged_run_goes_on_wherever_its_folder_lies(config, begun, tmp_pa
     set_up(replace(config, run_dir=str(tmp_path / "moved")))
 
 
-@pytest.mark.parametrize("trains", [True, False])
-def test_changed_data_are_refused_or_accepted(config, begun, tmp_path, trains):
+def test_changed_data_are_refused_or_accepted(config, begun, tmp_path):
     (tmp_path / "rows.jsonl").write_text(rows(swapped=True))
     with pytest.raises(InputError, match=r"the files of .*own.yaml.*--changed_inputs accept") as error:
-        set_up(config, trains)
+        set_up(config, trains=True)
     assert "the examples of split train" in str(error.value)
-    set_up(config, trains, changed="accept")
-    if trains:  # from now on it is made from these
+    accepted = set_up(config, trains=True, changed="accept")
+    assert evaluated(set_up(config)) == evaluated(accepted)  # from now on it is made from these
+    set_up(config, trains=True)
+
+
+def test_a_run_is_asked_about_what_it_was_made_from_wherever_its_data_are(config, begun, tmp_path):
+    made_from = evaluated(set_up(config, trains=True))
+    (tmp_path / "rows.jsonl").write_text(rows(swapped=True))
+    assert evaluated(set_up(config)) == made_from
+    for name in ("rows.jsonl", "own.yaml"):
+        (tmp_path / name).unlink()
+    begun.rename(tmp_path / "moved")
+    moved = replace(config, run_dir=str(tmp_path / "moved"))
+    run = set_up(moved)
+    assert evaluated(run) == made_from
+    assert len(run.task.splits["train"].examples) > 0
+    with pytest.raises(InputError, match="keeps the evaluated examples alone"):
+        run.task.splits["train"].examples[0]
+    with pytest.raises(InputError, match=r"own\.yaml"):
+        set_up(moved, trains=True)
+
+
+def test_a_kept_example_that_was_changed_is_told(config, begun):
+    path = begun / TASK / "examples_iid.jsonl"
+    path.write_text(path.read_text().replace("good", "fine"))
+    with pytest.raises(InputError, match="not what this run was made from: the examples of split iid"):
         set_up(config)
+
+
+def test_a_run_may_keep_no_examples(config, tmp_path):
+    config = replace(config, task=replace(config.task, keep_examples=False))
+    with claimed(config):
+        set_up(config, trains=True)
+    assert not (tmp_path / "run" / TASK).exists()
+    assert len(set_up(config).task.splits["train"].examples[:2]) == 2
 
 
 def test_an_exchanged_tokenizer_is_told_as_such(config, begun, tmp_path):

@@ -17,6 +17,8 @@ from fit_jax.parallel.mesh import make_mesh
 from fit_jax.runs.pretrained import pretrained_state
 from fit_jax.training.optimizer import make_optimizer
 
+from ..closeness import assert_close
+
 SHAPE = DecoderConfig(vocab_size=64, layers=3, width=32, feed_forward=48, heads=4, kv_heads=2)
 LORA = LoraConfig(rank=4, dropout=0.0)
 
@@ -47,9 +49,7 @@ def started(folder, lora, **fields):
 def test_training_starts_where_the_model_stands(base, lora):
     folder, expected = base
     placed = started(folder, lora)
-    np.testing.assert_allclose(
-        probe_logits(placed.graphdef, placed.state.params, probe_tokens(SHAPE)), expected, atol=1e-4
-    )
+    assert_close(probe_logits(placed.graphdef, placed.state.params, probe_tokens(SHAPE)), expected, tolerance=2e-5)
     assert int(placed.state.step) == 0
     for array in jax.tree.leaves(placed.state):
         assert len(array.sharding.device_set) == 8

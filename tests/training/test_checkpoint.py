@@ -3,9 +3,11 @@
 import copy
 import json
 
+import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 
 from fit_jax.errors import InputError
 from fit_jax.training.checkpoint import Checkpoints
@@ -36,6 +38,22 @@ def test_a_checkpoint_of_another_model_is_not_called_damaged(folder):
     with pytest.raises(InputError, match=r"4 is whole but of another model: .*kernel.* is \(4,\) there and \(5,\)"):
         checkpoints.restore(4, state(5))
     checkpoints.close()
+
+
+def test_saving_small_replicated_arrays_compiles_nothing(tmp_path):
+    everywhere = NamedSharding(jax.make_mesh((8,), ("data",)), PartitionSpec())
+    placed = jax.device_put(state(48), everywhere)
+    compiled = []
+
+    def listen(event: str, seconds: float, **_):
+        compiled.extend([event] if event.endswith("backend_compile_duration") else [])
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    checkpoints = Checkpoints(tmp_path, keep=1, with_frozen=True, cleans=True)
+    checkpoints.save(1, placed, {}, best=None)
+    checkpoints.close()
+    jax.monitoring.unregister_event_duration_listener(listen)
+    assert not compiled
 
 
 def test_checkpoints_too_many_are_deleted_at_the_next_start(folder):

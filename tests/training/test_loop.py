@@ -22,7 +22,7 @@ class Parts:
         yield from range(start, stop)
 
     def state(self, step):
-        return {"marks": []}
+        return {"stream": {}, "marks": []}
 
     def train_step(self, state, batch):
         step = len([e for e in self.events if e[0] == "step"]) + 1

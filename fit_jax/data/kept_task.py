@@ -1,0 +1,140 @@
+"""A task kept in a folder as JSON, so that a model can be asked and evaluated where its data are not.
+
+`task.json` holds the words of the prompts and what is known of each split, `examples_SPLIT.jsonl` the examples of every
+split but the training one, whose number alone is kept.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from fit_jax.data.lazy_examples import LazyExamples
+from fit_jax.data.splits import Rho, Split
+from fit_jax.data.task import Task
+from fit_jax.errors import InputError
+from fit_jax.files import make_folder, write_text
+from fit_jax.focus.example import Example, Spurious, TaskText
+from fit_jax.foreign import read_object, read_records, shown
+
+TASK_FILE = "task.json"
+_DAMAGED = "is damaged or of another version; put it back from a copy"
+
+
+def keep_task(folder: Path, task: Task) -> None:
+    """Writes a task into a folder; what an earlier one left there is replaced.
+
+    Raises:
+        InputError: The folder cannot be written to.
+    """
+    make_folder(folder)
+    for name, split in task.splits.items():
+        if name != "train":
+            records = (dataclasses.asdict(example) for example in split.examples)
+            write_text(_rows(folder, name), "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
+    words = {
+        "text": dataclasses.asdict(task.text),
+        "splits": {
+            name: {"examples": len(split.examples), "rho": plain_rho(split.rho)} for name, split in task.splits.items()
+        },
+        "notes": task.notes,
+        "dropped": dict(task.dropped),
+    }
+    # Last: a folder that has it is whole.
+    write_text(folder / TASK_FILE, json.dumps(words, ensure_ascii=False, indent=1) + "\n")
+
+
+def has_task(folder: Path) -> bool:
+    """Whether a task is kept in the folder."""
+    return (folder / TASK_FILE).is_file()
+
+
+def kept_task(folder: Path) -> Task:
+    """The task that `keep_task` wrote; its training examples can be counted and not read.
+
+    Raises:
+        InputError: The folder holds none, or a damaged one.
+    """
+    path = folder / TASK_FILE
+    words = read_object(path, "put it back from a copy").values
+    try:
+        counts = {name: len(range(kept["examples"])) for name, kept in words["splits"].items()}  # whole and 0 or more
+        splits = {
+            name: Split(name, _examples(folder, name, counts[name]), read_rho(kept["rho"]))
+            for name, kept in words["splits"].items()
+        }
+        return Task(
+            text=read_words(words["text"]), splits=splits, notes=tuple(words["notes"]), dropped=words["dropped"]
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise InputError(f"{path}: {_DAMAGED} ({shown(str(error))})") from error
+
+
+def read_words(recorded: Mapping[str, Any]) -> TaskText:
+    """A `TaskText` from the plain values that `dataclasses.asdict` and JSON make of it."""
+    others = {feature: tuple(names) for feature, names in recorded["other_names"].items()}
+    return TaskText(**{**recorded, "other_names": others, "biased": tuple(recorded.get("biased", ()))})
+
+
+def plain_rho(rho: Mapping[str, Mapping[str, Rho]]) -> dict[str, dict[str, tuple[float | None, float, int]]]:
+    """The values of a split's rho as JSON takes them."""
+    return {f: {v: (r.asked, r.realised, r.count) for v, r in values.items()} for f, values in rho.items()}
+
+
+def read_rho(recorded: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, dict[str, Rho]]:
+    """A split's rho from what `plain_rho` gave."""
+    return {feature: {value: Rho(*rho) for value, rho in values.items()} for feature, values in recorded.items()}
+
+
+def _examples(folder: Path, split: str, count: int) -> Sequence[Example]:
+    path = _rows(folder, split)
+    if split == "train":
+        return LazyExamples(count, _not_kept(folder))
+    records = read_records(path, "put it back from a copy")
+    try:
+        examples = [_example(record) for record in records]
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise InputError(f"{path}: {_DAMAGED} ({shown(str(error))})") from error
+    if len(examples) != count:
+        raise InputError(f"{path}: holds {len(examples)} of {count} examples; put it back from a copy")
+    return examples
+
+
+def _example(record: dict[str, Any]) -> Example:
+    """The example of a record.
+
+    Raises:
+        KeyError, TypeError: It lacks a field, or one holds another kind of value.
+    """
+    candidates, label = record["candidates"], record["label"]
+    ties = [tie for _, tie in record["spurious"].values()]
+    fits = (
+        _are_texts([record["uid"], record["cluster"], *(value for value, _ in record["spurious"].values())])
+        and _are_texts(candidates)
+        and all(isinstance(record[name], dict) and _are_texts([*record[name].values()]) for name in ("slots", "slices"))
+        and all(isinstance(n, int) and n < len(candidates) for n in (label, *ties))
+        and isinstance(record["own_answers"], bool)
+    )
+    if not fits:
+        raise TypeError(f"example {record['uid']!r:.40} holds another kind of value")
+    spurious = {feature: Spurious(*value) for feature, value in record["spurious"].items()}
+    return Example(**{**record, "candidates": tuple(record["candidates"]), "spurious": spurious})
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _not_kept(folder: Path) -> Callable[[Sequence[int]], NoReturn]:
+    def refuse(_: Sequence[int]) -> NoReturn:
+        raise InputError(
+            f"{folder}: keeps the evaluated examples alone; what needs the training examples needs the data that the "
+            "config names"
+        )
+
+    return refuse
+
+
+def _rows(folder: Path, split: str) -> Path:
+    return folder / f"examples_{split}.jsonl"

@@ -1,0 +1,32 @@
+"""The whole job of a run: set up, trained or resumed, and reported on."""
+
+from fit_jax.config import Config
+from fit_jax.parallel.processes import is_lead
+from fit_jax.runs.evaluating import evaluate_run, has_report
+from fit_jax.runs.inputs import Changed
+from fit_jax.runs.run import Run, set_up
+from fit_jax.runs.run_folder import claimed
+from fit_jax.runs.trainer import Ending, train
+
+
+def train_and_report(config: Config, changed: Changed = "refuse") -> Run:
+    """Trains the run of a config, or what is left of it, and reports on it where that has not been done.
+
+    Args:
+        config: The run.
+        changed: Whether a run that has begun may go on with other data, tokenizer or weights.
+
+    Raises:
+        InputError: What the config names is missing, malformed or does not fit together.
+        TrainingFailed: The loss is no longer a number.
+    """
+    with claimed(config):
+        run = set_up(config, trains=True, changed=changed)
+        ending = train(run)
+        if is_lead():
+            print(f"{run.folder}: {ending.value}", flush=True)
+        # A report made before the last step, of a run that was told to stop, is of another model.
+        trained = ending in (Ending.ALL_STEPS, Ending.PATIENCE)
+        if trained or (ending is Ending.ALREADY and not has_report(run)):
+            evaluate_run(run)
+    return run

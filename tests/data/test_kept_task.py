@@ -1,0 +1,44 @@
+"""A task kept in a folder is the same when it is read back, but for its training examples."""
+
+import json
+
+import pytest
+
+from fit_jax.config import TaskConfig
+from fit_jax.data.kept_task import TASK_FILE, has_task, keep_task, kept_task
+from fit_jax.data.tasks import build_task
+from fit_jax.errors import InputError
+
+SMALL = {"train_examples": 60, "validation_examples": 20, "test_examples": 20}
+
+
+@pytest.mark.parametrize("name", ["demo", "ss", "bbq", "bbq_nlg"])
+def test_a_task_comes_back_as_it_was(name, tmp_path, request):
+    data = None if name == "demo" else str(request.getfixturevalue("data_dir"))
+    task = build_task(TaskConfig(name=name, data_dir=data, **SMALL), 0)
+    assert not has_task(tmp_path)
+    keep_task(tmp_path, task)
+    kept = kept_task(tmp_path)
+    assert (kept.text, kept.notes, kept.dropped) == (task.text, task.notes, task.dropped)
+    assert list(kept.splits) == list(task.splits)
+    for split, whole in task.splits.items():
+        assert kept.splits[split].rho == whole.rho
+        assert len(kept.splits[split].examples) == len(whole.examples)
+        if split != "train":
+            assert list(kept.splits[split].examples) == list(whole.examples)
+
+
+def test_a_damaged_copy_is_one_line(tmp_path):
+    keep_task(tmp_path, build_task(TaskConfig(**SMALL), 0))
+    rows, words = tmp_path / "examples_low.jsonl", tmp_path / TASK_FILE
+    whole, told = rows.read_text(), json.loads(words.read_text())
+    first, *rest = whole.splitlines(keepends=True)
+    for content in (first, "".join(rest), whole.replace("label", "lable"), "[]\n", whole.replace('["', '{"')):
+        rows.write_text(content)
+        with pytest.raises(InputError, match=r"^[^\n]*examples_low.jsonl[^\n]*put it back from a copy[^\n]*$"):
+            kept_task(tmp_path)
+    rows.write_text(whole)
+    for change in ({"splits": 1}, {"text": {}}, {"splits": {"iid": {}}}, {"notes": 3}):
+        words.write_text(json.dumps({**told, **change}))
+        with pytest.raises(InputError, match="put it back from a copy"):
+            kept_task(tmp_path)

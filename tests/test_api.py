@@ -1,0 +1,167 @@
+"""The Python API: what the commands do, from rows in memory to answers and tables."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import fit_jax
+from fit_jax import evaluate
+
+DESCRIPTION = {
+    "name": "reviews",
+    "instruction": "Is the review positive?",
+    "input": "Review: {text}",
+    "core": "the sentiment",
+    "candidates": ["negative", "positive"],
+    "label": "label",
+    "features": [{"key": "brand", "column": "brand"}],
+}
+SETTINGS = {
+    "tokenizer.vocab_size": 300,
+    "model.layers": 1,
+    "model.width": 16,
+    "model.feed_forward": 24,
+    "model.heads": 2,
+    "model.kv_heads": 1,
+    "train.steps": 2,
+    "train.batch_size": 8,
+    "train.sequence_length": 288,
+    "evaluation.examples": 6,
+    "evaluation.paraphrases": ["heldout"],
+}
+
+
+def rows(swapped=False):
+    for n in range(480):
+        good = n % 2 == 0
+        text = f"Review {n} of b{n % 3} is {'good' if good else 'bad'}"
+        yield {"text": text, "brand": f"b{n % 3}", "label": "positive" if good != swapped else "negative"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("api") / "run"
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return fit_jax.tune(folder, settings=SETTINGS, rows=rows(), description=DESCRIPTION)
+
+
+TEXTS = ["Review 1 of b1 is bad", "Review 2 of b2 is good", "Another one"]
+
+
+def test_answers_are_probabilities_of_the_candidates(model):
+    answer = model.ask(TEXTS[0], focus="brand", ignore=["core"])
+    assert set(answer.probabilities) == {"negative", "positive"}
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+    assert answer.answer == max(answer.probabilities, key=answer.probabilities.__getitem__)
+    assert "brand" in answer.instruction
+    assert answer.focus == "focus(brand) & ignore(core)"
+    assert model.ask(TEXTS[0]).instruction == ""
+    assert model.features == ("core", "brand")
+
+
+def test_all_ways_to_ask_give_the_same(model):
+    every = model.ask_all(TEXTS[1])
+    assert len(every) == 6
+    assert len({a.instruction for a in every}) == 6
+    single = model.ask({"text": TEXTS[1]}, focus="core")
+    (same,) = (a for a in every if a.focus == single.focus)
+    assert single.probabilities == pytest.approx(same.probabilities, rel=1e-5)
+    batch = model.ask_batch(TEXTS, focus="core")
+    assert batch[1].probabilities == pytest.approx(single.probabilities, rel=1e-5)
+    assert len(batch) == 3
+
+
+def test_a_table_comes_back_with_its_answers(model):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"id": [7, 8, 9], "text": TEXTS})
+    found = model.ask_frame(frame, focus="core")
+    batch = model.ask_batch(TEXTS, focus="core")
+    assert list(found.columns) == ["id", "text", "answer", "p(negative)", "p(positive)"]
+    assert list(found["answer"]) == [a.answer for a in batch]
+    assert list(found["p(positive)"]) == [a.probabilities["positive"] for a in batch]
+    assert list(frame.columns) == ["id", "text"]
+    with pytest.raises(fit_jax.InputError, match="no column 'text'"):
+        model.ask_frame(frame[["id"]])
+
+
+def test_rows_may_come_from_a_table_or_a_data_set(model, folder):
+    """The same rows are the same run, which has nothing left to train."""
+    pandas = pytest.importorskip("pandas")
+    datasets = pytest.importorskip("datasets")
+    expected = model.ask(TEXTS[0], focus="core")
+    for same in (pandas.DataFrame(rows()), datasets.Dataset.from_list(list(rows()))):
+        again = fit_jax.tune(folder, settings=SETTINGS, rows=same, description=DESCRIPTION)
+        assert again.ask(TEXTS[0], focus="core") == expected
+
+
+def test_other_rows_in_the_same_folder_are_refused(model):
+    kept = (model.folder / "source" / "rows.jsonl").read_bytes()
+    for other in ({"rows": rows(swapped=True)}, {"description": {**DESCRIPTION, "core": "the tone"}}):
+        with pytest.raises(fit_jax.InputError, match="a run of other rows or another description"):
+            fit_jax.tune(model.folder, settings=SETTINGS, **{"rows": rows(), "description": DESCRIPTION, **other})
+    assert (model.folder / "source" / "rows.jsonl").read_bytes() == kept
+
+
+def test_a_run_travels(model, tmp_path):
+    """Copied, without the data it was made from: the same answers and the same evaluation."""
+    copy = shutil.copytree(model.folder, tmp_path / "copy")
+    shutil.rmtree(copy / "source")
+    report = {path.name: path.read_bytes() for path in (copy / "report").iterdir()}
+    card = (copy / "MODEL_CARD.md").read_bytes()
+    moved = fit_jax.load(copy)
+    assert moved.ask_all(TEXTS[0]) == model.ask_all(TEXTS[0])
+    scores = moved.evaluate()
+    assert {path.name: path.read_bytes() for path in (copy / "report").iterdir()} == report
+    assert (copy / "MODEL_CARD.md").read_bytes().splitlines()[:8] == card.splitlines()[:8]
+    assert len(scores.to_pandas()) == len(scores.rows)
+    assert "focus(core)" in scores.to_markdown()
+
+
+def test_an_evaluation_stands_beside_the_report(model, tmp_path):
+    copy = shutil.copytree(model.folder, tmp_path / "copy")
+    before = {path: path.read_bytes() for path in (copy / "report").iterdir()} | {
+        copy / "MODEL_CARD.md": (copy / "MODEL_CARD.md").read_bytes()
+    }
+    assert not evaluate.main([str(copy), "--evaluation.splits", "[low]"])
+    kept = copy / "evaluations" / "splits-low"
+    assert (kept / "index.html").exists()
+    scores = fit_jax.load(copy).evaluate("mine", {"evaluation.splits": ["high"]})
+    assert {row["split"] for row in scores.rows} == {"high"}
+    assert {path: path.read_bytes() for path in before} == before
+    with pytest.raises(fit_jax.InputError, match="mine: holds another evaluation; choose another --name"):
+        fit_jax.load(copy).evaluate("mine", {"evaluation.splits": ["low"]})
+    with pytest.raises(fit_jax.InputError, match="--name"):
+        fit_jax.load(copy).evaluate("../up")
+
+
+def test_what_is_wrong_is_said_before_anything_is_done(model, tmp_path):
+    for act, message in (
+        (lambda: model.ask("x", focus="colour"), "colour"),
+        (lambda: model.ask({"words": "x"}), "words"),
+        (lambda: model.ask("  "), "no text"),
+        (lambda: fit_jax.load(tmp_path), "holds no run"),
+        (lambda: fit_jax.load(model.folder, settings={"model.width": 8}), "cannot change"),
+        (lambda: fit_jax.tune(tmp_path / "a", rows=[{}]), "belong together"),
+        (
+            lambda: fit_jax.tune(tmp_path / "a", rows=[{"x": object()}], description=DESCRIPTION),
+            "text, numbers and lists",
+        ),
+        (lambda: fit_jax.tune(tmp_path / "a", rows=rows(), description={"name": "x"}), "lacks core"),
+        (lambda: fit_jax.tune(tmp_path / "a", settings={"train.step": 2}), r"train\.step"),
+    ):
+        with pytest.raises(fit_jax.InputError, match=message):
+            act()
+    assert not (tmp_path / "a" / "config.yaml").exists()
+
+
+def test_the_package_names_its_api_and_loads_it_late():
+    assert set(fit_jax.__all__) <= set(dir(fit_jax))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = fit_jax.nothing
+    code = "import sys, fit_jax; assert not {'jax', 'numpy', 'fit_jax.api'} & set(sys.modules); fit_jax.InputError"
+    subprocess.run([sys.executable, "-c", code], check=True)
