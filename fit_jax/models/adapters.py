@@ -15,7 +15,7 @@ from flax import nnx
 from fit_jax.errors import InputError, RunFailed
 from fit_jax.foreign import exists, quoted, read_object, shown
 from fit_jax.hub import local_folder
-from fit_jax.models.config import PROJECTIONS, DecoderConfig, LoraConfig, ModelConfig
+from fit_jax.models.config import LARGEST_RANK, PROJECTIONS, DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import to_host
 from fit_jax.models.families import sources
@@ -25,7 +25,6 @@ from fit_jax.parallel.sharding import named_leaves, path_name
 
 CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
-_HIGHEST_RANK = 1 << 16
 _SUFFIXES = {"lora_a": ".lora_A.weight", "lora_b": ".lora_B.weight", "lora_magnitude": ".lora_magnitude_vector"}
 # Settings of PEFT that change what an adapter computes, and the values for which this decoder computes it too.
 _ONLY: dict[str, tuple[Any, ...]] = {
@@ -70,7 +69,7 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
         raise InputError(f"{folder}: adapts {listed(map(shown, other))}; only {', '.join(PROJECTIONS)} can be adapted")
     return dataclasses.replace(
         lora,
-        rank=peft.whole("r", 1, _HIGHEST_RANK),
+        rank=peft.whole("r", 1, LARGEST_RANK),
         alpha=float(peft.number("lora_alpha", 0, 1e9)),
         targets=tuple(name for name in PROJECTIONS if name in modules),
         rslora=peft.flag("use_rslora"),
