@@ -1,6 +1,7 @@
 """Hours and cost of an experiment on a named machine, told before anything starts."""
 
 import json
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,10 +85,20 @@ def print_grid(
     rows: list[PlannedCells], topology: Topology, price: float | None, console: Console | None = None
 ) -> None:
     """Prints hours and, with a price of a chip for an hour, dollars: per method and model, and in sum."""
-    console = console or Console()
-    table = Table(
-        "model", "method", "cells left", "done", "training h", "evaluation h", "hours", "cost", "GiB a device"
-    )
+    console = console or Console(width=None if sys.stdout.isatty() else 140)
+    table = Table()
+    for name in (
+        "model",
+        "method",
+        "cells left",
+        "done",
+        "training h",
+        "evaluation h",
+        "hours",
+        "cost",
+        "GiB a device",
+    ):
+        table.add_column(name, overflow="fold")
     for row in rows:
         counts = (str(row.left), str(row.done), f"{row.training:.2f}", f"{row.evaluation:.2f}")
         table.add_row(
