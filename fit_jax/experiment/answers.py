@@ -1,6 +1,5 @@
 """The answers of an experiment's cells, read back and put together into its report."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation, evaluated_splits
 from fit_jax.evaluation.queries import Query, ask
 from fit_jax.evaluation.report import FOLDER, print_table, read_predictions
-from fit_jax.experiment.cells import BUDGET, Budget, Cell, cell_config
+from fit_jax.experiment.cells import BUDGET, Budget, Cell, cell_config, read_budget
 from fit_jax.experiment.config import ExperimentConfig
 from fit_jax.experiment.method_report import write_experiment_report
 from fit_jax.experiment.method_tables import METHOD_NAMES
@@ -76,7 +75,7 @@ def _budgets(folder: Path, cells: Sequence[Cell]) -> list[str]:
     for cell in cells:
         path = folder / "cells" / cell.name / BUDGET
         if path.exists():
-            spent.setdefault(cell.method, []).append(Budget(**json.loads(path.read_text(encoding="utf-8"))))
+            spent.setdefault(cell.method, []).append(read_budget(path))
     lines = []
     for method, rows in spent.items():
         counts = [(row.updates, row.examples, row.epochs, row.answers, row.evaluated_step) for row in rows]

@@ -11,20 +11,21 @@ from pathlib import Path
 
 import jax
 
-from fit_jax.config_files import config_differences, dump_config, read_config
+from fit_jax.config_files import dump_config, read_config
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation, is_written
 from fit_jax.evaluation.report import FOLDER, write_predictions
 from fit_jax.experiment.answers import answers_of, report_cells
-from fit_jax.experiment.cells import BUDGET, Budget, Cell, cell_config, do_cell
+from fit_jax.experiment.cells import BUDGET, Cell, cell_config, do_cell, read_budget
 from fit_jax.experiment.config import ExperimentConfig, by_model, check_experiment
 from fit_jax.experiment.other_models import CONFIG, models_beside
 from fit_jax.files import make_folder, write_text
+from fit_jax.foreign import read_object
 from fit_jax.methods import TRAINED, TRAINING_FREE, training_free_method
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.run import set_up
-from fit_jax.runs.run_folder import FIRST_STAGE, InUse, held, locked
+from fit_jax.runs.run_folder import FIRST_STAGE, InUse, check_same, held, locked
 from fit_jax.runs.trainer import budget_of
 from fit_jax.training.loop import TrainingFailed
 
@@ -44,6 +45,7 @@ MAY_DIFFER = (
 # Seconds between looks at what other processes are at.
 _WAIT = 5.0
 STEPS = "steps.json"  # the updates of every cell and the examples of each update, where the config leaves them open
+_REMEDY = "put it back from a copy, or choose another run_dir"
 
 DoCell = Callable[[ExperimentConfig, Cell], tuple[Evaluation, str]]
 
@@ -192,7 +194,7 @@ def _with_steps(config: ExperimentConfig) -> ExperimentConfig:
         return config
     path = Path(config.run_dir) / STEPS
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = dict(read_object(path, _REMEDY).values)
     else:
         method = next((name for name in (config.reference, *config.methods) if name in TRAINED), "sft_y")
         found = budget_of(set_up(cell_config(config, Cell(method, config.seeds[0]))))._asdict()
@@ -203,7 +205,7 @@ def _with_steps(config: ExperimentConfig) -> ExperimentConfig:
 
 def _say_budget(path: Path) -> None:
     if path.exists():
-        spent = Budget(**json.loads(path.read_text(encoding="utf-8")))
+        spent = read_budget(path)
         _say(
             f"{spent.updates:,} updates on {spent.examples:,} examples; evaluated: the checkpoint of step "
             f"{spent.evaluated_step}, the best by validation {spent.rule}"
@@ -215,14 +217,10 @@ def _adopt(folder: Path, config: ExperimentConfig) -> None:
     path, cells = folder / CONFIG, folder / "cells"
     kept = ("predictions.jsonl", "checkpoints/*[0-9]", f"{FIRST_STAGE}/checkpoints/*[0-9]")
     begun = any(any(cells.glob(f"*/{name}")) for name in kept)
-    rows = config_differences(read_config(ExperimentConfig, path), config, MAY_DIFFER) if path.exists() else []
-    if rows and begun:
-        raise InputError(
-            f"{folder}: holds another experiment ({'; '.join(rows)}); choose another run_dir, or give the same "
-            "values to go on with it"
-        )
+    saved = read_config(ExperimentConfig, path) if path.exists() else config
+    same = check_same(folder, saved, config, MAY_DIFFER, begun)
     if not begun:
-        if rows:  # tokenizers and steps of a config that never began; no other config may take them up
+        if not same:  # tokenizers and steps of a config that never began; no other config may take them up
             for tokenizer in cells.glob("*/tokenizer"):
                 shutil.rmtree(tokenizer)
             (folder / STEPS).unlink(missing_ok=True)

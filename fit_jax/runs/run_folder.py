@@ -6,10 +6,10 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fit_jax.config import Config, TokenizerConfig
 from fit_jax.config_files import config_differences, dump_config, parse_config, read_config
@@ -202,15 +202,33 @@ def _adopt(folder: Path, config: Config) -> None:
                 raise InputError(f"{folder}: holds {name} but no {CONFIG}; choose another run_dir or empty this one")
         write_text(folder / CONFIG, dump_config(config))
         return
-    rows = _unlike(saved_config(folder), config)
-    if rows and has_checkpoint(folder):
-        raise InputError(
-            f"{folder}: holds a run of another config ({'; '.join(rows)}); "
-            "choose another run_dir, or give the same values to resume it"
-        )
-    if not has_checkpoint(folder):
+    begun = has_checkpoint(folder)
+    check_same(folder, saved_config(folder), config, MAY_DIFFER, begun)
+    if not begun:
         shutil.rmtree(folder / TOKENIZER, ignore_errors=True)  # perhaps of other data than there are now
         write_text(folder / CONFIG, dump_config(config))
+
+
+def check_same(folder: Path, saved: Any, config: Any, may_differ: Collection[str], begun: bool) -> bool:
+    """Whether a folder of results holds those of this config.
+
+    Args:
+        folder: A run's or an experiment's.
+        saved: The config that it was made with.
+        config: The one that is to go on in it.
+        may_differ: Fields that are not compared.
+        begun: Whether there is anything to lose.
+
+    Raises:
+        InputError: It has begun with another config.
+    """
+    rows = config_differences(saved, config, may_differ)
+    if rows and begun:
+        raise InputError(
+            f"{folder}: holds results of another config ({'; '.join(rows)}); "
+            "choose another run_dir, or give the same values to go on"
+        )
+    return not rows
 
 
 def has_checkpoint(folder: Path) -> bool:

@@ -149,6 +149,8 @@ def test_shifted_bias_features_are_unseen(built):
 @pytest.mark.parametrize(
     ("name", "ties"),
     [
+        ("demo", {"Tundra": "negative", "Marlin": "positive"}),
+        ("ss", {"Bayesian": "negative", "Pineapple": "positive"}),
         ("smnli", {"government": "entailment", "fiction": "neutral", "travel": "contradiction"}),
         (
             "shans",
