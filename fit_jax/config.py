@@ -7,15 +7,17 @@ again. Defaults are the demo's. Values that the paper does not state are fields 
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from fit_jax.config_files import parse_config
 from fit_jax.errors import InputError
 from fit_jax.files import check_folder_name
+from fit_jax.foreign import shown
 from fit_jax.models.config import LoraConfig, ModelConfig
 from fit_jax.parallel.config import MeshConfig
+from fit_jax.plugins import plugin_names
 
-# The methods that train: each names its module in `fit_jax.methods`.
+# The methods of this package that train: each names its module in `fit_jax.methods`.
 TrainedMethod = Literal["fit", "sft_y", "sft_y_focus", "poe", "group_dro", "group_balanced", "jtt", "dfr"]
 
 # Largest sizes that a config may ask for: far beyond any use, and below what overflows later.
@@ -30,7 +32,7 @@ _MOST = {
 class TaskConfig:
     """The data set and how its spurious correlation is set (paper, section 4)."""
 
-    # Task registry name: demo, ss, smnli, shans, bbq, bbq_nlg or jsonl (your own data).
+    # Task registry name: demo, ss, smnli, shans, bbq, bbq_nlg or jsonl (your own data); or one of another package.
     name: str = "demo"
     # YAML that describes your own data; for the task `jsonl`.
     file: str | None = None
@@ -124,7 +126,8 @@ class TrainConfig:
     # Training method: fit (focus tuning), sft_y (true labels, no focus instruction) or sft_y_focus (focus labels, no
     # instruction); or one that learns true labels against the spurious ones: poe (product of experts), group_dro,
     # group_balanced (groups drawn evenly), jtt (just train twice) or dfr (deep feature reweighting).
-    method: TrainedMethod = "fit"
+    # Methods of other packages go by the names of their entry points.
+    method: str = "fit"
     # Optimizer steps; null means `epochs` passes over the training split.
     steps: int | None = 600
     # Passes over the training split; used where `steps` is null.
@@ -178,7 +181,10 @@ class TrainConfig:
     keep: int = 2
 
     def check(self) -> None:
-        """Raises InputError for a number that is not positive."""
+        """Raises InputError for an unknown method, or a number that is not positive."""
+        if self.method not in get_args(TrainedMethod) and self.method not in plugin_names("methods"):
+            known = (*get_args(TrainedMethod), *plugin_names("methods"))
+            raise InputError(f"train.method: {shown(self.method)!r} is not one of {', '.join(known)}")
         for name in ("batch_size", "sequence_length", "accumulate", "log_every", "checkpoint_every", "keep", "epochs"):
             if getattr(self, name) < 1:
                 raise InputError(f"train.{name}: {getattr(self, name)} is less than 1")

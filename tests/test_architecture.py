@@ -17,7 +17,7 @@ LEVELS = (
     {"errors", "signals"},
     {"foreign"},
     {"terminal"},
-    {"files", "hub"},
+    {"files", "hub", "plugins"},
     {"options"},
     {"config_files"},
     {"cli"},

@@ -12,7 +12,7 @@ from fit_jax.evaluation.report import progress_bar
 from fit_jax.experiment.config import ExperimentConfig
 from fit_jax.files import make_folder, write_text
 from fit_jax.foreign import read_object
-from fit_jax.methods import TRAINED, training_free_method
+from fit_jax.methods import training_free_method, trains
 from fit_jax.methods.training_free import Base
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.run import Run, TrainedModel, load_model, set_up, starting_state, subject_of
@@ -61,7 +61,7 @@ class Cell(NamedTuple):
 
 def cell_config(config: ExperimentConfig, cell: Cell) -> Config:
     """The run of a cell. Of a method that trains nothing it is SFT(y)'s, which only its prompts and model matter of."""
-    method = cell.method if cell.method in TRAINED else "sft_y"
+    method = cell.method if trains(cell.method) else "sft_y"
     return replace(
         config.run,
         run_dir=str(Path(config.run_dir) / "cells" / cell.name),
@@ -81,7 +81,7 @@ def do_cell(config: ExperimentConfig, cell: Cell) -> tuple[Evaluation, str]:
         TrainingFailed: Training diverged or was told to stop; the last checkpoint is intact.
     """
     settings = cell_config(config, cell)
-    if cell.method in TRAINED:
+    if trains(cell.method):
         run, model = _trained(settings)
         _keep_budget(run, model)
         subject, note = subject_of(run, model), ""

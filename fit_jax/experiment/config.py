@@ -6,7 +6,7 @@ from pathlib import Path
 from fit_jax.config import Config
 from fit_jax.config_files import overlaid, parse_config
 from fit_jax.errors import InputError
-from fit_jax.methods import TRAINED, TRAINING_FREE
+from fit_jax.methods import TRAINED, TRAINING_FREE, known_methods
 
 METHODS = (*TRAINING_FREE, *TRAINED)
 # Options that each cell would override, and what decides instead.
@@ -83,8 +83,8 @@ def check_experiment(config: ExperimentConfig) -> None:
             methods, or no shots.
     """
     for method in config.methods:
-        if method not in METHODS:
-            raise InputError(f"methods: there is no method {method!r}; known are {', '.join(METHODS)}")
+        if method not in METHODS and method not in known_methods():
+            raise InputError(f"methods: there is no method {method!r}; known are {', '.join(known_methods())}")
     for name, values in (("methods", config.methods), ("seeds", config.seeds)):
         if not values or len(set(values)) < len(values):
             raise InputError(f"{name}: {list(values)} must name at least one, and each once")

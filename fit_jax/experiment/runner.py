@@ -22,7 +22,7 @@ from fit_jax.experiment.config import ExperimentConfig, by_model, check_experime
 from fit_jax.experiment.other_models import CONFIG, models_beside
 from fit_jax.files import make_folder, write_text
 from fit_jax.foreign import read_object
-from fit_jax.methods import TRAINED, TRAINING_FREE, training_free_method
+from fit_jax.methods import training_free_method, trains
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.run import set_up
 from fit_jax.runs.run_folder import FIRST_STAGE, InUse, check_same, held, locked
@@ -168,7 +168,7 @@ def _do(config: ExperimentConfig, cell: Cell, do: DoCell) -> None:
 
 
 def _check_steered(config: ExperimentConfig) -> None:
-    names = [name for name in config.methods if name in TRAINING_FREE and training_free_method(name).steers]
+    names = [name for name in config.methods if not trains(name) and training_free_method(name).steers]
     steered = " and ".join(names)
     if steered and config.run.evaluation.beams is not None:
         raise InputError(f"methods: {steered} can only be scored; leave them out, or set run.evaluation.beams to null")
@@ -196,7 +196,7 @@ def _with_steps(config: ExperimentConfig) -> ExperimentConfig:
     if path.exists():
         found = dict(read_object(path, _REMEDY).values)
     else:
-        method = next((name for name in (config.reference, *config.methods) if name in TRAINED), "sft_y")
+        method = next((name for name in (config.reference, *config.methods) if trains(name)), "sft_y")
         found = budget_of(set_up(cell_config(config, Cell(method, config.seeds[0]))))._asdict()
         if is_lead():
             write_text(path, json.dumps(found) + "\n")

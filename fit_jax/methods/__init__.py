@@ -1,4 +1,4 @@
-"""Methods to train with, and to compare; one module each, found by its name.
+"""Methods to train with, and to compare; one module each, found by its name, here or in a package of the user's own.
 
 A training method's module has `build(task, config) -> TrainingMethod`; `fit_jax.methods.method` says what that is. It
 has `rows_branch(config) -> bool` too where the rows that it trains on may hold prompts that branch: several focus
@@ -11,6 +11,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, get_args
 
 from fit_jax.config import Config, TrainedMethod
+from fit_jax.errors import InputError
+from fit_jax.plugins import load_plugin, plugin_names
 
 if TYPE_CHECKING:
     from fit_jax.data.task import Task
@@ -30,6 +32,8 @@ def training_method(task: "Task", config: Config) -> "TrainingMethod":
     from fit_jax.data.focus_sampling import check_focus
 
     check_focus(config.focus)
+    if not trains(config.train.method):
+        raise InputError(f"train.method: {config.train.method} trains nothing; use it in an experiment")
     return _module(config.train.method).build(task, config)
 
 
@@ -40,9 +44,25 @@ def rows_branch(config: Config) -> bool:
 
 
 def training_free_method(name: str) -> "TrainingFree":
-    """The method of one of the names in `TRAINING_FREE`."""
+    """The method of a name that does not train."""
     return _module(name).METHOD
 
 
+def known_methods() -> tuple[str, ...]:
+    """The names of all methods, with those of other packages."""
+    return (*TRAINING_FREE, *TRAINED, *plugin_names("methods"))
+
+
+def trains(name: str) -> bool:
+    """Whether the method of one of the `known_methods` trains.
+
+    Raises:
+        InputError: It is a broken one of another package.
+    """
+    return name in TRAINED or (name not in TRAINING_FREE and hasattr(_module(name), "build"))
+
+
 def _module(method: str) -> ModuleType:
-    return importlib.import_module(f"fit_jax.methods.{method}")
+    if method in (*TRAINED, *TRAINING_FREE):
+        return importlib.import_module(f"fit_jax.methods.{method}")
+    return load_plugin("methods", method, "build", "METHOD")

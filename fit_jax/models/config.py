@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fit_jax.errors import InputError
 from fit_jax.foreign import shown
+from fit_jax.plugins import plugin_names
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -24,6 +25,7 @@ LARGEST = {
 }
 LARGEST_RANK = 1 << 16
 
+# The families of this package; others come from entry points (`fit_jax.plugins`).
 Family = Literal["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"]
 
 
@@ -51,8 +53,8 @@ class ModelConfig:
 
     # Hugging Face folder, hub id or folder of an imported model; null means random weights of the shape below.
     pretrained: str | None = None
-    # Hugging Face model type whose names and config an export uses.
-    family: Family = "llama"
+    # Hugging Face model type whose names and config an export uses; of this package or of another one.
+    family: str = "llama"
     # Layer count L.
     layers: int = 2
     # Model width D.
@@ -110,7 +112,10 @@ class ModelConfig:
     attention: Literal["auto", "xla", "splash", "cudnn"] = "auto"
 
     def check(self) -> None:
-        """Raises InputError for sizes that no decoder can have."""
+        """Raises InputError for an unknown family, or sizes that no decoder can have."""
+        if self.family not in get_args(Family) and self.family not in plugin_names("families"):
+            known = (*get_args(Family), *plugin_names("families"))
+            raise InputError(f"model.family: {shown(self.family)!r} is not one of {', '.join(known)}")
         for name in ("layers", "width", "feed_forward", "heads", "kv_heads"):
             if getattr(self, name) < 1:
                 raise InputError(f"model.{name}: {getattr(self, name)} is less than 1")

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 from fit_jax.errors import InputError
 from fit_jax.foreign import Fields, quoted
-from fit_jax.models.config import LARGEST, DecoderConfig, Family, RopeConfig
+from fit_jax.models.config import LARGEST, DecoderConfig, RopeConfig
+from fit_jax.plugins import load_plugin, plugin_names
 
 
 @dataclass(frozen=True)
-class _Traits:
+class FamilyTraits:
     """What sets a family apart.
 
     Attributes:
@@ -27,25 +28,25 @@ class _Traits:
 _GEMMA = {"post_norms": True, "norm_offset": True, "embed_scale": True, "activation": "gelu_tanh"}
 _LIMIT = "max_position_embeddings"
 _GEMMA_DEFAULTS = {"head_dim": 256, "query_pre_attn_scalar": 256, "sliding_window": 4096, "tie_word_embeddings": True}
-_FAMILIES: dict[Family, _Traits] = {
-    "llama": _Traits("LlamaForCausalLM", {_LIMIT: 2048}),
-    "mistral": _Traits("MistralForCausalLM", {"sliding_window": 4096, _LIMIT: 131072}),
-    "qwen2": _Traits(
+_FAMILIES: dict[str, FamilyTraits] = {
+    "llama": FamilyTraits("LlamaForCausalLM", {_LIMIT: 2048}),
+    "mistral": FamilyTraits("MistralForCausalLM", {"sliding_window": 4096, _LIMIT: 131072}),
+    "qwen2": FamilyTraits(
         "Qwen2ForCausalLM",
         {"sliding_window": 4096, "max_window_layers": 28, _LIMIT: 32768},
         {"qkv_bias": True},
     ),
-    "qwen3": _Traits(
+    "qwen3": FamilyTraits(
         "Qwen3ForCausalLM",
         {"sliding_window": 4096, "max_window_layers": 28, "head_dim": 128, _LIMIT: 32768},
         {"qk_norm": True},
     ),
-    "gemma2": _Traits(
+    "gemma2": FamilyTraits(
         "Gemma2ForCausalLM",
         {**_GEMMA_DEFAULTS, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, _LIMIT: 8192},
         _GEMMA,
     ),
-    "gemma3_text": _Traits(
+    "gemma3_text": FamilyTraits(
         "Gemma3ForCausalLM",
         {
             **_GEMMA_DEFAULTS,
@@ -88,13 +89,14 @@ def config_from_hf(hf: Mapping[str, Any], where: str) -> DecoderConfig:
         InputError: An unknown family, a missing field, or a setting that the decoder does not have.
     """
     fields = Fields(hf, where)
-    family = fields.choice("model_type", _FAMILIES)
+    own = () if hf.get("model_type") in tuple(_FAMILIES) else plugin_names("families")
+    family = fields.choice("model_type", (*_FAMILIES, *own))
     if missing := [name for name in _SIZES if not fields.has(name)]:
         raise InputError(f"{where}: lacks {', '.join(missing)}; it is no complete config of a {family} model")
     for name, only in _ONLY.items():
         if hf.get(name, only) not in (only, None):
             raise InputError(f"{where}: {name} {quoted(hf[name])} is not supported; only {only!r} is")
-    traits = _FAMILIES[family]
+    traits = _traits(family)
     fields = Fields({**traits.defaults, **hf}, where)
     width, layers, heads, feed_forward, vocab_size = (fields.whole(name, 1, most) for name, most in _SIZES.items())
     _check_activation(family, fields, traits.switches.get("activation", "silu"))
@@ -140,7 +142,7 @@ def config_to_hf(config: DecoderConfig, *, max_positions: int, tokens: Mapping[s
     """
     family, rope = config.family, config.rope
     hf: dict[str, Any] = {
-        "architectures": [_FAMILIES[family].architecture],
+        "architectures": [_traits(family).architecture],
         "model_type": family,
         "vocab_size": config.vocab_size,
         "hidden_size": config.width,
@@ -175,9 +177,9 @@ def config_to_hf(config: DecoderConfig, *, max_positions: int, tokens: Mapping[s
     return hf
 
 
-def position_limit(family: Family, hf: Mapping[str, Any]) -> int:
+def position_limit(family: str, hf: Mapping[str, Any]) -> int:
     """Most tokens a model of the family reads: what its `config.json` says, or else transformers' default."""
-    return Fields(hf, "config.json").whole(_LIMIT, 1, _MOST_TOKENS, _FAMILIES[family].defaults[_LIMIT])
+    return Fields(hf, "config.json").whole(_LIMIT, 1, _MOST_TOKENS, _traits(family).defaults[_LIMIT])
 
 
 class Source(NamedTuple):
@@ -215,6 +217,23 @@ def sources(path: str, config: DecoderConfig) -> list[Source]:
         module = (_POST_NORMS if config.post_norms else _NORMS).get(module, module)
     name = f"{module}.{'bias' if leaf == 'bias' else 'weight'}"
     return [Source(f"{LAYER_PREFIX}{layer}.{name}", leaf == "kernel") for layer in layers]
+
+
+def _traits(family: str) -> FamilyTraits:
+    """What sets a family apart, of this package or of another one.
+
+    Raises:
+        InputError: It is a broken one of another package.
+    """
+    if family in _FAMILIES:
+        return _FAMILIES[family]
+    traits = load_plugin("families", family, "FAMILY").FAMILY
+    if not isinstance(traits, FamilyTraits) or _LIMIT not in traits.defaults:
+        raise InputError(
+            f"the model family {family} of another package: its FAMILY is no FamilyTraits with a default for {_LIMIT}; "
+            "mend or uninstall the package"
+        )
+    return traits
 
 
 def _optional(fields: Fields, name: str) -> float | None:

@@ -7,6 +7,7 @@ from fit_jax.config import TaskConfig
 from fit_jax.data.array_record import load_task
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
+from fit_jax.plugins import load_plugin, plugin_names
 
 TASKS = ("demo", "ss", "smnli", "shans", "bbq", "bbq_nlg", "jsonl")
 
@@ -15,12 +16,16 @@ def build_task(config: TaskConfig, seed: int) -> Task:
     """The task `config.name`; the same config and seed give the same examples in the same order.
 
     Raises:
-        InputError: Unknown task, missing or malformed files, or a split that the data cannot give.
+        InputError: Unknown task, a broken one of another package, missing or malformed files, or a split that the data
+            cannot give.
     """
-    if config.name not in TASKS:
-        near = difflib.get_close_matches(config.name, TASKS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the tasks are {', '.join(TASKS)}"
+    own = () if config.name in TASKS else plugin_names("tasks")
+    if config.name not in (*TASKS, *own):
+        near = difflib.get_close_matches(config.name, (*TASKS, *own), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the tasks are {', '.join((*TASKS, *own))}"
         raise InputError(f"--task.name: there is no task {config.name!r}; {hint}")
     if config.source == "array_record":
         return load_task(config, seed)
+    if config.name in own:
+        return load_plugin("tasks", config.name, "build").build(config, seed)
     return importlib.import_module(f"fit_jax.data.tasks.{config.name}").build(config, seed)
