@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Bytes of the longest config file.
 _LONGEST = 1 << 24
+# Characters of a value that a message may write again as it should be.
+_SHORT = 40
 ConfigType = TypeVar("ConfigType", bound="DataclassInstance")
 
 
@@ -232,10 +234,12 @@ def _decode(kind: Any, value: Any, name: str) -> Any:
         fits, hint = (dict if isinstance(value, dict) else tuple) in kinds, ""
     else:
         fits = not kinds & {tuple, dict} and not (isinstance(value, bool) and kinds & {int, float})
-        hint = f"; write [{shown(value)}]" if tuple in kinds else ""
+        hint = f"; write [{shown(value)}]" if tuple in kinds and len(shown(value)) < _SHORT else ""
     try:
         decoded = draccus.decode(kind, value) if fits else math.nan
     except draccus.ParsingError:
+        decoded = math.nan
+    if isinstance(decoded, tuple) and None in decoded:  # which draccus takes for a text
         decoded = math.nan
     if isinstance(decoded, float) and math.isnan(decoded):
         raise InputError(f"{name}: {given} is not {_expected(kind)}{hint}")

@@ -16,6 +16,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from fit_jax.parallel.topology import Topology  # noqa: E402
+
 # Made once for all packages that use them.
 from .demo_run import browse, config, decoder, encoder, make_scorer, params, task  # noqa: E402, F401
 from .stored_models import adapter, imported  # noqa: E402, F401
@@ -35,6 +37,14 @@ def _compile_once(tmp_path_factory):
         yield
     for name, value in zip(names, before):
         jax.config.update(name, value)
+
+
+@pytest.fixture
+def machine(monkeypatch) -> Topology:
+    """`v5e:2x4` whose eight chips are this machine's simulated devices, so that no TPU compiler is needed."""
+    monkeypatch.setattr(Topology, "devices", lambda self: jax.devices()[: self.chips])
+    monkeypatch.setattr(Topology, "rate", lambda self, group: self.accelerator.link)
+    return Topology.parse("v5e:2x4")
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,8 @@ LEVELS = (
     {"evaluation", "training"},
     {"methods"},
     {"runs"},
-    {"experiment", "planning", "conversion"},
+    {"planning", "conversion"},
+    {"experiment"},
     {"train", "evaluate", "steer", "convert", "plan", "api", "data.__main__", "experiment.__main__"},
 )
 LEVEL = {package: level for level, packages in enumerate(LEVELS) for package in packages}

@@ -5,12 +5,10 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-import jax
 import pytest
 
 from fit_jax.config import load_config
 from fit_jax.errors import InputError
-from fit_jax.parallel.topology import Topology
 from fit_jax.plan import main
 from fit_jax.planning.compiled import Program
 
@@ -19,13 +17,6 @@ TINY = [
     *("--train.sequence_length", "32", "--train.targets_per_row", "4", "--train.batch_size", "8"),
     *("--evaluation.batch_size", "8", "--lora.rank", "2", "--train.steps", "100"),
 ]
-
-
-@pytest.fixture
-def machine(monkeypatch):
-    """`v5e:2x4` whose eight chips are this machine's simulated devices, so that no TPU compiler is needed."""
-    monkeypatch.setattr(Topology, "devices", lambda self: jax.devices()[: self.chips])
-    monkeypatch.setattr(Topology, "rate", lambda self, group: self.accelerator.link)
 
 
 def test_the_search_writes_the_config_it_found(machine, tmp_path, monkeypatch, capsys):

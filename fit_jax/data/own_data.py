@@ -231,7 +231,7 @@ def _function(feature: FeatureConfig, folder: Path) -> ValueOf:
     def value(row: Mapping[str, Any]) -> str | None:
         try:
             with _staying():
-                found = function(row)
+                found = function(dict(row))  # which it may change
                 return None if found is None else str(found)
         except KeyboardInterrupt:
             raise

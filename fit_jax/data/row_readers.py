@@ -5,6 +5,7 @@ import csv
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -15,7 +16,9 @@ from fit_jax.foreign import check_regular, is_text, parse_json, quoted, shown
 # A longer text is taken for a broken file, not for an input: no row of tokens would hold a hundredth of it.
 MAX_CHARACTERS = 200_000
 _SHOWN = 3
-NO_TEXT = "NUL or half of a character (a lone surrogate)"
+# Characters of a line on them all.
+_LONGEST = 150
+NO_TEXT = "NUL or half of a character"
 # Bytes of a longer line are not kept: a text of that length would be refused all the same.
 _LONGEST_LINE = 1 << 26
 
@@ -49,7 +52,10 @@ class Malformed:
         """
         if not self.count:
             return ()
-        shown = "; ".join(self._first) + ("; ..." if self.count > _SHOWN else "")
+        # Folders aside, which are the user's own, the line stays short.
+        lengths = accumulate(len(problem.partition(": ")[2]) + 20 for problem in self._first)
+        first = [problem for problem, end in zip(self._first, lengths) if end <= _LONGEST] or self._first[:1]
+        shown = "; ".join(first) + ("; ..." if self.count > len(first) else "")
         rows = f"{self.count} malformed row{'s' * (self.count > 1)}"
         if self._policy == "error":
             raise InputError(f"{rows}: {shown}; fix them, or set --task.malformed skip")

@@ -43,7 +43,7 @@ def report_cells(config: ExperimentConfig, cells: Sequence[Cell]) -> None:
     found: dict[tuple[str, int], Evaluation] = {}
     for seed in config.seeds:
         task = run.task if seed == run.config.seed else build_task(config.run.task, seed)
-        queries = _questions(task, replace(config.run, seed=seed))
+        queries = questions_of(task, replace(config.run, seed=seed))
         for method in config.methods:
             found[method, seed] = _answers(answers_of(config, Cell(method, seed)), queries)
     predictions = {key: evaluation.predictions for key, evaluation in found.items()}
@@ -88,7 +88,7 @@ def _budgets(folder: Path, cells: Sequence[Cell]) -> list[str]:
     return lines
 
 
-def _questions(task: Task, config: Config) -> dict[Key, Query]:
+def questions_of(task: Task, config: Config) -> dict[Key, Query]:
     """What every method with the config's seed is asked, by what tells one question from another."""
     asked = config.evaluation
     return {

@@ -11,7 +11,7 @@ from fit_jax.evaluation.metrics import is_natural, is_shifted, kind_of, ordered,
 from fit_jax.evaluation.paraphrase_spread import Spread, spoken
 from fit_jax.evaluation.reference_lines import speaks_of
 from fit_jax.experiment.analysis import KINDS, Comparison, Estimate
-from fit_jax.experiment.paper import PaperRow
+from fit_jax.experiment.paper import DIFFERENCES, PaperRow
 from fit_jax.focus.example import TaskText
 
 if TYPE_CHECKING:
@@ -254,7 +254,8 @@ def paper_grid(
         header += [f"spurious {name}, paper", "ours"]
     caption = (
         "The paper's focus accuracies in per cent, read off its plots (within 2 points), and ours: the range over the "
-        "focus types (core: and over splits). The models differ; the pattern over splits is what to compare."
+        "focus types (core: and over splits). Ours are of the model of this experiment. Of the data and the training "
+        f"differ: {'; '.join(DIFFERENCES[rows[0].task])}."
     )
     return Grid("paper", "Beside the paper", caption, tuple(header), tuple(lines))
 

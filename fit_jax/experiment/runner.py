@@ -72,12 +72,12 @@ def run_experiment(config: ExperimentConfig, do: DoCell = do_cell) -> Path:
     for part in parts:
         with _mine(part):
             done = _with_steps(part)
-            for number, cell in enumerate(_cells(done), start=1):
-                if not _is_done(done, cell):
-                    _say(f"cell {number} of {len(_cells(done))}: {cell.method}, seed {cell.seed}")
+            for number, cell in enumerate(cells_of(done), start=1):
+                if not is_done(done, cell):
+                    _say(f"cell {number} of {len(cells_of(done))}: {cell.method}, seed {cell.seed}")
                     _do(done, cell, do)
             if not (config.shared and _is_reported(done)):
-                report_cells(done, _cells(done))
+                report_cells(done, cells_of(done))
     return Path(parts[-1].run_dir) / FOLDER
 
 
@@ -101,14 +101,14 @@ def share(parts: list[ExperimentConfig], do: DoCell) -> None:
     for part in parts:
         with _mine(part):
             settled.append(_with_steps(part))
-    while left := [(part, cell) for part in settled for cell in _cells(part) if not _is_done(part, cell)]:
+    while left := [(part, cell) for part in settled for cell in cells_of(part) if not is_done(part, cell)]:
         busy = True
         for part, cell in left:
             claim = Path(part.run_dir) / "claims" / cell.name
             make_folder(claim)
             try:
                 with held(claim):
-                    if not _is_done(part, cell):
+                    if not is_done(part, cell):
                         _say(f"{Path(part.run_dir).name}: {cell.method}, seed {cell.seed}, by process {os.getpid()}")
                         _do(part, cell, do)
                         busy = False
@@ -134,11 +134,13 @@ def _mine(config: ExperimentConfig) -> Iterator[None]:
         yield
 
 
-def _cells(config: ExperimentConfig) -> list[Cell]:
+def cells_of(config: ExperimentConfig) -> list[Cell]:
+    """Every method with every seed."""
     return [Cell(method, seed) for seed in config.seeds for method in config.methods]
 
 
-def _is_done(config: ExperimentConfig, cell: Cell) -> bool:
+def is_done(config: ExperimentConfig, cell: Cell) -> bool:
+    """Whether the cell's answers are there."""
     return answers_of(config, cell).exists()
 
 
@@ -146,7 +148,7 @@ def _is_reported(config: ExperimentConfig) -> bool:
     """Whether the report is younger than all answers."""
     page = Path(config.run_dir) / FOLDER / "index.html"
     return page.exists() and all(
-        answers_of(config, cell).stat().st_mtime_ns <= page.stat().st_mtime_ns for cell in _cells(config)
+        answers_of(config, cell).stat().st_mtime_ns <= page.stat().st_mtime_ns for cell in cells_of(config)
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fit_jax.errors import InputError
 from fit_jax.focus.example import CORE, Example
+from fit_jax.foreign import quoted
 
 # The six types that the paper evaluates, in its order; `spurious` stands for any spurious feature.
 FOCUS_TYPES: tuple[str, ...] = (
@@ -42,7 +43,7 @@ class FocusSpec:
         both = [name for name in self.focus if name in self.ignore]
         if both:
             raise InputError(
-                f"focus specification '{self}' both focuses on and ignores {_quoted(both)}; keep it in one of the two"
+                f"focus specification {quoted(str(self))} both focuses on and ignores {_quoted(both)}; keep it in one"
             )
 
     @classmethod
@@ -58,10 +59,12 @@ class FocusSpec:
             for part in re.split("[&∧]", stripped):
                 clause = _CLAUSE.fullmatch(part.strip())
                 if clause is None:
-                    raise InputError(f"focus specification {text!r}: cannot read {part.strip()!r}; {_FORM}")
+                    raise InputError(f"focus specification {quoted(text)}: cannot read {quoted(part.strip())}; {_FORM}")
                 listed = [" ".join(name.split()) for name in clause[2].split(",")]
                 if not all(listed):
-                    raise InputError(f"focus specification {text!r}: {clause[0]!r} lacks a feature name; {_FORM}")
+                    raise InputError(
+                        f"focus specification {quoted(text)}: {quoted(clause[0])} lacks a feature name; {_FORM}"
+                    )
                 names[clause[1].lower()] += listed
         return cls(tuple(names["focus"]), tuple(names["ignore"]))
 
@@ -82,7 +85,9 @@ def check_spec(spec: FocusSpec, features: Collection[str]) -> None:
     known = (CORE, *sorted(set(features) - {CORE}))
     unknown = [name for name in spec.focus + spec.ignore if name not in known]
     if unknown:
-        raise InputError(f"focus specification '{spec}': unknown feature {_quoted(unknown)}; known: {', '.join(known)}")
+        raise InputError(
+            f"focus specification {quoted(str(spec))}: unknown feature {_quoted(unknown)}; known: {', '.join(known)}"
+        )
 
 
 def focus_label(example: Example, spec: FocusSpec) -> int:
@@ -134,4 +139,4 @@ def _canonical(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
+    return ", ".join(quoted(name) for name in names)

@@ -190,7 +190,9 @@ class LoraConfig:
         """Raises InputError for an adapter that cannot be made."""
         unknown = [target for target in self.targets if target not in PROJECTIONS]
         if unknown:
-            raise InputError(f"lora.targets: no projection {', '.join(unknown)}; there are {', '.join(PROJECTIONS)}")
+            raise InputError(
+                f"lora.targets: no projection {', '.join(map(shown, unknown))}; there are {', '.join(PROJECTIONS)}"
+            )
         if self.rank < 0 or not 0 <= self.dropout < 1:
             raise InputError(f"lora: rank {self.rank}, dropout {self.dropout}; rank is 0 or more, dropout in [0, 1)")
         if self.rank > LARGEST_RANK:

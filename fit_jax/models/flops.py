@@ -71,6 +71,12 @@ def train_flops(config: DecoderConfig, lora: LoraConfig, rows: int, sequence_len
     return _count(config, lora, passes, rows, sequence_length, targets)
 
 
+def forward_flops(config: DecoderConfig, lora: LoraConfig, rows: int, sequence_length: int, targets: int) -> Flops:
+    """Of one forward pass over a batch of this size."""
+    passes = _Passes(projection=lambda _: 1, a=lambda _: 1, b=lambda _: 1, scores=1, values=1, head=1)
+    return _count(config, lora, passes, rows, sequence_length, targets)
+
+
 def parameter_count(config: DecoderConfig, lora: LoraConfig = LoraConfig()) -> tuple[int, int]:  # noqa: B008
     """Parameters of projections, embeddings and adapters: (base, adapters); norms and biases are left out."""
     shapes = projection_shapes(config)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from jax.sharding import Mesh
 
@@ -10,7 +11,7 @@ from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.topology import GIB, Topology
 from fit_jax.planning.compiled import Program, compile_evaluation, compile_train, place
 from fit_jax.planning.memory import Memory, bytes_held, plan_memory
-from fit_jax.planning.roofline import StepTime, compiled_step, plan_step, plan_traffic
+from fit_jax.planning.roofline import StepTime, compiled_step, plan_evaluation, plan_step, plan_traffic
 from fit_jax.planning.workload import Workload, workload
 from fit_jax.runs.resolve import check_mesh
 from fit_jax.training.state import TrainState
@@ -60,22 +61,59 @@ class Plan:
         return () if self.fits else _advice(self.load, self.planned, self.topology)
 
 
+class Outline(NamedTuple):
+    """What a run needs of a machine by shapes alone, without compiling anything.
+
+    Attributes:
+        load: The run's shapes.
+        bytes: Bytes a device of the train step, by the model of the compiler.
+        step: Seconds of a train step.
+        evaluation: Seconds of scoring an evaluation batch.
+    """
+
+    load: Workload
+    bytes: float
+    step: float
+    evaluation: float
+
+
+def outline(config: Config, topology: Topology) -> Outline:
+    """The memory and the times of a config on a machine, in a second where `make_plan` compiles for minutes.
+
+    Raises:
+        InputError: As `make_plan`.
+    """
+    load, mesh = _laid_out(config, topology)
+    state = place(load, mesh).state
+    return Outline(
+        load,
+        plan_memory(load, state, mesh, topology).total,
+        plan_step(load, state, mesh, topology).total,
+        plan_evaluation(load, state, mesh, topology),
+    )
+
+
 def make_plan(config: Config, topology: Topology) -> Plan:
     """Compiles the steps of a config for a machine and judges them.
 
     Raises:
         InputError: The compiler is not installed, or config and machine do not fit together.
     """
-    load = workload(config, topology.slices)
-    mesh = make_mesh(load.mesh, topology.devices())
-    check_mesh(config.train, mesh)
-    load = replace(load, mesh=replace(load.mesh, **mesh.shape))  # with an axis of -1 filled in
+    load, mesh = _laid_out(config, topology)
     placed = place(load, mesh)
     train, evaluation = compile_train(load, topology), compile_evaluation(load, topology)
     time, traffic = _time(load, placed.state, mesh, topology, train)
     held = bytes_held((placed.state.trainable, placed.state.frozen)), bytes_held(placed.state.opt_state)
     planned = plan_memory(load, placed.state, mesh, topology)
     return Plan(topology, load, planned, held, train, evaluation, time, traffic, placed.replicated)
+
+
+def _laid_out(config: Config, topology: Topology) -> tuple[Workload, Mesh]:
+    """The workload with an axis of -1 filled in, and its mesh of the machine's devices."""
+    load = workload(config, topology.slices)
+    mesh = make_mesh(load.mesh, topology.devices())
+    check_mesh(config.train, mesh)
+    return replace(load, mesh=replace(load.mesh, **mesh.shape)), mesh
 
 
 def _time(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from fit_jax.models.flops import Flops, projection_shapes, train_flops
+from fit_jax.models.flops import Flops, forward_flops, projection_shapes, train_flops
 from fit_jax.parallel.config import CONTEXT, DATA, FSDP, TENSOR
 from fit_jax.parallel.hlo import Collective
 from fit_jax.parallel.topology import Topology
@@ -97,6 +97,19 @@ def compiled_step(
         return collective.wire / topology.rate(group), len(ids) > 1 and any(ids <= axis for axis in fixed)
 
     return _step_time(load, state, mesh, topology, map(timed, found))
+
+
+def plan_evaluation(load: Workload, state: TrainState, mesh: Mesh, topology: Topology) -> float:
+    """Seconds of scoring one evaluation batch of whole rows, from shapes alone.
+
+    A forward pass: the slower of its arithmetic and of reading the weights, which a split over `fsdp` gathers first.
+    """
+    figures = topology.accelerator
+    flops = forward_flops(load.model, load.lora, load.evaluation_rows, load.sequence_length, load.targets)
+    weights = bytes_held((state.trainable, state.frozen)) * mesh.shape[FSDP]
+    gathered = weights * _share(mesh.shape[FSDP]) / topology.rate(_along(mesh, FSDP))
+    compute = flops.total / (mesh.size * figures.flops * MATMUL_SHARE)
+    return max(compute, weights / figures.bandwidth, gathered)
 
 
 def plan_traffic(load: Workload, state: TrainState, mesh: Mesh) -> list[Traffic]:

@@ -15,7 +15,7 @@ from fit_jax.experiment.analysis import Answer, Estimate, by_kind, by_paraphrase
 from fit_jax.experiment.method_report import write_experiment_report
 from fit_jax.experiment.method_tables import Grid, paper_grid
 from fit_jax.experiment.other_models import model_panels
-from fit_jax.experiment.paper import ROWS, paper_rows
+from fit_jax.experiment.paper import DIFFERENCES, ROWS, paper_rows
 
 SEEDS = (0, 1, 2)
 SPURIOUS_SHARE = {"fit": 1.0, "sft_y": 0.25}
@@ -236,3 +236,8 @@ def test_the_papers_figures_are_shares_in_order():
             assert 0 <= low <= high <= 100
     assert len({row[:4] for row in ROWS}) == len(ROWS)
     assert paper_rows("demo") == []
+
+
+def test_what_differs_from_the_paper_is_told_with_its_figures():
+    assert {row.task for row in ROWS} == DIFFERENCES.keys()
+    assert "holds out: here nationality" in paper_grid(paper_rows("bbq"), {}, "heldout").caption

@@ -11,7 +11,6 @@ from jax.sharding import Mesh
 from fit_jax.config import Config, MeshConfig, load_config
 from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.parallel.mesh import make_mesh
-from fit_jax.parallel.topology import Topology
 from fit_jax.planning.compiled import laid_out, place
 from fit_jax.planning.workload import Workload, workload
 from fit_jax.training.state import TrainState
@@ -21,14 +20,6 @@ TINY = [
     *("--train.sequence_length", "32", "--train.targets_per_row", "4", "--train.batch_size", "8"),
     *("--evaluation.batch_size", "8", "--lora.rank", "2", "--train.steps", "100"),
 ]
-
-
-@pytest.fixture
-def machine(monkeypatch) -> Topology:
-    """`v5e:2x4` whose eight chips are this machine's simulated devices, so that no TPU compiler is needed."""
-    monkeypatch.setattr(Topology, "devices", lambda self: jax.devices()[: self.chips])
-    monkeypatch.setattr(Topology, "rate", lambda self, group: self.accelerator.link)
-    return Topology.parse("v5e:2x4")
 
 
 @pytest.fixture

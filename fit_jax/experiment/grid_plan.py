@@ -1,0 +1,155 @@
+"""Hours and cost of an experiment on a named machine, told before anything starts."""
+
+import json
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from fit_jax.data.task import Task
+from fit_jax.data.tasks import build_task
+from fit_jax.errors import InputError
+from fit_jax.experiment.answers import questions_of
+from fit_jax.experiment.cells import Cell, cell_config
+from fit_jax.experiment.config import ExperimentConfig, by_model, check_experiment
+from fit_jax.experiment.other_models import model_name
+from fit_jax.experiment.runner import STEPS, cells_of, is_done
+from fit_jax.methods import rows_branch, trains
+from fit_jax.parallel.topology import GIB, Topology
+from fit_jax.planning.plan import Outline, outline
+
+CAVEATS = (
+    "by shapes alone: `python -m fit_jax.plan` compiles one training and is exact about memory",
+    "each question is scored as a row of its own and as long as a training row, which is more than it takes",
+    "loading weights, compiling, validation, written answers and the choice of a steering strength are left out",
+)
+
+
+class PlannedCells(NamedTuple):
+    """The cells of one method and model.
+
+    Attributes:
+        model: Name of the model.
+        method: Name of the method.
+        left: Cells that are not done.
+        done: Cells that are.
+        training: Hours of training one cell; 0 for a method that trains nothing.
+        evaluation: Hours of evaluating one cell.
+        bytes: Bytes a device that training takes.
+    """
+
+    model: str
+    method: str
+    left: int
+    done: int
+    training: float
+    evaluation: float
+    bytes: float
+
+    @property
+    def hours(self) -> float:
+        """Hours of the cells that are left, one after another on one machine."""
+        return self.left * (self.training + self.evaluation)
+
+
+def plan_grid(config: ExperimentConfig, topology: Topology) -> list[PlannedCells]:
+    """What each method and model of an experiment takes on one machine; builds the task, to count it, and nothing else.
+
+    Raises:
+        InputError: A wrong field, data that are missing, a compiler that is not installed, or rows that hold as many
+            examples as fit, which only encoding tells.
+    """
+    check_experiment(config)
+    task = build_task(config.run.task, config.seeds[0])
+    questions = len(questions_of(task, config.run))
+    rows = []
+    for part in by_model(config):
+        outlines: dict[bool, Outline] = {}  # by all that a method changes of the shapes
+        for method in part.methods:
+            steps = _steps(part, task) if trains(method) else 0
+            settings = cell_config(part, Cell(method, part.seeds[0]))
+            if (branching := rows_branch(settings)) not in outlines:
+                outlines[branching] = outline(settings, topology)
+            found = outlines[branching]
+            cells = [cell for cell in cells_of(part) if cell.method == method]
+            done = sum(is_done(part, cell) for cell in cells)
+            training, evaluation = steps * found.step / 3600, _batches(questions, found) * found.evaluation / 3600
+            name = model_name(part.run)
+            rows.append(PlannedCells(name, method, len(cells) - done, done, training, evaluation, found.bytes))
+    return rows
+
+
+def print_grid(
+    rows: list[PlannedCells], topology: Topology, price: float | None, console: Console | None = None
+) -> None:
+    """Prints hours and, with a price of a chip for an hour, dollars: per method and model, and in sum."""
+    console = console or Console(width=None if sys.stdout.isatty() else 140)
+    table = Table()
+    for name in (
+        "model",
+        "method",
+        "cells left",
+        "done",
+        "training h",
+        "evaluation h",
+        "hours",
+        "cost",
+        "GiB a device",
+    ):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        counts = (str(row.left), str(row.done), f"{row.training:.2f}", f"{row.evaluation:.2f}")
+        table.add_row(
+            row.model,
+            row.method,
+            *counts,
+            f"{row.hours:.1f}",
+            _dollars(row.hours, topology, price),
+            _room(row, topology),
+        )
+    hours = sum(row.hours for row in rows)
+    left, done = sum(row.left for row in rows), sum(row.done for row in rows)
+    table.add_section()
+    table.add_row("all", "", str(left), str(done), "", "", f"{hours:.1f}", _dollars(hours, topology, price), "")
+    console.print(f"{topology}: hours of one such machine; training and evaluation are those of one cell")
+    console.print(table)
+    for line in CAVEATS:
+        console.print(f"assumed: {line}", style="dim")
+
+
+def fits(row: PlannedCells, topology: Topology) -> bool:
+    """Whether the memory that training takes is there, by the model of the compiler."""
+    return not trains(row.method) or row.bytes <= topology.accelerator.memory
+
+
+def _room(row: PlannedCells, topology: Topology) -> str:
+    if not trains(row.method):
+        return ""
+    need = f"{row.bytes / GIB:.1f} of {topology.accelerator.memory / GIB:.1f}"
+    return need if fits(row, topology) else f"{need}: does not fit"
+
+
+def _dollars(hours: float, topology: Topology, price: float | None) -> str:
+    return "" if price is None else f"${hours * topology.chips * price:,.2f}"
+
+
+def _batches(questions: int, found: Outline) -> int:
+    return -(-questions // found.load.evaluation_rows)
+
+
+def _steps(config: ExperimentConfig, task: Task) -> int:
+    """Updates of a cell that trains; both stages of a method of two share them."""
+    train, path = config.run.train, Path(config.run_dir) / STEPS
+    if train.steps is not None:
+        return train.steps
+    if path.exists():  # the experiment has begun, and these are counted
+        return json.loads(path.read_text(encoding="utf-8"))["steps"]
+    each = train.examples_per_step or (None if train.packing else train.batch_size)
+    if each is None:
+        raise InputError(
+            "run.train.examples_per_step: is null, so that the steps of an epoch are known only once all texts are "
+            "encoded; set it or run.train.steps"
+        )
+    return max(round(train.epochs * len(task.splits["train"].examples) / each), 1)
