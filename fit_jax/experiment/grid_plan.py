@@ -16,7 +16,7 @@ from fit_jax.experiment.cells import Cell, cell_config
 from fit_jax.experiment.config import ExperimentConfig, by_model, check_experiment
 from fit_jax.experiment.other_models import model_name
 from fit_jax.experiment.runner import STEPS, cells_of, is_done
-from fit_jax.methods import TRAINED, rows_branch
+from fit_jax.methods import rows_branch, trains
 from fit_jax.parallel.topology import GIB, Topology
 from fit_jax.planning.plan import Outline, outline
 
@@ -68,7 +68,7 @@ def plan_grid(config: ExperimentConfig, topology: Topology) -> list[PlannedCells
     for part in by_model(config):
         outlines: dict[bool, Outline] = {}  # by all that a method changes of the shapes
         for method in part.methods:
-            steps = _steps(part, task) if method in TRAINED else 0
+            steps = _steps(part, task) if trains(method) else 0
             settings = cell_config(part, Cell(method, part.seeds[0]))
             if (branching := rows_branch(settings)) not in outlines:
                 outlines[branching] = outline(settings, topology)
@@ -121,11 +121,11 @@ def print_grid(
 
 def fits(row: PlannedCells, topology: Topology) -> bool:
     """Whether the memory that training takes is there, by the model of the compiler."""
-    return row.method not in TRAINED or row.bytes <= topology.accelerator.memory
+    return not trains(row.method) or row.bytes <= topology.accelerator.memory
 
 
 def _room(row: PlannedCells, topology: Topology) -> str:
-    if row.method not in TRAINED:
+    if not trains(row.method):
         return ""
     need = f"{row.bytes / GIB:.1f} of {topology.accelerator.memory / GIB:.1f}"
     return need if fits(row, topology) else f"{need}: does not fit"
