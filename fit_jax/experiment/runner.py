@@ -25,6 +25,7 @@ from fit_jax.experiment.other_models import CONFIG, model_name, models_beside
 from fit_jax.files import write_text
 from fit_jax.methods import TRAINED, TRAINING_FREE, training_free_method
 from fit_jax.parallel.processes import is_lead
+from fit_jax.runs.remote_folder import working_folder
 from fit_jax.runs.run import set_up
 from fit_jax.runs.run_folder import FIRST_STAGE, locked
 from fit_jax.runs.trainer import budget_of
@@ -64,9 +65,10 @@ def run_experiment(config: ExperimentConfig, do: DoCell = do_cell) -> Path:
     # What is wrong here is to be told now, not after the last cell.
     models_beside(config)
     _check_steered(config)
-    folder = Path(config.run_dir)
-    with locked(folder, lambda: _adopt(folder, config)):
-        return _run(config, folder, do)
+    with working_folder(config.run_dir, "run_dir") as folder:
+        config = replace(config, run_dir=str(folder))
+        with locked(folder, lambda: _adopt(folder, config)):
+            return _run(config, folder, do)
 
 
 def _run(config: ExperimentConfig, folder: Path, do: DoCell) -> Path:
