@@ -51,7 +51,7 @@ def check_folder_name(name: str, what: str) -> None:
 
 def is_url(name: str) -> bool:
     """Whether a run folder is named by a URL and not by its place on this machine."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name) is not None
+    return re.match(r"[A-Za-z][A-Za-z0-9+.:-]+://", name) is not None
 
 
 def check_run_folder(name: str, what: str) -> None:

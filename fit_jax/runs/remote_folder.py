@@ -1,8 +1,8 @@
 """A run folder behind a URL: a working copy on this machine, which is copied there while the command works.
 
-Object stores know no folders, renaming or appending, and Orbax, TensorBoard and the log live by these. So all work is done in
-a local folder. An object is written whole or not at all; of a folder that must be whole, such as a checkpoint, an
-object `NAME.whole` tells what belongs to it, and is written last and deleted first.
+Object stores know no folders, renaming or appending, and Orbax, TensorBoard and the log live by these. So all work is
+done in a local folder. An object is written whole or not at all; of a folder that must be whole, such as a checkpoint,
+an object `NAME.whole` tells what belongs to it, and is written last and deleted first.
 """
 
 import hashlib
@@ -44,8 +44,8 @@ def working_folder(name: str, what: str = "RUN", writes: bool = True) -> Iterato
             when the context ends, also by an error; a process that is killed has lost seconds of it.
 
     Raises:
-        InputError: The URL is none that can hold a run, this is one of several processes, another process is at work there, what it holds is damaged or
-            no run folder, or it cannot be reached.
+        InputError: The URL is none that can hold a run, this is one of several processes, another process is at work
+            there, what it holds is damaged or no run folder, or it cannot be reached.
     """
     if not is_url(name):
         yield Path(name)
@@ -55,8 +55,8 @@ def working_folder(name: str, what: str = "RUN", writes: bool = True) -> Iterato
 
     if is_one_of_many():
         raise InputError(
-            f"{what}: {name[:80]}: several processes need a folder that all of them see; mount the storage and name the "
-            "mounted folder"
+            f"{what}: {name[:80]}: several processes need a folder that all of them see; mount the storage and "
+            "name the mounted folder"
         )
     store = RemoteStore(name)
     if not writes:
@@ -267,8 +267,8 @@ class Mirror:
         except (OSError, ValueError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:100]
             raise InputError(
-                f"{self._store.url}/{unit}: is damaged ({reason}); put it back from a copy, or move it and {unit}{_WHOLE} "
-                "out of the run to go on without"
+                f"{self._store.url}/{unit}: is damaged ({reason}); put it back from a copy, or move it and "
+                f"{unit}{_WHOLE} out of the run to go on without"
             ) from error
 
     def _scan(self) -> tuple[dict[str, _Unit], bool]:
