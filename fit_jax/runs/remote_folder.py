@@ -64,10 +64,11 @@ def working_folder(name: str, what: str = "RUN", writes: bool = True) -> Iterato
             yield _read_copy(store, Path(scratch))
         return
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = Path(home) / "fit_jax" / "remote" / hashlib.sha256(store.url.encode()).hexdigest()[:16]
+    place = Path(home) / "fit_jax" / "remote" / hashlib.sha256(store.url.encode()).hexdigest()[:16]
+    folder = place / "run"
     lock = RemoteLock(store)
     try:
-        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(place, ignore_errors=True)  # of a process that was killed
         folder.mkdir(parents=True)
         mirror = Mirror(store, folder)
         mirror.fetch()
@@ -75,6 +76,7 @@ def working_folder(name: str, what: str = "RUN", writes: bool = True) -> Iterato
         print(f"{store.url}: works in {folder}, copied there every {_EVERY:.0f} s", flush=True)
         with _sending(mirror, lock, folder):
             yield folder
+        print(f"{store.url}: holds all of it", flush=True)
     finally:
         lock.release()
 
@@ -126,7 +128,7 @@ def _sending(mirror: "Mirror", lock: RemoteLock, folder: Path) -> Iterator[None]
     except InputError as error:
         reason = f"{error} (what is not there yet is in {folder}: copy it away first, the next start replaces it)"
         raise InputError(reason) from failure or error
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder.parent, ignore_errors=True)
     if failure is not None:
         raise failure
 
@@ -144,7 +146,7 @@ class Mirror:
     """Copies a run folder from a store and what is new in it back."""
 
     def __init__(self, store: RemoteStore, folder: Path) -> None:
-        """Knows nothing of the store yet; `folder` is empty."""
+        """Knows nothing of the store yet; `folder` is empty, and beside it can be written."""
         self._store = store
         self._folder = folder
         self._sent: dict[str, _Unit] = {}
@@ -224,7 +226,7 @@ class Mirror:
 
     def _send_whole(self, name: str, unit: _Unit, steady: bool) -> bool:
         """Sends a folder; whether it was whole, and not one that is just being deleted."""
-        with TemporaryDirectory(prefix=PARTIAL, dir=self._folder) as scratch:
+        with TemporaryDirectory(dir=self._folder.parent) as scratch:  # of the same file system, for links
             copy = Path(scratch) / "copy"
             try:  # links, which stay when Orbax deletes the checkpoint meanwhile
                 shutil.copytree(self._folder / name, copy, copy_function=os.link)

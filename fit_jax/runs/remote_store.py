@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from fit_jax.errors import InputError
+from fit_jax.foreign import shown
 
 LOCK = ".remote-lock"
-# Seconds between two signs of life of who holds the lock, and without one after which it is taken for dead.
-_BEAT, _DEAD = 10.0, 60.0
 
 
 class RemoteStore:
@@ -44,6 +44,7 @@ class RemoteStore:
             found = self._fs.find(self._root) if self._fs.exists(self._root) else []
         prefix = self._root.rstrip("/") + "/"
         names = {path.removeprefix(prefix) for path in map(str, found) if path.startswith(prefix)}
+        names = {name for name in names if name and not name.endswith("/")}  # some mark a folder by an object
         for name in names:
             if {"..", "", "."} & set(name.split("/")) or "\\" in name:
                 raise InputError(f"{self.url}: holds an object named {name[:80]!r}; choose another run_dir")
@@ -119,13 +120,19 @@ class RemoteStore:
 class RemoteLock:
     """A lock by an object that is created only where there is none, with a sign of life of its holder."""
 
-    def __init__(self, store: RemoteStore) -> None:
-        """Takes the lock; one that shows no life for a minute, or whose process has ended here, is taken over.
+    def __init__(self, store: RemoteStore, beat: float = 10.0, dead: float = 60.0) -> None:
+        """Takes the lock, also of a holder that shows no life any more or was a process of this machine.
+
+        Args:
+            store: Where it is.
+            beat: Seconds between two signs of life.
+            dead: Seconds without one after which a holder is taken for dead.
 
         Raises:
             InputError: Another process holds it, or the file system cannot create an object only if there is none.
         """
         self._store = store
+        self._every, self._dead = beat, dead
         self._beats = 0
         self._owner = {"owner": secrets.token_hex(8), "process": os.getpid(), "host": socket.gethostname()}
         self._owner["place"] = _place()
@@ -171,20 +178,21 @@ class RemoteLock:
         """Waits until the lock's holder has let go or is dead, and then removes the lock."""
         holder = _parsed(seen)
         if not _has_ended(holder):
-            end = time.monotonic() + _DEAD
+            who = f"process {holder.get('process')} on {holder.get('host')}"[:80]
+            print(f"{self._store.url}: locked by {shown(who)}; looks for a sign of life", file=sys.stderr, flush=True)
+            end = time.monotonic() + self._dead
             while (now := self._read()) == seen and time.monotonic() < end:
-                time.sleep(_BEAT / 10)
+                time.sleep(self._every / 10)
             if now and now != seen:
-                who = f"process {holder.get('process')} on {holder.get('host')}"[:80]
                 raise InputError(
-                    f"{self._store.url}: another process is at work there ({who}); wait for it, or choose another "
+                    f"{self._store.url}: another process is at work there ({shown(who)}); wait for it, or choose another "
                     "run_dir"
                 )
         if self._read() == seen:
             self._store.remove(LOCK)
 
     def _beat(self) -> None:
-        while not self._ended.wait(_BEAT):
+        while not self._ended.wait(self._every):
             self._beats += 1
             with suppress(InputError):  # a connection that is lost comes back, or nothing can be sent at the end
                 if not self._is_ours():

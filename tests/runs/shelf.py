@@ -13,7 +13,8 @@ from pathlib import Path
 
 from fsspec.spec import AbstractFileSystem
 
-ROOT, KILL = "SHELF_ROOT", "SHELF_KILL"  # a regular expression of names
+# The latter two are regular expressions of names.
+ROOT, KILL, FAIL = "SHELF_ROOT", "SHELF_KILL", "SHELF_FAIL"
 
 
 class Shelf(AbstractFileSystem):
@@ -71,9 +72,11 @@ class _Written(io.BytesIO):
 
 
 def _commit(file: Path, content: bytes, new: bool) -> None:
-    kill = os.environ.get(KILL)
-    if kill and re.search(kill, file.name.replace("%2F", "/")):
+    name = file.name.replace("%2F", "/")
+    if os.environ.get(KILL) and re.search(os.environ[KILL], name):
         os.kill(os.getpid(), signal.SIGKILL)
+    if os.environ.get(FAIL) and re.search(os.environ[FAIL], name):
+        raise PermissionError("the token has expired")
     partial = file.with_name(f".{secrets.token_hex(8)}")
     partial.write_bytes(content)
     try:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import fsspec
@@ -18,7 +19,7 @@ from fit_jax.runs.remote_store import LOCK, RemoteLock, RemoteStore
 from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
 from tests.faults.runs import TINY
 
-from .shelf import KILL, ROOT, Shelf
+from .shelf import FAIL, KILL, ROOT, Shelf
 
 URL = "shelf://bucket/runs/a"
 
@@ -173,17 +174,59 @@ def test_damage_is_told(tmp_path, shelf, name, text, said):
 
 def test_one_process_at_a_time(shelf):
     store = RemoteStore(URL)
-    lock = RemoteLock(store)
-    script = "from fit_jax.runs.remote_store import *; RemoteLock(RemoteStore(%r))" % URL  # noqa: UP031
+    lock = RemoteLock(store, beat=0.05)
+    script = f"import os; from fit_jax.runs.remote_store import *; RemoteLock(RemoteStore({URL!r}), 0.1)"
     done = subprocess.run([sys.executable, "-c", script], env=child(shelf), capture_output=True, text=True)
-    assert re.search(f"another process is at work there \\(process {os.getpid()} on", done.stderr), done.stderr
+    assert re.search(f"another process is at work there \\(.?process {os.getpid()} on", done.stderr), done.stderr
+    lock.check()
     lock.release()
     assert not list(shelf.iterdir())
     # A process of this machine that has ended without letting go holds nothing.
     done = subprocess.run([sys.executable, "-c", f"{script}; os._exit(0)"], env=child(shelf), check=False)
     assert done.returncode == 0
     assert store.names() == {LOCK}
-    RemoteLock(store).release()
+    RemoteLock(store, dead=1e6).release()
+
+
+@pytest.mark.parametrize(
+    "left", [b'{"owner": "x", "process": 1, "host": "h", "place": "elsewhere"}', b"", b"[1]", b"{"]
+)
+def test_a_holder_that_shows_no_life_loses_the_lock(left):
+    store = RemoteStore(URL)
+    store.write(LOCK, left)
+    lock = RemoteLock(store, beat=0.02, dead=0.1)
+    lock.check()
+    store.write(LOCK, b'{"owner": "other"}')
+    end = time.monotonic() + 20
+    with pytest.raises(InputError, match="another process has taken it over"):
+        while time.monotonic() < end:
+            lock.check()
+    lock.release()
+    assert store.read(LOCK) == b'{"owner": "other"}'
+
+
+def test_what_was_done_before_an_error_is_kept(shelf):
+    with pytest.raises(ValueError, match="^bad$"), working_folder(URL) as folder:
+        put(folder, 1, **{"config.yaml": "a"})
+        raise ValueError("bad")
+    assert objects(shelf) == {"config.yaml": b"a"}
+    with working_folder(URL, writes=False) as folder:
+        assert content(folder) == {"config.yaml": b"a"}
+
+
+def test_a_store_that_fails_costs_nothing(shelf, monkeypatch):
+    with (
+        pytest.raises(InputError, match="token has expired.*copy it away first") as error,
+        working_folder(URL) as folder,
+    ):
+        put(folder, 1, checkpoints__2__a="2")
+        monkeypatch.setenv(FAIL, "2.whole")
+    assert "\n" not in str(error.value)
+    assert str(folder) in str(error.value)
+    assert (folder / "checkpoints" / "2" / "a").read_text() == "2"
+    monkeypatch.delenv(FAIL)
+    with working_folder(URL) as folder:
+        assert content(folder) == {}
 
 
 def child(shelf: Path, **more: str) -> dict[str, str]:
