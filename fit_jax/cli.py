@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from fit_jax import signals
 from fit_jax.errors import explain
+from fit_jax.foreign import printable
 
 if TYPE_CHECKING:
     from fit_jax.options import Parser  # which takes long to import: not before a command listens to signals
@@ -93,7 +94,7 @@ def _report(error: BaseException, debug: bool) -> int:
     if line is None and place:  # the lines of all processes run together
         line = " ".join(str(error).split()) or type(error).__name__
     if line is not None:
-        print(f"error: {place}{line}", file=sys.stderr)
+        print(f"error: {place}{printable(line)}", file=sys.stderr)
     return status
 
 

@@ -15,11 +15,11 @@ from fit_jax.files import check_run_folder
 from fit_jax.models.config import LoraConfig, ModelConfig
 from fit_jax.parallel.config import MeshConfig
 
+# The methods that train: each names its module in `fit_jax.methods`.
+TrainedMethod = Literal["fit", "sft_y", "sft_y_focus", "poe", "group_dro", "group_balanced", "jtt", "dfr"]
+
 # Largest sizes that a config may ask for: far beyond any use, and below what overflows later.
 _MOST = {
-    "model.width": 2**20,
-    "model.layers": 2**12,
-    "model.vocab_size": 2**24,
     "train.sequence_length": 2**20,
     "train.batch_size": 2**20,
     "evaluation.written_tokens": 2**20,
@@ -124,7 +124,7 @@ class TrainConfig:
     # Training method: fit (focus tuning), sft_y (true labels, no focus instruction) or sft_y_focus (focus labels, no
     # instruction); or one that learns true labels against the spurious ones: poe (product of experts), group_dro,
     # group_balanced (groups drawn evenly), jtt (just train twice) or dfr (deep feature reweighting).
-    method: Literal["fit", "sft_y", "sft_y_focus", "poe", "group_dro", "group_balanced", "jtt", "dfr"] = "fit"
+    method: TrainedMethod = "fit"
     # Optimizer steps; null means `epochs` passes over the training split.
     steps: int | None = 600
     # Passes over the training split; used where `steps` is null.

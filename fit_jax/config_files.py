@@ -93,6 +93,12 @@ def read_config(cls: type[ConfigType], path: Path, complete: bool = False) -> Co
     return decode_config(cls, mapping)
 
 
+def overlaid(config: ConfigType, file: str) -> ConfigType:
+    """A config with the fields that a YAML file gives; the file is found, and errors are, as with `--config`."""
+    cls = type(config)
+    return decode_config(cls, _over(cls, _from_yaml(dump_config(config), "config"), _read(cls, _find(Path(file)))))
+
+
 def decode_config(cls: type[ConfigType], mapping: dict[str, Any], prefix: str = "") -> ConfigType:
     """A config from nested mappings, as YAML gives them; errors as `parse_config`.
 

@@ -31,6 +31,23 @@ def explain(error: BaseException) -> tuple[int, str | None]:
     return 1, None
 
 
+def cannot_write(what: object, error: Exception, then: str = "or choose another folder") -> InputError:
+    """The error of a file or folder that could not be written.
+
+    Args:
+        what: Its path, or what errors call it.
+        error: What whoever wrote it raised.
+        then: What to do besides freeing space.
+    """
+    return InputError(f"cannot write {what}: {reason(error)}; free space, {then}")
+
+
+def reason(error: Exception) -> str:
+    """Why a library failed, in one line: what the system says, else how the library's own message begins."""
+    told = full_disk(error) or (error.strerror if isinstance(error, OSError) else None)
+    return told or (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 # What the system says of a full disk, in an `OSError` or in the text of a library's own error.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What it says of a file that is not what it should be, or may not be used.

@@ -29,7 +29,7 @@ LEVELS = (
     {"methods"},
     {"runs"},
     {"experiment", "planning", "conversion"},
-    {"train", "evaluate", "steer", "convert", "plan", "api"},
+    {"train", "evaluate", "steer", "convert", "plan", "api", "data.__main__", "experiment.__main__"},
 )
 LEVEL = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 LEVEL["fit_jax"] = -1  # its version, which all may read
@@ -63,7 +63,9 @@ IMPORTS["fit_jax"] = set()  # it names the API, and loads it when it is asked fo
 
 
 def package(name: str) -> str:
-    """`data` for `fit_jax.data.tasks`."""
+    """`data` for `fit_jax.data.tasks`; a command that stands in a package is one of its own."""
+    if name.endswith(".__main__"):
+        return name.removeprefix("fit_jax.")
     return name.split(".")[1] if "." in name else name
 
 

@@ -123,6 +123,7 @@ def test_wrong_commands_are_told(command, arguments, said):
     ("error", "status", "said"),
     [
         (InputError("row 3: bad\n  near here"), 2, "error: row 3: bad near here\n"),
+        (InputError("label a\x1b[2J: unknown"), 2, "error: label a\\u001b[2J: unknown\n"),
         (RunFailed("the loss is not finite"), 1, "error: the loss is not finite\n"),
         (MemoryError("Unable to allocate 8 GiB"), 2, "error: Unable to allocate 8 GiB; lower train.batch_size"),
         (

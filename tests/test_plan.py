@@ -57,6 +57,7 @@ def test_the_status_is_1_where_it_does_not_fit(machine, monkeypatch, capsys):
         (["--topology"], "--topology: expected one argument"),
         (["--topology", "v5e:2x4", "--slices", "two"], "--slices: invalid int value: 'two'"),
         (["--topology", "moon:1"], "unknown device kind"),
+        (["--topology", "m" * 1000], f"--topology {'m' * 60}...: unknown device kind; known: v4"),
         (["--topology", "v5e:2x4", "--train.batch_size", "9"], "mesh.data x mesh.fsdp"),
     ],
 )

@@ -145,7 +145,7 @@ def export_adapter(source: str, target: Path) -> None:
 
     Raises:
         InputError: The run has no adapter or no pretrained model underneath, or the target exists.
-        RuntimeError: The adapter does nothing, or what was written is not what was trained.
+        RunFailed: The adapter does nothing, or what was written is not what was trained.
     """
     loaded = open_model(source)
     base = loaded.decoder.config.pretrained

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fit_jax.cli import execute, run
-from fit_jax.config import Config, load_config
+from fit_jax.config import Config, TokenizerConfig, load_config
 from fit_jax.errors import InputError
 from fit_jax.foreign import printable
 from fit_jax.options import Parser, add_fields, new_file
@@ -69,9 +69,11 @@ def _inspect(given: Namespace) -> None:
     config = _config(given)
     from fit_jax.data.summary import summarise
     from fit_jax.data.tasks import build_task
+    from fit_jax.runs.resolve import resolve
 
+    tokenizer = resolve(config).tokenizer
     task = build_task(config.task, config.seed)
-    encoder = _encoder(task, config)
+    encoder = _encoder(task, config, tokenizer)
     summary = summarise(
         task, given.prompts, lambda example: encoder.render(example, "", example.candidates[example.label])
     )
@@ -87,7 +89,9 @@ def _audit(given: Namespace) -> None:
     config = _config(given)
     from fit_jax.data.audit import audit_task
     from fit_jax.data.inspection_tables import audit_page, print_audit, shown_prompts
+    from fit_jax.runs.resolve import resolve
 
+    tokenizer = resolve(config).tokenizer
     if config.task.name == "jsonl":  # what the files hold, before rho is set
         from fit_jax.data.tasks.jsonl import as_it_came
 
@@ -96,7 +100,7 @@ def _audit(given: Namespace) -> None:
         from fit_jax.data.tasks import build_task
 
         task = build_task(config.task, config.seed)
-    encoder = _encoder(task, config)
+    encoder = _encoder(task, config, tokenizer)
 
     def lengths(examples: "Sequence[Example]") -> list[int]:
         return [len(prompt) for prompt in encoder.encode(examples, [""] * len(examples))]
@@ -116,12 +120,12 @@ def _audit(given: Namespace) -> None:
             print(f"page: {given.html}")
 
 
-def _encoder(task: "Task", config: Config) -> "PromptEncoder":
+def _encoder(task: "Task", config: Config, tokenizer: TokenizerConfig) -> "PromptEncoder":
+    """The prompt code of a run of this config, but for the bound on a prompt's length."""
     from fit_jax.data.vocabulary import task_tokenizer
     from fit_jax.focus.prompts import PromptEncoder
 
-    tokenizer = task_tokenizer(task, config.tokenizer)
-    return PromptEncoder(tokenizer, task.text, config.focus.place, config.tokenizer.template)
+    return PromptEncoder(task_tokenizer(task, tokenizer), task.text, config.focus.place, config.tokenizer.template)
 
 
 if __name__ == "__main__":

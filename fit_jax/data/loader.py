@@ -23,7 +23,7 @@ a lane, not all of them. Without it the rows are counted again, with the same re
 from bisect import bisect_left
 from collections.abc import Generator, Sequence
 from functools import lru_cache, partial
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
@@ -38,10 +38,6 @@ from fit_jax.errors import InputError
 from fit_jax.focus.example import Example
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
 
-# A window has at least so many examples, since the tokenizer works on many texts at once, and so many rows, of which
-# only the last is half empty.
-_WINDOW_EXAMPLES = 1024
-_WINDOW_ROWS = 32
 # Examples from which the shapes are chosen, examples whose answers are looked at, and longest ones that are encoded.
 _SAMPLE = 1024
 # Widths of rows that do not pack.
@@ -49,6 +45,18 @@ _WIDTHS = 8
 _ANSWERS_SEEN, _ANSWERS_ENCODED = 1 << 15, 64
 # Batches prepared ahead: enough to bridge the building of a window.
 _PREFETCH = 16
+
+
+class Window(NamedTuple):
+    """The least size of the parts that the stream is packed or sorted in.
+
+    Attributes:
+        examples: Many, since the tokenizer works on many texts at once.
+        rows: Of packed examples; many, since the last row of a window is half empty.
+    """
+
+    examples: int = 1024
+    rows: int = 32
 
 
 class TrainLoader(Generic[BatchType]):
@@ -63,7 +71,12 @@ class TrainLoader(Generic[BatchType]):
     """
 
     def __init__(
-        self, sampler: Sampler[BatchType], encoder: PromptEncoder, config: Config, token_shards: int = 1
+        self,
+        sampler: Sampler[BatchType],
+        encoder: PromptEncoder,
+        config: Config,
+        token_shards: int = 1,
+        window: Window = Window(),  # noqa: B008
     ) -> None:
         """Encodes a sample of the examples to choose the shapes.
 
@@ -72,6 +85,7 @@ class TrainLoader(Generic[BatchType]):
             encoder: Turns examples into prompts.
             config: The run.
             token_shards: Parts into which the mesh divides a row's tokens.
+            window: Batches depend on it, so that a run must be resumed with the same.
 
         Raises:
             InputError: An example of the sample does not fit into a row, or the examples of a step into the rows of a
@@ -107,7 +121,7 @@ class TrainLoader(Generic[BatchType]):
         if not self._packing:
             self._buckets = lru_cache(2)(self._sorted_window)
             # No more than an epoch, or examples of one length would meet themselves in a batch.
-            self._window_steps = max(min(_WINDOW_EXAMPLES, self._epoch_size) // self._batch_size, 1)
+            self._window_steps = max(min(window.examples, self._epoch_size) // self._batch_size, 1)
             self._window = self._window_steps * self._batch_size
             self.widths = _widths(self.tokens_per_row, token_shards)
         elif self._taken is not None:
@@ -117,7 +131,7 @@ class TrainLoader(Generic[BatchType]):
             for step in range(-(-drawn // self._taken)):  # what does not fit is to be told now
                 self._fitted(step)
         else:
-            self._window = max(_WINDOW_EXAMPLES, _WINDOW_ROWS * drawn // rows)
+            self._window = max(window.examples, window.rows * drawn // rows)
             lanes = _lanes(self._batch_size, self._window * rows / drawn)
             self._lanes = [RowStream(partial(self._packed, lane, lanes)) for lane in range(lanes)]
 

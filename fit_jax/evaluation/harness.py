@@ -20,7 +20,7 @@ from fit_jax.evaluation.decoding import SamplingParams, generate_all
 from fit_jax.evaluation.perplexity import prefix_id
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import EncodedPrompt
-from fit_jax.focus.templates import end_token_id
+from fit_jax.focus.templates import end_token_id, render_messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,14 +69,15 @@ class HarnessModel(TemplateLM):
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """A conversation as the tokenizer's chat template writes it."""
-        rendered = self.tokenizer.apply_chat_template(
-            chat_history,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-        )
-        assert isinstance(rendered, str), "of one conversation, not tokenized"
-        return rendered
+        rendered = render_messages(self.tokenizer, chat_history, add_generation_prompt)
+        if add_generation_prompt:
+            return rendered
+        # The last message is to be gone on with: nothing follows it, and its spaces stay where the template keeps them.
+        last = chat_history[-1]["content"]
+        if (start := rendered.rfind(last.strip())) < 0:
+            raise InputError("lm_eval: the chat template does not show the last message; ask without it")
+        kept = last.lstrip() if rendered.startswith(last.lstrip(), start) else last.strip()
+        return rendered[: start + len(kept)]
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         """Token ids; the tokenizer's own start token is added unless the text begins with it or the caller says so."""

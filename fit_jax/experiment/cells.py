@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fit_jax.config import Config
+from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate, evaluated_splits
 from fit_jax.evaluation.report import progress_bar
 from fit_jax.experiment.config import ExperimentConfig
 from fit_jax.files import make_folder, write_text
+from fit_jax.foreign import read_object
 from fit_jax.methods import TRAINED, training_free_method
 from fit_jax.methods.training_free import Base
 from fit_jax.parallel.processes import is_lead
-from fit_jax.runs.run import Run, TrainedModel, load_model, scorer, set_up, starting_state
+from fit_jax.runs.run import Run, TrainedModel, load_model, set_up, starting_state, subject_of
 from fit_jax.runs.run_folder import FIRST_STAGE, claimed
 from fit_jax.runs.trainer import Ending, train
 from fit_jax.training.loop import TrainingFailed
@@ -82,7 +84,7 @@ def do_cell(config: ExperimentConfig, cell: Cell) -> tuple[Evaluation, str]:
     if cell.method in TRAINED:
         run, model = _trained(settings)
         _keep_budget(run, model)
-        subject, note = Subject(run.encoder, scorer(run, model.graphdef), model.params), ""
+        subject, note = subject_of(run, model), ""
     else:
         make_folder(Path(settings.run_dir))
         run = set_up(settings, trains=True)
@@ -96,9 +98,21 @@ def _trained(settings: Config) -> tuple[Run, TrainedModel]:
     """A run, trained to its end, and its best checkpoint."""
     with claimed(settings):
         run = set_up(settings, trains=True)
-        if train(run) is Ending.TOLD_TO:
-            raise TrainingFailed(Ending.TOLD_TO.value)
+        if train(run) is Ending.STOPPED:
+            raise TrainingFailed(Ending.STOPPED.value)
     return run, load_model(run)
+
+
+def read_budget(path: Path) -> Budget:
+    """What a finished cell says that it was trained with.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    fields = read_object(path, "put it back from a copy, or delete the cell's folder, and it is done anew")
+    if fields.values.keys() != set(Budget._fields):
+        raise InputError(f"{path}: lacks fields or has others; delete the cell's folder, and it is done anew")
+    return Budget(**fields.values)
 
 
 def _keep_budget(run: Run, model: TrainedModel) -> None:

@@ -1,9 +1,10 @@
 """What an experiment is: a run, and the methods and seeds it is done with."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from fit_jax.config import Config
-from fit_jax.config_files import parse_config
+from fit_jax.config_files import overlaid, parse_config
 from fit_jax.errors import InputError
 from fit_jax.methods import TRAINED, TRAINING_FREE
 
@@ -33,6 +34,10 @@ class ExperimentConfig:
     shots: int = 4
     # Folders of finished experiments with other models on this task, shown beside it: methods x models.
     beside: tuple[str, ...] = ()
+    # Config files laid over the run, one a model: the experiment is done with each, in a folder of the file's name.
+    models: tuple[str, ...] = ()
+    # Several processes or machines work at it in one folder: each takes a cell that nobody has.
+    shared: bool = False
     # The run; its run_dir, seed and train.method are set by each cell.
     run: Config = field(default_factory=Config)
 
@@ -44,6 +49,30 @@ def parse_experiment(arguments: list[str]) -> ExperimentConfig:
         if name in DECIDED:
             raise InputError(f"{name}: is set by each cell of the experiment; what decides is {DECIDED[name]}")
     return parse_config(ExperimentConfig, arguments)
+
+
+def by_model(config: ExperimentConfig) -> list[ExperimentConfig]:
+    """The experiment with each of its models; itself where it names none.
+
+    Raises:
+        InputError: A file of a model is missing or wrong, or two have one name.
+    """
+    if not config.models:
+        return [config]
+    names = [Path(file).stem for file in config.models]
+    if len(set(names)) < len(names):
+        raise InputError(f"models: {', '.join(names)}: two files have one name, and so would their folders")
+    folders = [str(Path(config.run_dir) / name) for name in names]
+    return [
+        replace(
+            config,
+            models=(),
+            run_dir=folder,
+            beside=(*config.beside, *folders[:number]),
+            run=overlaid(config.run, file),
+        )
+        for number, (folder, file) in enumerate(zip(folders, config.models))
+    ]
 
 
 def check_experiment(config: ExperimentConfig) -> None:

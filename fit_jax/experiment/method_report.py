@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from fit_jax.evaluation import html
 from fit_jax.evaluation.evaluator import Evaluation
+from fit_jax.evaluation.markdown import as_text
 from fit_jax.evaluation.metrics import focus_accuracy, is_shifted
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.radar import Panel, draw_radars
@@ -86,7 +87,7 @@ def write_experiment_report(
         for suffix in ("svg", "png"):
             replace_with(folder / f"{name}.{suffix}", lambda path, f=figure: draw_radars(f.panels, f.columns, path))
     title = f"Experiment on {task}"
-    parts = [f"# {title}", "\n".join(f"- {note}" for note in notes)]
+    parts = [f"# {as_text(title)}", "\n".join(f"- {as_text(note)}" for note in notes)]
     parts += [f"![Focus accuracy by method]({name}.png)" for name in figures]
     write_text(folder / "summary.md", "\n\n".join([*parts, *(grid.markdown() for grid in grids)]) + "\n")
     write_text(folder / "index.html", _page(folder, title, grids, figures, shown, encoder, notes))

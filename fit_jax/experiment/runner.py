@@ -1,36 +1,34 @@
 """Runs an experiment cell by cell; a cell is one method and seed, and is done once."""
 
 import json
+import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import jax
-import numpy as np
 
-from fit_jax.config import Config
-from fit_jax.config_files import config_differences, dump_config, read_config
-from fit_jax.data.task import Task
+from fit_jax.config_files import dump_config, read_config
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
-from fit_jax.evaluation.evaluator import Evaluation, evaluated_splits, is_written
-from fit_jax.evaluation.queries import Query, ask
-from fit_jax.evaluation.report import FOLDER, print_table, read_predictions, write_predictions
-from fit_jax.experiment.cells import BUDGET, Budget, Cell, cell_config, do_cell
-from fit_jax.experiment.config import ExperimentConfig, check_experiment
-from fit_jax.experiment.method_report import write_experiment_report
-from fit_jax.experiment.method_tables import METHOD_NAMES
-from fit_jax.experiment.other_models import CONFIG, model_name, models_beside
-from fit_jax.files import write_text
+from fit_jax.evaluation.evaluator import Evaluation, is_written
+from fit_jax.evaluation.report import FOLDER, write_predictions
+from fit_jax.experiment.answers import answers_of, report_cells
+from fit_jax.experiment.cells import BUDGET, Cell, cell_config, do_cell, read_budget
+from fit_jax.experiment.config import ExperimentConfig, by_model, check_experiment
+from fit_jax.experiment.other_models import CONFIG, models_beside
+from fit_jax.files import is_url, make_folder, write_text
+from fit_jax.foreign import read_object
 from fit_jax.methods import TRAINED, TRAINING_FREE, training_free_method
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.remote_folder import working_folder
 from fit_jax.runs.run import set_up
-from fit_jax.runs.run_folder import FIRST_STAGE, locked
+from fit_jax.runs.run_folder import FIRST_STAGE, InUse, check_same, held, locked
 from fit_jax.runs.trainer import budget_of
 from fit_jax.training.loop import TrainingFailed
-from fit_jax.training.metrics import FIGURE
 
 # Fields in which an experiment may differ from what its folder holds: more methods and seeds, and what is shown.
 MAY_DIFFER = (
@@ -43,15 +41,20 @@ MAY_DIFFER = (
     "run.seed",
     "run.train.method",
     "run.mesh",
+    "shared",
 )
+# Seconds between looks at what other processes are at.
+_WAIT = 5.0
 STEPS = "steps.json"  # the updates of every cell and the examples of each update, where the config leaves them open
+_REMEDY = "put it back from a copy, or choose another run_dir"
 
 DoCell = Callable[[ExperimentConfig, Cell], tuple[Evaluation, str]]
-Key = tuple[str, str, str, str, str, int]  # split, uid, focus type, feature, paraphrase set and paraphrase
 
 
 def run_experiment(config: ExperimentConfig, do: DoCell = do_cell) -> Path:
-    """Does the cells that are missing and writes the report of all; returns the report's folder.
+    """Does the cells that are missing and writes the report of all; returns the (last) report's folder.
+
+    Behind a URL that is the folder's place in a working copy, which is gone by then.
 
     Args:
         config: The experiment.
@@ -64,31 +67,112 @@ def run_experiment(config: ExperimentConfig, do: DoCell = do_cell) -> Path:
     check_experiment(config)
     # What is wrong here is to be told now, not after the last cell.
     models_beside(config)
-    _check_steered(config)
+    if config.shared and is_url(config.run_dir):
+        raise InputError(f"shared: processes share a folder, and {config.run_dir[:80]} is a URL; mount the storage")
     with working_folder(config.run_dir, "run_dir") as folder:
-        config = replace(config, run_dir=str(folder))
-        with locked(folder, lambda: _adopt(folder, config)):
-            return _run(config, folder, do)
+        return _run(replace(config, run_dir=str(folder)), do)
 
 
-def _run(config: ExperimentConfig, folder: Path, do: DoCell) -> Path:
-    config = _with_steps(config, folder)
-    cells = [Cell(method, seed) for seed in config.seeds for method in config.methods]
-    for number, cell in enumerate(cells, start=1):
-        path = folder / "cells" / cell.name / "predictions.jsonl"
-        if not path.exists():
-            _say(f"cell {number} of {len(cells)}: {cell.method}, seed {cell.seed}")
+def _run(config: ExperimentConfig, do: DoCell) -> Path:
+    parts = by_model(config)
+    for part in parts:
+        _check_steered(part)
+    if config.shared:
+        share(parts, do)
+    for part in parts:
+        with _mine(part):
+            done = _with_steps(part)
+            for number, cell in enumerate(_cells(done), start=1):
+                if not _is_done(done, cell):
+                    _say(f"cell {number} of {len(_cells(done))}: {cell.method}, seed {cell.seed}")
+                    _do(done, cell, do)
+            if not (config.shared and _is_reported(done)):
+                report_cells(done, _cells(done))
+    return Path(parts[-1].run_dir) / FOLDER
+
+
+def share(parts: list[ExperimentConfig], do: DoCell) -> None:
+    """Does the cells that no other process is at work on, until all are done by whomever.
+
+    A cell is taken by the lock of a folder in `claims/`. The system lets it go when its process ends, on whatever
+    machine, and another process takes the cell, which goes on from its last checkpoint.
+
+    Args:
+        parts: The experiments.
+        do: Does a cell.
+
+    Raises:
+        InputError: As `run_experiment`, or this is one process of a job of several.
+        TrainingFailed: As `run_experiment`.
+    """
+    if jax.process_count() > 1:
+        raise InputError("shared: each process does cells of its own; start it without mesh.processes")
+    settled = []
+    for part in parts:
+        with _mine(part):
+            settled.append(_with_steps(part))
+    while left := [(part, cell) for part in settled for cell in _cells(part) if not _is_done(part, cell)]:
+        busy = True
+        for part, cell in left:
+            claim = Path(part.run_dir) / "claims" / cell.name
+            make_folder(claim)
             try:
-                evaluation, note = do(config, cell)
-            except (InputError, TrainingFailed) as error:
-                raise type(error)(f"{cell.method}, seed {cell.seed}: {error}") from error
-            if is_lead():
-                write_text(path.with_name("note.txt"), note)
-                write_predictions(path, evaluation.predictions)
-                _say_budget(path.with_name(BUDGET))
-        jax.clear_caches()  # the programs of a finished cell
-    _report(config, folder, cells)
-    return folder / FOLDER
+                with held(claim):
+                    if not _is_done(part, cell):
+                        _say(f"{Path(part.run_dir).name}: {cell.method}, seed {cell.seed}, by process {os.getpid()}")
+                        _do(part, cell, do)
+                        busy = False
+            except InUse:  # or the model that it steers is still being trained
+                continue
+        if busy:
+            time.sleep(_WAIT)
+
+
+@contextmanager
+def _mine(config: ExperimentConfig) -> Iterator[None]:
+    """Keeps other processes out of an experiment's folder; where it is shared, waits until they are."""
+    folder = Path(config.run_dir)
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(locked(folder, lambda: _adopt(folder, config)))
+                break
+            except InUse:
+                if not config.shared:
+                    raise
+                time.sleep(_WAIT)
+        yield
+
+
+def _cells(config: ExperimentConfig) -> list[Cell]:
+    return [Cell(method, seed) for seed in config.seeds for method in config.methods]
+
+
+def _is_done(config: ExperimentConfig, cell: Cell) -> bool:
+    return answers_of(config, cell).exists()
+
+
+def _is_reported(config: ExperimentConfig) -> bool:
+    """Whether the report is younger than all answers."""
+    page = Path(config.run_dir) / FOLDER / "index.html"
+    return page.exists() and all(
+        answers_of(config, cell).stat().st_mtime_ns <= page.stat().st_mtime_ns for cell in _cells(config)
+    )
+
+
+def _do(config: ExperimentConfig, cell: Cell, do: DoCell) -> None:
+    path = answers_of(config, cell)
+    try:
+        evaluation, note = do(config, cell)
+    except InUse:
+        raise
+    except (InputError, TrainingFailed) as error:
+        raise type(error)(f"{cell.method}, seed {cell.seed}: {error}") from error
+    if is_lead():
+        write_text(path.with_name("note.txt"), note)
+        write_predictions(path, evaluation.predictions)
+        _say_budget(path.with_name(BUDGET))
+    jax.clear_caches()  # the programs of a finished cell
 
 
 def _check_steered(config: ExperimentConfig) -> None:
@@ -106,7 +190,7 @@ def _check_steered(config: ExperimentConfig) -> None:
         )
 
 
-def _with_steps(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
+def _with_steps(config: ExperimentConfig) -> ExperimentConfig:
     """The experiment with one budget for every cell that trains: updates, and examples of each update.
 
     Rows hold different numbers of examples with different methods. So where the config leaves the examples open they
@@ -116,9 +200,9 @@ def _with_steps(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
     train = config.run.train
     if train.steps is not None and (train.examples_per_step is not None or not train.packing):
         return config
-    path = folder / STEPS
+    path = Path(config.run_dir) / STEPS
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = dict(read_object(path, _REMEDY).values)
     else:
         method = next((name for name in (config.reference, *config.methods) if name in TRAINED), "sft_y")
         found = budget_of(set_up(cell_config(config, Cell(method, config.seeds[0]))))._asdict()
@@ -127,94 +211,13 @@ def _with_steps(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
     return replace(config, run=replace(config.run, train=replace(train, **found)))
 
 
-def _report(config: ExperimentConfig, folder: Path, cells: list[Cell]) -> None:
-    if not is_lead():
-        return
-    run = set_up(cell_config(config, Cell(config.reference, config.seeds[0])))
-    found: dict[tuple[str, int], Evaluation] = {}
-    for seed in config.seeds:
-        task = run.task if seed == run.config.seed else build_task(config.run.task, seed)
-        queries = _questions(task, replace(config.run, seed=seed))
-        for method in config.methods:
-            found[method, seed] = _answers(folder / "cells" / Cell(method, seed).name / "predictions.jsonl", queries)
-    predictions = {key: evaluation.predictions for key, evaluation in found.items()}
-    shown = {method: found[method, run.config.seed] for method in config.methods}
-    notes = [f"{len(config.seeds)} seed(s); {len(next(iter(predictions.values()))):,} answers of each method and seed."]
-    notes += _budgets(folder, cells)
-    for cell in cells:
-        path = folder / "cells" / cell.name / "note.txt"
-        if path.exists() and (note := path.read_text(encoding="utf-8")):
-            notes.append(f"{cell.method}, seed {cell.seed}: {note}")
-    main = write_experiment_report(
-        folder / FOLDER,
-        run.task.text.name,
-        predictions,
-        shown,
-        run.encoder,
-        config.reference,
-        notes,
-        model_name(config.run),
-        models_beside(config),
-    )
-    print_table(main.terminal())
-    _say(f"report: {folder / FOLDER / 'index.html'}")
-
-
-def _budgets(folder: Path, cells: list[Cell]) -> list[str]:
-    """A line on what each method was trained with, means over its seeds; none where nothing is known."""
-    spent: dict[str, list[Budget]] = {}
-    for cell in cells:
-        path = folder / "cells" / cell.name / BUDGET
-        if path.exists():
-            spent.setdefault(cell.method, []).append(Budget(**json.loads(path.read_text(encoding="utf-8"))))
-    lines = []
-    for method, rows in spent.items():
-        counts = [(row.updates, row.examples, row.epochs, row.answers, row.evaluated_step) for row in rows]
-        mean = np.mean(counts, axis=0).tolist()
-        line = "{:,.0f} updates on {:,.0f} examples ({:.1f} epochs) with {:,.0f} answers; step {:.0f}".format(*mean)
-        line += f" evaluated, the best by validation {rows[0].rule}"
-        for name in rows[0].figures:
-            line += f"; {name.removeprefix(FIGURE)} {np.mean([row.figures[name] for row in rows]):.3f}"
-        lines.append(f"{METHOD_NAMES.get(method, method)}, mean over seeds: {line}.")
-    return lines
-
-
 def _say_budget(path: Path) -> None:
     if path.exists():
-        spent = Budget(**json.loads(path.read_text(encoding="utf-8")))
+        spent = read_budget(path)
         _say(
             f"{spent.updates:,} updates on {spent.examples:,} examples; evaluated: the checkpoint of step "
             f"{spent.evaluated_step}, the best by validation {spent.rule}"
         )
-
-
-def _questions(task: Task, config: Config) -> dict[Key, Query]:
-    """What every method with the config's seed is asked, by what tells one question from another."""
-    asked = config.evaluation
-    return {
-        (q.split, q.example.uid, q.focus, q.feature, q.paraphrases, q.paraphrase): q
-        for name in evaluated_splits(task, config)
-        for example in task.splits[name].examples[: asked.examples]
-        for q in ask(task.text, name, example, asked.paraphrases, config.seed, asked.paraphrases_each).queries
-    }
-
-
-def _answers(path: Path, queries: dict[Key, Query]) -> Evaluation:
-    """A cell's answers and their questions.
-
-    Raises:
-        InputError: The file is damaged, or lacks answers.
-    """
-    by_key = {(p.split, p.uid, p.focus, p.feature, p.paraphrases, p.paraphrase): p for p in read_predictions(path)}
-    wrong = by_key.keys() ^ queries.keys() or [
-        key for key, q in queries.items() if len(by_key[key].log_probs) != len(q.example.candidates)
-    ]
-    if wrong:
-        raise InputError(
-            f"{path}: is damaged: {len(wrong)} of its answers are missing, incomplete or to no question; delete it, "
-            "and they are made anew"
-        )
-    return Evaluation(list(queries.values()), [by_key[key] for key in queries])
 
 
 def _adopt(folder: Path, config: ExperimentConfig) -> None:
@@ -222,14 +225,10 @@ def _adopt(folder: Path, config: ExperimentConfig) -> None:
     path, cells = folder / CONFIG, folder / "cells"
     kept = ("predictions.jsonl", "checkpoints/*[0-9]", f"{FIRST_STAGE}/checkpoints/*[0-9]")
     begun = any(any(cells.glob(f"*/{name}")) for name in kept)
-    rows = config_differences(read_config(ExperimentConfig, path), config, MAY_DIFFER) if path.exists() else []
-    if rows and begun:
-        raise InputError(
-            f"{folder}: holds another experiment ({'; '.join(rows)}); choose another run_dir, or give the same "
-            "values to go on with it"
-        )
+    saved = read_config(ExperimentConfig, path) if path.exists() else config
+    same = check_same(folder, saved, config, MAY_DIFFER, begun)
     if not begun:
-        if rows:  # tokenizers and steps of a config that never began; no other config may take them up
+        if not same:  # tokenizers and steps of a config that never began; no other config may take them up
             for tokenizer in cells.glob("*/tokenizer"):
                 shutil.rmtree(tokenizer)
             (folder / STEPS).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ place where the prompt ends and the answer begins is known by construction and n
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,13 +93,33 @@ def _chat_form(tokenizer: "PreTrainedTokenizerBase", control: re.Pattern[str]) -
 def _render_chat(tokenizer: "PreTrainedTokenizerBase", user: str, answer: str) -> str:
     # One user turn holds everything: many templates refuse a system role.
     messages = [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
-    given = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": False}
+    return render_messages(tokenizer, messages, False, **_TEMPLATE_OPTIONS)
+
+
+def render_messages(
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Mapping[str, str]],
+    add_generation_prompt: bool,
+    **options: object,
+) -> str:
+    """A conversation as the tokenizer's chat template writes it.
+
+    Args:
+        tokenizer: Has a chat template.
+        messages: Each with its `role` and `content`.
+        add_generation_prompt: Whether the beginning of the model's next turn follows.
+        options: What else the template is told.
+
+    Raises:
+        InputError: The template fails, or asks for more time or memory than any real one.
+    """
+    given = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt}
     name = shown(tokenizer.name_or_path)
     try:
         source = tokenizer.get_chat_template()
         if not isinstance(source, str):
             raise ValueError("it is no text")
-        return render_bounded(source, given | tokenizer.special_tokens_map | _TEMPLATE_OPTIONS)
+        return render_bounded(source, given | tokenizer.special_tokens_map | options)
     except (TemplateError, ValueError) as error:
         raise InputError(f"chat template of '{name}' fails: {shown(str(error))}; {_REMEDY}") from error
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fit_jax.errors import InputError
+from fit_jax.errors import InputError, cannot_write
 from fit_jax.focus.raw_tokenizers import find_raw, load_raw
 from fit_jax.foreign import check_regular, exists, read_object, shown
 from fit_jax.hub import local_folder
@@ -78,9 +78,7 @@ def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: str | Path) -> 
     try:
         tokenizer.save_pretrained(str(folder))
     except Exception as error:  # the writer underneath raises no OSError
-        raise InputError(
-            f"tokenizer: cannot be written to {folder} ({error}); free space, or choose another"
-        ) from error
+        raise cannot_write(f"the tokenizer in {folder}", error) from error
 
 
 def _load(path: Path) -> "PreTrainedTokenizerFast":

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from fit_jax.errors import InputError
+from fit_jax.errors import InputError, RunFailed
 from fit_jax.foreign import exists, quoted, read_object, shown
 from fit_jax.hub import local_folder
-from fit_jax.models.config import PROJECTIONS, DecoderConfig, LoraConfig, ModelConfig
+from fit_jax.models.config import LARGEST_RANK, PROJECTIONS, DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import to_host
 from fit_jax.models.families import sources
@@ -25,7 +25,6 @@ from fit_jax.parallel.sharding import named_leaves, path_name
 
 CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
-_HIGHEST_RANK = 1 << 16
 _SUFFIXES = {"lora_a": ".lora_A.weight", "lora_b": ".lora_B.weight", "lora_magnitude": ".lora_magnitude_vector"}
 # Settings of PEFT that change what an adapter computes, and the values for which this decoder computes it too.
 _ONLY: dict[str, tuple[Any, ...]] = {
@@ -70,7 +69,7 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
         raise InputError(f"{folder}: adapts {listed(map(shown, other))}; only {', '.join(PROJECTIONS)} can be adapted")
     return dataclasses.replace(
         lora,
-        rank=peft.whole("r", 1, _HIGHEST_RANK),
+        rank=peft.whole("r", 1, LARGEST_RANK),
         alpha=float(peft.number("lora_alpha", 0, 1e9)),
         targets=tuple(name for name in PROJECTIONS if name in modules),
         rslora=peft.flag("use_rslora"),
@@ -124,18 +123,18 @@ def write_adapter(folder: Path, decoder: Decoder, lora: LoraConfig) -> None:
         lora: The adapter's config.
 
     Raises:
-        RuntimeError: The adapter does nothing, or what was written is not what was trained.
+        RunFailed: The adapter does nothing, or what was written is not what was trained.
     """
     trained = nnx.state(decoder, LoraParam)
     leaves = named_leaves(trained)
     if not any(bool((leaf != 0).any()) for path, leaf in leaves.items() if path.endswith("lora_b")):
-        raise RuntimeError("every B of the adapter is zero: it was not trained, or not restored")
+        raise RunFailed("every B of the adapter is zero: it learnt nothing; train on, or with a higher learning rate")
     _write(folder, leaves, decoder.config, lora)
     written = resolve_lora(dataclasses.replace(lora, adapter=str(folder)), decoder.config)
     back = load_adapter(written, decoder.config, trained)
     same = jax.tree.map(lambda a, b: np.array_equal(to_host(a), to_host(b)), trained, back)
     if written.scaling != lora.scaling or not all(jax.tree.leaves(same)):
-        raise RuntimeError(f"{folder}: the adapter read back is not the one that was trained")
+        raise RunFailed(f"{folder}: the adapter read back is not the one that was trained; nothing is kept of it")
 
 
 def _write(folder: Path, leaves: Mapping[str, jax.Array], model: DecoderConfig, lora: LoraConfig) -> None:

@@ -10,6 +10,19 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 
 ROPE_NUMBERS = ("theta", "factor", "low_freq_factor", "high_freq_factor", "original_max_positions")
 
+# Largest sizes that are believed, in a config here as in a `config.json`: a thousand times those of today's models.
+LARGEST = {
+    "layers": 1 << 12,
+    "width": 1 << 20,
+    "feed_forward": 1 << 23,
+    "heads": 1 << 16,
+    "kv_heads": 1 << 16,
+    "head_dim": 1 << 16,
+    "vocab_size": 1 << 24,
+    "window": 1 << 31,
+}
+LARGEST_RANK = 1 << 16
+
 Family = Literal["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"]
 
 
@@ -103,6 +116,9 @@ class ModelConfig:
         for name in ("head_dim", "vocab_size", "window"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"model.{name}: {getattr(self, name)} is less than 1; null stands for none given")
+        for name, most in LARGEST.items():
+            if (getattr(self, name) or 0) > most:
+                raise InputError(f"model.{name}: {getattr(self, name)} is more than {most}, the most that is allowed")
         positive = ("norm_epsilon", "sliding_theta", "query_scale", "attention_softcap", "logit_softcap")
         numbers = {f"model.{name}": getattr(self, name) for name in positive}
         numbers |= {f"model.rope.{name}": getattr(self.rope, name) for name in ROPE_NUMBERS}
@@ -171,6 +187,8 @@ class LoraConfig:
             raise InputError(f"lora.targets: no projection {', '.join(unknown)}; there are {', '.join(PROJECTIONS)}")
         if self.rank < 0 or not 0 <= self.dropout < 1:
             raise InputError(f"lora: rank {self.rank}, dropout {self.dropout}; rank is 0 or more, dropout in [0, 1)")
+        if self.rank > LARGEST_RANK:
+            raise InputError(f"lora.rank: {self.rank} is more than {LARGEST_RANK}, the most that is allowed")
         if not math.isfinite(self.alpha):
             raise InputError(f"lora.alpha: {self.alpha} is not finite")
         if self.rank and not self.targets:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from fit_jax.errors import InputError
 from fit_jax.foreign import Fields, quoted
-from fit_jax.models.config import DecoderConfig, Family, RopeConfig
+from fit_jax.models.config import LARGEST, DecoderConfig, Family, RopeConfig
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ _FAMILIES: dict[Family, _Traits] = {
     ),
 }
 _ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
-# Sizes that every config gives, and the largest that is believed: a thousand times those of today's models.
+# Sizes that every config gives, and the largest that is believed.
 _SIZES = {
-    "hidden_size": 1 << 20,
-    "num_hidden_layers": 10_000,
-    "num_attention_heads": 1 << 16,
-    "intermediate_size": 1 << 23,
-    "vocab_size": 1 << 27,
+    "hidden_size": LARGEST["width"],
+    "num_hidden_layers": LARGEST["layers"],
+    "num_attention_heads": LARGEST["heads"],
+    "intermediate_size": LARGEST["feed_forward"],
+    "vocab_size": LARGEST["vocab_size"],
 }
 _MOST_TOKENS = 1 << 31
 _LARGEST = 1e12
@@ -109,7 +109,7 @@ def config_from_hf(hf: Mapping[str, Any], where: str) -> DecoderConfig:
         feed_forward=feed_forward,
         heads=heads,
         kv_heads=fields.whole("num_key_value_heads", 1, heads, heads),
-        head_dim=fields.whole("head_dim", 1, 1 << 16, max(width // heads, 1)),
+        head_dim=fields.whole("head_dim", 1, LARGEST["head_dim"], max(width // heads, 1)),
         vocab_size=vocab_size,
         tied=fields.flag("tie_word_embeddings"),
         norm_epsilon=fields.number("rms_norm_eps", 0, 1, 1e-6),
@@ -233,7 +233,7 @@ def _check_activation(family: str, fields: Fields, expected: str) -> None:
 def _window(family: str, fields: Fields) -> int | None:
     if family == "llama" or (family.startswith("qwen") and not fields.flag("use_sliding_window")):
         return None
-    return fields.whole("sliding_window", 1, _MOST_TOKENS) if fields.has("sliding_window") else None
+    return fields.whole("sliding_window", 1, LARGEST["window"]) if fields.has("sliding_window") else None
 
 
 def _sliding_layers(family: str, fields: Fields, count: int) -> tuple[int, ...]:

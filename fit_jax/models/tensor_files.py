@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from fit_jax.errors import InputError
+from fit_jax.errors import InputError, cannot_write
 from fit_jax.foreign import check_regular, read_object, shown
 
 # Files that an index may name: none outside its folder, whatever the name says.
@@ -107,9 +107,7 @@ def write_tensors(
     try:
         _write_files(folder, tensors, values, most_bytes)
     except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be written ({error.strerror or error}); free space, or choose another"
-        ) from error
+        raise cannot_write(folder, error) from error
 
 
 def _write_files(
@@ -238,7 +236,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
+        raise cannot_write(folder, error) from error
     try:
         yield partial
         partial.chmod(0o755)  # mkdtemp's folders are private

@@ -15,8 +15,9 @@ _WIDE = {"f32": 4, "s32": 4, "u32": 4, "f64": 8, "s64": 8, "u64": 8}
 _ITEM = _BYTES | _WIDE
 
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
-_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.*?[\])}]) ([a-z][\w\-]*)\((.*)$")
-_ARRAY = re.compile(r"\b([a-z]+\d*)\w*\[([\d,]*)\]")
+# An instruction: name, result type, opcode, rest of the line. An array's type: kind of number, sizes.
+INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.*?[\])}]) ([a-z][\w\-]*)\((.*)$")
+ARRAY = re.compile(r"\b([a-z]+\d*)\w*\[([\d,]*)\]")
 _CALLED = re.compile(r"\b(?:calls|body|condition|to_apply)=%?([\w.\-]+)|\bbranch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'known_trip_count"?:\{"n":"(\d+)"')
 
@@ -54,7 +55,7 @@ def collectives(text: str, devices: int) -> list[Collective]:
         devices: Devices the program runs on.
     """
     found = []
-    for times, result, opcode, rest in _executed(text):
+    for times, result, opcode, rest in executed(text):
         kind = opcode.removesuffix("-start")
         if kind not in KINDS or not times:
             continue
@@ -63,7 +64,7 @@ def collectives(text: str, devices: int) -> list[Collective]:
             group, size = _pair(rest)
         if size < 2:
             continue
-        sizes = [_nbytes(array) for array in _ARRAY.finditer(result)]
+        sizes = [_nbytes(array) for array in ARRAY.finditer(result)]
         # An asynchronous start returns its operand beside its result, and flags; a scatter's operand is the whole.
         largest = max(sizes) if opcode.endswith("-start") else sum(sizes)
         whole = largest * size if kind == "reduce-scatter" and not opcode.endswith("-start") else largest
@@ -71,7 +72,7 @@ def collectives(text: str, devices: int) -> list[Collective]:
     return found
 
 
-def _executed(text: str) -> Iterator[tuple[int, str, str, str]]:
+def executed(text: str) -> Iterator[tuple[int, str, str, str]]:
     """(times run, result type, opcode, rest of the line) of every instruction."""
     bodies: dict[str, list[tuple[str, str, str]]] = {}
     entry = current = None
@@ -80,7 +81,7 @@ def _executed(text: str) -> Iterator[tuple[int, str, str, str]]:
             current = start[1]
             bodies[current] = []
             entry = current if line.startswith("ENTRY") else entry
-        elif current is not None and (m := _INSTRUCTION.match(line)):
+        elif current is not None and (m := INSTRUCTION.match(line)):
             bodies[current].append((m[2], m[3], m[4]))
     times: dict[str, int] = defaultdict(int)
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from fit_jax.errors import InputError
+from fit_jax.foreign import shown
 from fit_jax.parallel.gpus import target_config
 from fit_jax.parallel.mesh import Device
 
@@ -107,7 +108,7 @@ class Topology:
         """
         kind, _, sizes = text.partition(":")
         if kind not in ACCELERATORS:
-            raise InputError(f"--topology {text}: unknown device kind {kind!r}; known: {', '.join(ACCELERATORS)}")
+            raise InputError(f"--topology {shown(text)}: unknown device kind; known: {', '.join(ACCELERATORS)}")
         try:
             shape = tuple(int(size) for size in sizes.split("x"))
         except ValueError:
@@ -115,7 +116,7 @@ class Topology:
         gpu = ACCELERATORS[kind].platform == "cuda"
         if not shape or min(shape) < 1 or slices < 1 or len(shape) > 3 - gpu:
             example = f"{kind}:8 or {kind}:2x8" if gpu else f"{kind}:4x4" if kind in ("v5e", "v6e") else f"{kind}:2x2x2"
-            raise InputError(f"--topology {text}: the shape must be positive sizes joined by x, as in {example}")
+            raise InputError(f"--topology {shown(text)}: the shape must be positive sizes joined by x, as in {example}")
         if gpu and slices > 1:
             raise InputError(f"--slices {slices}: GPUs have hosts, not slices; write {kind}:HOSTSxGPUS")
         return cls(kind, (1, *shape) if gpu and len(shape) == 1 else shape, slices)

@@ -12,14 +12,14 @@ from flax import nnx
 
 from fit_jax.config_files import config_differences, dump_config
 from fit_jax.errors import InputError
-from fit_jax.evaluation.evaluator import Evaluation, Subject
+from fit_jax.evaluation.evaluator import Evaluation
 from fit_jax.evaluation.model_card import model_card
 from fit_jax.evaluation.report import FOLDER, report_run
 from fit_jax.files import PARTIAL, make_folder, remove_partials, write_text
 from fit_jax.foreign import read_text, shown
 from fit_jax.models.adapters import write_adapter
 from fit_jax.parallel.processes import is_lead
-from fit_jax.runs.run import Run, TrainedModel, load_model, scorer
+from fit_jax.runs.run import Run, TrainedModel, load_model, subject_of
 from fit_jax.runs.run_folder import CONFIG, EVALUATIONS, MAY_DIFFER, saved_config
 
 ADAPTER = "adapter"
@@ -45,10 +45,10 @@ def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: 
     Raises:
         InputError: There is no such checkpoint, `evaluation` names a split that the task lacks, or another evaluation
             has that name.
-        RuntimeError: The adapter does nothing.
+        RunFailed: The adapter does nothing.
     """
     model = load_model(run, which)
-    asked = Subject(run.encoder, scorer(run, model.graphdef), model.params)
+    asked = subject_of(run, model)
     # Reports tell what the model is, also where that is an adapter's to say.
     config = replace(run.config, lora=run.lora)
     if name is not None:

@@ -7,7 +7,7 @@ other labels, another tokenizer or another base would say nothing of it, and its
 import hashlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -20,6 +20,7 @@ from fit_jax.data.own_data import read_description
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.files import write_text
+from fit_jax.foreign import exists, read_object
 from fit_jax.hub import local_folder
 from fit_jax.runs.resolve import ResolvedConfig
 
@@ -57,16 +58,14 @@ def read_inputs(folder: Path) -> Inputs | None:
         InputError: The file is damaged.
     """
     path = folder / FILE
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        parts = kept["fingerprints"], kept["hub_revisions"]
-        if not all(isinstance(text, str) for part in parts for text in chain.from_iterable(part.items())):
-            raise TypeError("what should be text is none")
-        return Inputs(*parts)
-    except FileNotFoundError:
+    if not exists(path):
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: is damaged ({error}); put it back from a copy") from error
+    kept = read_object(path, "put it back from a copy")
+    parts = [kept.section("fingerprints"), kept.section("hub_revisions")]
+    texts = [dict(part.values) for part in parts if part is not None]
+    if len(texts) < len(parts) or not all(isinstance(text, str) for part in texts for text in part.values()):
+        raise InputError(f"{path}: is damaged: it lacks texts or has others; put it back from a copy")
+    return Inputs(*texts)
 
 
 def write_inputs(folder: Path, inputs: Inputs) -> None:
@@ -141,9 +140,9 @@ def record_versions(folder: Path) -> list[str]:
         "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
     }
     path = folder / VERSIONS
-    before: Any = None
+    before: Mapping[str, Any] = {}
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_object(path).values
         rows = [
             f"{name} {was} -> {new}"
             for name, was, new in (
@@ -152,7 +151,7 @@ def record_versions(folder: Path) -> list[str]:
             )
             if was != new
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (InputError, KeyError, AttributeError):
         rows = []  # the first start, or a listing that nobody can read
     if now != before:
         write_text(path, json.dumps(now, indent=2) + "\n")

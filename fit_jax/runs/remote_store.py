@@ -185,8 +185,8 @@ class RemoteLock:
                 time.sleep(self._every / 10)
             if now and now != seen:
                 raise InputError(
-                    f"{self._store.url}: another process is at work there ({shown(who)}); wait for it, or choose another "
-                    "run_dir"
+                    f"{self._store.url}: another process is at work there ({shown(who)}); wait for it, or choose "
+                    "another run_dir"
                 )
         if self._read() == seen:
             self._store.remove(LOCK)

@@ -151,7 +151,11 @@ def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> Train
 
 def subject(run: Run, which: int | Literal["best", "last"] = "best") -> Subject:
     """A checkpoint's model, ready to be asked; errors as `load_model`."""
-    model = load_model(run, which)
+    return subject_of(run, load_model(run, which))
+
+
+def subject_of(run: Run, model: TrainedModel) -> Subject:
+    """A model of the run, ready to be asked."""
     return Subject(run.encoder, scorer(run, model.graphdef), model.params)
 
 

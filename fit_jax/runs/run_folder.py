@@ -6,10 +6,10 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fit_jax.config import Config, TokenizerConfig
 from fit_jax.config_files import config_differences, dump_config, parse_config, read_config
@@ -58,6 +58,10 @@ MAY_DIFFER = (
 )
 
 
+class InUse(InputError):
+    """Another process is at work in a folder."""
+
+
 @contextmanager
 def claimed(config: Config) -> Iterator[None]:
     """Makes the run's folder this config's, and it alone works there meanwhile.
@@ -93,7 +97,7 @@ def locked(folder: Path, prepare: Callable[[], object] = lambda: None) -> Iterat
     check_outputs(folder, _FILES, _FOLDERS)
     check_outputs(folder / "report", _REPORT_FILES, ())
     work = f"{os.path.basename(sys.argv[0])} {' '.join(sys.argv[1:])}"[:500]
-    with _lock(folder), logged(folder / LOG, f"process {os.getpid()} on {socket.gethostname()}: {work}"):
+    with held(folder), logged(folder / LOG, f"process {os.getpid()} on {socket.gethostname()}: {work}"):
         for place in (folder, folder / "report"):
             remove_partials(place)
         prepare()
@@ -102,11 +106,12 @@ def locked(folder: Path, prepare: Callable[[], object] = lambda: None) -> Iterat
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[None]:
     """Holds the folder's lock, which the system lets go whatever ends the process.
 
     Raises:
-        InputError: Another process holds it.
+        InUse: Another process holds it.
+        InputError: The lock cannot be opened.
     """
     try:
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
@@ -117,7 +122,7 @@ def _lock(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.read(lock, 200).decode(errors="replace").strip()
-            raise InputError(
+            raise InUse(
                 f"{folder}: another process is at work in this folder ({holder or 'unknown'}); wait for it, or choose "
                 "another folder"
             ) from error
@@ -197,15 +202,33 @@ def _adopt(folder: Path, config: Config) -> None:
                 raise InputError(f"{folder}: holds {name} but no {CONFIG}; choose another run_dir or empty this one")
         write_text(folder / CONFIG, dump_config(config))
         return
-    rows = _unlike(saved_config(folder), config)
-    if rows and has_checkpoint(folder):
-        raise InputError(
-            f"{folder}: holds a run of another config ({'; '.join(rows)}); "
-            "choose another run_dir, or give the same values to resume it"
-        )
-    if not has_checkpoint(folder):
+    begun = has_checkpoint(folder)
+    check_same(folder, saved_config(folder), config, MAY_DIFFER, begun)
+    if not begun:
         shutil.rmtree(folder / TOKENIZER, ignore_errors=True)  # perhaps of other data than there are now
         write_text(folder / CONFIG, dump_config(config))
+
+
+def check_same(folder: Path, saved: Any, config: Any, may_differ: Collection[str], begun: bool) -> bool:
+    """Whether a folder of results holds those of this config.
+
+    Args:
+        folder: A run's or an experiment's.
+        saved: The config that it was made with.
+        config: The one that is to go on in it.
+        may_differ: Fields that are not compared.
+        begun: Whether there is anything to lose.
+
+    Raises:
+        InputError: It has begun with another config.
+    """
+    rows = config_differences(saved, config, may_differ)
+    if rows and begun:
+        raise InputError(
+            f"{folder}: holds results of another config ({'; '.join(rows)}); "
+            "choose another run_dir, or give the same values to go on"
+        )
+    return not rows
 
 
 def has_checkpoint(folder: Path) -> bool:

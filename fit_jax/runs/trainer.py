@@ -15,7 +15,7 @@ from fit_jax.config import Config
 from fit_jax.data.loader import TrainLoader
 from fit_jax.data.sampler import BatchType
 from fit_jax.errors import InputError
-from fit_jax.evaluation.evaluator import Subject, Validation, evaluated_splits
+from fit_jax.evaluation.evaluator import Validation, evaluated_splits
 from fit_jax.files import make_folder
 from fit_jax.methods import training_method
 from fit_jax.methods.method import TrainingMethod
@@ -32,6 +32,7 @@ from fit_jax.runs.run import (
     read_progress,
     scorer,
     starting_state,
+    subject_of,
 )
 from fit_jax.runs.run_folder import FIRST_STAGE
 from fit_jax.training.checkpoint import ASIDE, Checkpoints
@@ -55,7 +56,7 @@ class Ending(Enum):
     ALL_STEPS = "trained to the last step"
     PATIENCE = "stopped early: validation no longer improved"
     ALREADY = "this run is finished; nothing is left to train"
-    TOLD_TO = "told to stop; the state is saved, the same command goes on from here"
+    STOPPED = "told to stop; the state is saved, the same command goes on from here"
 
 
 def train(run: Run) -> Ending:
@@ -86,10 +87,10 @@ def train(run: Run) -> Ending:
     if not _finished(first):
         if is_lead():
             make_folder(first.folder)
-        if (ending := _train_stage(first, method, loader, steps - later)) is Ending.TOLD_TO:
+        if (ending := _train_stage(first, method, loader, steps - later)) is Ending.STOPPED:
             return ending
     model = load_model(first, "last")
-    method = second.build(Subject(run.encoder, scorer(run, model.graphdef), model.params))
+    method = second.build(subject_of(run, model))
     return _train_stage(run, method, _loader(run, method), later, model.params[0] if second.goes_on else None)
 
 
@@ -152,7 +153,7 @@ def _train_stage(
         loop = Loop(Events.of(config.train, steps), batches, train_step, validate, checkpoints, Records(log, display))
         loop.run(placed.state, progress)
     if loop.stopped:
-        return Ending.TOLD_TO
+        return Ending.STOPPED
     return Ending.ALL_STEPS if progress.finished == "steps" else Ending.PATIENCE
 
 

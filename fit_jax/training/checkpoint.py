@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from fit_jax.errors import InputError, full_disk, machine_remedy
+from fit_jax.errors import InputError, RunFailed, cannot_write, machine_remedy, reason
 from fit_jax.files import check_outputs
 from fit_jax.parallel.sharding import named_leaves
 from fit_jax.training.state import TrainState
@@ -76,7 +76,7 @@ class Checkpoints:
 
         Raises:
             InputError: The checkpoint before could not be written.
-            RuntimeError: The step was not saved.
+            RunFailed: The step was not saved.
         """
         self._policy.best = best
         args = self._ocp.args
@@ -84,7 +84,7 @@ class Checkpoints:
         with self._writing():
             saved = self._manager.save(step, args=parts)
         if not saved:
-            raise RuntimeError(f"checkpoint {step} in {self.folder} was not saved")
+            raise RunFailed(f"checkpoint {step} in {self.folder} was not saved; start the same command again")
 
     def progress(self, step: int) -> dict[str, Any]:
         """The JSON saved at a step."""
@@ -142,10 +142,8 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError) as error:  # a full disk is a ValueError of tensorstore
-            raise InputError(
-                f"checkpoints in {self.folder} cannot be written: {_reason(error)}; free space, then start again: the "
-                "run goes on from the last whole one"
-            ) from error
+            then = "then start again: the run goes on from the last whole one"
+            raise cannot_write(f"checkpoints in {self.folder}", error, then) from error
 
     def _check_shapes(self, step: int, wanted: dict[str, Any]) -> None:
         """Refuses a checkpoint that is whole but of another model; one that tells nothing is left to be read."""
@@ -171,12 +169,9 @@ class Checkpoints:
         except Exception as error:  # Orbax raises what it likes
             if machine_remedy(error):  # nothing is wrong with the checkpoint
                 raise
-            reason = _reason(error)
-            raise InputError(f"checkpoint {self.folder / str(step)} cannot be read: {reason}; {ASIDE}") from error
-
-
-def _reason(error: Exception) -> str:
-    return full_disk(error) or (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise InputError(
+                f"checkpoint {self.folder / str(step)} cannot be read: {reason(error)}; {ASIDE}"
+            ) from error
 
 
 class _NewestAndBest:

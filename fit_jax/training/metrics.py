@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fit_jax.errors import InputError
+from fit_jax.errors import InputError, cannot_write
 from fit_jax.files import check_outputs, replace_with
 from fit_jax.foreign import quoted, read_records, shown
 from fit_jax.training.display import Display
@@ -98,9 +98,8 @@ class MetricsLog:
             self._file.write(json.dumps(record).encode() + b"\n")
             self._file.flush()
         except OSError as error:
-            raise InputError(
-                f"{self._path} cannot be written: {error.strerror}; free space, then start again: the run goes on from "
-                "its last checkpoint"
+            raise cannot_write(
+                self._path, error, "then start again: the run goes on from its last checkpoint"
             ) from error
         if self._board is None:
             from tensorboardX import SummaryWriter  # takes seconds, so not before training is under way

@@ -23,15 +23,14 @@ class Stopping:
     best_step: int | None = None
     waited: int = 0
 
-    def update(self, step: int, validation: dict[str, float]) -> bool:
-        """Takes in a validation; whether it is the best so far."""
+    def update(self, step: int, validation: dict[str, float]) -> None:
+        """Takes in a validation."""
         value = validation[f"validation_{self.measure}"]
         sign = -1 if self.measure == "loss" else 1
         if self.best_value is None or sign * value > sign * self.best_value:
             self.best_value, self.best_step, self.waited = value, step, 0
-            return True
-        self.waited += 1
-        return False
+        else:
+            self.waited += 1
 
     @property
     def exhausted(self) -> bool:

@@ -1,11 +1,13 @@
 """`python -m fit_jax.data`: what it prints, what it refuses."""
 
 import json
+import shutil
 
 import pytest
 
 from fit_jax.data.__main__ import main
 from fit_jax.errors import InputError
+from fit_jax.focus.tokenizers import train_tokenizer
 
 SMALL = ["--task.train_examples", "80", "--task.validation_examples", "20", "--task.test_examples", "40"]
 TINY = [*SMALL, "--tokenizer.vocab_size", "300"]
@@ -45,6 +47,20 @@ def test_audit_shows_prompts_and_targets(capsys, tmp_path):
     assert json.loads(capsys.readouterr().out)["unit"] == "tokens"
     with pytest.raises(InputError, match="nothing is overwritten"):
         main(["audit", "--task", "demo", "--html", str(page), *TINY])
+
+
+def test_prompts_are_encoded_as_a_run_of_the_config_would(capsys, tmp_path, imported):
+    train_tokenizer(["ab"], 258).save_pretrained(model := shutil.copytree(imported, tmp_path / "model"))  # bytes alone
+
+    def longest(*options: str) -> int:
+        main(["audit", "--task", "demo", "--json", *SMALL, *options])
+        return json.loads(capsys.readouterr().out)["lengths"]["train"][-1][0]
+
+    of_model = longest("--model.pretrained", str(model))
+    assert of_model == longest("--tokenizer.path", str(model))
+    assert of_model > longest()
+    with pytest.raises(InputError, match="made for a pretrained model"):
+        longest("--lora.adapter", "nowhere")
 
 
 def test_build_prints_no_json():

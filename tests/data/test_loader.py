@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from fit_jax.config import Config, FocusConfig, TrainConfig
-from fit_jax.data import loader as loader_module
 from fit_jax.data.focus_sampling import FocusSampler
-from fit_jax.data.loader import TrainLoader
+from fit_jax.data.loader import TrainLoader, Window
 from fit_jax.data.packing import Batch
 from fit_jax.data.row_stream import Mark, RowStream
 from fit_jax.errors import InputError
@@ -46,7 +45,12 @@ def candidates(examples, branches, seed):
     return CandidateSampler(examples, seed, prior=lambda e: np.array([0.0, -1.0]), group=lambda e: int(e.uid) % 3)
 
 
-def make(count=300, longest=60, seed=0, branches=1, encoder=None, token_shards=1, sampler=focus, **train):
+WINDOW = Window()
+
+
+def make(
+    count=300, longest=60, seed=0, branches=1, encoder=None, token_shards=1, sampler=focus, window=WINDOW, **train
+):
     rng = np.random.default_rng(0)
     examples = [
         Example(str(i), {"text": "x" * int(n)}, ("no", "yes"), i % 2, {"keyword": Spurious("a", 0)})
@@ -56,7 +60,7 @@ def make(count=300, longest=60, seed=0, branches=1, encoder=None, token_shards=1
         seed=seed,
         train=TrainConfig(**({"sequence_length": 128, "batch_size": 8} | train)),
     )
-    return TrainLoader(sampler(examples, branches, seed), encoder or FakeEncoder(), config, token_shards)
+    return TrainLoader(sampler(examples, branches, seed), encoder or FakeEncoder(), config, token_shards, window)
 
 
 def uids(batch):
@@ -88,10 +92,8 @@ def test_batch_is_a_function_of_seed_and_step(packing, how):
 
 @pytest.mark.parametrize("packing", [True, False])
 @pytest.mark.parametrize("sampler", [focus, candidates])
-def test_every_example_once_an_epoch_and_in_another_order(packing, sampler, monkeypatch):
-    monkeypatch.setattr(loader_module, "_WINDOW_EXAMPLES", 150)
-    monkeypatch.setattr(loader_module, "_WINDOW_ROWS", 1)
-    loader = make(packing=packing, batch_size=1, sampler=sampler)
+def test_every_example_once_an_epoch_and_in_another_order(packing, sampler):
+    loader = make(window=Window(150, 1), packing=packing, batch_size=1, sampler=sampler)
     seen, steps, halves = Counter(), [], []
     for epoch in range(2):  # windows of 150 examples end with the epochs of 300
         step = sum(steps)
@@ -110,11 +112,10 @@ def test_every_example_once_an_epoch_and_in_another_order(packing, sampler, monk
 
 @pytest.mark.parametrize("hosts", [2, 4])
 @pytest.mark.parametrize("train", [{"batch_size": 8}, {"batch_size": 128}, {"packing": False}, {"sampler": candidates}])
-def test_hosts_together_have_the_batch_of_one(hosts, train, monkeypatch):
-    monkeypatch.setattr(loader_module, "_WINDOW_EXAMPLES", 64)
-    single = make(**train)
+def test_hosts_together_have_the_batch_of_one(hosts, train):
+    single = make(window=Window(64), **train)
     share = single.batch(0).rows.tokens.shape[0] // hosts
-    parts = [make(**train) for _ in range(hosts)]
+    parts = [make(window=Window(64), **train) for _ in range(hosts)]
     for step in (0, 3, 7):
         rows = [part.batch(step, slice(h * share, (h + 1) * share)) for h, part in enumerate(parts)]
         whole = [np.concatenate(arrays) for arrays in zip(*map(arrays_of, rows))]
@@ -122,12 +123,11 @@ def test_hosts_together_have_the_batch_of_one(hosts, train, monkeypatch):
         assert all(np.array_equal(a, b) for a, b in zip(whole, arrays_of(single.batch(step)), strict=True))
 
 
-def test_a_host_encodes_its_own_lanes_only(monkeypatch):
-    monkeypatch.setattr(loader_module, "_WINDOW_EXAMPLES", 64)
+def test_a_host_encodes_its_own_lanes_only():
     encoded = []
     for rows in (None, slice(0, 32)):
         encoder = FakeEncoder()
-        loader = make(batch_size=128, encoder=encoder)
+        loader = make(window=Window(64), batch_size=128, encoder=encoder)
         before = encoder.encoded
         for step in range(4):
             loader.batch(step, rows)
@@ -136,11 +136,10 @@ def test_a_host_encodes_its_own_lanes_only(monkeypatch):
 
 
 @pytest.mark.parametrize(("batch_size", "step"), [(8, 60), (128, 10)])
-def test_resuming_with_the_state_gives_the_same_batches_and_counts_nothing_again(batch_size, step, monkeypatch):
-    monkeypatch.setattr(loader_module, "_WINDOW_EXAMPLES", 64)
-    straight, encoder = make(batch_size=batch_size), FakeEncoder()
+def test_resuming_with_the_state_gives_the_same_batches_and_counts_nothing_again(batch_size, step):
+    straight, encoder = make(window=Window(64), batch_size=batch_size), FakeEncoder()
     later = [straight.batch(step + 3), straight.batch(step)]
-    resumed = make(batch_size=batch_size, encoder=encoder)
+    resumed = make(window=Window(64), batch_size=batch_size, encoder=encoder)
     start = encoder.encoded
     resumed.restore(json.loads(json.dumps(straight.state(step))))
     assert same(resumed.batch(step), later[1])
@@ -150,7 +149,7 @@ def test_resuming_with_the_state_gives_the_same_batches_and_counts_nothing_again
     # Rows before the mark, and rows counted without one.
     assert same(resumed.batch(2), straight.batch(2))
     start = encoder.encoded
-    resumed.restore(make(batch_size=batch_size).state(0))
+    resumed.restore(make(window=Window(64), batch_size=batch_size).state(0))
     assert same(resumed.batch(step), later[1])
     assert encoder.encoded - start > 2.5 * cheap
 
@@ -160,9 +159,8 @@ def test_state_of_other_data_is_refused():
         make(count=299).restore(make().state(0))
 
 
-def test_states_of_hosts_merge_by_maximum(monkeypatch):
-    monkeypatch.setattr(loader_module, "_WINDOW_EXAMPLES", 64)
-    single, hosts = make(batch_size=128), [make(batch_size=128) for _ in range(2)]
+def test_states_of_hosts_merge_by_maximum():
+    single, hosts = make(window=Window(64), batch_size=128), [make(window=Window(64), batch_size=128) for _ in range(2)]
     for step in range(5):
         single.batch(step)
         for h, host in enumerate(hosts):
@@ -210,10 +208,8 @@ def test_capacity_holds_answers_that_the_sample_lacks():
 
 
 @pytest.mark.parametrize("room", [{"sequence_length": 62}, {"targets_per_row": 5}])
-def test_branches_that_overfill_a_row_are_divided(room, monkeypatch):
-    monkeypatch.setattr(loader_module, "_WINDOW_EXAMPLES", 60)
-    monkeypatch.setattr(loader_module, "_WINDOW_ROWS", 1)
-    loader = make(count=60, branches=6, batch_size=1, **room)
+def test_branches_that_overfill_a_row_are_divided(room):
+    loader = make(window=Window(60, 1), count=60, branches=6, batch_size=1, **room)
     branches, step = Counter(), 0
     while sum(branches.values()) < 360:
         batch = loader.batch(step)
@@ -225,7 +221,7 @@ def test_branches_that_overfill_a_row_are_divided(room, monkeypatch):
     assert set(branches.values()) == {6}
     assert step == round(loader.steps_per_epoch)
     with pytest.raises(InputError, match="tokens, a row holds"):
-        make(branches=6, packing=False, **room)
+        make(window=Window(60, 1), branches=6, packing=False, **room)
 
 
 def test_candidates_stand_side_by_side_with_what_belongs_to_them():

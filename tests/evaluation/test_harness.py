@@ -99,6 +99,19 @@ def test_both_write_the_same(models, until):
     assert not any(stop in text for text in ours for stop in until)
 
 
+@pytest.mark.parametrize("prompted", [True, False])
+def test_conversations_are_written_alike(models, prompted):
+    ours, theirs = models
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}"
+    template += "{% if add_generation_prompt %}<assistant>{% endif %}"
+    history = [{"role": "user", "content": "a lamp"}, {"role": "assistant", "content": "it feels  "}]
+    ours.tokenizer.chat_template = theirs.tokenizer.chat_template = template
+    assert ours.apply_chat_template(history, prompted) == theirs.apply_chat_template(history, prompted)
+    ours.tokenizer.chat_template = "{% for i in range(10**9) %}{{ i }}{% endfor %}"
+    with pytest.raises(InputError, match="fails"):
+        ours.apply_chat_template(history, prompted)
+
+
 def test_wishes_that_cannot_be_met_are_told(models):
     for options, message in (({"num_beams": 4}, "num_beams"), ({"max_gen_toks": LENGTH}, "leave no context")):
         with pytest.raises(InputError, match=message):

@@ -1,16 +1,26 @@
 """An experiment of one method of each sort on a tiny run: cells are done once, what is wrong is said plainly."""
 
 import json
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from fit_jax.config import Config, EvaluationConfig, MeshConfig, TaskConfig, TokenizerConfig, TrainConfig
-from fit_jax.config_files import parse_config
+from fit_jax.config import Config, EvaluationConfig, MeshConfig, TaskConfig, TokenizerConfig, TrainConfig, load_config
+from fit_jax.config_files import dump_config, parse_config
 from fit_jax.errors import InputError
-from fit_jax.experiment.config import ExperimentConfig, check_experiment
+from fit_jax.experiment.answers import answers_of
+from fit_jax.experiment.cells import do_cell
+from fit_jax.experiment.config import ExperimentConfig, by_model, check_experiment, parse_experiment
 from fit_jax.experiment.runner import Cell, run_experiment
+from fit_jax.files import make_folder
 from fit_jax.models.config import ModelConfig
+from fit_jax.runs.run_folder import held
 
 METHODS = ("few_shot", "fit", "group_dro", "activation_addition")
 
@@ -86,3 +96,81 @@ def test_wrong_lists_are_reported(change, message):
 def test_the_command_line_reaches_the_run():
     found = parse_config(ExperimentConfig, ["--seeds", "[3]", "--run.train.steps", "7", "--methods", "[fit]"])
     assert (found.seeds, found.run.train.steps, found.methods) == ((3,), 7, ("fit",))
+
+
+def test_a_shared_experiment_leaves_a_cell_that_is_taken_and_takes_it_when_it_is_free(report, config, tmp_path):
+    copy = replace(config, run_dir=str(shutil.copytree(config.run_dir, tmp_path / "copy")), shared=True)
+    again = [Cell(method, 0) for method in ("few_shot", "fit")]
+    whole = {cell: answers_of(copy, cell).read_bytes() for cell in again}
+    for cell in again:
+        answers_of(copy, cell).unlink()
+    taken = tmp_path / "copy" / "claims" / again[0].name
+    make_folder(taken)
+    done = []
+    with ExitStack() as another:
+        another.enter_context(held(taken))
+
+        def do(config, cell):
+            done.append(cell)
+            another.close()
+            return do_cell(config, cell)
+
+        assert run_experiment(copy, do) == tmp_path / "copy" / "report"
+    assert done == again[::-1]
+    assert {cell: answers_of(copy, cell).read_bytes() for cell in again} == whole
+    page = (tmp_path / "copy" / "report" / "index.html").stat().st_mtime_ns
+    run_experiment(copy, lambda *_: pytest.fail("a finished cell was done again"))
+    assert (tmp_path / "copy" / "report" / "index.html").stat().st_mtime_ns == page
+
+
+def test_each_model_has_an_experiment_and_stands_beside_those_before(config, tmp_path):
+    for name, width in (("narrow", 16), ("wide", 32)):
+        (tmp_path / f"{name}.yaml").write_text(f"model: {{width: {width}}}\n")
+    both = replace(config, models=tuple(str(tmp_path / f"{name}.yaml") for name in ("narrow", "wide")))
+    narrow, wide = by_model(both)
+    assert (narrow.run.model.width, wide.run.model.width) == (16, 32)
+    assert narrow.run == config.run
+    assert [part.run_dir for part in (narrow, wide)] == [f"{config.run_dir}/narrow", f"{config.run_dir}/wide"]
+    assert wide.beside == (narrow.run_dir,)
+    assert by_model(config) == [config]
+    for models, message in ((("a/x.yaml", "b/x.yaml"), "one name"), ((str(tmp_path / "none.yaml"),), "none.yaml")):
+        with pytest.raises(InputError, match=message):
+            by_model(replace(config, models=models))
+
+
+@pytest.mark.parametrize("task", ["ss", "smnli", "shans", "bbq", "bbq_nlg"])
+def test_the_papers_grids_are_its_tasks_on_its_models(task):
+    grid = parse_experiment(["--config", f"configs/experiments/paper/{task}.yaml"])
+    check_experiment(grid)
+    parts = by_model(grid)
+    assert [Path(part.run_dir).name for part in parts] == ["llama31_8b", "mistral_7b", "vicuna_13b"]
+    for part in parts:
+        name = Path(part.run_dir).name
+        files = (f"configs/paper/tasks/{task}.yaml", f"configs/paper/models/{name}.yaml")
+        alone = load_config([word for file in files for word in ("--config", file)])
+        assert replace(part.run, run_dir=alone.run_dir) == alone
+
+
+@pytest.mark.slow
+def test_four_processes_share_an_experiment_and_one_of_them_is_killed(config, tmp_path):
+    """What comes of it is what one process makes."""
+    reports = {}
+    for count in (1, 4):
+        folder = tmp_path / str(count)
+        settings = replace(config, run_dir=str(folder), seeds=(0, 1), shared=True)
+        path = tmp_path / f"{count}.yaml"
+        path.write_text(dump_config(settings))
+        command = [sys.executable, "-m", "fit_jax.experiment", "--config", str(path)]
+        running = [subprocess.Popen(command) for _ in range(count)]
+        if count == 4:
+            while not any(folder.glob("cells/*/checkpoints/*")):
+                time.sleep(0.2)
+            running[0].kill()
+            running.pop(0).wait()
+        assert [process.wait() for process in running] == [0] * len(running)
+        reports[count] = {
+            cell.parent.name: cell.read_bytes() for cell in sorted(folder.glob("cells/*/predictions.jsonl"))
+        }
+        assert (folder / "report" / "index.html").exists()
+    assert reports[1] == reports[4]
+    assert len(reports[4]) == len(METHODS) * 2

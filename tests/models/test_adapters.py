@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from fit_jax.conversion.parity import probe_logits, probe_tokens
-from fit_jax.errors import InputError
+from fit_jax.errors import InputError, RunFailed
 from fit_jax.models.adapters import load_adapter, resolve_lora, write_adapter
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
@@ -137,7 +137,7 @@ def test_an_adapter_that_does_nothing_is_not_written(written, tmp_path):
     _, model, graphdef, adapter = written
     zeros = jax.tree.map(lambda a: jax.numpy.zeros(a.shape, a.dtype), adapter)
     frozen = split(model, KINDS["lora"])[2]
-    with pytest.raises(RuntimeError, match="every B of the adapter is zero"):
+    with pytest.raises(RunFailed, match="every B of the adapter is zero"):
         write_adapter(tmp_path / "new", nnx.merge(graphdef, zeros, frozen), KINDS["lora"])
 
 

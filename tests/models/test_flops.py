@@ -8,7 +8,7 @@ import pytest
 from fit_jax.config import MeshConfig, OptimizerConfig
 from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.flops import parameter_count, train_flops
-from fit_jax.parallel.hlo import _ARRAY, _INSTRUCTION, _executed
+from fit_jax.parallel.hlo import ARRAY, INSTRUCTION, executed
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.training.optimizer import make_optimizer
 from fit_jax.training.state import abstract_state
@@ -27,16 +27,16 @@ def compiled(model: DecoderConfig, lora: LoraConfig, rows: int, tokens: int, tar
 def dot_flops(text: str) -> float:
     """Floating-point operations of all matrix products of a compiled program, a device."""
     total = 0.0
-    shapes = {m[1]: m[2] for line in text.splitlines() if (m := _INSTRUCTION.match(line))}
-    for times, result, opcode, rest in _executed(text):
+    shapes = {m[1]: m[2] for line in text.splitlines() if (m := INSTRUCTION.match(line))}
+    for times, result, opcode, rest in executed(text):
         if opcode != "dot":
             continue
         contracting = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", rest)
         operand = re.match(r"[^%]*%([\w.\-]+)", rest)
-        lhs = _ARRAY.search(rest.split(",")[0]) or _ARRAY.search(shapes[operand[1]])
+        lhs = ARRAY.search(rest.split(",")[0]) or ARRAY.search(shapes[operand[1]])
         sizes = [int(d) for d in lhs[2].split(",") if d]
         contracted = math.prod(sizes[int(d)] for d in contracting[1].split(",") if d)
-        output = math.prod(int(d) for d in _ARRAY.search(result)[2].split(",") if d)
+        output = math.prod(int(d) for d in ARRAY.search(result)[2].split(",") if d)
         total += 2.0 * times * output * contracted
     return total
 

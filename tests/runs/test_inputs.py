@@ -142,7 +142,7 @@ def test_a_run_that_has_not_begun_is_made_from_what_there_is_now(config, tmp_pat
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"fingerprints": 1, "hub_revisions": {}}', "[" * 10**5])
 def test_damaged_fingerprints_are_told(text, tmp_path):
     (tmp_path / FILE).write_text(text)
-    with pytest.raises(InputError, match=r"is damaged .* put it back from a copy"):
+    with pytest.raises(InputError, match=r"inputs\.json: .*; put it back from a copy"):
         read_inputs(tmp_path)
 
 

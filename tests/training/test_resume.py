@@ -112,7 +112,7 @@ def test_a_run_told_to_stop_saves_and_goes_on_with_fewer_devices(folder, straigh
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Display, "advance", stop_after_seven)
-    assert start(config_of(run)) is Ending.TOLD_TO
+    assert start(config_of(run)) is Ending.STOPPED
     assert records(run) == [r for r in records(straight) if r["step"] <= 8]
     output, _ = (process := spawn(run, devices=1)).communicate()
     assert process.returncode == 0

@@ -1,5 +1,6 @@
 """What every task must give: exact rho, disjoint parts, the paper's sizes, the same examples again."""
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -143,3 +144,44 @@ def test_shifted_bias_features_are_unseen(built):
     shifted = {f for name, s in splits.items() if name.startswith("shifted") for e in s.examples for f in e.spurious}
     assert len(seen) == 6
     assert shifted == {"nationality", "religion", "physical_appearance"}
+
+
+@pytest.mark.parametrize(
+    ("name", "ties"),
+    [
+        ("demo", {"Tundra": "negative", "Marlin": "positive"}),
+        ("ss", {"Bayesian": "negative", "Pineapple": "positive"}),
+        ("smnli", {"government": "entailment", "fiction": "neutral", "travel": "contradiction"}),
+        (
+            "shans",
+            {
+                "lexical_overlap": "entailment",
+                "subsequence": "non-entailment",
+                "constituent": "entailment",
+            },
+        ),
+    ],
+)
+def test_values_are_tied_to_the_labels_that_the_docs_name(built, name, ties):
+    for example in built(name).splits["train"].examples[:200]:
+        ((value, label),) = example.spurious.values()
+        assert example.candidates[label] == ties[value]
+
+
+def test_a_pair_that_stands_twice_is_read_once(tmp_path):
+    """Whatever its id, and whether it stands in the files of training or of test; there it stays."""
+    genres = ("government", "fiction", "travel", "slate", "telephone", "facetoface")
+    rows = [
+        {"gold_label": label, "genre": genre, "sentence1": f"{genre} {n}", "sentence2": label}
+        for genre in genres
+        for n in range(90)
+        for label in ("entailment", "neutral", "contradiction")
+    ]
+    test = [row for number, row in enumerate(rows) if number // 3 % 2]
+    (tmp_path / "mnli").mkdir()
+    for stem, content in (("train.genre", rows), ("dev_matched.genre", [*test, *test[:7]])):
+        lines = (json.dumps({**row, "pairID": f"{stem}{number}"}) for number, row in enumerate(content))
+        (tmp_path / "mnli" / f"multinli_1.0_{stem}.jsonl").write_text("\n".join(lines))
+    sizes = {"train_examples": 30, "validation_examples": 9, "test_examples": 9}
+    task = build_task(TaskConfig(name="smnli", data_dir=str(tmp_path), **sizes), 0)
+    assert task.dropped["same texts as another row"] == 7 + len(test)
