@@ -203,6 +203,11 @@ def test_a_holder_that_shows_no_life_loses_the_lock(left):
     assert store.read(LOCK) == b'{"owner": "other"}'
 
 
+def check_until(lock: RemoteLock, end: float) -> None:
+    while time.monotonic() < end:
+        lock.check()
+
+
 def work(error: Exception | None = None) -> None:
     """A command that leaves a checkpoint and ends well or by an error."""
     with working_folder(URL) as folder:
