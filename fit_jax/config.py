@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from fit_jax.config_files import parse_config
 from fit_jax.errors import InputError
-from fit_jax.files import check_folder_name
+from fit_jax.files import check_run_folder
 from fit_jax.foreign import shown
 from fit_jax.models.config import LoraConfig, ModelConfig
 from fit_jax.parallel.config import MeshConfig
@@ -265,7 +265,7 @@ class Config:
         """Raises InputError for a seed that JAX does not take, a folder that cannot be, or far too large a size."""
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed: {self.seed} is not from 0 to {2**32 - 1}")
-        check_folder_name(self.run_dir, "run_dir")
+        check_run_folder(self.run_dir, "run_dir")
         for name, most in _MOST.items():
             section, field_name = name.split(".")
             size = getattr(getattr(self, section), field_name)

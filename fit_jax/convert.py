@@ -8,6 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from fit_jax.cli import execute, run
+from fit_jax.files import is_url
 from fit_jax.options import Parser
 
 
@@ -55,15 +56,20 @@ def _import(given: Namespace) -> None:
 
 def _export_merged(given: Namespace) -> None:
     from fit_jax.conversion.convert import export_merged
+    from fit_jax.runs.remote_folder import working_folder
 
-    agreement = export_merged(given.source, given.target, given.dtype)
+    with working_folder(given.source, "--from", writes=False) as folder:
+        source = str(folder) if is_url(given.source) else given.source
+        agreement = export_merged(source, given.target, given.dtype)
     print(f"{given.target}: logits differ by at most {agreement.largest:.3g} from the unmerged model")
 
 
 def _export_adapter(given: Namespace) -> None:
     from fit_jax.conversion.convert import export_adapter
+    from fit_jax.runs.remote_folder import working_folder
 
-    export_adapter(given.source, given.target)
+    with working_folder(given.source, "--from", writes=False) as folder:
+        export_adapter(str(folder), given.target)
     print(f"{given.target}: adapter written; read back, it is the one that was trained")
 
 

@@ -36,20 +36,21 @@ def _evaluate(given: Namespace) -> None:
     from fit_jax.parallel.processes import start
     from fit_jax.runs.before_after import report_harness, report_perplexity
     from fit_jax.runs.evaluating import evaluate_run, evaluation_name
+    from fit_jax.runs.remote_folder import working_folder
     from fit_jax.runs.run import set_up
     from fit_jax.runs.run_folder import locked, opened_config
 
-    folder = Path(given.folder)
-    config = opened_config(folder, given.config)
-    start(config.mesh)
-    with locked(folder):
-        run = set_up(config, changed=given.changed_inputs)
-        if given.perplexity is not None:
-            report_perplexity(run, given.checkpoint, given.perplexity)
-        if given.harness is not None:
-            report_harness(run, given.checkpoint, given.harness.split(","))
-        if given.perplexity is None and given.harness is None:
-            evaluate_run(run, given.checkpoint, given.name or evaluation_name(run, given.checkpoint))
+    with working_folder(given.folder) as folder:
+        config = opened_config(folder, given.config)
+        start(config.mesh)
+        with locked(folder):
+            run = set_up(config, changed=given.changed_inputs)
+            if given.perplexity is not None:
+                report_perplexity(run, given.checkpoint, given.perplexity)
+            if given.harness is not None:
+                report_harness(run, given.checkpoint, given.harness.split(","))
+            if given.perplexity is None and given.harness is None:
+                evaluate_run(run, given.checkpoint, given.name or evaluation_name(run, given.checkpoint))
 
 
 if __name__ == "__main__":

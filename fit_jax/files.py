@@ -14,6 +14,8 @@ from fit_jax.errors import InputError
 # Bytes of one name and of a whole path that file systems take.
 _LONGEST_NAME, _LONGEST_PATH = 255, 4000
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+# Schemes that fsspec opens but that cannot be written to, or are no place that outlives the process.
+_NO_STORE = ("http", "https", "file", "local", "memory", "data", "zip", "tar", "git", "github", "hf", "reference")
 # How the name of a file or folder begins while it is written; `remove_partials` clears away what a kill has left.
 PARTIAL = ".partial-"
 
@@ -21,7 +23,7 @@ PARTIAL = ".partial-"
 def check_folder_name(name: str, what: str) -> None:
     """Checks that a folder of that name can be on a file system of this machine; looks at the name alone.
 
-    A bucket is none: its objects are not renamed, locked or appended to, which a run folder lives by.
+    A bucket is none: its objects are not renamed, locked or appended to; `check_run_folder` knows who can do without.
 
     Args:
         name: As the user gave it.
@@ -45,6 +47,38 @@ def check_folder_name(name: str, what: str) -> None:
         raise InputError(f"{what}: {name[:100]!r} is no text in UTF-8; name a folder that is") from error
     if longest > _LONGEST_NAME or len(name.encode()) > _LONGEST_PATH:
         raise InputError(f"{what}: {name[:40]}... is longer than file names may be; take a shorter name")
+
+
+def is_url(name: str) -> bool:
+    """Whether a run folder is named by a URL and not by its place on this machine."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.:-]+://", name) is not None
+
+
+def check_run_folder(name: str, what: str) -> None:
+    """Checks the name of a run folder of this machine, or behind a URL that fsspec can write to.
+
+    Raises:
+        InputError: As `check_folder_name`, or the URL's scheme is unknown, cannot hold a run or lacks its library.
+    """
+    if not is_url(name):
+        check_folder_name(name, what)
+        return
+    from fsspec.registry import get_filesystem_class
+
+    check_folder_name(name.replace("://", "/", 1), what)
+    scheme, _, rest = name.partition("://")
+    remedy = "mount the storage and name the mounted folder"
+    if scheme in _NO_STORE or "::" in name:
+        raise InputError(f"{what}: {name[:80]} cannot hold a run; name a bucket or a folder of this machine")
+    if not rest.strip("/") or {"", ".", ".."} & set(rest.rstrip("/").split("/")):
+        raise InputError(f"{what}: {name[:80]} names no place; write {scheme}://BUCKET/RUN")
+    try:
+        get_filesystem_class(scheme)
+    except ImportError as error:
+        reason = " ".join(str(error).split())[:60]
+        raise InputError(f"{what}: {name[:60]} needs a library ({reason}); install it, or {remedy}") from error
+    except ValueError as error:
+        raise InputError(f"{what}: {name[:80]}: fsspec knows no {scheme}://; {remedy}") from error
 
 
 def check_outputs(folder: Path, files: Iterable[str], folders: Iterable[str]) -> None:

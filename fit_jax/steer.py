@@ -7,7 +7,6 @@ asked.
 """
 
 from argparse import Namespace
-from pathlib import Path
 
 from fit_jax.cli import execute, run
 from fit_jax.config import Config
@@ -51,16 +50,18 @@ def _steer(given: Namespace) -> None:
     from fit_jax.evaluation.interactive import FocusQuestions, read_slots
     from fit_jax.evaluation.report import print_table
     from fit_jax.parallel.processes import start
+    from fit_jax.runs.remote_folder import working_folder
     from fit_jax.runs.run import set_up, subject
     from fit_jax.runs.run_folder import opened_config
 
-    config = opened_config(Path(given.folder), given.config)
-    start(config.mesh)
-    run = set_up(config, changed=given.changed_inputs)
-    questions = FocusQuestions(run.task, given.focus, given.ignore, given.candidate)
-    one = given.text is not None or given.slot
-    asked = [questions.fill(given.text, given.slot)] if one else read_slots(questions.slots)
-    model = subject(run, given.checkpoint)
+    with working_folder(given.folder, writes=False) as folder:
+        config = opened_config(folder, given.config)
+        start(config.mesh)
+        run = set_up(config, changed=given.changed_inputs)
+        questions = FocusQuestions(run.task, given.focus, given.ignore, given.candidate)
+        one = given.text is not None or given.slot
+        asked = [questions.fill(given.text, given.slot)] if one else read_slots(questions.slots)
+        model = subject(run, given.checkpoint)
     for filled in asked:
         print_table(questions.table(model, filled))
 

@@ -10,6 +10,7 @@ from fit_jax.files import (
     PARTIAL,
     check_folder_name,
     check_outputs,
+    check_run_folder,
     make_folder,
     remove_partials,
     replace_with,
@@ -41,6 +42,26 @@ def test_names_of_folders(name):
 def test_names_that_no_folder_here_has(name, said):
     with pytest.raises(InputError, match=f"^run_dir: .*{said}") as error:
         check_folder_name(name, "run_dir")
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gs:/bucket/run", "is a URL"),
+        ("http://host/run", "cannot hold a run"),
+        ("memory://run", "cannot hold a run"),
+        ("simplecache::s3://b/r", "cannot hold a run"),
+        ("nowhere://host/run", "fsspec knows no nowhere://"),
+        ("nowhere://", "names no place"),
+        ("nowhere://b/../x", "names no place"),
+        ("dropbox://a/run", "needs a library"),
+        ("nowhere://b/" + "x" * 300, "longer than file names may be"),
+    ],
+)
+def test_urls_that_hold_no_run(name, said):
+    with pytest.raises(InputError, match=f"^run_dir: .*({said})") as error:
+        check_run_folder(name, "run_dir")
     assert len(str(error.value)) < 300
 
 

@@ -44,8 +44,8 @@ need_capacity() {
     die "FIT_CAPACITY=$(quote "$FIT_CAPACITY") is unknown; run: export FIT_CAPACITY=spot (or on-demand)"
 }
 
-# need_run_dir EXAMPLE: the run folder, on storage that outlives the machines. A relative path would be lost with them, and
-# so would a URL, which is a relative path to every program that writes there.
+# need_run_dir EXAMPLE: the run folder, on storage that outlives the machines. A relative path would be lost with them; a
+# URL serves a single process alone.
 need_run_dir() {
   need FIT_RUN_DIR "$1" "the run folder, on storage that every host sees"
   [[ ! $FIT_RUN_DIR =~ ^[A-Za-z][A-Za-z0-9+.-]*:/ ]] ||

@@ -20,10 +20,11 @@ from fit_jax.experiment.answers import answers_of, report_cells
 from fit_jax.experiment.cells import BUDGET, Cell, cell_config, do_cell, read_budget
 from fit_jax.experiment.config import ExperimentConfig, by_model, check_experiment
 from fit_jax.experiment.other_models import CONFIG, models_beside
-from fit_jax.files import make_folder, write_text
+from fit_jax.files import is_url, make_folder, write_text
 from fit_jax.foreign import read_object
 from fit_jax.methods import training_free_method, trains
 from fit_jax.parallel.processes import is_lead
+from fit_jax.runs.remote_folder import working_folder
 from fit_jax.runs.run import set_up
 from fit_jax.runs.run_folder import FIRST_STAGE, InUse, check_same, held, locked
 from fit_jax.runs.trainer import budget_of
@@ -53,6 +54,8 @@ DoCell = Callable[[ExperimentConfig, Cell], tuple[Evaluation, str]]
 def run_experiment(config: ExperimentConfig, do: DoCell = do_cell) -> Path:
     """Does the cells that are missing and writes the report of all; returns the (last) report's folder.
 
+    Behind a URL that is the folder's place in a working copy, which is gone by then.
+
     Args:
         config: The experiment.
         do: Does a cell: its answers, and what a reader must know of it.
@@ -64,6 +67,13 @@ def run_experiment(config: ExperimentConfig, do: DoCell = do_cell) -> Path:
     check_experiment(config)
     # What is wrong here is to be told now, not after the last cell.
     models_beside(config)
+    if config.shared and is_url(config.run_dir):
+        raise InputError(f"shared: processes share a folder, and {config.run_dir[:80]} is a URL; mount the storage")
+    with working_folder(config.run_dir, "run_dir") as folder:
+        return _run(replace(config, run_dir=str(folder)), do)
+
+
+def _run(config: ExperimentConfig, do: DoCell) -> Path:
     parts = by_model(config)
     for part in parts:
         _check_steered(part)

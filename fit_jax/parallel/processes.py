@@ -114,6 +114,12 @@ def _find_place(config: MeshConfig) -> Place | None:
     return None if address is None or count is None or number is None else Place(address, count, number)
 
 
+def is_one_of_many() -> bool:
+    """Whether the launcher has started this process as one of several, also before `start`."""
+    place = _find_place(MeshConfig())
+    return jax.distributed.is_initialized() or (place is not None and place.processes > 1)
+
+
 def _is_count(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 10
 

@@ -1,9 +1,12 @@
 """The whole job of a run: set up, trained or resumed, and reported on."""
 
+from dataclasses import replace
+
 from fit_jax.config import Config
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.evaluating import evaluate_run, has_report
 from fit_jax.runs.inputs import Changed
+from fit_jax.runs.remote_folder import working_folder
 from fit_jax.runs.run import Run, set_up
 from fit_jax.runs.run_folder import claimed
 from fit_jax.runs.trainer import Ending, train
@@ -20,7 +23,7 @@ def train_and_report(config: Config, changed: Changed = "refuse") -> Run:
         InputError: What the config names is missing, malformed or does not fit together.
         TrainingFailed: The loss is no longer a number.
     """
-    with claimed(config):
+    with working_folder(config.run_dir, "run_dir") as folder, claimed(config := replace(config, run_dir=str(folder))):
         run = set_up(config, trains=True, changed=changed)
         ending = train(run)
         if is_lead():

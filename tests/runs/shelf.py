@@ -1,0 +1,88 @@
+"""An object store in a folder, for tests: `shelf://bucket/name`, by fsspec, also in other processes.
+
+Its objects are seen when they are written whole; there is no appending, no renaming and no making of folders. The
+environment names the folder, and what becomes of the process when an object of a certain name is to be written.
+"""
+
+import io
+import os
+import re
+import secrets
+import signal
+from pathlib import Path
+
+from fsspec.spec import AbstractFileSystem
+
+# The latter two are regular expressions of names.
+ROOT, KILL, FAIL = "SHELF_ROOT", "SHELF_KILL", "SHELF_FAIL"
+
+
+class Shelf(AbstractFileSystem):
+    protocol = "shelf"
+    cachable = False
+
+    def _file(self, path: str) -> Path:
+        return Path(os.environ[ROOT]) / self._strip_protocol(path).strip("/").replace("/", "%2F")
+
+    def _objects(self) -> dict[str, int]:
+        files = (file for file in Path(os.environ[ROOT]).iterdir() if not file.name.startswith("."))
+        return {file.name.replace("%2F", "/"): file.stat().st_size for file in files}
+
+    def ls(self, path: str, detail: bool = True, **kwargs):
+        prefix = self._strip_protocol(path).strip("/")
+        found: dict[str, dict] = {}
+        for name, size in self._objects().items():
+            if name == prefix:
+                found[name] = {"name": name, "size": size, "type": "file"}
+            elif name.startswith(f"{prefix}/"):
+                rest = name[len(prefix) + 1 :].split("/")
+                child = f"{prefix}/{rest[0]}"
+                kind = "file" if len(rest) == 1 else "directory"
+                found[child] = {"name": child, "size": size if kind == "file" else 0, "type": kind}
+        if not found:
+            raise FileNotFoundError(path)
+        return [found[n] for n in sorted(found)] if detail else sorted(found)
+
+    def _open(self, path: str, mode: str = "rb", **kwargs):
+        if mode == "rb":
+            return self._file(path).open("rb")
+        if mode == "wb":
+            return _Written(self._file(path))
+        raise NotImplementedError(f"objects are not opened as {mode}")
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs):
+        _commit(self._file(path), value, new=mode == "create")
+
+    def rm_file(self, path: str):
+        self._file(path).unlink()
+
+    def cp_file(self, path1: str, path2: str, **kwargs):
+        raise NotImplementedError("no copying, and so no renaming")
+
+
+class _Written(io.BytesIO):
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def close(self) -> None:
+        if not self.closed:
+            _commit(self._file, self.getvalue(), new=False)
+        super().close()
+
+
+def _commit(file: Path, content: bytes, new: bool) -> None:
+    name = file.name.replace("%2F", "/")
+    if os.environ.get(KILL) and re.search(os.environ[KILL], name):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if os.environ.get(FAIL) and re.search(os.environ[FAIL], name):
+        raise PermissionError("the token has expired")
+    partial = file.with_name(f".{secrets.token_hex(8)}")
+    partial.write_bytes(content)
+    try:
+        if new:
+            os.link(partial, file)  # FileExistsError
+        else:
+            os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,309 @@
+"""Run folders behind a URL, against a store with the semantics of a bucket."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from fit_jax import steer, train
+from fit_jax.errors import InputError
+from fit_jax.files import PARTIAL
+from fit_jax.runs.remote_folder import Mirror, working_folder
+from fit_jax.runs.remote_store import LOCK, RemoteLock, RemoteStore
+from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
+from tests.faults.runs import TINY
+
+from .shelf import FAIL, KILL, ROOT, Shelf
+
+URL = "shelf://bucket/runs/a"
+
+
+class Cut(Exception):
+    """The process ends here."""
+
+
+@pytest.fixture(autouse=True)
+def shelf(tmp_path, monkeypatch) -> Path:
+    """The folder of the store's objects."""
+    fsspec.register_implementation("shelf", Shelf, clobber=True)
+    root = tmp_path / "shelf"
+    root.mkdir()
+    monkeypatch.setenv(ROOT, str(root))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return root
+
+
+def objects(shelf: Path) -> dict[str, bytes]:
+    """What a run has in the store, without what belongs to the store."""
+    files = {file.name.replace("%2F", "/").removeprefix("bucket/runs/a/"): file for file in shelf.iterdir()}
+    return {name: file.read_bytes() for name, file in files.items() if not name.startswith(".")}
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def put(folder: Path, moment: int, **files: str) -> None:
+    """Writes files, all at one moment, in seconds."""
+    for name, text in files.items():
+        path = folder / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        os.utime(path, (moment, moment))
+
+
+class CutStore(RemoteStore):
+    """Ends when so many objects have been written or deleted."""
+
+    def __init__(self, url: str, left: int) -> None:
+        super().__init__(url)
+        self.left = left
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Cut
+
+    def send(self, path: Path, name: str) -> None:
+        self._count()
+        super().send(path, name)
+
+    def write(self, name: str, content: bytes) -> None:
+        self._count()
+        super().write(name, content)
+
+    def remove(self, name: str) -> None:
+        self._count()
+        super().remove(name)
+
+
+def test_a_copy_cut_off_anywhere_is_an_earlier_moment(tmp_path, shelf):
+    """At every write: no folder that is half there, no checkpoint without what it needs."""
+    left = 0
+    while True:
+        for file in shelf.iterdir():
+            file.unlink()
+        folder = tmp_path / f"run{left}"
+        store = CutStore(URL, left)
+        mirror = Mirror(store, folder)
+        try:
+            store.write(".remote-run", b"1\n")
+            put(folder, 1, **{"config.yaml": "a"})
+            put(folder, 2, tokenizer__a="1", tokenizer__b="2")
+            put(folder, 4, checkpoints__2__state__a="two", checkpoints__2__b="2")
+            put(folder, 5, **{"metrics.jsonl": "12"})
+            mirror.send(last=True)
+            shutil.rmtree(folder / "checkpoints" / "2")
+            put(folder, 7, checkpoints__4__state__a="four", checkpoints__4__b="4")
+            put(folder, 8, **{"metrics.jsonl": "1234"})
+            put(folder, 9, **{"report__radar.svg": "r"})
+            put(folder, 10, **{"report__index.html": "i"})
+            mirror.send(last=True)
+            ended = True
+        except Cut:
+            ended = False
+        copy = tmp_path / f"copy{left}"
+        copy.mkdir()
+        Mirror(RemoteStore(URL), copy).fetch()
+        found = content(copy)
+        steps = {int(name.split("/")[1]) for name in found if name.startswith("checkpoints/")}
+        for step, word in ((2, "two"), (4, "four")):
+            if step in steps:
+                assert found[f"checkpoints/{step}/state/a"] == word.encode()
+                assert found[f"checkpoints/{step}/b"] == str(step).encode()
+                assert len(found["metrics.jsonl"]) >= step
+        if steps:
+            assert {"tokenizer/a", "tokenizer/b", "config.yaml"} <= found.keys()
+        assert ("tokenizer/a" in found) == ("tokenizer/b" in found)
+        if "report/index.html" in found:
+            assert "report/radar.svg" in found
+            assert 4 in steps
+        if ended:
+            assert found == content(folder)
+            break
+        left += 1
+    assert left > 15
+
+
+def test_what_is_being_written_waits(tmp_path, shelf):
+    folder = tmp_path / "run"
+    mirror = Mirror(RemoteStore(URL), folder)
+    put(folder, 1, **{"config.yaml": "a", "checkpoints__2__a": "2", ".lock": "x", f"{PARTIAL}x": "x"})
+    put(folder, 2, **{"checkpoints__4.orbax-checkpoint-tmp__a": "4", "checkpoints__3__a": "3", "tokenizer__a": "1"})
+    mirror.send(last=False)
+    # An older checkpoint may be just being deleted; one that stands unchanged until the next copy is not.
+    assert objects(shelf).keys() == {"config.yaml"}
+    mirror.send(last=False)
+    assert objects(shelf).keys() == {"config.yaml"} | {
+        f"{unit}{end}" for unit in ("checkpoints/2", "checkpoints/3", "tokenizer") for end in ("/a", ".whole")
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("checkpoints%2F2%2Fa", b"x", "2/a: not|is not what was written"),
+        ("checkpoints%2F2%2Fa", None, "is damaged"),
+        ("checkpoints%2F2.whole", b"[1", "is damaged"),
+        ("checkpoints%2F2.whole", b"[1]", "is damaged"),
+        ("checkpoints%2F2.whole", b'{"../../x": [1, ""]}', "leads out of it"),
+        ("checkpoints%2F2.whole", b'{"a": 7}', "is damaged"),
+        (".remote-run", None, "holds files, but none that a run has written"),
+    ],
+)
+def test_damage_is_told(tmp_path, shelf, name, text, said):
+    folder = tmp_path / "run"
+    store = RemoteStore(URL)
+    store.write(".remote-run", b"1\n")
+    put(folder, 1, checkpoints__2__a="2")
+    Mirror(store, folder).send(last=True)
+    file = shelf / f"bucket%2Fruns%2Fa%2F{name}"
+    before = objects(shelf)
+    file.unlink() if text is None else file.write_bytes(text)
+    with pytest.raises(InputError, match=said) as error, working_folder(URL):
+        pass
+    assert "\n" not in str(error.value)
+    assert objects(shelf).keys() >= before.keys() - {name.replace("%2F", "/")}  # nothing healthy is deleted
+
+
+def test_one_process_at_a_time(shelf):
+    store = RemoteStore(URL)
+    lock = RemoteLock(store, beat=0.05)
+    script = f"import os; from fit_jax.runs.remote_store import *; RemoteLock(RemoteStore({URL!r}), 0.1)"
+    done = subprocess.run([sys.executable, "-c", script], env=child(shelf), capture_output=True, text=True)
+    assert re.search(f"another process is at work there \\(.?process {os.getpid()} on", done.stderr), done.stderr
+    lock.check()
+    lock.release()
+    assert not list(shelf.iterdir())
+    # A process of this machine that has ended without letting go holds nothing.
+    done = subprocess.run([sys.executable, "-c", f"{script}; os._exit(0)"], env=child(shelf), check=False)
+    assert done.returncode == 0
+    assert store.names() == {LOCK}
+    RemoteLock(store, dead=1e6).release()
+
+
+@pytest.mark.parametrize(
+    "left", [b'{"owner": "x", "process": 1, "host": "h", "place": "elsewhere"}', b"", b"[1]", b"{"]
+)
+def test_a_holder_that_shows_no_life_loses_the_lock(left):
+    store = RemoteStore(URL)
+    store.write(LOCK, left)
+    lock = RemoteLock(store, beat=0.02, dead=0.1)
+    lock.check()
+    store.write(LOCK, b'{"owner": "other"}')
+    with pytest.raises(InputError, match="another process has taken it over"):
+        check_until(lock, time.monotonic() + 20)
+    lock.release()
+    assert store.read(LOCK) == b'{"owner": "other"}'
+
+
+def check_until(lock: RemoteLock, end: float) -> None:
+    while time.monotonic() < end:
+        lock.check()
+
+
+def work(error: Exception | None = None) -> None:
+    """A command that leaves a checkpoint and ends well or by an error."""
+    with working_folder(URL) as folder:
+        put(folder, 1, checkpoints__2__a="2")
+        if error is not None:
+            raise error
+
+
+def test_what_was_done_before_an_error_is_kept(shelf):
+    with pytest.raises(ZeroDivisionError):
+        work(ZeroDivisionError())
+    assert objects(shelf).keys() == {"checkpoints/2/a", "checkpoints/2.whole"}
+    with working_folder(URL, writes=False) as folder:
+        assert content(folder) == {"checkpoints/2/a": b"2"}
+
+
+def test_a_store_that_fails_costs_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv(FAIL, "2.whole")
+    with pytest.raises(InputError, match=r"token has expired.*copy it away first") as error:
+        work()
+    assert "\n" not in str(error.value)
+    (folder,) = (tmp_path / "cache" / "fit_jax" / "remote").glob("*/run")
+    assert str(folder) in str(error.value)
+    assert (folder / "checkpoints" / "2" / "a").read_text() == "2"
+    monkeypatch.delenv(FAIL)
+    with working_folder(URL) as folder:
+        assert content(folder) == {}
+
+
+def child(shelf: Path, **more: str) -> dict[str, str]:
+    """The environment of a process that knows the store."""
+    info = shelf.parent / "path" / "shelf-1.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shelf\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[fsspec.specs]\nshelf = tests.runs.shelf:Shelf\n")
+    path = os.pathsep.join([str(Path(__file__).parents[2]), str(info.parent), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, **more}
+
+
+def fit_jax(shelf: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", "from fit_jax.cli import main; main()", *arguments]
+    return subprocess.run(command, env=child(shelf, **more), capture_output=True, text=True, cwd=shelf.parent)
+
+
+def test_commands_work_behind_a_url(tmp_path, shelf, capsys):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(TINY)
+    train_it = ["--config", str(config), "--train.steps", "2", "--run_dir", URL]
+    assert not train.main(train_it)
+    there = objects(shelf)
+    assert {"config.yaml", "metrics.jsonl", "checkpoints/2.whole", "report/index.html", "MODEL_CARD.md"} <= there.keys()
+    assert not train.main(train_it)
+    assert "nothing is left to train" in capsys.readouterr().out
+    assert not steer.main([URL, "--text", "a film", "--focus", "core"])
+    changed = {name for name, text in objects(shelf).items() if there.get(name) != text}
+    assert changed == {"log.txt"}
+    assert not list((tmp_path / "cache" / "fit_jax" / "remote").iterdir())
+    assert LOCK not in RemoteStore(URL).names()
+    with pytest.raises(InputError, match="holds results of another config"):
+        train.main([*train_it, "--seed", "4"])
+
+
+@pytest.mark.slow
+def test_a_run_behind_a_url_is_killed_and_goes_on(tmp_path, shelf):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(TINY)
+    here = fit_jax(shelf, "train", "--config", str(config), "--run_dir", "here")
+    assert here.returncode == 0, here.stderr
+    train = ("train", "--config", str(config), "--run_dir", URL)
+    killed = fit_jax(shelf, *train, **{KILL: r"checkpoints/8\.whole$"})
+    assert killed.returncode == -9
+    assert any(name.startswith("checkpoints/8/") for name in objects(shelf))
+    assert "checkpoints/8.whole" not in objects(shelf)
+    again = fit_jax(shelf, *train)
+    assert again.returncode == 0, again.stderr
+    assert "resuming after step 6" in again.stdout + again.stderr
+    evaluated = fit_jax(shelf, "evaluate", URL, "--evaluation.splits", "[low]", "--name", "low")
+    assert evaluated.returncode == 0, evaluated.stderr
+    answered = fit_jax(shelf, "steer", URL, "--text", "a film")
+    assert answered.returncode == 0, answered.stderr
+    exported = fit_jax(shelf, "convert", "export-merged", "--from", URL, "--to", str(tmp_path / "hf"))
+    assert exported.returncode == 0, exported.stderr
+    assert (tmp_path / "hf" / "config.json").exists()
+
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    Mirror(RemoteStore(URL), copy).fetch()
+    assert (copy / "evaluations" / "low" / "index.html").exists()
+    for name in ("report/predictions.jsonl", "report/focus_accuracy.jsonl", "inputs.json"):
+        assert (copy / name).read_bytes() == (tmp_path / "here" / name).read_bytes(), name
+    one, other = (
+        [{k: v for k, v in r.items() if k not in TIMING_FIELDS} for r in read_metrics(folder / "metrics.jsonl")]
+        for folder in (copy, tmp_path / "here")
+    )
+    assert one == other
+    assert {p.name for p in (copy / "checkpoints").iterdir()} == {
+        p.name for p in (tmp_path / "here" / "checkpoints").iterdir()
+    }
+    assert not list((tmp_path / "cache" / "fit_jax" / "remote").iterdir())
