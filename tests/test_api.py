@@ -3,11 +3,14 @@
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import fit_jax
-from fit_jax import evaluate
+from fit_jax import api, evaluate
+from fit_jax.runs.run_folder import InUse, held
 
 DESCRIPTION = {
     "name": "reviews",
@@ -74,6 +77,8 @@ def test_all_ways_to_ask_give_the_same(model):
     batch = model.ask_batch(TEXTS, focus="core")
     assert batch[1].probabilities == pytest.approx(single.probabilities, rel=1e-5)
     assert len(batch) == 3
+    assert model.ask_all(TEXTS[1], ["bad", "good"])[0].probabilities.keys() == {"bad", "good"}
+    assert model.ask(TEXTS[1], focus=["core", "brand"]).focus == model.ask(TEXTS[1], focus="core,brand").focus
 
 
 def test_a_table_comes_back_with_its_answers(model):
@@ -87,6 +92,7 @@ def test_a_table_comes_back_with_its_answers(model):
     assert list(frame.columns) == ["id", "text"]
     with pytest.raises(fit_jax.InputError, match="no column 'text'"):
         model.ask_frame(frame[["id"]])
+    assert list(model.ask_frame(frame[:0], focus="core").columns) == ["id", "text", "answer"]
 
 
 def test_rows_may_come_from_a_table_or_a_data_set(model, folder):
@@ -139,6 +145,28 @@ def test_an_evaluation_stands_beside_the_report(model, tmp_path):
         fit_jax.load(copy).evaluate("../up")
 
 
+def test_a_model_evaluates_the_checkpoint_it_is_of(model, monkeypatch):
+    """It alone is at work in the folder meanwhile."""
+    asked = []
+
+    def evaluation(run, checkpoint, name):
+        with pytest.raises(InUse), held(run.folder):
+            pass
+        asked.append((checkpoint, name, run.config.evaluation.splits))
+        return SimpleNamespace(predictions=[])
+
+    monkeypatch.setattr(api, "evaluate_run", evaluation)
+    fit_jax.load(model.folder, "last", {"evaluation.beams": None}).evaluate()
+    fit_jax.load(model.folder, 2).evaluate(settings={"evaluation.splits": ["low"]})
+    assert asked == [("last", "checkpoint-last", ()), (2, "splits-low_checkpoint-2", ("low",))]
+
+
+def test_numbers_of_arrays_are_rows_like_others(tmp_path):
+    with pytest.raises(fit_jax.InputError, match="lacks core"):
+        fit_jax.tune(tmp_path / "a", rows=[{"n": np.int64(3), "x": np.float32(0.5)}], description={"name": "x"})
+    assert (tmp_path / "a" / "source" / "rows.jsonl").read_text() == '{"n": 3, "x": 0.5}\n'
+
+
 def test_what_is_wrong_is_said_before_anything_is_done(model, tmp_path):
     for act, message in (
         (lambda: model.ask("x", focus="colour"), "colour"),
@@ -146,7 +174,9 @@ def test_what_is_wrong_is_said_before_anything_is_done(model, tmp_path):
         (lambda: model.ask("  "), "no text"),
         (lambda: fit_jax.load(tmp_path), "holds no run"),
         (lambda: fit_jax.load(model.folder, settings={"model.width": 8}), "cannot change"),
+        (lambda: fit_jax.load(model.folder, 7), "no checkpoint of step 7; there are 2"),
         (lambda: fit_jax.tune(tmp_path / "a", rows=[{}]), "belong together"),
+        (lambda: fit_jax.tune(tmp_path / "a", description=DESCRIPTION), "belong together"),
         (
             lambda: fit_jax.tune(tmp_path / "a", rows=[{"x": object()}], description=DESCRIPTION),
             "text, numbers and lists",

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from fit_jax.errors import InputError
-from fit_jax.foreign import Fields, check_regular, printable, read_object, shown
+from fit_jax.foreign import Fields, check_regular, printable, read_object, read_records, shown
 
 ASKED = {
     "whole": lambda fields: fields.whole("x", 1, 100),
@@ -110,3 +110,14 @@ def test_values_are_shown_on_one_short_line_that_no_terminal_obeys():
         assert len(shown(value)) < 80
         assert shown(value).isprintable()
     assert printable("a\x1b[0m\x9b\x07é\n\tb") == "a\\u001b[0m\\u009b\\u0007é\n\tb"
+
+
+def test_records_are_whole_lines(tmp_path):
+    """Other characters that end a line for some programs do not end a record, and a line half written is none."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": "x\u2028y\x85z"}\n{"b": 1}\n{"c"', encoding="utf-8")
+    assert read_records(path, "remedy") == [{"a": "x\u2028y\x85z"}, {"b": 1}]
+    for line, said in (("[]", "line 2: a JSON list, no object; remedy"), ("{", "line 2: no JSON .*; remedy")):
+        path.write_text(f"{{}}\n{line}\n")
+        with pytest.raises(InputError, match=said):
+            read_records(path, "remedy")

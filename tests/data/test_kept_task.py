@@ -37,8 +37,18 @@ def test_a_damaged_copy_is_one_line(tmp_path):
         rows.write_text(content)
         with pytest.raises(InputError, match=r"^[^\n]*examples_low.jsonl[^\n]*put it back from a copy[^\n]*$"):
             kept_task(tmp_path)
+    rows.write_text(whole.replace('"label": 1', '"label": 2'))
+    with pytest.raises(InputError, match="another kind of value"):
+        kept_task(tmp_path)
     rows.write_text(whole)
     for change in ({"splits": 1}, {"text": {}}, {"splits": {"iid": {}}}, {"notes": 3}):
         words.write_text(json.dumps({**told, **change}))
         with pytest.raises(InputError, match="put it back from a copy"):
             kept_task(tmp_path)
+
+
+def test_a_copy_that_was_cut_off_is_none(tmp_path):
+    (tmp_path / "examples_flipped.jsonl").mkdir()  # cannot be written, as on a full disk
+    with pytest.raises(InputError, match="cannot write"):
+        keep_task(tmp_path, build_task(TaskConfig(**SMALL), 0))
+    assert not has_task(tmp_path)

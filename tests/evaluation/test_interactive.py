@@ -6,7 +6,7 @@ import pytest
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject
-from fit_jax.evaluation.interactive import FocusQuestions, read_slots
+from fit_jax.evaluation.interactive import FocusQuestions, all_specs, read_slots, slot_names
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 
 
@@ -87,3 +87,12 @@ def test_texts_are_asked_for_until_the_end_of_input(monkeypatch, capsys):
 
     monkeypatch.setattr("builtins.input", read)
     assert list(read_slots(("premise", "hypothesis"))) == [{"premise": "one", "hypothesis": "two"}]
+
+
+def test_nothing_is_asked_twice(task):
+    """What two features have in common, and a text that stands in the input in two places."""
+    text = replace(task.text, spurious={"keyword": "the keyword", "length": "the length"}, input_template="{a} {b} {a}")
+    specs = all_specs(replace(task, text=text))
+    assert len(specs) == len(set(specs))
+    assert set(specs) == {spec_for(focus, feature) for focus in FOCUS_TYPES for feature in text.spurious}
+    assert slot_names(text) == ("a", "b")

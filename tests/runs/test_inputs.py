@@ -9,9 +9,24 @@ import pytest
 
 from fit_jax import hub
 from fit_jax.config import Config, TaskConfig, TokenizerConfig
+from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
+from fit_jax.focus.example import Spurious
 from fit_jax.models.config import ModelConfig
-from fit_jax.runs.inputs import FILE, VERSIONS, Inputs, read_inputs, record_versions, write_inputs
+from fit_jax.runs import inputs
+from fit_jax.runs import run as runs
+from fit_jax.runs.inputs import (
+    FILE,
+    VERSIONS,
+    Inputs,
+    check_inputs,
+    fingerprints,
+    read_inputs,
+    record_versions,
+    tokenizer_print,
+    write_inputs,
+)
+from fit_jax.runs.resolve import resolve
 from fit_jax.runs.run import set_up
 from fit_jax.runs.run_folder import TASK, TOKENIZER, claimed
 
@@ -76,6 +91,67 @@ def test_changed_data_are_refused_or_accepted(config, begun, tmp_path):
     accepted = set_up(config, trains=True, changed="accept")
     assert evaluated(set_up(config)) == evaluated(accepted)  # from now on it is made from these
     set_up(config, trains=True)
+
+
+def test_a_copy_that_could_not_be_renewed_is_renewed_later(config, begun, tmp_path, monkeypatch):
+    """A run killed between accepting other data and keeping them is still made from the old ones."""
+    (tmp_path / "rows.jsonl").write_text(rows(swapped=True))
+
+    def killed(folder, task):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "keep_task", killed)
+        with pytest.raises(KeyboardInterrupt):
+            set_up(config, trains=True, changed="accept")
+    accepted = set_up(config, trains=True, changed="accept")
+    assert evaluated(set_up(config)) == evaluated(accepted)
+
+
+def test_a_run_keeps_the_commits_of_hub_ids(config, begun, monkeypatch):
+    kept = read_inputs(begun)
+    write_inputs(begun, replace(kept, revisions={"a/kept": "commit"}))
+    monkeypatch.setattr(hub, "_revisions", {})
+    set_up(config, trains=True)
+    assert hub.pinned()["a/kept"] == "commit"
+    assert read_inputs(begun).revisions["a/kept"] == "commit"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"uid": "other"},
+        {"slots": {"text": "other"}},
+        {"candidates": ("positive", "negative")},
+        {"label": 2},
+        {"spurious": {"keyword": Spurious("other", 0)}},
+        {"slices": {"kind": "other"}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_field_of_an_example_counts(change):
+    config = Config(run_dir="run", task=TaskConfig(train_examples=60, validation_examples=8, test_examples=8))
+    task = build_task(config.task, 0)
+    low = task.splits["low"]
+    examples = [*low.examples[:-1], replace(low.examples[-1], **change)]
+    other = replace(task, splits={**task.splits, "low": replace(low, examples=examples)})
+    before, after = (fingerprints(t, resolve(config)) for t in (task, other))
+    assert [name for name in before if before[name] != after[name]] == ["the examples of split low"]
+
+
+def test_what_a_run_of_an_older_version_did_not_keep_is_no_change(tmp_path):
+    assert check_inputs(tmp_path, Inputs({"old": "1"}), {"old": "1", "new": "2"}, "refuse") == []
+
+
+def test_the_ends_of_a_large_file_count(tmp_path, monkeypatch):
+    for name, value in (("_WHOLE", 8), ("_BLOCK", 2), ("_BLOCKS", 4)):
+        monkeypatch.setattr(inputs, name, value)
+    path = tmp_path / "tokenizer.json"
+    prints = set()
+    for content in (bytes(100), b"\1" + bytes(99), bytes(99) + b"\1", bytes(101)):
+        path.write_bytes(content)
+        prints.update(tokenizer_print(tmp_path).values())
+    assert len(prints) == 4
 
 
 def test_a_run_is_asked_about_what_it_was_made_from_wherever_its_data_are(config, begun, tmp_path):
@@ -154,6 +230,7 @@ def test_changed_versions_are_told_at_the_next_start(tmp_path):
     (tmp_path / VERSIONS).write_text(json.dumps(kept))
     (line,) = record_versions(tmp_path)
     assert line.startswith("since the last start: jax 0.0.1 -> ")
+    assert record_versions(tmp_path) == []  # told once
     (tmp_path / VERSIONS).write_text("{")
     assert record_versions(tmp_path) == []
 

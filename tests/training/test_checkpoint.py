@@ -64,6 +64,15 @@ def test_checkpoints_too_many_are_deleted_at_the_next_start(folder):
     assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["1", "4"]
 
 
+def test_a_save_keeps_the_newest_and_the_best(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=0, with_frozen=True, cleans=True)  # the newest is kept all the same
+    for step, best in ((1, 1), (2, 1), (3, 2)):
+        checkpoints.save(step, state(4), {}, best)
+        checkpoints.wait()
+    checkpoints.close()
+    assert checkpoints.steps() == [2, 3]
+
+
 PROGRESS = Progress(Stopping("loss", None, 0.5, 2, 1), Totals(2, 1.5, 4, 2, 60, 4, 2), 4, 300)
 
 

@@ -54,18 +54,37 @@ def test_a_log_shorter_than_its_checkpoint_is_wrong_input(tmp_path):
         MetricsLog(tmp_path, 9, 1)
 
 
+def test_a_value_that_is_no_number_is_told(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "loss": "low"}\n')
+    with pytest.raises(InputError, match=r"line 2: loss is .*low.*, no number"):
+        read_metrics(tmp_path / "metrics.jsonl")
+
+
+def board(folder) -> list:
+    """The events of the one TensorBoard file of a run."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    (path,) = (folder / "tensorboard").iterdir()
+    content, events, at = path.read_bytes(), [], 0
+    while at < len(content):  # a record: length (8), checksum (4), event, checksum (4)
+        length = int.from_bytes(content[at : at + 8], "little")
+        events.append(Event.FromString(content[at + 12 : at + 12 + length]))
+        at += 12 + length + 4
+    return events
+
+
+def test_tensorboard_forgets_what_is_done_again_and_nothing_before(tmp_path):
+    log = MetricsLog(tmp_path, 0, 4)
+    log.write(record(5))
+    log.close()
+    starts = [event.step for event in board(tmp_path) if event.HasField("session_log")]
+    assert starts == [5]  # events of steps from here on are hidden
+
+
 def test_tensorboard_holds_the_same_numbers(tmp_path):
     log = MetricsLog(tmp_path, 0, 0)
     log.write(record(4) | {"validation_loss": 0.25})
     log.close()
-    from tensorboardX.proto.event_pb2 import Event
-
-    (path,) = (tmp_path / "tensorboard").iterdir()
-    content, values, at = path.read_bytes(), {}, 0
-    while at < len(content):  # a record: length (8), checksum (4), event, checksum (4)
-        length = int.from_bytes(content[at : at + 8], "little")
-        event = Event.FromString(content[at + 12 : at + 12 + length])
-        values |= {v.tag: (event.step, v.simple_value) for v in event.summary.value}
-        at += 12 + length + 4
+    values = {v.tag: (event.step, v.simple_value) for event in board(tmp_path) for v in event.summary.value}
     assert values["train/loss"] == (4, pytest.approx(0.2))
     assert values["validation/loss"] == (4, 0.25)

@@ -1,0 +1,65 @@
+"""Where an evaluation is kept: its name, and whose that name is."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from fit_jax.config import Config
+from fit_jax.config_files import dump_config
+from fit_jax.errors import InputError
+from fit_jax.runs import evaluating
+from fit_jax.runs.run_folder import CONFIG, EVALUATIONS
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """A run whose evaluation gives the folder of its report alone."""
+    monkeypatch.setattr(evaluating, "load_model", lambda run, which: None)
+    monkeypatch.setattr(evaluating, "subject_of", lambda run, model: None)
+    monkeypatch.setattr(evaluating, "report_run", lambda folder, task, asked, config: folder)
+    config = Config(run_dir=str(tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / CONFIG).write_text(dump_config(config))
+    return SimpleNamespace(config=config, folder=tmp_path / "run", lora=config.lora, task=None)
+
+
+def asking(run, **fields):
+    changed = replace(run.config, evaluation=replace(run.config.evaluation, **fields))
+    return SimpleNamespace(**{**vars(run), "config": changed})
+
+
+def test_an_evaluation_is_named_after_what_it_asks_otherwise(run):
+    assert evaluating.evaluation_name(run, "best") is None
+    assert evaluating.evaluation_name(asking(run, batch_size=3), "best") is None
+    assert evaluating.evaluation_name(run, "last") == "checkpoint-last"
+    assert evaluating.evaluation_name(asking(run, splits=("low", "iid")), 40) == "splits-low-iid_checkpoint-40"
+
+
+def test_a_name_belongs_to_one_evaluation(run, tmp_path):
+    kept = run.folder / EVALUATIONS / "mine"
+    assert evaluating.evaluate_run(run, "best", "mine") == kept
+    for other, which in ((run, "last"), (run, 3), (asking(run, splits=("low",)), "best")):
+        with pytest.raises(InputError, match="mine: holds another evaluation; choose another --name"):
+            evaluating.evaluate_run(other, which, "mine")
+    (kept / ".partial-1234.svg").touch()  # of an evaluation that was killed
+    run.folder.rename(tmp_path / "moved")
+    run.folder, run.config = tmp_path / "moved", replace(run.config, run_dir=str(tmp_path / "moved"))
+    again = evaluating.evaluate_run(run, "best", "mine")
+    assert [path.name for path in again.iterdir()] == [CONFIG]
+
+
+@pytest.mark.parametrize("name", ["..", "../up", "a/../../../up", "a/b", ".hidden", "-x", "a\n", "a b"])
+def test_a_name_is_a_folder_among_the_evaluations(run, name):
+    with pytest.raises(InputError, match="--name"):
+        evaluating.evaluate_run(run, "best", name)
+    assert not (run.folder / EVALUATIONS).exists()
+
+
+def test_a_report_that_was_cut_off_is_none(run):
+    report = run.folder / "report"
+    report.mkdir()
+    (report / "summary.md").touch()
+    assert not evaluating.has_report(run)
+    (report / "index.html").touch()
+    assert evaluating.has_report(run)

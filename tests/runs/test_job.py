@@ -1,0 +1,39 @@
+"""The whole job of a run: what is reported on, and that what may have changed is asked for once."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from fit_jax.config import Config
+from fit_jax.runs import job
+from fit_jax.runs.trainer import Ending
+
+
+@pytest.fixture
+def done(monkeypatch, tmp_path):
+    """What a job did, of a training that ends as told and a run that was reported on as told."""
+
+    def do(ending: Ending, reported: bool, **given) -> list:
+        run = SimpleNamespace(folder=tmp_path / "run")
+        acts = []
+        monkeypatch.setattr(job, "set_up", lambda config, trains, changed: acts.append((trains, changed)) or run)
+        monkeypatch.setattr(job, "train", lambda run: ending)
+        monkeypatch.setattr(job, "has_report", lambda run: reported)
+        monkeypatch.setattr(job, "evaluate_run", lambda run: acts.append("report"))
+        job.train_and_report(Config(run_dir=str(tmp_path / "run")), **given)
+        return acts
+
+    return do
+
+
+@pytest.mark.parametrize("reported", [False, True])
+@pytest.mark.parametrize("ending", Ending)
+def test_a_model_is_reported_on_once(done, ending, reported):
+    """A training that comes to its end renews the report; a finished run gets the one that it lacks."""
+    expected = {Ending.ALL_STEPS: True, Ending.PATIENCE: True, Ending.ALREADY: not reported, Ending.STOPPED: False}
+    assert ("report" in done(ending, reported)) == expected[ending]
+
+
+def test_changed_inputs_are_accepted_where_that_is_said(done):
+    assert done(Ending.STOPPED, False) == [(True, "refuse")]
+    assert done(Ending.STOPPED, False, changed="accept") == [(True, "accept")]
