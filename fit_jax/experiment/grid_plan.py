@@ -22,7 +22,7 @@ from fit_jax.planning.plan import Outline, outline
 
 CAVEATS = (
     "by shapes alone: `python -m fit_jax.plan` compiles one training and is exact about memory",
-    "each question is scored as a row of its own and as long as a training row, which is more than it takes",
+    "each question is scored as a row of its own, as long as a training row; few-shot prompts may be longer",
     "loading weights, compiling, validation, written answers and the choice of a steering strength are left out",
 )
 
