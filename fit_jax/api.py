@@ -7,6 +7,7 @@ commands of those names, so here tuning is `tune` and a model evaluates itself.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +21,7 @@ from fit_jax.evaluation.interactive import FocusAnswer, FocusQuestions, slot_nam
 from fit_jax.evaluation.metrics import focus_accuracy
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.files import check_folder_name, make_folder, write_text
+from fit_jax.foreign import shown
 from fit_jax.runs.evaluating import evaluate_run, evaluation_name
 from fit_jax.runs.job import train_and_report
 from fit_jax.runs.run import Run, set_up, subject
@@ -85,13 +87,19 @@ class FocusModel:
         slots: Names of the texts that make up an input.
     """
 
-    def __init__(self, run: Run, checkpoint: int | Literal["best", "last"] = "best") -> None:
-        """Reads a checkpoint of a run.
+    def __init__(
+        self,
+        run: Run,
+        checkpoint: int | Literal["best", "last"] = "best",
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Reads a checkpoint of a run, which was opened with `settings`.
 
         Raises:
             InputError: There is no such checkpoint.
         """
         self._run = run
+        self._settings = dict(settings or {})
         self._checkpoint: int | Literal["best", "last"] = checkpoint
         self._subject = subject(run, checkpoint)
         self.folder = run.folder
@@ -116,7 +124,7 @@ class FocusModel:
 
     def ask_all(self, text: Text, candidates: Sequence[str] = ()) -> list[Answer]:
         """The answers to a text under each focus type of each feature; otherwise as `ask`."""
-        questions = FocusQuestions(self._run.task, None, None, candidates)
+        questions = FocusQuestions(self._run.task, None, None, _several(candidates))
         (answers,) = questions.answers(self._subject, [_filled(questions, text)])
         return [_answer(a) for a in answers]
 
@@ -124,7 +132,7 @@ class FocusModel:
         self, texts: Iterable[Text], focus: Features = None, ignore: Features = None, candidates: Sequence[str] = ()
     ) -> list[Answer]:
         """The answers to many texts, in their order; otherwise as `ask`."""
-        questions = FocusQuestions(self._run.task, _names(focus), _names(ignore), candidates)
+        questions = FocusQuestions(self._run.task, _names(focus), _names(ignore), _several(candidates))
         filled = [_filled(questions, text) for text in texts]
         return [_answer(a) for (a,) in questions.answers(self._subject, filled)]
 
@@ -147,8 +155,11 @@ class FocusModel:
             raise InputError(
                 f"the table has no column {missing[0]!r}; its columns must include {', '.join(self.slots)}"
             )
-        texts = ({name: str(row[name]) for name in self.slots} for row in frame.to_dict("records"))
-        answers = self.ask_batch(texts, focus, ignore, candidates)
+        rows = [dict(zip(self.slots, row)) for row in zip(*(frame[name] for name in self.slots))]
+        for number, row in enumerate(rows):
+            if empty := [name for name, value in row.items() if not isinstance(value, str)]:
+                raise InputError(f"row {number} of the table holds no text in {empty[0]!r}; fill it, or drop the row")
+        answers = self.ask_batch(rows, focus, ignore, candidates)
         names = list(answers[0].probabilities) if answers else []
         columns = {f"p({name})": [a.probabilities[name] for a in answers] for name in names}
         return frame.assign(answer=[a.answer for a in answers], **columns)
@@ -164,7 +175,8 @@ class FocusModel:
         Raises:
             InputError: A split that the task lacks, a field that cannot change, or a name that is taken.
         """
-        run = set_up(opened_config(self.folder, _options(settings))) if settings else self._run
+        asked = {**self._settings, **(settings or {})}
+        run = set_up(opened_config(self.folder, _options(asked))) if settings else self._run
         with locked(self.folder):
             name = name or evaluation_name(run, self._checkpoint)
             return Scores(run, evaluate_run(run, self._checkpoint, name).predictions)
@@ -185,7 +197,7 @@ def load(
     Raises:
         InputError: The folder holds no trained run, or it does not fit this machine.
     """
-    return FocusModel(set_up(opened_config(Path(folder), _options(settings))), checkpoint)
+    return FocusModel(set_up(opened_config(Path(folder), _options(settings))), checkpoint, settings)
 
 
 def tune(
@@ -226,11 +238,14 @@ def _keep_source(folder: Path, rows: Iterable[Mapping[str, Any]], description: M
     in_pandas = getattr(rows, "to_dict", None) if hasattr(rows, "columns") else None
     records = rows if in_pandas is None else in_pandas("records")
     try:
-        lines = "".join(json.dumps(dict(row), ensure_ascii=False, default=_plain) + "\n" for row in records)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"tune: rows must hold text, numbers and lists ({error})") from error
+        lines = "".join(json.dumps(_without_gaps(row), default=_plain) + "\n" for row in records)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"tune: rows must hold text, numbers and lists ({shown(str(error))})") from error
     path = folder / "description.yaml"
-    words = yaml.safe_dump({**description, "files": ["rows.jsonl"]}, sort_keys=False, allow_unicode=True)
+    try:
+        words = yaml.safe_dump({**description, "files": ["rows.jsonl"]}, sort_keys=False)
+    except (TypeError, yaml.YAMLError) as error:
+        raise InputError(f"tune: description must hold text, numbers and lists ({shown(str(error))})") from error
     for place, content in ((path, words), (folder / "rows.jsonl", lines)):
         if has_checkpoint(folder.parent) and place.is_file() and place.read_text("utf-8") != content:
             raise InputError(
@@ -240,6 +255,11 @@ def _keep_source(folder: Path, rows: Iterable[Mapping[str, Any]], description: M
         write_text(place, content)
     read_description(path)
     return path
+
+
+def _without_gaps(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row in which null stands for what pandas calls NaN."""
+    return {name: None if isinstance(value, float) and isnan(value) else value for name, value in row.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -255,7 +275,10 @@ def _options(settings: Mapping[str, Any] | None) -> list[str]:
 
 
 def _written(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    try:
+        return value if isinstance(value, str) else json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"settings: {shown(value)} is no value of a field; give text, numbers and lists") from error
 
 
 def _names(features: Features) -> str:
@@ -263,9 +286,17 @@ def _names(features: Features) -> str:
     return features if isinstance(features, str) else ",".join(features or ())
 
 
+def _several(candidates: Sequence[str]) -> Sequence[str]:
+    if isinstance(candidates, str):
+        raise InputError(f"candidates: {shown(candidates)} is one text; give a list of answers")
+    return candidates
+
+
 def _filled(questions: FocusQuestions, text: Text) -> dict[str, str]:
     if isinstance(text, str):
         return questions.fill(text, ())
+    if not isinstance(text, Mapping):
+        raise InputError(f"ask: {shown(text)} is no text; give a text, or each text of the input by its name")
     return questions.fill(None, [f"{name}={value}" for name, value in text.items()])
 
 

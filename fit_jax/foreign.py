@@ -122,20 +122,25 @@ def read_object(path: Path, remedy: str = "fetch the file again") -> "Fields":
 
 
 def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:
-    """The JSON objects of a file that holds one a line.
+    """The JSON objects of a file that holds one a line, however many.
 
     Raises:
         InputError: The file cannot be read, or a line is no JSON object.
     """
+    check_regular(path, remedy)
     records = []
-    for number, line in enumerate(read_text(path, remedy).split("\n")[:-1], 1):
-        try:
-            record = parse_json(line)
-        except ValueError as error:
-            raise InputError(f"{_named(path)}, line {number}: no JSON ({shown(str(error))}); {remedy}") from error
-        if not isinstance(record, dict):
-            raise InputError(f"{_named(path)}, line {number}: a JSON {type(record).__name__}, no object; {remedy}")
-        records.append(record)
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                record = parse_json(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                if not isinstance(record, dict):
+                    raise ValueError(f"a {type(record).__name__}, no object")
+                records.append(record)
+    except OSError as error:
+        raise InputError(f"{_named(path)} cannot be read: {error.strerror}; {remedy}") from error
+    except ValueError as error:  # no UTF-8, or no JSON
+        where = f"{_named(path)}, line {len(records) + 1}"
+        raise InputError(f"{where}: no JSON object ({shown(str(error))}); {remedy}") from error
     return records
 
 

@@ -92,6 +92,8 @@ def test_a_table_comes_back_with_its_answers(model):
     assert list(frame.columns) == ["id", "text"]
     with pytest.raises(fit_jax.InputError, match="no column 'text'"):
         model.ask_frame(frame[["id"]])
+    with pytest.raises(fit_jax.InputError, match="row 1 of the table holds no text in 'text'"):
+        model.ask_frame(pandas.DataFrame({"text": ["a", None]}))
     assert list(model.ask_frame(frame[:0], focus="core").columns) == ["id", "text", "answer"]
 
 
@@ -167,11 +169,21 @@ def test_numbers_of_arrays_are_rows_like_others(tmp_path):
     assert (tmp_path / "a" / "source" / "rows.jsonl").read_text() == '{"n": 3, "x": 0.5}\n'
 
 
+def test_an_evaluation_keeps_the_settings_that_the_model_was_loaded_with(model, tmp_path):
+    copy = shutil.copytree(model.folder, tmp_path / "copy")
+    loaded = fit_jax.load(copy, settings={"evaluation.splits": ["low"]})
+    assert {row["split"] for row in loaded.evaluate("x", {"evaluation.examples": 3}).rows} == {"low"}
+
+
 def test_what_is_wrong_is_said_before_anything_is_done(model, tmp_path):
     for act, message in (
         (lambda: model.ask("x", focus="colour"), "colour"),
         (lambda: model.ask({"words": "x"}), "words"),
         (lambda: model.ask("  "), "no text"),
+        (lambda: model.ask(None), "is no text"),
+        (lambda: model.ask("x", candidates="ab"), "give a list"),
+        (lambda: fit_jax.load(model.folder, "bst"), "write best, last"),
+        (lambda: fit_jax.load(model.folder, settings={"evaluation.splits": {1}}), "is no value of a field"),
         (lambda: fit_jax.load(tmp_path), "holds no run"),
         (lambda: fit_jax.load(model.folder, settings={"model.width": 8}), "cannot change"),
         (lambda: fit_jax.load(model.folder, 7), "no checkpoint of step 7; there are 2"),
@@ -182,6 +194,10 @@ def test_what_is_wrong_is_said_before_anything_is_done(model, tmp_path):
             "text, numbers and lists",
         ),
         (lambda: fit_jax.tune(tmp_path / "a", rows=rows(), description={"name": "x"}), "lacks core"),
+        (
+            lambda: fit_jax.tune(tmp_path / "a", rows=rows(), description={"name": object()}),
+            "description must hold text",
+        ),
         (lambda: fit_jax.tune(tmp_path / "a", settings={"train.step": 2}), r"train\.step"),
     ):
         with pytest.raises(fit_jax.InputError, match=message):

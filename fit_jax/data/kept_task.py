@@ -113,7 +113,8 @@ def _example(record: dict[str, Any]) -> Example:
         _are_texts([record["uid"], record["cluster"], *(value for value, _ in record["spurious"].values())])
         and _are_texts(candidates)
         and all(isinstance(record[name], dict) and _are_texts([*record[name].values()]) for name in ("slots", "slices"))
-        and all(isinstance(n, int) and n < len(candidates) for n in (label, *ties))
+        and all(type(n) is int and n < len(candidates) for n in (label, *ties))
+        and label >= 0
         and isinstance(record["own_answers"], bool)
     )
     if not fits:

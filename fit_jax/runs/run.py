@@ -1,5 +1,6 @@
 """A run's parts: what its config names, built once and shared by training, evaluation and steering."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -101,7 +102,9 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse") ->
     tokenizer = run_tokenizer(folder, task, resolved.tokenizer, trains and is_lead())
     if trains and is_lead():
         now = Inputs(found | tokenizer_print(folder / TOKENIZER), pinned())
-        if config.task.keep_examples and not (has_task(folder / TASK) and kept == now):
+        if not config.task.keep_examples:
+            shutil.rmtree(folder / TASK, ignore_errors=True)
+        elif not (has_task(folder / TASK) and kept == now):
             keep_task(folder / TASK, task)
         write_inputs(folder, now)
     encoder = PromptEncoder(
@@ -130,11 +133,15 @@ def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> Train
     Raises:
         InputError: There is no such checkpoint, or it does not fit the config.
     """
+    if (kept := read_inputs(run.folder)) is not None:
+        pin(kept.revisions)  # other runs may have been opened since this one
     checkpoints = open_checkpoints(run, cleans=False)
     try:
         steps = checkpoints.steps()
         if not steps:
             raise InputError(f"{run.folder}: holds no checkpoint yet; train first")
+        if isinstance(which, str) and which not in ("best", "last"):
+            raise InputError(f"checkpoint {which!r}: write best, last or the number of a step")
         step = steps[-1] if isinstance(which, str) else which
         if which == "best":
             step = read_progress(checkpoints, steps[-1]).stopping.best_step or step

@@ -238,9 +238,9 @@ def test_the_card_names_base_method_and_results(config, task_with_shift, evaluat
 
 
 def test_the_card_does_not_claim_chance_where_each_question_has_its_own_answers(config, task_with_shift, evaluation):
-    first = replace(task_with_shift.splits["train"].examples[0], own_answers=True)
-    train = replace(task_with_shift.splits["train"], examples=[first], rho={})
-    own = replace(task_with_shift, splits={**task_with_shift.splits, "train": train})
+    first = replace(task_with_shift.splits["validation"].examples[0], own_answers=True)
+    validation = replace(task_with_shift.splits["validation"], examples=[first], rho={})
+    own = replace(task_with_shift, splits={**task_with_shift.splits, "validation": validation})
     card = model_card(config, own, evaluation.predictions)
     assert "no better than chance" not in card
     assert "82 to 84 %" in card

@@ -183,6 +183,12 @@ def test_a_run_may_keep_no_examples(config, tmp_path):
     with claimed(config):
         set_up(config, trains=True)
     assert not (tmp_path / "run" / TASK).exists()
+    with claimed(kept := replace(config, task=replace(config.task, keep_examples=True))):
+        set_up(kept, trains=True)
+    assert (tmp_path / "run" / TASK).exists()
+    with claimed(config):
+        set_up(config, trains=True)
+    assert not (tmp_path / "run" / TASK).exists()
     assert len(set_up(config).task.splits["train"].examples[:2]) == 2
 
 

@@ -82,7 +82,7 @@ def test_records_have_the_fields_that_readers_rely_on(straight):
 def test_unpacked_rows_train_in_batches_of_several_widths(folder):
     run = folder / "unpacked"
     assert start(config_of(run, "--train.packing", "false", "--train.steps", "4")) is Ending.ALL_STEPS
-    opened = set_up(config_of(run, "--train.packing", "false", "--train.steps", "4"))
+    opened = set_up(config_of(run, "--train.packing", "false", "--train.steps", "4"), trains=True)
     loader = TrainLoader(training_method(opened.task, opened.config).sampler, opened.encoder, opened.config)
     assert len({loader.batch(step).tokens.shape[1] for step in range(4)}) > 1
     rows = read_metrics(run / "metrics.jsonl")

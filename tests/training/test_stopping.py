@@ -2,7 +2,12 @@ from fit_jax.training.stopping import Stopping
 
 
 def feed(stopping: Stopping, name: str, values: list[float]) -> list[bool]:
-    return [stopping.update(10 * i, {name: value}) for i, value in enumerate(values, start=1)]
+    """Whether each value was the best so far."""
+    best = []
+    for step, value in enumerate(values, start=1):
+        stopping.update(10 * step, {name: value})
+        best.append(stopping.best_step == 10 * step and stopping.waited == 0)
+    return best
 
 
 def test_loss_is_best_when_low():
@@ -33,6 +38,5 @@ def test_it_is_the_same_after_a_round_trip():
 
 def test_the_worst_group_is_better_when_higher():
     stopping = Stopping("worst_group", patience=2)
-    values = [0.2, 0.5, 0.4]
-    assert [stopping.update(s, {"validation_worst_group": v}) for s, v in enumerate(values)] == [True, True, False]
-    assert stopping.best_step == 1
+    assert feed(stopping, "validation_worst_group", [0.2, 0.5, 0.4]) == [True, True, False]
+    assert stopping.best_step == 20
