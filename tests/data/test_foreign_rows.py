@@ -10,14 +10,10 @@ from fit_jax.config import TaskConfig
 from fit_jax.data.tasks.jsonl import as_it_came
 from fit_jax.errors import InputError
 
+from ..tickets import TICKETS
+
 BASE = {
-    "name": "tickets",
-    "files": ["rows.jsonl"],
-    "instruction": "Is the ticket urgent?",
-    "input": "Ticket: {text}",
-    "core": "the content",
-    "label": "urgent",
-    "candidates": ["no", "yes"],
+    **TICKETS,
     "uid": "id",
     "features": [{"key": "channel", "column": "channel"}],
 }

@@ -15,15 +15,9 @@ from fit_jax.data.tasks.jsonl import as_it_came, build_own
 from fit_jax.errors import InputError
 from fit_jax.focus.example import group_of
 
-BASE = {
-    "name": "tickets",
-    "files": ["rows.jsonl"],
-    "instruction": "Is the ticket urgent?",
-    "input": "Ticket: {text}",
-    "core": "the content",
-    "label": "urgent",
-    "candidates": ["no", "yes"],
-}
+from ..tickets import TICKETS
+
+BASE = dict(TICKETS)
 CHANNEL = {"key": "channel", "name": "the channel", "column": "channel"}
 
 

@@ -33,6 +33,7 @@ from fit_jax.runs.resolve import resolve
 from fit_jax.runs.run_folder import opened_config
 from fit_jax.training.metrics import read_metrics
 
+from ..tickets import TICKETS
 from . import hostile
 from .cases import SPECIAL, Case
 from .templates import random_template
@@ -204,13 +205,7 @@ def _render(template: str) -> None:
 
 
 DESCRIPTION = {
-    "name": "tickets",
-    "files": ["rows.jsonl"],
-    "instruction": "Is the ticket urgent?",
-    "input": "Ticket: {text}",
-    "core": "the content",
-    "label": "urgent",
-    "candidates": ["no", "yes"],
+    **TICKETS,
     "uid": "id",
     "slices": ["plan"],
     "features": [
