@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
-PYTEST_ARGS ?= --numprocesses auto
+PYTEST_ARGS ?= --numprocesses auto --dist loadfile
 # Versions that the tests have passed with; empty for the newest that pyproject.toml allows.
 CONSTRAINTS ?= constraints.txt
 

@@ -15,6 +15,7 @@ from fit_jax.evaluation.metrics import probabilities
 from fit_jax.focus.example import CORE, Example, TaskText
 from fit_jax.focus.instructions import first_instruction
 from fit_jax.focus.spec import FOCUS_TYPES, FocusSpec, check_spec, spec_for
+from fit_jax.foreign import quoted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -90,7 +91,7 @@ class FocusQuestions:
         for pair in named:
             name, equals, value = pair.partition("=")
             if not equals or name not in self.slots:
-                raise InputError(f"--slot {pair!r}: write {usage}")
+                raise InputError(f"--slot {quoted(pair)}: write {usage}")
             slots[name] = value
         missing = [name for name in self.slots if not slots.get(name, "").strip()]
         if missing:
