@@ -130,9 +130,12 @@ def main() -> NoReturn:
 
 
 def _choose(arguments: list[str]) -> int | None:
+    from importlib.metadata import version
+
     from fit_jax.options import Parser
 
     parser = Parser(prog="fit-jax", description="Focus instruction tuning of language models in JAX.")
+    parser.add_argument("--version", action="version", version=f"fit_jax {version('fit_jax')}")
     commands = parser.add_subparsers(title="commands")
     completing = "_ARGCOMPLETE" in os.environ  # a shell asks what may come next
     for name, (module_name, about) in COMMANDS.items():

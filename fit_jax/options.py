@@ -34,7 +34,9 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        about = "`--debug` anywhere shows the traceback of an error besides its line."
+        shape = argparse.RawDescriptionHelpFormatter
+        super().__init__(allow_abbrev=False, formatter_class=shape, epilog=about, **settings)
         self.register("action", None, _Once)
         self._commands: Mapping[str, Parser] = {}
 

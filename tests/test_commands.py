@@ -199,6 +199,14 @@ def test_help_begins_with_what_the_command_does(name, capsys):
     assert MODULES[name].__doc__.strip() in capsys.readouterr().out
 
 
+def test_the_console_script_tells_its_version_and_help_of_the_traceback():
+    for arguments, said in ((["--version"], "fit_jax "), (["--help"], "--debug"), (["plan", "--help"], "--debug")):
+        code = f"import sys; sys.argv[1:] = {arguments!r}; from fit_jax.cli import main; main()"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert said in done.stdout
+
+
 def test_help_lists_every_field_with_type_default_and_meaning(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")
     with pytest.raises(SystemExit):
