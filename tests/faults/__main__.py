@@ -1,6 +1,7 @@
 """The campaign: bad inputs for every parser and command, kills of tiny runs, damaged checkpoints.
 
-python -m tests.faults [--minutes N] [--seed S] [--inputs N] [--kills N] [--damage N] [--keep FOLDER] [--only NAME]
+python -m tests.faults [--minutes N] [--seed S] [--inputs N] [--kills N] [--processes N] [--damage N] [--restarts N]
+    [--keep FOLDER] [--only NAME]
 
 Prints how many of each kind ended how, and keeps each failure as a case in the folder (default: faults). Put a case
 that was mended into tests/faults/cases, where the tests try it again.
@@ -37,7 +38,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--inputs", type=int, help="bad inputs in all (default: as many as the minutes allow)")
-    parser.add_argument("--kills", type=int, default=0, help="runs to kill")
+    parser.add_argument("--kills", type=int, default=0, help="runs to kill, one to three times each")
+    parser.add_argument("--processes", type=int, default=1, help="how many train each run that is killed")
+    parser.add_argument("--restarts", type=int, default=0, help="restarts of one run over changing meshes")
     parser.add_argument("--damage", type=int, default=0, help="runs whose checkpoints are damaged")
     parser.add_argument("--keep", type=Path, default=Path("faults"))
     parser.add_argument("--only", action="append", default=[])
@@ -46,6 +49,8 @@ def main() -> int:
     failed = _inputs(given, end) if given.inputs != 0 else 0
     if given.kills or given.damage:
         failed += _runs(given, end)
+    if given.restarts:
+        failed += _restarts(given)
     return 1 if failed else 0
 
 
@@ -89,11 +94,11 @@ def _runs(given: argparse.Namespace, end: float) -> int:
 
     with TemporaryDirectory() as place:
         folder = Path(place)
-        runs.train(folder, "warm").end()  # what it compiles, the others find
+        runs.train(folder, "warm", given.processes).end()  # what it compiles, the others find
         begun = time.monotonic()
-        status, told = runs.train(folder, "straight").end()
-        if status:
-            print(f"the run without faults ends with {status}: {told}", file=sys.stderr)
+        ends = runs.train(folder, "straight", given.processes).end()
+        if any(status for status, _ in ends):
+            print(f"the run without faults ends with {ends}", file=sys.stderr)
             return 1
         seconds, straight = time.monotonic() - begun, folder / "straight"
         print(f"a run takes {seconds:.1f} s", flush=True)
@@ -103,19 +108,37 @@ def _runs(given: argparse.Namespace, end: float) -> int:
                 break
             wrong: list[str] = []
             if number < given.kills:
-                found, kills = runs.killed_run(Random(f"{given.seed} kill {number}"), folder, straight, seconds)
-                wrong, killed, tried = found, killed + kills, tried + 1
+                random = Random(f"{given.seed} kill {number}")
+                wrong, kills = runs.killed_run(random, folder, straight, seconds, given.processes)
+                killed, tried = killed + kills, tried + 1
             if number < given.damage:
                 wrong += runs.damaged_run(Random(f"{given.seed} damage {number}"), folder, straight)
                 hurt += 1
             failed += bool(wrong)
-            for line in wrong:
-                print(line.encode("ascii", "backslashreplace").decode(), flush=True)
+            _tell(wrong)
         print(
             f"runs: {tried} killed {killed} times, {hurt} with damaged checkpoints; {failed} not as promised",
             flush=True,
         )
         return failed
+
+
+def _restarts(given: argparse.Namespace) -> int:
+    from .restarts import restarted_run
+
+    with TemporaryDirectory() as place:
+        wrong, apart = restarted_run(Random(f"{given.seed} restarts"), Path(place), given.restarts)
+    _tell(wrong)
+    print(
+        f"{given.restarts} restarts: losses at most {apart:.1e} from those of the run that was never stopped",
+        flush=True,
+    )
+    return len(wrong) + (apart > 1e-6)
+
+
+def _tell(wrong: list[str]) -> None:
+    for line in wrong:
+        print(line.encode("ascii", "backslashreplace").decode(), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Tiny runs that are killed at random moments, or whose files are damaged, and what must be so afterwards."""
 
+import itertools
 import multiprocessing
 import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -25,6 +27,7 @@ tokenizer: {vocab_size: 300}
 model: {layers: 1, width: 16, feed_forward: 24, heads: 2, kv_heads: 1, dropout: 0.1}
 train: {steps: 8, batch_size: 8, sequence_length: 256, log_every: 1, validate_every: 4, checkpoint_every: 2, keep: 2}
 evaluation: {validation_examples: 4, splits: [iid], paraphrases: [train]}
+mesh: {timeout: 20}
 """
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # Modules that every run needs; a run begins with them in memory.
@@ -43,18 +46,21 @@ LOADED = (
 _UNLIKE = re.compile(
     r"tensorboard/.*|log\.txt|.*_METADATA|.*commit_success\.txt|.*progress/metadata|.*manifest\.ocdbt|.*/d/[0-9a-f]+|\.lock"
 )
+_NUMBERS = itertools.count()
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
 class Command:
     """A command of its own process, whose output goes to files."""
 
-    def __init__(self, module: str, arguments: Sequence[str], folder: Path) -> None:
-        """Starts `python -m MODULE ARGUMENTS` within the folder."""
-        self._folder = folder
+    def __init__(
+        self, module: str, arguments: Sequence[str], folder: Path, environment: dict[str, str] | None = None
+    ) -> None:
+        """Starts `python -m MODULE ARGUMENTS` within the folder, with variables besides this process's own."""
+        self._errors = folder / f"stderr{next(_NUMBERS)}"
         _CONTEXT.set_forkserver_preload(list(LOADED))
         self._process: BaseProcess = _CONTEXT.Process(
-            target=_run, args=(module, list(arguments), str(folder)), daemon=True
+            target=_run, args=(module, list(arguments), str(folder), self._errors.name, environment or {}), daemon=True
         )
         self._process.start()
 
@@ -67,6 +73,10 @@ class Command:
         os.kill(self._process.pid, number)
         return True
 
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.exitcode is None
+
     def end(self, seconds: float = 600) -> tuple[int, str]:
         """The exit status and what was said on standard error; -99 after so many seconds."""
         self._process.join(seconds)
@@ -74,12 +84,15 @@ class Command:
             self._process.kill()
             self._process.join()
             return -99, ""
-        return self._process.exitcode, (self._folder / "stderr").read_text(errors="replace")
+        told = self._errors.read_text(errors="replace")
+        self._errors.unlink()
+        return self._process.exitcode, told
 
 
-def _run(module: str, arguments: list[str], folder: str) -> None:
+def _run(module: str, arguments: list[str], folder: str, errors: str, environment: dict[str, str]) -> None:
     os.chdir(folder)
-    for number, name in ((1, "stdout"), (2, "stderr")):
+    os.environ.update(environment)
+    for number, name in ((1, os.devnull), (2, errors)):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     import importlib
 
@@ -89,10 +102,32 @@ def _run(module: str, arguments: list[str], folder: str) -> None:
     run(importlib.import_module(module).main)
 
 
-def train(folder: Path, run: str) -> Command:
+class Job:
+    """Processes that train one run together; one alone is no job of several."""
+
+    def __init__(self, folder: Path, arguments: Sequence[str], processes: int = 1, devices: int = 1) -> None:
+        """Starts `fit_jax.train` in so many processes with so many simulated devices each."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", ""))
+        shared = {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}"}
+        if processes > 1:
+            shared |= {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}
+        self.commands = [
+            Command("fit_jax.train", arguments, folder, shared | ({"JAX_PROCESS_ID": str(n)} if processes > 1 else {}))
+            for n in range(processes)
+        ]
+
+    def end(self) -> list[tuple[int, str]]:
+        """Each process's exit status and what it said on standard error."""
+        return [command.end() for command in self.commands]
+
+
+def train(folder: Path, run: str, processes: int = 1) -> Job:
     """Starts or resumes a tiny run."""
     (folder / "tiny.yaml").write_text(TINY)
-    return Command("fit_jax.train", ["--config", "tiny.yaml", "--run_dir", run], folder)
+    return Job(folder, ["--config", "tiny.yaml", "--run_dir", run], processes)
 
 
 def contents(run: Path) -> dict[str, object]:
@@ -128,33 +163,38 @@ def _host(leaf: object) -> bytes:
     return np.asarray(leaf).tobytes()
 
 
-def killed_run(random: Random, folder: Path, straight: Path, seconds: float) -> tuple[list[str], int]:
+def killed_run(
+    random: Random, folder: Path, straight: Path, seconds: float, processes: int = 1
+) -> tuple[list[str], int]:
     """Runs with kills at random moments until it is done.
 
     Args:
-        random: Draws moments and signals.
+        random: Draws moments, signals and which process is hit.
         folder: Holds the run.
-        straight: The same run, never killed.
+        straight: The same run in as many processes, never killed.
         seconds: How long a run takes, about.
+        processes: How many train it.
 
     Returns:
         What is wrong with it, a line each, and how many times it was killed.
     """
-    run, wrong, kills = folder / "killed" / straight.name, [], 0
+    run, wrong, kills = folder / f"killed{processes}" / straight.name, [], 0
     shutil.rmtree(run.parent, ignore_errors=True)
     run.parent.mkdir()
     said = []
     for _ in range(random.choice((1, 1, 2, 3))):
-        command, number = train(run.parent, run.name), random.choice(SIGNALS)
-        hit = command.kill(random.uniform(0.02, 1) * seconds, number)
+        job, number, which = train(run.parent, run.name, processes), random.choice(SIGNALS), random.randrange(processes)
+        hit = job.commands[which].kill(random.uniform(0.02, 1) * seconds, number)
         kills += hit
-        status, told = command.end()
-        said.append(f"{number.name if hit else 'whole'} {status}")
-        if "Traceback" in told and number is not signal.SIGKILL:
-            wrong.append(f"a traceback after {said}: {told.strip().splitlines()[-1][:200]}")
-    status, told = train(run.parent, run.name).end()
-    if status:
-        wrong.append(f"status {status} after {said}: {told[-300:]}")
+        for place, (status, told) in enumerate(job.end()):
+            said.append(f"{number.name if hit and place == which else 'no signal'} {status}")
+            if "Traceback" in told and not (place == which and number is signal.SIGKILL):
+                wrong.append(f"a traceback after {said}: {told.strip().splitlines()[-1][:200]}")
+            if status == -99:
+                wrong.append(f"no end after {said}")
+    ends = train(run.parent, run.name, processes).end()
+    if any(status for status, _ in ends):
+        wrong.append(f"status {[status for status, _ in ends]} after {said}: {ends[0][1][-300:]}")
         return wrong, kills
     ours, theirs = contents(run), contents(straight)
     wrong += [f"after {said}: {name} differs" for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]]
@@ -186,9 +226,11 @@ def damaged_run(random: Random, folder: Path, straight: Path) -> list[str]:
             done.append(path.relative_to(run).as_posix())
     shutil.rmtree(run / "report", ignore_errors=True)
     text = ["--text", "a fine film"]
-    command = train(folder, run.name) if random.random() < 0.5 else Command("fit_jax.steer", [run.name, *text], folder)
+    (folder / "tiny.yaml").write_text(TINY)
+    resumes = random.random() < 0.5
+    module, arguments = ("train", ["--config", "tiny.yaml", "--run_dir"]) if resumes else ("steer", text)
     begun = time.monotonic()
-    status, told = command.end()
+    status, told = Command(f"fit_jax.{module}", [*arguments, run.name], folder).end()
     lines = [line for line in told.strip().splitlines() if line]
     if status == 0 or (status == 2 and len(lines) == 1):
         return []

@@ -57,7 +57,7 @@ def test_a_case_is_kept_and_read_back():
 
 @pytest.mark.slow
 def test_kills_and_damage_change_nothing(tmp_path):
-    assert runs.train(tmp_path, "straight").end()[0] == 0
+    assert runs.train(tmp_path, "straight").end()[0][0] == 0
     for number in range(10):
         wrong, _ = runs.killed_run(Random(f"kill {number}"), tmp_path, tmp_path / "straight", 10)
         assert wrong == []
