@@ -1,7 +1,7 @@
 """One example as a prefix tree of tokens, laid out depth first in a line.
 
 The prompts of one example under several focus instructions begin alike (the input stands before the instruction) and
-each may be followed by several answers. The tree holds what they share once:
+each may be followed by several answers. The prefix tree holds what they share once:
 
     shared prefix ── rest of prompt 0 ── answer 0
                  │                    └─ answer 1

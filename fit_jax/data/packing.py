@@ -1,7 +1,7 @@
 """Items of many lengths in rows of one length: which items share a row, and the arrays the model takes.
 
-Items in a row do not see each other: the tree attention rule (`fit_jax.data.layout`) ends each item's visibility at
-its own end. Padding has `visible_until` 0, so no token sees it.
+Items in a row do not see each other: the prefix tree rule of attention (`fit_jax.data.layout`) ends each item's
+visibility at its own end. Padding has `visible_until` 0, so no token sees it.
 """
 
 from collections.abc import Sequence

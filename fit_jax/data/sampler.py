@@ -20,7 +20,7 @@ from fit_jax.focus.example import Example
 
 
 class TrainBatch(Protocol):
-    """Rows, and whatever a method needs beside them; a tree of arrays."""
+    """Rows, and whatever a method needs beside them; a pytree of arrays."""
 
     @property
     def rows(self) -> Batch:
@@ -34,7 +34,7 @@ class TrainBatch(Protocol):
 
     @property
     def axes(self) -> Any:
-        """The dimensions of each array, by letter: a tree of the same structure."""
+        """The dimensions of each array, by letter: a pytree of the same structure."""
         ...
 
 

@@ -26,7 +26,7 @@ KINDS = ("core", "spurious")
 _Asked = tuple[str, str]
 
 
-class Answer(NamedTuple):
+class MethodAnswer(NamedTuple):
     """A prediction of one method and seed."""
 
     method: str
@@ -71,19 +71,19 @@ class Comparison(NamedTuple):
     p_holm: float | None
 
 
-def by_type(answers: Iterable[Answer]) -> dict[tuple[str, str, str, str], Estimate]:
+def by_type(answers: Iterable[MethodAnswer]) -> dict[tuple[str, str, str, str], Estimate]:
     """Focus accuracy by (method, paraphrases, split, focus type), over all features."""
     cells = group_by(answers, lambda a: (a.method, a.prediction.paraphrases, a.prediction.split, a.prediction.focus))
     return {key: _estimate(cell) for key, cell in cells.items()}
 
 
-def by_kind(answers: Iterable[Answer]) -> dict[tuple[str, str, str, str], Estimate]:
+def by_kind(answers: Iterable[MethodAnswer]) -> dict[tuple[str, str, str, str], Estimate]:
     """Mean focus accuracy of core and spurious types, by (method, paraphrases, split, kind)."""
     cells = group_by(answers, lambda a: (a.method, a.prediction.paraphrases, a.prediction.split, _kind(a)))
     return {key: _estimate(cell) for key, cell in cells.items()}
 
 
-def by_paraphrase(answers: Iterable[Answer]) -> dict[tuple[str, str, str], Spread]:
+def by_paraphrase(answers: Iterable[MethodAnswer]) -> dict[tuple[str, str, str], Spread]:
     """Spread of the accuracy over paraphrases, over all seeds, by (method, paraphrases, focus type)."""
     found = {}
     for method, cell in group_by(answers, lambda a: a.method).items():
@@ -93,7 +93,7 @@ def by_paraphrase(answers: Iterable[Answer]) -> dict[tuple[str, str, str], Sprea
     return found
 
 
-def compare(answers: Sequence[Answer], reference: str) -> list[Comparison]:
+def compare(answers: Sequence[MethodAnswer], reference: str) -> list[Comparison]:
     """The reference method against each other one, by paraphrases, split and kind of focus type.
 
     An example's difference in a seed is the mean over its types, features and paraphrases, and the estimate is the mean
@@ -117,7 +117,7 @@ def compare(answers: Sequence[Answer], reference: str) -> list[Comparison]:
     return adjusted
 
 
-def measures(answers: Iterable[Answer]) -> dict[tuple[str, str, str], tuple[float, float | None]]:
+def measures(answers: Iterable[MethodAnswer]) -> dict[tuple[str, str, str], tuple[float, float | None]]:
     """Further measures as (mean, deviation over seeds), by (method, paraphrases, name); none over nothing."""
     values: dict[tuple[str, str, str], list[float]] = {}
     for (method, paraphrases, _), cell in group_by(
@@ -152,7 +152,7 @@ def _measures(asked: Sequence[Prediction]) -> dict[str, float]:
     return found
 
 
-def _estimate(cell: Sequence[Answer]) -> Estimate:
+def _estimate(cell: Sequence[MethodAnswer]) -> Estimate:
     asked = _asked(cell)
     mean = _mean(asked)
     deviation = _deviation(np.nanmean(np.array(list(asked.values())), axis=0).tolist())
@@ -160,7 +160,7 @@ def _estimate(cell: Sequence[Answer]) -> Estimate:
     return Estimate(mean.value, deviation, low, high, mean.seeds, mean.examples)
 
 
-def _difference(ours: Sequence[Answer], theirs: Sequence[Answer]) -> Mean:
+def _difference(ours: Sequence[MethodAnswer], theirs: Sequence[MethodAnswer]) -> Mean:
     seeds = sorted({a.seed for a in ours} & {a.seed for a in theirs})
     first, second = (_asked(cell, seeds) for cell in (ours, theirs))
     both = sorted(first.keys() & second.keys())
@@ -173,7 +173,7 @@ def _difference(ours: Sequence[Answer], theirs: Sequence[Answer]) -> Mean:
     return _mean({both[example]: differences[example, asked] for example in examples})
 
 
-def _asked(cell: Sequence[Answer], seeds: Sequence[int] | None = None) -> dict[_Asked, np.ndarray]:
+def _asked(cell: Sequence[MethodAnswer], seeds: Sequence[int] | None = None) -> dict[_Asked, np.ndarray]:
     """Share of right answers of each example by seed (by default of all seeds); NaN where a seed did not ask it."""
     column = {seed: at for at, seed in enumerate(sorted({a.seed for a in cell}) if seeds is None else seeds)}
     counts: dict[_Asked, np.ndarray] = {}
@@ -189,14 +189,14 @@ def _mean(by_example: Mapping[_Asked, np.ndarray]) -> Mean:
     return mean_over_seeds(np.array(list(by_example.values())), [cluster for _, cluster in by_example])
 
 
-def _evidence(answers: Iterable[Answer]) -> list[Answer]:
+def _evidence(answers: Iterable[MethodAnswer]) -> list[MethodAnswer]:
     """The answers on all splits but those that repeat another."""
     answers = list(answers)
     repeated = repeated_splits(a.prediction for a in answers)
     return [a for a in answers if a.prediction.split not in repeated]
 
 
-def _kind(answer: Answer) -> str:
+def _kind(answer: MethodAnswer) -> str:
     return kind_of(answer.prediction.focus)
 
 

@@ -15,7 +15,7 @@ from fit_jax.evaluation.radar import Panel, draw_radars
 from fit_jax.evaluation.reference_lines import reference_lines, repeated_splits, split_titles
 from fit_jax.evaluation.report import write_lines
 from fit_jax.evaluation.result_tables import main_set
-from fit_jax.experiment.analysis import Answer, by_kind, by_paraphrase, by_type, compare, measures
+from fit_jax.experiment.analysis import MethodAnswer, by_kind, by_paraphrase, by_type, compare, measures
 from fit_jax.experiment.method_tables import (
     METHOD_NAMES,
     Context,
@@ -71,7 +71,7 @@ def write_experiment_report(
         The main table.
     """
     make_folder(folder)
-    answers = [Answer(method, seed, p) for (method, seed), predictions in cells.items() for p in predictions]
+    answers = [MethodAnswer(method, seed, p) for (method, seed), predictions in cells.items() for p in predictions]
     rows = [row for (method, seed), p in cells.items() for row in focus_accuracy(p, method, seed, task)]
     write_lines(folder / "focus_accuracy.jsonl", rows)
     context = _context(answers)
@@ -94,13 +94,13 @@ def write_experiment_report(
     return grids[0]
 
 
-def _context(answers: Sequence[Answer]) -> Context:
+def _context(answers: Sequence[MethodAnswer]) -> Context:
     predictions = [a.prediction for a in answers]
     titles = split_titles(dict.fromkeys(p.split for p in predictions), predictions)
     return Context(reference_lines(predictions), titles, bool(repeated_splits(predictions)))
 
 
-def _grids(answers: Sequence[Answer], text: TaskText, task: str, reference: str, context: Context) -> list[Grid]:
+def _grids(answers: Sequence[MethodAnswer], text: TaskText, task: str, reference: str, context: Context) -> list[Grid]:
     kinds, types = by_kind(answers), by_type(answers)
     paraphrase_sets = sorted({key[1] for key in kinds}, key=("heldout", "far", "train").index)
     grids = [kinds_grid(kinds, paraphrases, context) for paraphrases in paraphrase_sets]
@@ -118,7 +118,7 @@ def _grids(answers: Sequence[Answer], text: TaskText, task: str, reference: str,
     ]
 
 
-def _figures(answers: Sequence[Answer]) -> dict[str, Figure]:
+def _figures(answers: Sequence[MethodAnswer]) -> dict[str, Figure]:
     """A radar of each method as in the paper's Figure 3, held-out paraphrases where asked: seen, and unseen values."""
     types = by_type(answers)
     paraphrases = main_set(key[1] for key in types)

@@ -78,7 +78,7 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
 
 
 def load_adapter(lora: LoraConfig, model: DecoderConfig, target: nnx.State) -> nnx.State:
-    """Reads the adapter that `lora.adapter` names into a tree of its shapes and shardings.
+    """Reads the adapter that `lora.adapter` names into a pytree of its shapes and shardings.
 
     Args:
         lora: Resolved config.

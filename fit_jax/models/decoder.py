@@ -57,7 +57,7 @@ class Embed(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """Decoder-only transformer. Parameter tree: embed, blocks (stacked), last_block, final_norm, [lm_head]."""
+    """Decoder-only transformer. Parameters: embed, blocks (stacked), last_block, final_norm, [lm_head]."""
 
     def __init__(self, config: DecoderConfig, lora: LoraConfig = LoraConfig(), *, rngs: nnx.Rngs) -> None:  # noqa: B008
         """Random weights."""

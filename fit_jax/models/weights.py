@@ -106,7 +106,7 @@ def resolve_pretrained(model: ModelConfig, name: str) -> DecoderConfig:
 
 
 def load_weights(model: DecoderConfig, target: nnx.State) -> nnx.State:
-    """Reads a pretrained model's parameters into a tree of shapes and shardings.
+    """Reads a pretrained model's parameters into a pytree of shapes and shardings.
 
     A host reads only the slices that its devices hold, one shard after another, so that it never holds the model.
 

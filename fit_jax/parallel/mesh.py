@@ -69,7 +69,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[Device] | None = None) -> Me
 
 
 def mesh_of(tree: Any) -> Mesh:
-    """The mesh that a tree's arrays lie on; a mesh of their device where they lie on none."""
+    """The mesh that a pytree's arrays lie on; a mesh of their device where they lie on none."""
     sharding = jax.tree.leaves(tree)[0].sharding
     if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
         return sharding.mesh

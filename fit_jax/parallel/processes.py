@@ -15,7 +15,7 @@ from fit_jax.parallel.sharding import batch_sharding, row_shards
 
 
 class HasAxes(Protocol):
-    """A batch: a tree of arrays that tells their dimensions by letter, in a tree of the same structure."""
+    """A batch: a pytree of arrays that tells their dimensions by letter, in a pytree of the same structure."""
 
     @property
     def axes(self) -> Any:

@@ -35,10 +35,10 @@ RULES: tuple[tuple[re.Pattern[str], P], ...] = tuple(
 
 
 class Layout(NamedTuple):
-    """How a tree lies on a mesh.
+    """How a pytree lies on a mesh.
 
     Attributes:
-        shardings: A `NamedSharding` for every leaf of the tree.
+        shardings: A `NamedSharding` for every leaf of the pytree.
         replicated: One line for each dimension that its mesh axis does not divide and that is therefore not split.
     """
 
@@ -57,7 +57,7 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def lay_out_tree(tree: Any, mesh: Mesh) -> Layout:
-    """Shardings of a tree of parameters, optimizer moments or a whole training state, by `RULES`.
+    """Shardings of a pytree of parameters, optimizer moments or a whole training state, by `RULES`.
 
     Scalars are replicated. Optimizer moments end in the name of their parameter and so lie as it does.
 

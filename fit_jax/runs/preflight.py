@@ -131,7 +131,7 @@ def check_disk(folder: Path, state: Any, config: Config, saves: int) -> None:
 
     Args:
         folder: The run folder; checkpoints that it holds already are taken into account.
-        state: What a checkpoint keeps: a tree of arrays or shapes.
+        state: What a checkpoint keeps: a pytree of arrays or shapes.
         config: The run.
         saves: Checkpoints still to be written, at most.
 

@@ -82,7 +82,7 @@ class Objective(ABC, Generic[BatchType]):
     """The loss of a step: the sum of `weights` times `losses` over the global batch. Its methods are pure functions."""
 
     def start(self) -> Any:
-        """The objective's own state before the first step: a tree of fp32 NumPy arrays, which checkpoints hold."""
+        """The objective's own state before the first step: a pytree of fp32 NumPy arrays, which checkpoints hold."""
         return ()
 
     @abstractmethod

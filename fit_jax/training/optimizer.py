@@ -45,7 +45,7 @@ def make_schedule(config: OptimizerConfig, steps: int) -> Schedule:
 
 
 def make_optimizer(config: OptimizerConfig, steps: int, moves: Callable[[str], bool] | None = None) -> Optimizer:
-    """The optimizer of a run of `steps` updates; its state and gradients are fp32 trees like the parameters.
+    """The optimizer of a run of `steps` updates; its state and gradients are fp32 pytrees like the parameters.
 
     Args:
         config: Its hyperparameters.

@@ -67,7 +67,7 @@ def with_objective(placed: PlacedState, start: Any, mesh: Mesh) -> PlacedState:
 
 
 def in_fp32(tree: Any) -> Any:
-    """The tree with every leaf in fp32."""
+    """The pytree with every leaf in fp32."""
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
 
 

@@ -11,7 +11,7 @@ import pytest
 from fit_jax.evaluation.evaluator import Evaluation
 from fit_jax.evaluation.metrics import focus_accuracy, kind_of
 from fit_jax.evaluation.queries import answered, ask
-from fit_jax.experiment.analysis import Answer, Estimate, by_kind, by_paraphrase, by_type, compare, measures
+from fit_jax.experiment.analysis import Estimate, MethodAnswer, by_kind, by_paraphrase, by_type, compare, measures
 from fit_jax.experiment.method_report import write_experiment_report
 from fit_jax.experiment.method_tables import Grid, paper_grid
 from fit_jax.experiment.other_models import model_panels
@@ -42,7 +42,7 @@ def evaluations(task):
 
 @pytest.fixture(scope="module")
 def answers(evaluations):
-    return [Answer(*key, p) for key, e in evaluations.items() for p in e.predictions]
+    return [MethodAnswer(*key, p) for key, e in evaluations.items() for p in e.predictions]
 
 
 @pytest.fixture(scope="module")

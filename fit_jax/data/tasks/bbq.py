@@ -22,7 +22,7 @@ from fit_jax.data.row_readers import Malformed
 from fit_jax.data.splits import Sizes, build_splits, partition, partition_unequal
 from fit_jax.data.task import Task
 from fit_jax.data.tasks.bbq_sides import context_keys, template_keys
-from fit_jax.data.tasks.bbq_source import CATEGORIES, Item, read_category, read_metadata
+from fit_jax.data.tasks.bbq_source import CATEGORIES, BBQQuestion, read_category, read_metadata
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious, TaskText
 
@@ -84,7 +84,7 @@ def build(config: TaskConfig, seed: int, text: TaskText = TEXT) -> Task:
     bad = Malformed(config.malformed)
     dropped: Counter[str] = Counter()
     metadata = read_metadata(config)
-    items: list[Item] = []
+    items: list[BBQQuestion] = []
     for category in config.categories or single:
         items += read_category(config, category, metadata, bad, dropped)
     notes = bad.settle() + tuple(f"{count} rows dropped: {reason}" for reason, count in dropped.items())
@@ -113,7 +113,7 @@ def build(config: TaskConfig, seed: int, text: TaskText = TEXT) -> Task:
     return Task(text=replace(text, spurious=features), splits=splits, notes=notes + more, dropped=dict(dropped))
 
 
-def _rows(items: Sequence[Item], keys: np.ndarray, templates: np.ndarray) -> Rows:
+def _rows(items: Sequence[BBQQuestion], keys: np.ndarray, templates: np.ndarray) -> Rows:
     """Rows for splits; rows with equal `keys` stay on one side, `templates` tells the template of each."""
     groups = [_group(item) for item in items]
     merged = _merged(Counter(groups), Counter(group for group, _ in set(zip(groups, templates.tolist()))))
@@ -140,7 +140,7 @@ def _rows(items: Sequence[Item], keys: np.ndarray, templates: np.ndarray) -> Row
     )
 
 
-def _group(item: Item) -> tuple[str, str]:
+def _group(item: BBQQuestion) -> tuple[str, str]:
     """Feature and stereotyped group of a row; of an intersectional one, those of both features joined."""
     return _JOIN.join(item.groups), _JOIN.join(item.groups.values())
 
@@ -159,14 +159,14 @@ def _merged(rows: Counter[tuple[str, str]], templates: Counter[tuple[str, str]])
     return merged
 
 
-def _whole(items: Sequence[Item]) -> np.ndarray:
+def _whole(items: Sequence[BBQQuestion]) -> np.ndarray:
     """(N,) number of the item of each row; -1 where one of its four rows is missing."""
     rows = Counter(item.number for item in items)
     numbers = {name: n if count == 4 else -1 for n, (name, count) in enumerate(rows.items())}
     return np.array([numbers[item.number] for item in items])
 
 
-def _outcome(item: Item) -> int:
+def _outcome(item: BBQQuestion) -> int:
     if item.label == item.target:
         return 0
     return 2 if item.label == item.unknown else 1

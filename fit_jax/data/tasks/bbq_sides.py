@@ -19,7 +19,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Int
 
-from fit_jax.data.tasks.bbq_source import Item
+from fit_jax.data.tasks.bbq_source import BBQQuestion
 
 # Two templates tell the same story where their contexts share more than this of the words that stand in all of each.
 _SAME_STORY = 2 / 3
@@ -27,7 +27,7 @@ _ARTICLES = frozenset(("a", "an", "the"))
 _WORD = re.compile(r"\w+")
 
 
-def template_keys(items: Sequence[Item]) -> Int[np.ndarray, " rows"]:
+def template_keys(items: Sequence[BBQQuestion]) -> Int[np.ndarray, " rows"]:
     """A number for each row; rows of the same or of nearly the same template have the same."""
     told: dict[str, frozenset[str]] = {}
     for template, story in dict.fromkeys((item.template, item.story) for item in items):
@@ -39,7 +39,7 @@ def template_keys(items: Sequence[Item]) -> Int[np.ndarray, " rows"]:
     return np.array([number[item.template] for item in items], int)
 
 
-def context_keys(items: Sequence[Item]) -> Int[np.ndarray, " rows"]:
+def context_keys(items: Sequence[BBQQuestion]) -> Int[np.ndarray, " rows"]:
     """A number for each row; rows of one item, of twins, and of one question about the same people have the same."""
     groups = []
     for item in items:
@@ -67,7 +67,7 @@ def components(groups: Iterable[Sequence[Hashable]]) -> dict[Hashable, int]:
     return {member: numbers[root(member)] for member in list(parent)}
 
 
-def _people(item: Item) -> frozenset[tuple[str, ...]]:
+def _people(item: BBQQuestion) -> frozenset[tuple[str, ...]]:
     """The two people that a row asks about, in no order."""
     named = (item.slots[f"ans{number}"] for number in range(3) if number != item.unknown)
     return frozenset(tuple(sorted(_words(name))) for name in named)

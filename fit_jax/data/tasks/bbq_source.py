@@ -42,7 +42,7 @@ _SYNONYMS = {"f": ("woman", "girl"), "m": ("man", "boy")}
 _DOUBTFUL = ("SES", "8")
 
 
-class Item(NamedTuple):
+class BBQQuestion(NamedTuple):
     """One row of BBQ.
 
     Attributes:
@@ -72,7 +72,7 @@ class Item(NamedTuple):
 
 def read_category(
     config: TaskConfig, category: str, metadata: Metadata, bad: Malformed, dropped: Counter[str]
-) -> list[Item]:
+) -> list[BBQQuestion]:
     """The rows of a category whose stereotyped answer can be determined; the others are counted in `dropped`.
 
     Where the metadata have nothing on the category, the answers' groups tell.
@@ -92,7 +92,7 @@ def read_category(
         )
     kept = [(where, row) for where, row in rows if _is_whole(row, where, bad)]
     contexts = {row["example_id"] // 4: row["context"] for _, row in kept if row["context_condition"] == "ambig"}
-    items: dict[int, Item] = {}
+    items: dict[int, BBQQuestion] = {}
     for where, row in kept:
         number = row["example_id"]
         target = target_from_metadata(records.get(number)) if records else target_from_groups(row)
@@ -172,7 +172,7 @@ def _is_whole(row: Mapping[str, Any], where: str, bad: Malformed) -> bool:
     return True
 
 
-def _item(row: Mapping[str, Any], target: int, record: Mapping[str, str] | None, story: str) -> Item:
+def _item(row: Mapping[str, Any], target: int, record: Mapping[str, str] | None, story: str) -> BBQQuestion:
     category, question = row["category"], str(row["question_index"])
     template = f"{category} {question}"
     unknown = next(i for i, answer in enumerate(_ANSWERS) if row["answer_info"][answer][1] == _UNKNOWN)
@@ -185,7 +185,7 @@ def _item(row: Mapping[str, Any], target: int, record: Mapping[str, str] | None,
     }
     if (category, question) == _DOUBTFUL:
         slices["target"] = "doubtful"
-    return Item(
+    return BBQQuestion(
         uid=f"bbq-{category}-{row['example_id']}",
         slots={field: row[field].strip() for field in ("context", "question", *_ANSWERS)},
         label=row["label"],
