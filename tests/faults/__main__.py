@@ -97,7 +97,7 @@ def _runs(given: argparse.Namespace, end: float) -> int:
         runs.train(folder, "warm", given.processes).end()  # what it compiles, the others find
         begun = time.monotonic()
         ends = runs.train(folder, "straight", given.processes).end()
-        if any(status for status, _ in ends):
+        if any(end.status for end in ends):
             print(f"the run without faults ends with {ends}", file=sys.stderr)
             return 1
         seconds, straight = time.monotonic() - begun, folder / "straight"

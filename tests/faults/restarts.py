@@ -1,13 +1,13 @@
 """A run that is stopped again and again, and goes on each time with other processes on another mesh."""
 
 import signal
-import time
 from pathlib import Path
 from random import Random
 
 from fit_jax.training.metrics import read_metrics
+from tests.processes import Job, logged
 
-from .runs import TINY, Job
+from .runs import TINY
 
 LONG = TINY.replace("steps: 8", "steps: {steps}").replace("checkpoint_every: 2", "checkpoint_every: 3")
 # Processes, devices of each, and how the mesh lays them out.
@@ -36,23 +36,23 @@ def restarted_run(random: Random, folder: Path, restarts: int) -> tuple[list[str
     (folder / "long.yaml").write_text(LONG.replace("{steps}", str(5 * restarts)))
     given = ["--config", "long.yaml", "--run_dir"]
     straight, run, wrong = folder / "long_straight", folder / "long_run", []
-    ends = Job(folder, [*given, straight.name]).end()
-    if ends[0][0]:
-        return [f"the run without restarts ends with {ends[0]}"], 0.0
+    metrics = run / "metrics.jsonl"
+    (end,) = Job(folder, [*given, straight.name]).end()
+    if end.status:
+        return [f"the run without restarts ends with {end}"], 0.0
     for number in range(restarts + 1):
         processes, devices, mesh = random.choice(PLACES)
         axes = [part for axis in mesh.split() for part in (f"--mesh.{axis.split('=')[0]}", axis.split("=")[1])]
         job = Job(folder, [*given, run.name, *axes], processes, devices)
         if number < restarts:
-            goal, sent = _lines(run) + random.randint(2, 5), random.choice((signal.SIGTERM, signal.SIGKILL))
-            while _lines(run) < goal and all(command.is_running() for command in job.commands):
-                time.sleep(0.02)
-            for command in job.commands:
-                command.kill(0, sent)
+            goal, sent = logged(metrics) + random.randint(2, 5), random.choice((signal.SIGTERM, signal.SIGKILL))
+            job.wait_for(metrics, goal)
+            if not all([command.signal(sent) for command in job.commands]):
+                wrong.append(f"{processes} processes, {mesh}: ended before they were stopped")
         ends = job.end()
-        told = " | ".join(text.strip()[-200:] for _, text in ends)
-        if number == restarts and any(status for status, _ in ends):
-            wrong.append(f"{processes} processes, {mesh}: {[status for status, _ in ends]}: {told}")
+        told = " | ".join(text.strip()[-200:] for _, text, _ in ends)
+        if number == restarts and any(end.status for end in ends):
+            wrong.append(f"{processes} processes, {mesh}: {[end.status for end in ends]}: {told}")
         if "Traceback" in told:
             wrong.append(f"a traceback on {processes} processes, {mesh}: {told}")
     ours, theirs = (read_metrics(path / "metrics.jsonl") for path in (run, straight))
@@ -60,8 +60,3 @@ def restarted_run(random: Random, folder: Path, restarts: int) -> tuple[list[str
         wrong.append(f"{len(ours)} steps are logged, {len(theirs)} without restarts")
     apart = max((abs(a["loss"] / b["loss"] - 1) for a, b in zip(ours, theirs)), default=0.0)
     return wrong, apart
-
-
-def _lines(run: Path) -> int:
-    metrics = run / "metrics.jsonl"
-    return metrics.read_bytes().count(b"\n") if metrics.exists() else 0

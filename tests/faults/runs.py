@@ -1,20 +1,14 @@
 """Tiny runs that are killed at random moments, or whose files are damaged, and what must be so afterwards."""
 
-import itertools
-import multiprocessing
-import os
 import re
 import shutil
 import signal
-import socket
-import sys
 import time
-from collections.abc import Sequence
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from random import Random
 
 from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
+from tests.processes import Command, Job
 
 from . import hostile
 
@@ -30,98 +24,10 @@ evaluation: {validation_examples: 4, splits: [iid], paraphrases: [train]}
 mesh: {timeout: 20}
 """
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-# Modules that every run needs; a run begins with them in memory.
-LOADED = (
-    "fit_jax.cli",
-    "fit_jax.train",
-    "fit_jax.runs.evaluating",
-    "fit_jax.runs.trainer",
-    "fit_jax.runs.run_folder",
-    "fit_jax.evaluation.interactive",
-    "fit_jax.focus.tokenizers",
-    "orbax.checkpoint",
-    "transformers.tokenization_utils_tokenizers",
-)
 # What two runs of one config need not share: times, and what names them.
 _UNLIKE = re.compile(
     r"tensorboard/.*|log\.txt|.*_METADATA|.*commit_success\.txt|.*progress/metadata|.*manifest\.ocdbt|.*/d/[0-9a-f]+|\.lock"
 )
-_NUMBERS = itertools.count()
-_CONTEXT = multiprocessing.get_context("forkserver")
-
-
-class Command:
-    """A command of its own process, whose output goes to files."""
-
-    def __init__(
-        self, module: str, arguments: Sequence[str], folder: Path, environment: dict[str, str] | None = None
-    ) -> None:
-        """Starts `python -m MODULE ARGUMENTS` within the folder, with variables besides this process's own."""
-        self._errors = folder / f"stderr{next(_NUMBERS)}"
-        _CONTEXT.set_forkserver_preload(list(LOADED))
-        self._process: BaseProcess = _CONTEXT.Process(
-            target=_run, args=(module, list(arguments), str(folder), self._errors.name, environment or {}), daemon=True
-        )
-        self._process.start()
-
-    def kill(self, after: float, number: signal.Signals) -> bool:
-        """Waits so many seconds, then sends a signal; whether the process was still there."""
-        self._process.join(after)
-        if self._process.exitcode is not None:
-            return False
-        assert self._process.pid
-        os.kill(self._process.pid, number)
-        return True
-
-    def is_running(self) -> bool:
-        """Whether it has not ended yet."""
-        return self._process.exitcode is None
-
-    def end(self, seconds: float = 600) -> tuple[int, str]:
-        """The exit status and what was said on standard error; -99 after so many seconds."""
-        self._process.join(seconds)
-        if self._process.exitcode is None:
-            self._process.kill()
-            self._process.join()
-            return -99, ""
-        told = self._errors.read_text(errors="replace")
-        self._errors.unlink()
-        return self._process.exitcode, told
-
-
-def _run(module: str, arguments: list[str], folder: str, errors: str, environment: dict[str, str]) -> None:
-    os.chdir(folder)
-    os.environ.update(environment)
-    for number, name in ((1, os.devnull), (2, errors)):
-        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    import importlib
-
-    from fit_jax.cli import run
-
-    sys.argv = [module, *arguments]
-    run(importlib.import_module(module).main)
-
-
-class Job:
-    """Processes that train one run together; one alone is no job of several."""
-
-    def __init__(self, folder: Path, arguments: Sequence[str], processes: int = 1, devices: int = 1) -> None:
-        """Starts `fit_jax.train` in so many processes with so many simulated devices each."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
-        flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", ""))
-        shared = {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}"}
-        if processes > 1:
-            shared |= {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}
-        self.commands = [
-            Command("fit_jax.train", arguments, folder, shared | ({"JAX_PROCESS_ID": str(n)} if processes > 1 else {}))
-            for n in range(processes)
-        ]
-
-    def end(self) -> list[tuple[int, str]]:
-        """Each process's exit status and what it said on standard error."""
-        return [command.end() for command in self.commands]
 
 
 def train(folder: Path, run: str, processes: int = 1) -> Job:
@@ -184,17 +90,17 @@ def killed_run(
     said = []
     for _ in range(random.choice((1, 1, 2, 3))):
         job, number, which = train(run.parent, run.name, processes), random.choice(SIGNALS), random.randrange(processes)
-        hit = job.commands[which].kill(random.uniform(0.02, 1) * seconds, number)
+        hit = job.commands[which].signal(number, random.uniform(0.02, 1) * seconds)
         kills += hit
-        for place, (status, told) in enumerate(job.end()):
+        for place, (status, told, _) in enumerate(job.end()):
             said.append(f"{number.name if hit and place == which else 'no signal'} {status}")
             if "Traceback" in told and not (place == which and number is signal.SIGKILL):
                 wrong.append(f"a traceback after {said}: {told.strip().splitlines()[-1][:200]}")
             if status == -99:
                 wrong.append(f"no end after {said}")
     ends = train(run.parent, run.name, processes).end()
-    if any(status for status, _ in ends):
-        wrong.append(f"status {[status for status, _ in ends]} after {said}: {ends[0][1][-300:]}")
+    if any(end.status for end in ends):
+        wrong.append(f"status {[end.status for end in ends]} after {said}: {ends[0].errors[-300:]}")
         return wrong, kills
     ours, theirs = contents(run), contents(straight)
     wrong += [f"after {said}: {name} differs" for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]]
@@ -230,7 +136,7 @@ def damaged_run(random: Random, folder: Path, straight: Path) -> list[str]:
     resumes = random.random() < 0.5
     module, arguments = ("train", ["--config", "tiny.yaml", "--run_dir"]) if resumes else ("steer", text)
     begun = time.monotonic()
-    status, told = Command(f"fit_jax.{module}", [*arguments, run.name], folder).end()
+    status, told, _ = Command(f"fit_jax.{module}", [*arguments, run.name], folder).end()
     lines = [line for line in told.strip().splitlines() if line]
     if status == 0 or (status == 2 and len(lines) == 1):
         return []

@@ -4,8 +4,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import jax
@@ -22,6 +20,7 @@ from fit_jax.runs.run_folder import claimed
 from fit_jax.runs.trainer import Ending, train
 from fit_jax.training.display import Display
 from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
+from tests.processes import Job
 
 TINY = """
 seed: 3
@@ -51,10 +50,8 @@ def start(config: Config) -> Ending:
         return train(set_up(config, trains=True))
 
 
-def spawn(run, devices: int) -> subprocess.Popen:
-    flags = os.environ["XLA_FLAGS"].replace("device_count=8", f"device_count={devices}")
-    command = [sys.executable, "-m", "fit_jax.train", "--config", str(run.parent / "tiny.yaml"), "--run_dir", str(run)]
-    return subprocess.Popen(command, env=os.environ | {"XLA_FLAGS": flags}, stdout=subprocess.PIPE, text=True)
+def spawn(run, devices: int) -> Job:
+    return Job(run.parent, ["--config", "tiny.yaml", "--run_dir", run.name], devices=devices)
 
 
 def records(run) -> list[dict]:
@@ -92,11 +89,10 @@ def test_unpacked_rows_train_in_batches_of_several_widths(folder):
 
 def test_a_killed_run_goes_on_bit_for_bit(folder, straight):
     run, step = folder / "killed", random.randrange(1, 13)
-    process, metrics = spawn(run, devices=8), run / "metrics.jsonl"
-    while process.poll() is None and not (metrics.exists() and 2 * metrics.read_bytes().count(b"\n") >= step):
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
+    job = spawn(run, devices=8)
+    job.wait_for(run / "metrics.jsonl", (step + 1) // 2)
+    assert job.commands[0].signal(signal.SIGKILL)
+    job.end()
     assert start(config_of(run)) is Ending.ALL_STEPS
     assert records(run) == records(straight), f"killed after step {step}"
     one, other = (load_model(set_up(config_of(run)), "last").params for run in (run, straight))
@@ -114,9 +110,9 @@ def test_a_run_told_to_stop_saves_and_goes_on_with_fewer_devices(folder, straigh
     monkeypatch.setattr(Display, "advance", stop_after_seven)
     assert start(config_of(run)) is Ending.STOPPED
     assert records(run) == [r for r in records(straight) if r["step"] <= 8]
-    output, _ = (process := spawn(run, devices=1)).communicate()
-    assert process.returncode == 0
-    assert "resuming after step 8" in output
+    (end,) = spawn(run, devices=1).end()
+    assert end.status == 0
+    assert "resuming after step 8" in end.output
     for row, expected in zip(records(run), records(straight), strict=True):
         assert row == pytest.approx(expected, rel=1e-4)
 
