@@ -7,16 +7,23 @@ PYTEST_ARGS ?= --numprocesses auto --dist loadfile
 # Versions that the tests have passed with; empty for the newest that pyproject.toml allows.
 CONSTRAINTS ?= constraints.txt
 
-.PHONY: demo test lint format help
+# The hashes of what fit_jax itself needs in these versions.
+LOCK ?= $(if $(CONSTRAINTS),requirements.lock)
+UV := $(VENV)-lock/bin/uv pip compile --quiet --no-annotate --no-header --generate-hashes --universal --python-version 3.11 \
+	--constraint constraints.txt pyproject.toml
+
+.PHONY: demo test lint lock format help
 
 help:
 	@echo "make demo    train the demo model and show its focus table (about two minutes on two CPU cores)"
 	@echo "make test    lint and the tests (the exhaustive ones: .venv/bin/python -m pytest -m slow)"
 	@echo "make lint    style, format and types alone"
 	@echo "make format  rewrite the sources as ruff formats them"
+	@echo "make lock    write the hashes of the pinned versions anew"
 
-$(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS)
+$(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) $(LOCK)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(if $(LOCK),$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(LOCK))
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) \
 		--editable $(if $(filter run,$*),".",".[$*]")
 	@touch $@
@@ -35,3 +42,13 @@ test: lint
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Other lines than libtpu's are in both files.
+lock:
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	echo 'setuptools>=77' > $(VENV)-lock/build.in
+	{ echo '# The versions of constraints.txt that fit_jax itself needs, with the hashes of their files. Made by `make lock`.'; \
+		$(UV) $(VENV)-lock/build.in; } > requirements.lock
+	{ echo '# What a TPU needs beside requirements.lock. Made by `make lock`.'; \
+		$(UV) --extra tpu | sed -n '/^libtpu/,/^[a-km-z]/{/^[a-km-z]/d;p}'; } > requirements-tpu.lock

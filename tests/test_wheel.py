@@ -1,9 +1,11 @@
 """The wheel, built, installed and used away from the checkout."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,25 @@ def test_a_run_of_a_config_of_the_package(installed, tmp_path):
     shown = run(installed, tmp_path, sys.executable, "-m", "fit_jax.train", *TINY)
     assert "runs/demo: trained to the last step" in shown
     assert (tmp_path / "runs" / "demo" / "report" / "index.html").is_file()
+
+
+def pins(name: str) -> dict[str, set[str]]:
+    """The versions of each package that a file of requirements names."""
+    found: dict[str, set[str]] = {}
+    for line in (ROOT / name).read_text().splitlines():
+        if pin := re.match(r"([a-z0-9][a-z0-9._-]*)==([^ ;\\]+)", line, re.IGNORECASE):
+            found.setdefault(pin[1].lower().replace("_", "-"), set()).add(pin[2])
+    return found
+
+
+def test_what_is_installed_is_pinned_by_version_and_hash():
+    constraints, locked = pins("constraints.txt"), pins("requirements.lock")
+    tpu = pins("requirements-tpu.lock")
+    assert set(tpu) == {"libtpu"}
+    assert {name: versions for name, versions in locked.items() if not versions & constraints.get(name, versions)} == {}
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split(r"[<>=\[]", need)[0].lower() for need in needed} | {"setuptools", "jaxlib"}
+    assert names <= {name.replace("_", "-") for name in locked}
+    for name in ("requirements.lock", "requirements-tpu.lock"):
+        for pin in re.split(r"\n(?=\S)", (ROOT / name).read_text())[1:]:
+            assert "--hash=sha256:" in pin, pin

@@ -15,7 +15,9 @@ install() {
     PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv==0.13.9
     python3 -m uv venv --quiet --seed --python 3.12 "$home/venv"
   fi
-  "$home/venv/bin/python" -m pip install --quiet --constraint "$home/source/constraints.txt" --editable "$home/source[tpu]"
+  "$home/venv/bin/python" -m pip install --quiet --require-hashes \
+    --requirement "$home/source/requirements.lock" --requirement "$home/source/requirements-tpu.lock"
+  "$home/venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable "$home/source"
 }
 
 # Training inherits the lock and so holds it exactly as long as it lives, whatever ends it.

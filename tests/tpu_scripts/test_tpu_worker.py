@@ -141,14 +141,18 @@ def test_install(host: Host, tmp_path: Path):
         done = host.run("install", f"echo 'set up' >>{log}")
         assert done.returncode == 0, done.stderr
     source = f"{host.fit}/source"
-    pip = f"venv -m pip install --quiet --constraint {source}/constraints.txt --editable {source}[tpu]"
+    locks = f"--requirement {source}/requirements.lock --requirement {source}/requirements-tpu.lock"
+    pip = [
+        f"venv -m pip install --quiet --require-hashes {locks}",
+        f"venv -m pip install --quiet --no-deps --no-build-isolation --editable {source}",
+    ]
     assert log.read_text().splitlines() == [
         "set up",
         "1 python3 -m pip install --quiet --user uv==0.13.9",
         f" python3 -m uv venv --quiet --seed --python 3.12 {host.fit}/venv",
-        pip,
+        *pip,
         "set up",
-        pip,
+        *pip,
     ]
 
 
