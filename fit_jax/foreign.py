@@ -6,9 +6,11 @@ in an `InputError` that names the file and the field. Nothing else comes out of 
 
 import json
 import math
+import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,6 +69,24 @@ def check_regular(path: Path, remedy: str = "name a readable file") -> None:
         raise InputError(f"{path} cannot be read: is a folder; {remedy}")
     if not stat.S_ISREG(mode):
         raise InputError(f"{path} cannot be read: is a pipe, device or socket, not a regular file; {remedy}")
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Lets what foreign code writes to standard error meanwhile go nowhere, also where Python is not asked."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
 
 
 def read_bytes(path: Path, remedy: str = "name a readable file", most: int = MOST_BYTES) -> bytes:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fit_jax.errors import InputError, cannot_write
 from fit_jax.focus.raw_tokenizers import find_raw, load_raw
-from fit_jax.foreign import check_regular, exists, read_object, shown
+from fit_jax.foreign import check_regular, exists, read_object, shown, silent
 from fit_jax.hub import local_folder
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _REMEDY = "name a folder with a tokenizer.json"
 PAD, EOS = "<pad>", "<eos>"
+# What a tokenizer must be able to encode: words, a mark that normalisers change, another script.
+_PROBE = "a b é ﬁ 中"
 _FILES = ("tokenizer*", "*.model", "vocab.json", "merges.txt", "*_tokens*.json", "*.jinja", "config.json")
 
 
@@ -53,9 +55,11 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
     """
     folder = local_folder(path, _FILES, "tokenizer")
     try:
-        tokenizer = _load(folder)
-        # transformers takes files it does not recognise for an empty vocabulary.
-        empty = not tokenizer("a b", add_special_tokens=False)["input_ids"]
+        with silent():  # a panic in Rust writes its stack to standard error besides
+            tokenizer = _load(folder)
+            # transformers takes files it does not recognise for an empty vocabulary.
+            empty = not tokenizer(_PROBE)["input_ids"]
+            tokenizer.decode(tokenizer(_PROBE, add_special_tokens=False)["input_ids"])
     except InputError as error:
         told = str(error)
         raise InputError(told if told.startswith("tokenizer ") else f"tokenizer {told}") from error

@@ -47,6 +47,31 @@ def test_own_tokenizers_load_without_the_model_classes(tiny_tokenizer, tmp_path)
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
 
 
+@pytest.mark.parametrize(
+    ("part", "content"),
+    [
+        ("normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAA"}),  # panics while it is read
+        ("normalizer", {"type": "Precompiled", "precompiled_charsmap": "BAAAAP////8="}),  # panics at the first text
+        (
+            "post_processor",
+            {
+                "type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "X", "type_id": 0}}],
+                "pair": [],
+                "special_tokens": {},
+            },
+        ),
+    ],
+)
+def test_a_panic_in_rust_is_one_line_and_nothing_besides(part, content, tiny_tokenizer, tmp_path, capfd):
+    save_tokenizer(tiny_tokenizer, tmp_path)
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {part: content}))
+    with pytest.raises(InputError, match=r"cannot be read \(.+\); name a folder with a tokenizer.json"):
+        load_tokenizer(tmp_path)
+    assert capfd.readouterr().err == ""
+
+
 def test_what_is_no_tokenizer_is_one_line(tmp_path, tiny_tokenizer):
     with pytest.raises(InputError, match=r"tokenizer .*nowhere: there is no such path; name a folder"):
         load_tokenizer(tmp_path / "nowhere")
