@@ -43,12 +43,13 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Other lines than libtpu's are in both files.
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	echo 'setuptools>=77' > $(VENV)-lock/build.in
 	{ echo '# The versions of constraints.txt that fit_jax itself needs, with the hashes of their files. Made by `make lock`.'; \
 		$(UV) $(VENV)-lock/build.in; } > requirements.lock
-	{ echo '# What a TPU needs beside requirements.lock. Made by `make lock`.'; \
-		$(UV) --extra tpu | sed -n '/^libtpu/,/^[a-km-z]/{/^[a-km-z]/d;p}'; } > requirements-tpu.lock
+	for extra in tpu cuda; do \
+		{ echo "# What jax[$$extra] needs beside requirements.lock. Made by \`make lock\`."; $(UV) --extra $$extra | awk \
+			'NR == FNR { have[$$1] = 1; next } /^[a-z]/ { keep = !($$1 in have) } keep' requirements.lock -; \
+		} > requirements-$$extra.lock; done

