@@ -102,3 +102,8 @@ def test_the_examples_of_the_api_run(tmp_path, monkeypatch):
 
 def _tuned(tune, tiny, run_dir, config=None, settings=None, **rows):
     return tune(run_dir, config, {**tiny, **(settings or {})}, **rows)
+
+
+def test_every_page_is_on_the_site():
+    named = re.findall(r": (\w+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
