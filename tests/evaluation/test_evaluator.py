@@ -122,7 +122,7 @@ def test_a_model_may_write_its_answers(task, encoder, make_scorer, params, confi
     """An untrained model writes nonsense, mostly; greedy, so it writes the same again."""
     asked = replace(config.evaluation, splits=("iid",), examples=3, paraphrases=("train",), written=True)
     asked = replace(config, evaluation=replace(asked, written_tokens=5))
-    subject = Subject(encoder, make_scorer(), params)
+    subject = Subject(encoder, make_scorer(18), params)  # all prompts in one batch: one program
     found = evaluate(task, subject, asked).predictions
     prompt = encoder.encode([task.splits["iid"].examples[0]], [""])[0].prompt
     (made,) = generate(make_scorer().graphdef, params, [prompt], SamplingParams(tokens=5, stop=(encoder.end_id,)))
@@ -143,7 +143,7 @@ def test_a_beam_search_finds_what_scoring_finds(task, encoder, make_scorer, para
     names = ("good", "good film", "bad film", "bad taste")
     examples = [replace(e, candidates=names) for e in task.splits["iid"].examples[:3]]
     task = replace(task, splits={**task.splits, "iid": Split("iid", examples, {})})
-    subject = Subject(encoder, make_scorer(), params)
+    subject = Subject(encoder, make_scorer(18), params)  # all prompts in one batch: one program
     found = {}
     for beams in (None, 9, 1):
         asked = replace(config.evaluation, splits=("iid",), paraphrases=("train",), beams=beams)

@@ -9,7 +9,11 @@ from tests.processes import Job, logged
 
 from .runs import TINY
 
-LONG = TINY.replace("steps: 8", "steps: {steps}").replace("checkpoint_every: 2", "checkpoint_every: 3")
+LONG = (
+    TINY.replace("steps: 8", "steps: {steps}")
+    .replace("checkpoint_every: 2", "checkpoint_every: 3")
+    .replace("timeout: 20", "timeout: 120")
+)
 # Processes, devices of each, and how the mesh lays them out.
 PLACES = (
     (1, 1, "data=1"),
@@ -43,16 +47,15 @@ def restarted_run(random: Random, folder: Path, restarts: int) -> tuple[list[str
     for number in range(restarts + 1):
         processes, devices, mesh = random.choice(PLACES)
         axes = [part for axis in mesh.split() for part in (f"--mesh.{axis.split('=')[0]}", axis.split("=")[1])]
-        job = Job(folder, [*given, run.name, *axes], processes, devices)
+        job, stopped = Job(folder, [*given, run.name, *axes], processes, devices), True
         if number < restarts:
             goal, sent = logged(metrics) + random.randint(2, 5), random.choice((signal.SIGTERM, signal.SIGKILL))
             job.wait_for(metrics, goal)
-            if not all([command.signal(sent) for command in job.commands]):
-                wrong.append(f"{processes} processes, {mesh}: ended before they were stopped")
+            stopped = all([command.signal(sent) for command in job.commands])
         ends = job.end()
         told = " | ".join(text.strip()[-200:] for _, text, _ in ends)
-        if number == restarts and any(end.status for end in ends):
-            wrong.append(f"{processes} processes, {mesh}: {[end.status for end in ends]}: {told}")
+        if (number == restarts and any(end.status for end in ends)) or not stopped:
+            wrong.append(f"{processes} processes, {mesh}: ended by themselves, {[end.status for end in ends]}: {told}")
         if "Traceback" in told:
             wrong.append(f"a traceback on {processes} processes, {mesh}: {told}")
     ours, theirs = (read_metrics(path / "metrics.jsonl") for path in (run, straight))
