@@ -51,22 +51,18 @@ def contents(run: Path) -> dict[str, object]:
 
 
 def weights(run: Path) -> dict[str, bytes]:
-    """The arrays of every checkpoint of a run."""
+    """The arrays of every checkpoint of a run, whatever devices they were saved from."""
     import jax
+    import numpy as np
     import orbax.checkpoint as ocp
 
-    found = {}
+    found, reader = {}, ocp.PyTreeCheckpointer()
     for step in sorted((run / "checkpoints").iterdir()):
-        arrays = ocp.PyTreeCheckpointer().restore(step / "state")
-        leaves = jax.tree_util.tree_flatten_with_path(arrays)[0]
-        found |= {f"{step.name}{jax.tree_util.keystr(path)}": bytes(memoryview(_host(leaf))) for path, leaf in leaves}
+        shapes = reader.metadata(step / "state").item_metadata.tree
+        on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+        leaves = jax.tree_util.tree_flatten_with_path(reader.restore(step / "state", restore_args=on_host))[0]
+        found |= {f"{step.name}{jax.tree_util.keystr(path)}": leaf.tobytes() for path, leaf in leaves}
     return found
-
-
-def _host(leaf: object) -> bytes:
-    import numpy as np
-
-    return np.asarray(leaf).tobytes()
 
 
 def killed_run(
