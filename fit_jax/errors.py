@@ -28,6 +28,8 @@ def explain(error: BaseException) -> tuple[int, str | None]:
         return 2, f"{line[:200] or type(error).__name__}; {remedy}"
     if isinstance(error, RunFailed):
         return 1, line
+    if any(words in line for words in _LOST):
+        return 1, f"{line[:200]}; another process of the job has ended: see its error, then start all of them again"
     return 1, None
 
 
@@ -48,6 +50,8 @@ def reason(error: Exception) -> str:
     return told or (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
+# How libraries that connect processes tell that one is no longer there.
+_LOST = ("Gloo", "NCCL", "another task died", "heartbeat timeout", "Connection closed by peer", "Connection reset by peer")
 # What the system says of a full disk, in an `OSError` or in the text of a library's own error.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What it says of a file that is not what it should be, or may not be used.

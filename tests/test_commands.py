@@ -135,6 +135,11 @@ def test_wrong_commands_are_told(command, arguments, said):
         (OSError(errno.ENOSPC, "No space left on device"), 2, "No space left on device; free space"),
         (RuntimeError("RESOURCE_EXHAUSTED: [...] No space left on device"), 2, "free space"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "a/b"), 2, "Is a directory: 'a/b'; make it a file or"),
+        (
+            RuntimeError("UNKNOWN: Gloo all-reduce failed: Connection closed by peer [10.0.0.2]:19145"),
+            1,
+            "[10.0.0.2]:19145; another process of the job has ended: see its error",
+        ),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )
