@@ -51,7 +51,7 @@ def reason(error: Exception) -> str:
 
 
 # How libraries that connect processes tell that one is no longer there.
-_LOST = ("Gloo", "NCCL", "another task died", "heartbeat timeout", "Connection closed by peer", "Connection reset by peer")
+_LOST = ("Gloo", "NCCL", "another task died", "heartbeat timeout")
 # What the system says of a full disk, in an `OSError` or in the text of a library's own error.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What it says of a file that is not what it should be, or may not be used.
