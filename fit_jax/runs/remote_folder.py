@@ -6,30 +6,21 @@ an object `NAME.whole` tells what belongs to it, and is written last and deleted
 """
 
 import hashlib
-import json
 import os
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 from fit_jax.errors import InputError
-from fit_jax.files import PARTIAL, check_run_folder, is_url
-from fit_jax.runs.remote_store import LOCK as REMOTE_LOCK
+from fit_jax.files import check_run_folder, is_url
+from fit_jax.runs.remote_mirror import FORMAT, Mirror
 from fit_jax.runs.remote_store import RemoteLock, RemoteStore
-from fit_jax.runs.run_folder import CHECKPOINTS, LOCK, TOKENIZER
 
-# Tells that a URL holds a run folder as this module writes it.
-_FORMAT = ".remote-run"
-_WHOLE = ".whole"
-_WHOLE_FOLDERS = (TOKENIZER, "adapter")
 _EVERY = 10.0  # seconds between two copies
-_SETTLED = 20_000_000  # nanoseconds by which a file system's clock may be behind
 _TRIES = 3  # of a reader, whose checkpoints may be replaced meanwhile
 
 
@@ -72,7 +63,7 @@ def working_folder(name: str, what: str = "RUN", writes: bool = True) -> Iterato
         folder.mkdir(parents=True)
         mirror = Mirror(store, folder)
         mirror.fetch()
-        store.write(_FORMAT, b"1\n")
+        store.write(FORMAT, b"1\n")
         print(f"{store.url}: works in {folder}, copied there every {_EVERY:.0f} s", flush=True)
         with _sending(mirror, lock, folder):
             yield folder
@@ -96,7 +87,7 @@ def _read_copy(store: RemoteStore, scratch: Path) -> Path:
 
 
 @contextmanager
-def _sending(mirror: "Mirror", lock: RemoteLock, folder: Path) -> Iterator[None]:
+def _sending(mirror: Mirror, lock: RemoteLock, folder: Path) -> Iterator[None]:
     """Sends what is new every few seconds and at the end, and then removes the working copy."""
     ended = threading.Event()
 
@@ -131,190 +122,3 @@ def _sending(mirror: "Mirror", lock: RemoteLock, folder: Path) -> Iterator[None]
     shutil.rmtree(folder.parent, ignore_errors=True)
     if failure is not None:
         raise failure
-
-
-class _File(NamedTuple):
-    size: int
-    changed: int  # nanoseconds
-
-
-# The files of a unit: a folder that is whole or not there, or a file of its own, whose only name is "".
-_Unit = dict[str, _File]
-
-
-class Mirror:
-    """Copies a run folder from a store and what is new in it back."""
-
-    def __init__(self, store: RemoteStore, folder: Path) -> None:
-        """Knows nothing of the store yet; `folder` is empty, and beside it can be written."""
-        self._store = store
-        self._folder = folder
-        self._sent: dict[str, _Unit] = {}
-        self._seen: dict[str, _Unit] = {}  # by the scan before
-        self._there: set[str] = set()  # units of which the store may hold something
-
-    def fetch(self) -> None:
-        """Copies what is whole into the folder.
-
-        Raises:
-            InputError: The store holds something else, or what was whole is damaged.
-        """
-        names = self._store.names() - {REMOTE_LOCK}
-        if names and _FORMAT not in names:
-            raise InputError(
-                f"{self._store.url}: holds files, but none that a run has written there; copy them to a folder of this "
-                "machine and name that, or choose another run_dir"
-            )
-        for name in sorted(names - {_FORMAT}):
-            unit = _unit_of(name)
-            self._there.add(unit.removesuffix(_WHOLE))
-            if name.endswith(_WHOLE):
-                self._fetch_whole(name.removesuffix(_WHOLE))
-            elif unit == name:
-                try:
-                    self._store.fetch(name, self._folder / name)
-                except FileNotFoundError as error:
-                    raise InputError(f"{self._store.url}/{name}: has gone while it was read; try again") from error
-        self._sent, _ = self._scan()
-
-    def send(self, last: bool) -> None:
-        """Copies what is new and whole to the store, and then deletes there what is gone here.
-
-        What a kill leaves in the store is what the folder was at an earlier moment: files go in the order in which
-        they were written, the metrics, of which a run needs as many as its checkpoint tells, first.
-
-        Args:
-            last: Whether nothing is being written any more.
-
-        Raises:
-            InputError: The store cannot be written.
-        """
-        settled = time.time_ns() - _SETTLED
-        found, whole = self._scan()
-        before, self._seen = self._seen, found
-        for name in sorted(
-            found, key=lambda n: (not _is_log(n), max((f.changed for f in found[n].values()), default=0))
-        ):
-            unit = found[name]
-            if self._sent.get(name) == unit or (name in self._sent and _is_checkpoint(name)):
-                continue  # a checkpoint changes only while it is being deleted
-            if "" in unit:
-                if not last and not _is_log(name) and unit[""].changed >= settled:
-                    break  # written since the scan began, which may have missed what came before
-                sent = self._send_file(name)
-            else:
-                sent = self._send_whole(name, unit, last or before.get(name) == unit)
-            if not sent:
-                whole = False
-                break
-            self._there.add(name)
-            self._sent[name] = unit
-        if last and not whole:
-            raise InputError(f"{self._folder}: changed while it was copied to {self._store.url}; keep others out of it")
-        if whole:
-            for name in sorted(self._there - found.keys()):
-                self._remove(name)
-                self._there.discard(name)
-                self._sent.pop(name, None)
-
-    def _send_file(self, name: str) -> bool:
-        try:
-            self._store.send(self._folder / name, name)
-        except FileNotFoundError:
-            return False
-        return True
-
-    def _send_whole(self, name: str, unit: _Unit, steady: bool) -> bool:
-        """Sends a folder; whether it was whole, and not one that is just being deleted."""
-        with TemporaryDirectory(dir=self._folder.parent) as scratch:  # of the same file system, for links
-            copy = Path(scratch) / "copy"
-            try:  # links, which stay when Orbax deletes the checkpoint meanwhile
-                shutil.copytree(self._folder / name, copy, copy_function=os.link)
-            except OSError:
-                return False
-            if not steady and not self._is_newest(name):
-                return False
-            if {str(p.relative_to(copy)) for p in copy.rglob("*") if p.is_file()} != unit.keys():
-                return False
-            self._remove(name)
-            listing = {}
-            for relative in sorted(unit):
-                listing[relative] = [unit[relative].size, _digest(copy / relative)]
-                self._store.send(copy / relative, f"{name}/{relative}")
-        self._store.write(name + _WHOLE, json.dumps(listing).encode())
-        return True
-
-    def _is_newest(self, name: str) -> bool:
-        """Whether it is a checkpoint that no newer one has made superfluous."""
-        path = self._folder / name
-        steps = [int(other.name) for other in path.parent.iterdir() if other.name.isdecimal()]
-        return _is_checkpoint(name) and int(path.name) == max(steps, default=-1)
-
-    def _remove(self, name: str) -> None:
-        self._store.remove(name + _WHOLE)
-        for other in sorted(self._store.names()):
-            if other == name or other.startswith(f"{name}/"):
-                self._store.remove(other)
-
-    def _fetch_whole(self, unit: str) -> None:
-        try:
-            listing = json.loads(self._store.read(unit + _WHOLE))
-            for relative, (size, digest) in listing.items():
-                path = self._folder / unit / relative
-                if ".." in Path(relative).parts or Path(relative).is_absolute():
-                    raise ValueError(f"{relative[:80]!r} leads out of it")
-                self._store.fetch(f"{unit}/{relative}", path)
-                if path.stat().st_size != size or _digest(path) != digest:
-                    raise ValueError(f"{relative} is not what was written")
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:100]
-            raise InputError(
-                f"{self._store.url}/{unit}: is damaged ({reason}); put it back from a copy, or move it and "
-                f"{unit}{_WHOLE} out of the run to go on without"
-            ) from error
-
-    def _scan(self) -> tuple[dict[str, _Unit], bool]:
-        """The units of the folder, and whether nothing vanished meanwhile."""
-        found: dict[str, _Unit] = {}
-        calm: list[OSError] = []
-        for place, folders, files in os.walk(self._folder, onerror=calm.append):
-            folders[:] = [name for name in folders if not name.startswith(PARTIAL)]
-            for file in files:
-                path = Path(place, file)
-                name = path.relative_to(self._folder).as_posix()
-                unit = _unit_of(name)
-                cut_off = CHECKPOINTS in Path(name).parts and not _is_checkpoint(unit)
-                if file == LOCK or file.startswith(PARTIAL) or cut_off:
-                    continue
-                try:
-                    status = path.stat()
-                except FileNotFoundError as error:
-                    calm.append(error)
-                    continue
-                relative = name[len(unit) + 1 :]
-                found.setdefault(unit, {})[relative] = _File(status.st_size, status.st_mtime_ns)
-        return found, not calm
-
-
-def _unit_of(name: str) -> str:
-    """The folder that is whole or not there in which a file stands, or else the file itself."""
-    parts = name.split("/")
-    for end in range(1, len(parts)):
-        folder = "/".join(parts[:end])
-        if parts[end - 1] in _WHOLE_FOLDERS or _is_checkpoint(folder):
-            return folder
-    return name
-
-
-def _is_checkpoint(name: str) -> bool:
-    parts = name.split("/")
-    return len(parts) > 1 and parts[-2] == CHECKPOINTS and parts[-1].isdecimal()
-
-
-def _is_log(name: str) -> bool:
-    return name.endswith("metrics.jsonl") or "tensorboard" in name.split("/")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,8 @@ import pytest
 from fit_jax import steer, train
 from fit_jax.errors import InputError
 from fit_jax.files import PARTIAL
-from fit_jax.runs.remote_folder import Mirror, working_folder
+from fit_jax.runs.remote_folder import working_folder
+from fit_jax.runs.remote_mirror import Mirror
 from fit_jax.runs.remote_store import LOCK, RemoteLock, RemoteStore
 from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
 from tests.faults.runs import TINY
