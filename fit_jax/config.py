@@ -186,6 +186,8 @@ class TrainConfig:
     checkpoint_every: int = 100
     # Checkpoints kept besides the best.
     keep: int = 2
+    # Where the run is followed besides its folder: `wandb`, `mlflow`, `trackio`; each is an extra of this package.
+    trackers: tuple[Literal["wandb", "mlflow", "trackio"], ...] = ()
 
     def check(self) -> None:
         """Raises InputError for an unknown method, or a number that is not positive."""

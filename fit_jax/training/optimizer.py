@@ -179,7 +179,7 @@ def _each_matrix(transform: optax.GradientTransformation) -> optax.GradientTrans
     """A transformation without state, applied to the parameter of each layer where an array holds those of all."""
 
     def update(updates: Any, params: Any) -> Any:
-        def alone(update: Array, param: Array) -> Array:
+        def alone(update: Array, param: Array) -> Any:
             return transform.update(update, transform.init(param), param)[0]
 
         def leaf(path: tuple[Any, ...], update: Array, param: Array) -> Array:
