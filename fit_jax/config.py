@@ -60,7 +60,8 @@ class TaskConfig:
     split_by: Literal["template", "context"] = "template"
     # What to do with a malformed row: `error` or `skip` (counted and shown).
     malformed: Literal["error", "skip"] = "error"
-    # Keep the validation and test examples in the run folder, which then can be evaluated where the data are not.
+    # Keep the validation and test examples in the run folder, which then can be evaluated where the data are not;
+    # more than 256 MiB of them are not kept.
     keep_examples: bool = True
 
 

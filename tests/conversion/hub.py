@@ -58,6 +58,9 @@ class Hub:
                 return 200, {}, {}
             case ["api", "models", user, name, "commit", _]:
                 return self._commit(f"{user}/{name}", [json.loads(line) for line in body.splitlines()])
+            case ["api", "models", user, name, "tree", *_] if files := self.repositories.get(f"{user}/{name}"):
+                tree = [{"type": "file", "path": p, "size": len(c), "oid": "b" * 40} for p, c in files.items()]
+                return 200, tree, {}
             case ["api", "models", user, name, *_] if files := self.repositories.get(f"{user}/{name}"):
                 siblings = [{"rfilename": file} for file in files]
                 return 200, {"id": f"{user}/{name}", "sha": "a" * 40, "siblings": siblings}, {}
