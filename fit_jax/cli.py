@@ -24,6 +24,7 @@ COMMANDS = {
     "data": ("fit_jax.data.__main__", "build, inspect and audit data sets"),
     "experiment": ("fit_jax.experiment.__main__", "methods x seeds on one task, with statistics"),
     "convert": ("fit_jax.convert", "bring models in and out, and check them"),
+    "push": ("fit_jax.push", "push a trained model to the Hugging Face hub"),
     "plan": ("fit_jax.plan", "whether a run fits a machine, how fast it is and what it costs"),
 }
 

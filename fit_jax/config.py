@@ -60,7 +60,8 @@ class TaskConfig:
     split_by: Literal["template", "context"] = "template"
     # What to do with a malformed row: `error` or `skip` (counted and shown).
     malformed: Literal["error", "skip"] = "error"
-    # Keep the validation and test examples in the run folder, which then can be evaluated where the data are not.
+    # Keep the validation and test examples in the run folder, which then can be evaluated where the data are not;
+    # more than 256 MiB of them are not kept.
     keep_examples: bool = True
 
 
@@ -99,21 +100,28 @@ class TokenizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW with linear warm-up and cosine decay, after clipping by global norm."""
+    """What an update is, after clipping by global norm."""
 
-    # Peak learning rate, after warm-up.
+    # The optimizer: `adamw`; `adafactor`, which keeps a row and a column for each large matrix; `lion`, with half of
+    # AdamW's state, at a learning rate several times smaller; `muon` for the layers' matrices and AdamW for the rest.
+    name: Literal["adamw", "adafactor", "lion", "muon"] = "adamw"
+    # Peak learning rate, after warm-up; for adafactor a share of each matrix's root mean square.
     learning_rate: float = 2e-3
+    # What follows the warm-up: `cosine` or `linear` down to `final`, `constant`, or `wsd` (warm-up, stable, decay).
+    schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
     # Share of the steps spent warming up.
     warmup: float = 0.05
     # Final learning rate as a share of the peak.
     final: float = 0.0
+    # Share of the steps, the last ones, in which the schedule `wsd` falls in a line to `final`.
+    decay: float = 0.2
     # Decoupled decay of weight matrices, as a factor on the learning rate.
     weight_decay: float = 0.01
-    # Decay rate of the running mean of gradients.
+    # Decay rate of the running mean of gradients; in lion the mean's weight in the update. Adafactor has no such mean.
     beta1: float = 0.9
-    # Decay rate of the running mean of squared gradients.
+    # Decay rate of the running mean of squared gradients; in lion of the mean of gradients. Adafactor has its own.
     beta2: float = 0.95
-    # Added to the root of the mean square, which it divides by.
+    # Added to the root of the mean square, which adamw and muon divide by.
     epsilon: float = 1e-8
     # Largest global norm of the gradient; a longer one is scaled down to it.
     clip_norm: float = 1.0
@@ -179,6 +187,8 @@ class TrainConfig:
     checkpoint_every: int = 100
     # Checkpoints kept besides the best.
     keep: int = 2
+    # Where the run is followed besides its folder: `wandb`, `mlflow`, `trackio`; each is an extra of this package.
+    trackers: tuple[Literal["wandb", "mlflow", "trackio"], ...] = ()
 
     def check(self) -> None:
         """Raises InputError for an unknown method, or a number that is not positive."""

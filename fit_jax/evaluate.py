@@ -1,7 +1,8 @@
 """Asks a trained model every focus type of every split, and writes a report.
 
 What is asked otherwise than after training goes to RUN/evaluations/NAME; the training's own report stays as it is.
-With --perplexity or --harness it measures instead what the tuning did to the language model, before and after.
+With --perplexity or --harness it measures instead what the tuning did to the language model, before and after, and
+writes that to RUN/evaluations/NAME too.
 """
 
 from argparse import Namespace
@@ -10,6 +11,9 @@ from pathlib import Path
 from fit_jax.cli import execute, run
 from fit_jax.config import Config
 from fit_jax.options import Parser, add_changed_inputs, add_checkpoint, add_fields
+
+# Options that measure something else than focus accuracy.
+MEASURES = ("perplexity", "harness")
 
 
 def add_options(parser: Parser) -> None:
@@ -35,7 +39,7 @@ def main(arguments: list[str]) -> int | None:
 def _evaluate(given: Namespace) -> None:
     from fit_jax.parallel.processes import start
     from fit_jax.runs.before_after import report_harness, report_perplexity
-    from fit_jax.runs.evaluating import evaluate_run, evaluation_name
+    from fit_jax.runs.evaluating import evaluate_run, evaluation_folder, evaluation_name
     from fit_jax.runs.remote_folder import working_folder
     from fit_jax.runs.run import set_up
     from fit_jax.runs.run_folder import locked, opened_config
@@ -45,12 +49,17 @@ def _evaluate(given: Namespace) -> None:
         start(config.mesh)
         with locked(folder):
             run = set_up(config, changed=given.changed_inputs)
+            measures = {name: str(what) for name in MEASURES if (what := getattr(given, name)) is not None}
+            files = {measure: Path(what).name for measure, what in measures.items()}
+            name = given.name or evaluation_name(run, given.checkpoint, files)
+            if name is None or not measures:
+                evaluate_run(run, given.checkpoint, name)
+                return
+            place = evaluation_folder(run, given.checkpoint, name, measures)
             if given.perplexity is not None:
-                report_perplexity(run, given.checkpoint, given.perplexity)
+                report_perplexity(run, given.checkpoint, given.perplexity, place)
             if given.harness is not None:
-                report_harness(run, given.checkpoint, given.harness.split(","))
-            if given.perplexity is None and given.harness is None:
-                evaluate_run(run, given.checkpoint, given.name or evaluation_name(run, given.checkpoint))
+                report_harness(run, given.checkpoint, given.harness.split(","), place)
 
 
 if __name__ == "__main__":

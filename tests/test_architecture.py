@@ -30,7 +30,7 @@ LEVELS = (
     {"runs"},
     {"planning", "conversion"},
     {"experiment"},
-    {"train", "evaluate", "steer", "convert", "plan", "api", "data.__main__", "experiment.__main__"},
+    {"train", "evaluate", "steer", "convert", "push", "plan", "api", "data.__main__", "experiment.__main__"},
 )
 LEVEL = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 LEVEL["fit_jax"] = -1  # its version, which all may read

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 
 import pytest
 
-from fit_jax import convert, evaluate, plan, signals, steer, train
+from fit_jax import convert, evaluate, plan, push, signals, steer, train
 from fit_jax.cli import COMMANDS, run
 from fit_jax.config import Config, MeshConfig
 from fit_jax.config_files import dump_config
@@ -25,6 +25,7 @@ MODULES = {
     "data": data,
     "experiment": experiment,
     "convert": convert,
+    "push": push,
     "plan": plan,
 }
 

@@ -12,6 +12,8 @@ from flax import nnx
 
 from fit_jax.conversion.parity import Agreement, compare, probe_logits, probe_tokens
 from fit_jax.errors import InputError, RunFailed
+from fit_jax.focus import prompt_file
+from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.foreign import Fields, check_regular, exists, read_object
 from fit_jax.models.adapters import write_adapter
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
@@ -41,6 +43,7 @@ class Loaded(NamedTuple):
         files: Folder with its generation config or model card, if any.
         tokenizer: Its tokenizer; None where the source has none.
         lora: Its adapters.
+        prompts: How a run's model is asked; None of a model that is no run's.
     """
 
     graphdef: nnx.GraphDef
@@ -49,6 +52,7 @@ class Loaded(NamedTuple):
     files: Path
     tokenizer: "PreTrainedTokenizerBase | None"
     lora: LoraConfig
+    prompts: PromptEncoder | None = None
 
     @property
     def decoder(self) -> Decoder:
@@ -125,8 +129,7 @@ def export_merged(source: str, target: Path, dtype: str | None = None) -> Agreem
         if not _copy(loaded.files / GENERATION, folder):
             ids = {k: v for k, v in loaded.hf.items() if k.endswith("_token_id") and v is not None}
             _write_json(folder / GENERATION, ids)
-        _write_tokenizer(loaded.tokenizer, folder)
-        _copy(loaded.files / CARD, folder)
+        _write_company(loaded, folder)
         tokens = probe_tokens(config)
         before = probe_logits(loaded.graphdef, loaded.params, tokens)
         model = resolve_pretrained(dataclasses.replace(config, quantize="none"), str(folder))
@@ -156,8 +159,7 @@ def export_adapter(source: str, target: Path) -> None:
     _demand_finite(loaded, source)
     with new_folder(target) as folder:
         write_adapter(folder, loaded.decoder, loaded.lora)
-        _write_tokenizer(loaded.tokenizer, folder)
-        _copy(loaded.files / CARD, folder)
+        _write_company(loaded, folder)
 
 
 def open_model(source: str) -> Loaded:
@@ -184,7 +186,7 @@ def open_model(source: str) -> Loaded:
         tokens = {name: getattr(tokenizer, name) for name in names}
         hf = config_to_hf(run.model, max_positions=run.config.train.sequence_length, tokens=tokens)
         hf["dtype"] = run.model.param_dtype
-    return Loaded(model.graphdef, model.params, hf, run.folder, tokenizer, run.lora)
+    return Loaded(model.graphdef, model.params, hf, run.folder, tokenizer, run.lora, run.encoder)
 
 
 def _load(model: ModelConfig, found: Pretrained) -> Loaded:
@@ -251,6 +253,14 @@ def _write_tokenizer(tokenizer: "PreTrainedTokenizerBase | None", folder: Path) 
 
     if tokenizer is not None:
         save_tokenizer(tokenizer, folder)
+
+
+def _write_company(loaded: Loaded, folder: Path) -> None:
+    """Writes what goes with a model: its tokenizer, and of a run's the card and how it is asked."""
+    _write_tokenizer(loaded.tokenizer, folder)
+    _copy(loaded.files / CARD, folder)
+    if loaded.prompts is not None:
+        (folder / prompt_file.NAME).write_text(prompt_file.prompt_file(loaded.prompts), encoding="utf-8")
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

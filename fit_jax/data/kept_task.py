@@ -22,17 +22,37 @@ TASK_FILE = "task.json"
 _DAMAGED = "is damaged or of another version; put it back from a copy"
 
 
-def keep_task(folder: Path, task: Task) -> None:
+# Most bytes of examples that are kept: a copy for each run is to be small beside its checkpoints.
+MOST_BYTES = 256 * 2**20
+
+
+def keep_task(folder: Path, task: Task, most: int = MOST_BYTES) -> bool:
     """Writes a task into a folder; what an earlier one left there is replaced.
+
+    Args:
+        folder: Its place.
+        task: The task.
+        most: Bytes of examples above which nothing is written.
+
+    Returns:
+        Whether it was written.
 
     Raises:
         InputError: The folder cannot be written to.
     """
-    make_folder(folder)
+    rows: dict[str, list[str]] = {}
     for name, split in task.splits.items():
         if name != "train":
-            records = (dataclasses.asdict(example) for example in split.examples)
-            write_text(_rows(folder, name), "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
+            rows[name] = []
+            for example in split.examples:
+                line = json.dumps(dataclasses.asdict(example), ensure_ascii=False) + "\n"
+                most -= len(line.encode())
+                if most < 0:
+                    return False
+                rows[name].append(line)
+    make_folder(folder)
+    for name, lines in rows.items():
+        write_text(_rows(folder, name), "".join(lines))
     words = {
         "text": dataclasses.asdict(task.text),
         "splits": {
@@ -43,6 +63,7 @@ def keep_task(folder: Path, task: Task) -> None:
     }
     # Last: a folder that has it is whole.
     write_text(folder / TASK_FILE, json.dumps(words, ensure_ascii=False, indent=1) + "\n")
+    return True
 
 
 def has_task(folder: Path) -> bool:

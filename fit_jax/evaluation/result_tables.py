@@ -107,19 +107,33 @@ def terminal_table(title: str, predictions: Sequence[Prediction]) -> "Table":
     """Focus types x splits of the main paraphrase set asked, for `rich` to print."""
     from rich.table import Table
 
-    cells = pooled(predictions)
-    paraphrases = main_set(key[0] for key in cells)
-    names = split_titles(_in_order(key[1] for key in cells), predictions)
+    paraphrases = main_set(p.paraphrases for p in predictions)
+    names = split_titles(_in_order(p.split for p in predictions), predictions)
     table = Table(title=f"{title}: focus accuracy, {PARAPHRASE_NAMES[paraphrases]}", title_justify="left")
-    table.add_column("focus instruction", no_wrap=True)
-    for title in names.values():
+    header, rows = focus_table(predictions)
+    table.add_column(header[0], no_wrap=True)
+    for title in header[1:]:
         table.add_column(title, justify="right")
-    for focus in ordered(key[2] for key in cells):
-        found = (cells.get((paraphrases, name, focus)) for name in names)
-        table.add_row(focus, *("" if cell is None else f"{cell.accuracy:.3f}" for cell in found))
+    for focus, *cells in rows:
+        table.add_row(focus, *("" if cell is None else f"{cell:.3f}" for cell in cells))
     for line, rates in reference_lines(predictions).items():
         table.add_row(line, *(three_digits(rates.get(name)) for name in names), style="dim")
     return table
+
+
+def focus_table(predictions: Sequence[Prediction]) -> tuple[list[str], list[list[Any]]]:
+    """Focus types x splits of the main paraphrase set asked: a header, and rows of a type and its accuracies.
+
+    An accuracy is None where a split has no such question.
+    """
+    cells = pooled(predictions)
+    paraphrases = main_set(key[0] for key in cells)
+    names = split_titles(_in_order(key[1] for key in cells), predictions)
+    rows = []
+    for focus in ordered(key[2] for key in cells):
+        found = (cells.get((paraphrases, name, focus)) for name in names)
+        rows.append([focus, *(None if cell is None else cell.accuracy for cell in found)])
+    return ["focus instruction", *names.values()], rows
 
 
 def main_set(asked: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from fit_jax.methods.training_free import Base
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.run import Run, TrainedModel, load_model, set_up, starting_state, subject_of
 from fit_jax.runs.run_folder import FIRST_STAGE, claimed
+from fit_jax.runs.trackers import check_trackers, tracked
 from fit_jax.runs.trainer import Ending, train
 from fit_jax.training.loop import TrainingFailed
 from fit_jax.training.metrics import FIGURE, read_metrics
@@ -97,9 +98,11 @@ def do_cell(config: ExperimentConfig, cell: Cell) -> tuple[Evaluation, str]:
 def _trained(settings: Config) -> tuple[Run, TrainedModel]:
     """A run, trained to its end, and its best checkpoint."""
     with claimed(settings):
+        check_trackers(settings.train.trackers)
         run = set_up(settings, trains=True)
-        if train(run) is Ending.STOPPED:
-            raise TrainingFailed(Ending.STOPPED.value)
+        with tracked(run) as trackers:
+            if train(run, trackers) is Ending.STOPPED:
+                raise TrainingFailed(Ending.STOPPED.value)
     return run, load_model(run)
 
 

@@ -46,6 +46,14 @@ class _Pieces(NamedTuple):
     answered: tuple[str, ...]
 
 
+class Frame(NamedTuple):
+    """What stands around the user's text: before it, after it, and the text of the token that ends the answer."""
+
+    start: str
+    cue: str
+    end: str
+
+
 class PromptEncoder:
     """Turns examples under focus instructions into prompts, the same for training, evaluation and steering.
 
@@ -62,6 +70,7 @@ class PromptEncoder:
         long_text: An example over `sequence_length`: `error`, or `cut` its longest input texts until it fits.
 
     Attributes:
+        place: As above.
         end_id: The token that ends every answer.
         lines_part: The tokenizer keeps lines apart, so that each is tokenised once however many prompts share it.
         mismatches: Prompts encoded so far whose tokens were no prefix of those of prompt and answer together; their
@@ -83,7 +92,7 @@ class PromptEncoder:
         self.sequence_length = sequence_length
         self.mismatches = 0
         self.cuts = 0
-        self._place = place
+        self.place = place
         self._long_text = long_text
         self._form = prompt_form(tokenizer, text.cue, template)
         self.end_id = self._form.end_id
@@ -110,13 +119,17 @@ class PromptEncoder:
 
     def render(self, example: Example, instruction: str, answer: str | None = None) -> str:
         """The prompt as a person reads it, with the answer and its end token where one is given."""
-        form = self._form
-        *first, end = self.tokenizer.convert_ids_to_tokens([*form.start_ids, form.end_id])
-        start = "".join(first) + form.start
-        prompt = start + "\n".join(self._lines(example, instruction)) + form.cue
+        frame = self.frame
+        prompt = frame.start + "\n".join(self._lines(example, instruction)) + frame.cue
         if answer is None:
             return prompt
-        return prompt + form.lead + answer + form.trail + end
+        return prompt + self._form.lead + answer + self._form.trail + frame.end
+
+    @property
+    def frame(self) -> Frame:
+        """The text around the user's own in every prompt."""
+        *first, end = self.tokenizer.convert_ids_to_tokens([*self._form.start_ids, self._form.end_id])
+        return Frame("".join(first) + self._form.start, self._form.cue, end)
 
     def _lines(self, example: Example, instruction: str) -> list[str]:
         """The parts of the user's text that are not empty."""
@@ -127,7 +140,7 @@ class PromptEncoder:
                 f"example {example.uid}: the input template of task {self.text.name} uses slot {error}, "
                 f"the example has {', '.join(example.slots) or 'none'}"
             ) from error
-        focused = (instruction, text) if self._place == "before" else (text, instruction)
+        focused = (instruction, text) if self.place == "before" else (text, instruction)
         return [line for part in (self.text.instruction, *focused) if (line := part.strip())]
 
     def _pieces(self, example: Example, instruction: str) -> _Pieces:

@@ -19,6 +19,7 @@ BATCH_AXES = {"B": ROWS, "T": CONTEXT, "C": None}
 RULES: tuple[tuple[re.Pattern[str], P], ...] = tuple(
     (re.compile(rf"(^|\.){pattern}$"), spec)
     for pattern, spec in (
+        (r"(v_row|v_col)\..*|ns_coeffs", P()),  # Adafactor's means over rows and columns, Muon's coefficients
         (r"(q|k|v|gate|up)_proj\.kernel(\.codes|\.scales)?", P(FSDP, TENSOR)),
         (r"(q|k|v|gate|up)_proj\.(bias|kernel\.scale_max|lora_magnitude)", P(TENSOR)),
         (r"(q|k|v|gate|up)_proj\.lora_a", P(FSDP, None)),
@@ -59,7 +60,8 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 def lay_out_tree(tree: Any, mesh: Mesh) -> Layout:
     """Shardings of a pytree of parameters, optimizer moments or a whole training state, by `RULES`.
 
-    Scalars are replicated. Optimizer moments end in the name of their parameter and so lie as it does.
+    Scalars are replicated. Optimizer moments end in the name of their parameter and so lie as it does; an array of
+    fewer dimensions under such a name, where Adafactor keeps no moment, is replicated.
 
     Args:
         tree: Arrays or `jax.ShapeDtypeStruct`s.
@@ -96,6 +98,8 @@ def _fitted(name: str, shape: tuple[int, ...], mesh: Mesh) -> tuple[P, list[str]
     if rule is None:
         raise ValueError(f"no sharding rule matches parameter {name} {shape}")
     first = len(shape) - len(rule)
+    if first < 0:
+        return P(), []
     axes: list[str | None] = [None] * first
     notes = []
     for size, axis in zip(shape[first:], rule):

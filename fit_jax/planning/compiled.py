@@ -8,14 +8,13 @@ from typing import NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from fit_jax.config import OptimizerConfig
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.parallel.hlo import Collective, collectives
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.sharding import lay_out_tree
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.workload import Workload
-from fit_jax.training.optimizer import make_optimizer
+from fit_jax.training.optimizer import Optimizer, make_optimizer
 from fit_jax.training.state import PlacedState, TrainState, abstract_state
 from fit_jax.training.step import abstract_batch, compile_train_step
 
@@ -48,7 +47,11 @@ class Program(NamedTuple):
 
 def place(load: Workload, mesh: Mesh) -> PlacedState:
     """The abstract training state on a mesh."""
-    return abstract_state(load.model, load.lora, make_optimizer(OptimizerConfig(), 1000), mesh)
+    return abstract_state(load.model, load.lora, _optimizer(load), mesh)
+
+
+def _optimizer(load: Workload) -> Optimizer:
+    return make_optimizer(load.optimizer, load.steps or 1000)  # where the data tell, any number gives the same program
 
 
 def laid_out(state: TrainState, mesh: Mesh) -> TrainState:
@@ -60,7 +63,7 @@ def laid_out(state: TrainState, mesh: Mesh) -> TrainState:
 def compile_train(load: Workload, topology: Topology) -> Program:
     """Compiles the train step."""
     mesh = make_mesh(load.mesh, topology.devices())
-    optimizer = make_optimizer(OptimizerConfig(), 1000)
+    optimizer = _optimizer(load)
     placed = abstract_state(load.model, load.lora, optimizer, mesh)
     batch = abstract_batch(load.rows, load.sequence_length, load.targets, mesh)
     return _program(

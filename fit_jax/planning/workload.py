@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from fit_jax.config import Config, MeshConfig, TokenizerConfig
+from fit_jax.config import Config, MeshConfig, OptimizerConfig, TokenizerConfig
 from fit_jax.errors import InputError
 from fit_jax.hub import local_folder
 from fit_jax.methods import rows_branch
@@ -21,6 +21,7 @@ class Workload:
     Attributes:
         model: With nothing left open.
         lora: The adapters.
+        optimizer: What an update is.
         mesh: Sizes of the mesh axes.
         rows: B of the global batch.
         sequence_length: T.
@@ -34,6 +35,7 @@ class Workload:
 
     model: DecoderConfig
     lora: LoraConfig
+    optimizer: OptimizerConfig
     mesh: MeshConfig
     rows: int
     sequence_length: int
@@ -68,6 +70,7 @@ def workload(config: Config, slices: int = 1) -> Workload:
     return Workload(
         model=resolved.decoder(tokens),
         lora=resolved.lora,
+        optimizer=config.optimizer,
         mesh=mesh,
         rows=config.train.batch_size,
         sequence_length=config.train.sequence_length,

@@ -13,7 +13,7 @@ from flax import nnx
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation.perplexity import perplexity
-from fit_jax.evaluation.report import FOLDER, print_table
+from fit_jax.evaluation.report import print_table
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.files import make_folder, write_text
 from fit_jax.models.families import position_limit
@@ -30,8 +30,14 @@ Params = tuple[nnx.State, ...]
 Measures = dict[str, float]
 
 
-def report_perplexity(run: Run, which: Which, file: Path) -> dict[str, Measures]:
-    """Perplexity of a text file in windows of the run's sequence length; prints it and writes `report/perplexity.json`.
+def report_perplexity(run: Run, which: Which, file: Path, folder: Path) -> dict[str, Measures]:
+    """Perplexity of a text file in windows of the run's sequence length; prints it and writes `perplexity.json`.
+
+    Args:
+        run: The run.
+        which: Its checkpoint.
+        file: The text.
+        folder: Where the report goes.
 
     Returns:
         The measures, by model.
@@ -55,12 +61,18 @@ def report_perplexity(run: Run, which: Which, file: Path) -> dict[str, Measures]
         }
 
     found = _of_both(run, which, measure)
-    _report(run, "perplexity", f"{file.name} in windows of {sequence_length} tokens", {"file": str(file)}, found)
+    _report(folder, "perplexity", f"{file.name} in windows of {sequence_length} tokens", {"file": str(file)}, found)
     return found
 
 
-def report_harness(run: Run, which: Which, tasks: Sequence[str]) -> dict[str, Measures]:
-    """Tasks of lm-evaluation-harness, by name or YAML file; prints them and writes `report/harness.json`.
+def report_harness(run: Run, which: Which, tasks: Sequence[str], folder: Path) -> dict[str, Measures]:
+    """Tasks of lm-evaluation-harness, by name or YAML file; prints them and writes `harness.json`.
+
+    Args:
+        run: The run.
+        which: Its checkpoint.
+        tasks: The tasks.
+        folder: Where the report goes.
 
     Returns:
         Each task's metrics, by model.
@@ -93,7 +105,7 @@ def report_harness(run: Run, which: Which, tasks: Sequence[str]) -> dict[str, Me
         }
 
     found = _of_both(run, which, measure)
-    _report(run, "harness", "lm-evaluation-harness", {"tasks": list(tasks)}, found)
+    _report(folder, "harness", "lm-evaluation-harness", {"tasks": list(tasks)}, found)
     return found
 
 
@@ -137,14 +149,14 @@ def context_length(run: Run) -> int:
 
 
 def _report(
-    run: Run, name: str, title: str, asked: Mapping[str, str | list[str]], found: Mapping[str, Measures]
+    folder: Path, name: str, title: str, asked: Mapping[str, str | list[str]], found: Mapping[str, Measures]
 ) -> None:
     if not is_lead():
         return
     from rich.table import Table
 
-    make_folder(run.folder / FOLDER)
-    path = run.folder / FOLDER / f"{name}.json"
+    make_folder(folder)
+    path = folder / f"{name}.json"
     write_text(path, json.dumps({**asked, "models": found}, indent=2) + "\n")
     models = list(found)[::-1]
     table = Table(title=title, title_justify="left")

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,9 +53,7 @@ def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: 
     # Reports tell what the model is, also where that is an adapter's to say.
     config = replace(run.config, lora=run.lora)
     if name is not None:
-        if is_lead():
-            _claim(run, which, name)
-        return report_run(run.folder / EVALUATIONS / name, run.task, asked, config)
+        return report_run(evaluation_folder(run, which, name), run.task, asked, config)
     if run.lora.rank and run.model.pretrained is not None:
         _keep_adapter(run, model)
     evaluation = report_run(run.folder / FOLDER, run.task, asked, config)
@@ -63,22 +62,43 @@ def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: 
     return evaluation
 
 
-def evaluation_name(run: Run, which: int | Literal["best", "last"]) -> str | None:
-    """A name for an evaluation after what it asks otherwise than the training's own; None where that is nothing."""
+def evaluation_name(
+    run: Run, which: int | Literal["best", "last"], measures: Mapping[str, str] | None = None
+) -> str | None:
+    """A name for an evaluation after what it asks otherwise than the training's own; None where that is nothing.
+
+    Args:
+        run: The run; its config says what is asked.
+        which: The checkpoint.
+        measures: What is measured in the place of focus accuracy, and on what.
+    """
     rows = config_differences(saved_config(run.folder), run.config, RESULTS_STAY)
-    changes = [(row.partition(": ")[0].rpartition(".")[2], row.rpartition(" -> ")[2]) for row in rows]
+    changes = list((measures or {}).items())
+    changes += [(row.partition(": ")[0].rpartition(".")[2], row.rpartition(" -> ")[2]) for row in rows]
     if which != "best":
         changes.append(("checkpoint", str(which)))
     words = (re.sub("[^A-Za-z0-9]+", "-", f"{field} {value}").strip("-") for field, value in changes)
     return "_".join(words)[:_LONGEST_NAME].lower() or None
 
 
-def _claim(run: Run, which: int | str, name: str) -> None:
-    """Makes the folder of an evaluation, with the config that it is made with."""
+def evaluation_folder(run: Run, which: int | str, name: str, measures: Mapping[str, str] | None = None) -> Path:
+    """The folder of an evaluation, made by the lead with the config that it is made with.
+
+    Raises:
+        InputError: Another evaluation has that name, or no folder can have it.
+    """
+    folder = run.folder / EVALUATIONS / name
+    if is_lead():
+        _claim(run, which, name, measures or {})
+    return folder
+
+
+def _claim(run: Run, which: int | str, name: str, measures: Mapping[str, str]) -> None:
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise InputError(f"--name {shown(name)}: write letters, digits, dots, dashes and underscores")
     folder = run.folder / EVALUATIONS / name
-    content = f"# checkpoint: {which}\n{dump_config(replace(run.config, run_dir='.'))}"
+    asked = "".join(f"# {measure}: {shown(what)}\n" for measure, what in measures.items())
+    content = f"# checkpoint: {which}\n{asked}{dump_config(replace(run.config, run_dir='.'))}"
     path = folder / CONFIG
     if path.exists() and read_text(path) != content:
         raise InputError(f"{folder}: holds another evaluation; choose another --name")

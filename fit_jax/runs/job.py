@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 from fit_jax.config import Config
+from fit_jax.evaluation.result_tables import focus_table
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.evaluating import evaluate_run, has_report
 from fit_jax.runs.inputs import Changed
 from fit_jax.runs.remote_folder import working_folder
 from fit_jax.runs.run import Run, set_up
 from fit_jax.runs.run_folder import claimed
+from fit_jax.runs.trackers import check_trackers, tracked
 from fit_jax.runs.trainer import Ending, train
 
 
@@ -24,12 +26,14 @@ def train_and_report(config: Config, changed: Changed = "refuse") -> Run:
         TrainingFailed: The loss is no longer a number.
     """
     with working_folder(config.run_dir, "run_dir") as folder, claimed(config := replace(config, run_dir=str(folder))):
+        check_trackers(config.train.trackers)
         run = set_up(config, trains=True, changed=changed)
-        ending = train(run)
-        if is_lead():
-            print(f"{run.folder}: {ending.value}", flush=True)
-        # A report made before the last step, of a run that was told to stop, is of another model.
-        trained = ending in (Ending.ALL_STEPS, Ending.PATIENCE)
-        if trained or (ending is Ending.ALREADY and not has_report(run)):
-            evaluate_run(run)
+        with tracked(run) as trackers:
+            ending = train(run, trackers)
+            if is_lead():
+                print(f"{run.folder}: {ending.value}", flush=True)
+            # A report made before the last step, of a run that was told to stop, is of another model.
+            trained = ending in (Ending.ALL_STEPS, Ending.PATIENCE)
+            if trained or (ending is Ending.ALREADY and not has_report(run)):
+                trackers.write_table(*focus_table(evaluate_run(run).predictions))
     return run

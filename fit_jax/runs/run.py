@@ -9,7 +9,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from fit_jax.config import Config
-from fit_jax.data.kept_task import has_task, keep_task, kept_task
+from fit_jax.data.kept_task import MOST_BYTES, has_task, keep_task, kept_task
 from fit_jax.data.task import Task
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
@@ -104,8 +104,13 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse") ->
         now = Inputs(found | tokenizer_print(folder / TOKENIZER), pinned())
         if not config.task.keep_examples:
             shutil.rmtree(folder / TASK, ignore_errors=True)
-        elif not (has_task(folder / TASK) and kept == now):
-            keep_task(folder / TASK, task)
+        elif not (has_task(folder / TASK) and kept == now) and not keep_task(folder / TASK, task):
+            shutil.rmtree(folder / TASK, ignore_errors=True)
+            print(
+                f"note: {folder} does not keep the examples that are evaluated (task.keep_examples), more than "
+                f"{MOST_BYTES >> 20} MiB; evaluating the run needs its data",
+                flush=True,
+            )
         write_inputs(folder, now)
     encoder = PromptEncoder(
         tokenizer,

@@ -29,11 +29,13 @@ TASK = "task"
 EVALUATIONS = "evaluations"
 CHECKPOINTS = "checkpoints"
 LOCK, LOG = ".lock", "log.txt"
+# By what name each tracker knows the run.
+TRACKERS = "trackers.json"
 # Holds what the first stage of a method of two stages leaves: its checkpoints and metrics.
 FIRST_STAGE = "first_stage"
 
 # What commands write in a run folder and in its report.
-_FILES = (CONFIG, LOCK, LOG, "metrics.jsonl", "inputs.json", "versions.json", "MODEL_CARD.md")
+_FILES = (CONFIG, LOCK, LOG, "metrics.jsonl", "inputs.json", "versions.json", TRACKERS, "MODEL_CARD.md")
 _FOLDERS = (CHECKPOINTS, FIRST_STAGE, TOKENIZER, TASK, EVALUATIONS, "tensorboard", "adapter", "report")
 _REPORT_FILES = ("index.html", "summary.md", "focus_accuracy.jsonl", "predictions.jsonl", "radar.svg", "radar.png")
 
@@ -47,6 +49,7 @@ MAY_DIFFER = (
     "model.attention",
     "model.remat",
     "train.keep",
+    "train.trackers",
     "evaluation.splits",
     "evaluation.paraphrases",
     "evaluation.paraphrases_each",
@@ -203,7 +206,9 @@ def _adopt(folder: Path, config: Config) -> None:
         write_text(folder / CONFIG, dump_config(config))
         return
     begun = has_checkpoint(folder)
-    check_same(folder, saved_config(folder), config, MAY_DIFFER, begun)
+    same = check_same(folder, saved_config(folder), config, MAY_DIFFER, begun)
+    if not same:
+        (folder / TRACKERS).unlink(missing_ok=True)  # it is another run
     if not begun:
         shutil.rmtree(folder / TOKENIZER, ignore_errors=True)  # perhaps of other data than there are now
         write_text(folder / CONFIG, dump_config(config))

@@ -35,6 +35,7 @@ from fit_jax.runs.run import (
     subject_of,
 )
 from fit_jax.runs.run_folder import FIRST_STAGE
+from fit_jax.runs.trackers import Trackers
 from fit_jax.training.checkpoint import ASIDE, Checkpoints
 from fit_jax.training.display import Display
 from fit_jax.training.loop import Events, Loop
@@ -59,8 +60,12 @@ class Ending(Enum):
     STOPPED = "told to stop; the state is saved, the same command goes on from here"
 
 
-def train(run: Run) -> Ending:
+def train(run: Run, trackers: Trackers | None = None) -> Ending:
     """Trains a run from its last checkpoint, or from the start where it has none.
+
+    Args:
+        run: The run.
+        trackers: Get the records that `metrics.jsonl` of the run's folder gets.
 
     Raises:
         InputError: Sizes that do not fit together or the machine, an example that cannot be evaluated later, or
@@ -79,7 +84,7 @@ def train(run: Run) -> Ending:
     steps = _steps(config, loader)
     second = method.second
     if second is None:
-        return _train_stage(run, method, loader, steps)
+        return _train_stage(run, method, loader, steps, trackers=trackers)
     later = min(max(round(second.share * steps), 1), steps - 1)
     if later < 1:
         raise InputError(f"train.steps: {steps}, but {config.train.method} trains twice; ask for two steps or more")
@@ -91,7 +96,8 @@ def train(run: Run) -> Ending:
             return ending
     model = load_model(first, "last")
     method = second.build(subject_of(run, model))
-    return _train_stage(run, method, _loader(run, method), later, model.params[0] if second.goes_on else None)
+    start = model.params[0] if second.goes_on else None
+    return _train_stage(run, method, _loader(run, method), later, start, trackers)
 
 
 def _finished(run: Run) -> bool:
@@ -108,6 +114,7 @@ def _train_stage(
     loader: TrainLoader[BatchType],
     steps: int,
     start: nnx.State | None = None,
+    trackers: Trackers | None = None,
 ) -> Ending:
     """Trains for some steps, or from the last checkpoint in the run's folder on.
 
@@ -117,6 +124,7 @@ def _train_stage(
         loader: Its batches.
         steps: Updates from the stage's start to its end.
         start: The trained parameters it starts from; None for those that every run starts from.
+        trackers: Get its records.
     """
     config = run.config
     with ExitStack() as stack:
@@ -150,7 +158,11 @@ def _train_stage(
         for line in (*(record_versions(run.folder) if is_lead() else ()), *_opening(run, placed, progress.step, steps)):
             display.note(line)
         batches = BatchStream(loader, config.train.batch_size, run.mesh)
-        loop = Loop(Events.of(config.train, steps), batches, train_step, validate, checkpoints, Records(log, display))
+        records = Records(log, display)
+        if trackers is not None:
+            trackers.open()
+            records = Records(log, display, trackers.write)
+        loop = Loop(Events.of(config.train, steps), batches, train_step, validate, checkpoints, records)
         loop.run(placed.state, progress)
     if loop.stopped:
         return Ending.STOPPED

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,9 +105,8 @@ class MetricsLog:
             from tensorboardX import SummaryWriter  # takes seconds, so not before training is under way
 
             self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=self._step + 1)
-        for name, value in record.items():
-            if name != "step" and math.isfinite(value):
-                self._board.add_scalar(_board_name(name), value, record["step"])
+        for name, value in scalars(record).items():
+            self._board.add_scalar(name, value, record["step"])
 
     def sync(self) -> int:
         """Waits until the disk holds every record; returns the file's size in bytes."""
@@ -122,22 +121,29 @@ class MetricsLog:
 
 
 class Records:
-    """Where a run's records go: into the log of the lead process, and onto a person's screen."""
+    """Where a run's records go: into the log of the lead process, onto a person's screen, and to who else follows."""
 
-    def __init__(self, log: MetricsLog | None, display: Display) -> None:
-        """`log` is None on every process but the lead."""
+    def __init__(
+        self,
+        log: MetricsLog | None,
+        display: Display,
+        follow: Callable[[Mapping[str, Any]], None] = lambda record: None,
+    ) -> None:
+        """`log` is None on every process but the lead; `follow` is called with every record."""
         self._log = log
         self._display = display
+        self._follow = follow
 
     def advance(self, step: int) -> None:
         """`step` steps are done."""
         self._display.advance(step)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Shows a record, and appends it to the log."""
+        """Shows a record, appends it to the log and hands it on."""
         self._display.record(record)
         if self._log is not None:
             self._log.write(record)
+        self._follow(record)
 
     def sync(self) -> int:
         """Waits until the disk holds every record; returns the log's size in bytes, 0 where there is none."""
@@ -169,6 +175,11 @@ def _cut(path: Path, size: int) -> None:
         )
     if len(content) > size:
         replace_with(path, lambda partial: partial.write_bytes(content[:size]))
+
+
+def scalars(record: Mapping[str, Any]) -> dict[str, float]:
+    """The finite numbers of a record by the names that boards group: `train/loss`, `validation/loss`."""
+    return {_board_name(name): v for name, v in record.items() if name != "step" and math.isfinite(v)}
 
 
 def _board_name(name: str) -> str:

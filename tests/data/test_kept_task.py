@@ -47,6 +47,15 @@ def test_a_damaged_copy_is_one_line(tmp_path):
             kept_task(tmp_path)
 
 
+def test_examples_over_the_bound_are_not_kept(tmp_path):
+    task = build_task(TaskConfig(**SMALL), 0)
+    assert keep_task(tmp_path / "first", task)
+    size = sum(file.stat().st_size for file in (tmp_path / "first").glob("examples_*.jsonl"))
+    assert keep_task(tmp_path / "same", task, most=size)
+    assert not keep_task(tmp_path / "less", task, most=size - 1)
+    assert not (tmp_path / "less").exists()
+
+
 def test_a_copy_that_was_cut_off_is_none(tmp_path):
     (tmp_path / "examples_flipped.jsonl").mkdir()  # cannot be written, as on a full disk
     with pytest.raises(InputError, match="cannot write"):

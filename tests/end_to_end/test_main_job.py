@@ -85,7 +85,8 @@ def test_evaluate_measures_perplexity_and_leaves_the_report(run_dir, tmp_path, c
     before = report.read_bytes()
     assert not evaluate.main([str(run_dir), "--perplexity", str(text)])
     assert "perplexity per word" in capsys.readouterr().out
-    (found,) = json.loads((run_dir / "report" / "perplexity.json").read_text())["models"].values()
+    place = run_dir / "evaluations" / "perplexity-text-txt"
+    (found,) = json.loads((place / "perplexity.json").read_text())["models"].values()
     assert found["perplexity per token"] > 1
     assert report.read_bytes() == before
     with pytest.raises(InputError, match="name a text file"):

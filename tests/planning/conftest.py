@@ -8,7 +8,7 @@ import jax
 import pytest
 from jax.sharding import Mesh
 
-from fit_jax.config import Config, MeshConfig, load_config
+from fit_jax.config import Config, MeshConfig, OptimizerConfig, load_config
 from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.planning.compiled import laid_out, place
@@ -33,9 +33,9 @@ def tiny():
 
 
 @cache
-def state_of(model: DecoderConfig, lora: LoraConfig) -> TrainState:
+def state_of(model: DecoderConfig, lora: LoraConfig, optimizer: OptimizerConfig) -> TrainState:
     """The abstract state of a model on one device."""
-    load = replace(workload(Config()), model=model, lora=lora)
+    load = replace(workload(Config()), model=model, lora=lora, optimizer=optimizer)
     return place(load, make_mesh(MeshConfig(), jax.devices()[:1])).state
 
 
@@ -48,6 +48,6 @@ def planned(tiny):
         mesh = make_mesh(load.mesh, jax.devices()[: math.prod(sizes.values())])
         # Neither says anything of the state.
         model = replace(load.model, remat="full", attention="auto")
-        return load, laid_out(state_of(model, load.lora), mesh), mesh
+        return load, laid_out(state_of(model, load.lora, load.optimizer), mesh), mesh
 
     return make

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from fit_jax.parallel.sharding import named_leaves
 from fit_jax.planning.memory import bytes_held, microbatch_rows, plan_memory, uses_fused_attention
 
 
@@ -15,6 +16,7 @@ def on_first_device(tree) -> int:
 
 
 STATES = {"lora": (), "full": ("--lora.rank", "0"), "nf4": ("--model.quantize", "nf4")}
+STATES |= {name: ("--lora.rank", "0", "--optimizer.name", name) for name in ("adafactor", "lion", "muon")}
 PLAIN = ("--focus.branches", "1", "--train.sequence_length", "1024", "--model.remat", "none")
 
 
@@ -32,6 +34,30 @@ def test_fsdp_divides_the_state(planned):
     halved = bytes_held(planned("--lora.rank", "0", fsdp=2)[1])
     assert halved == pytest.approx(whole / 2, rel=0.01)  # norms are held whole
     assert bytes_held(planned("--lora.rank", "0", data=2)[1]) == whole
+
+
+def test_each_optimizer_holds_what_it_should(planned):
+    shape = ("--model.width", "128", "--model.vocab_size", "160", "--lora.rank", "0")  # from 128 on Adafactor factors
+    _, state, _ = planned(*shape)
+    numbers = {name: int(np.prod(leaf.shape)) for name, leaf in named_leaves(state.trainable).items()}
+    all_of_them = sum(numbers.values())
+    by_muon = sum(n for name, n in numbers.items() if "_proj.kernel" in name)
+    rows_and_columns = sum(
+        sum(leaf.shape[-2:]) * (leaf.shape[0] if leaf.ndim == 3 else 1)
+        for name, leaf in named_leaves(state.trainable).items()
+        if name.endswith(("kernel", "embedding"))
+    )
+    others = sum(n for name, n in numbers.items() if name.endswith("scale"))
+    expected = {
+        "adamw": 2 * all_of_them,
+        "lion": all_of_them,
+        "muon": by_muon + 2 * (all_of_them - by_muon),
+        "adafactor": rows_and_columns + others,
+    }
+    for name, count in expected.items():
+        held = bytes_held(planned(*shape, "--optimizer.name", name)[1].opt_state)
+        few = 4 * 4 * len(numbers)  # counters, and Adafactor's single numbers where it keeps nothing
+        assert 4 * count <= held <= 4 * count + few, name
 
 
 def memory_of(planned, machine, *options, **sizes):

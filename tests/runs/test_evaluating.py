@@ -33,6 +33,9 @@ def test_an_evaluation_is_named_after_what_it_asks_otherwise(run):
     assert evaluating.evaluation_name(run, "best") is None
     assert evaluating.evaluation_name(asking(run, batch_size=3), "best") is None
     assert evaluating.evaluation_name(run, "last") == "checkpoint-last"
+    assert evaluating.evaluation_name(run, "best", {"harness": "a,b", "perplexity": "x.txt"}) == (
+        "harness-a-b_perplexity-x-txt"
+    )
     assert evaluating.evaluation_name(asking(run, splits=("low", "iid")), 40) == "splits-low-iid_checkpoint-40"
 
 

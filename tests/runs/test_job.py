@@ -1,5 +1,6 @@
 """The whole job of a run: what is reported on, and that what may have changed is asked for once."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -17,9 +18,11 @@ def done(monkeypatch, tmp_path):
         run = SimpleNamespace(folder=tmp_path / "run")
         acts = []
         monkeypatch.setattr(job, "set_up", lambda config, trains, changed: acts.append((trains, changed)) or run)
-        monkeypatch.setattr(job, "train", lambda run: ending)
+        monkeypatch.setattr(job, "tracked", lambda run: nullcontext(SimpleNamespace(write_table=lambda *table: None)))
+        monkeypatch.setattr(job, "train", lambda run, trackers: ending)
         monkeypatch.setattr(job, "has_report", lambda run: reported)
-        monkeypatch.setattr(job, "evaluate_run", lambda run: acts.append("report"))
+        monkeypatch.setattr(job, "evaluate_run", lambda run: acts.append("report") or SimpleNamespace(predictions=()))
+        monkeypatch.setattr(job, "focus_table", lambda predictions: ((), ()))
         job.train_and_report(Config(run_dir=str(tmp_path / "run")), **given)
         return acts
 

@@ -1,0 +1,57 @@
+"""`prompt.py`: how a model is asked, as a few lines of Python that need nothing, for whoever serves it elsewhere."""
+
+from collections.abc import Mapping
+from pprint import pformat
+from string import Formatter
+
+from fit_jax.focus.example import TaskText
+from fit_jax.focus.instructions import first_instruction
+from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.focus.spec import FOCUS_TYPES, spec_for
+
+NAME = "prompt.py"
+
+_FILE = '''"""The prompts that this model was trained on, for tokenizers called with add_special_tokens=False."""
+
+# The answer ends in END.
+START, END, CUE = {start!r}, {end!r}, {cue!r}
+TASK, INPUT = {instruction!r}, {input!r}
+# One wording of each focus instruction; "" asks without any.
+INSTRUCTIONS = {instructions}
+
+
+def build_prompt(instruction="", **texts):
+    """The prompt for the texts {slots} under a focus instruction."""
+    lines = (TASK, {order})
+    return START + "\\n".join(line.strip() for line in lines if line.strip()) + CUE
+'''
+
+
+def prompt_file(encoder: PromptEncoder) -> str:
+    """The source of a module whose `build_prompt` gives the text of the prompts that an encoder encodes.
+
+    The text's tokens, without any that the tokenizer would add, are the encoder's.
+    """
+    text, frame = encoder.text, encoder.frame
+    focused = ("instruction", "INPUT.format_map(texts)")
+    return _FILE.format(
+        start=frame.start,
+        end=frame.end,
+        cue=frame.cue,
+        instruction=text.instruction,
+        input=text.input_template,
+        instructions=pformat(focus_instructions(text), width=110, sort_dicts=False),
+        slots=", ".join(slots_of(text)),
+        order=", ".join(focused if encoder.place == "before" else focused[::-1]),
+    )
+
+
+def focus_instructions(text: TaskText) -> Mapping[str, str]:
+    """The first wording of every focus instruction of a task, by its specification."""
+    specs = [spec_for(focus, feature) for feature in text.spurious for focus in FOCUS_TYPES[1:]]
+    return {str(spec): first_instruction(text, spec) for spec in specs}
+
+
+def slots_of(text: TaskText) -> list[str]:
+    """The names of the texts that make an input."""
+    return list(dict.fromkeys(name for _, name, _, _ in Formatter().parse(text.input_template) if name))
