@@ -20,6 +20,8 @@ from fit_jax.options import Parser, add_fields, new_file
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fit_jax.data.audit import Outside
+    from fit_jax.data.balance import Balance
     from fit_jax.data.task import Task
     from fit_jax.focus.example import Example
     from fit_jax.focus.prompts import PromptEncoder
@@ -92,20 +94,14 @@ def _audit(given: Namespace) -> None:
     from fit_jax.runs.resolve import resolve
 
     tokenizer = resolve(config).tokenizer
-    if config.task.name == "jsonl":  # what the files hold, before rho is set
-        from fit_jax.data.tasks.jsonl import as_it_came
-
-        task = as_it_came(config.task)
-    else:
-        from fit_jax.data.tasks import build_task
-
-        task = build_task(config.task, config.seed)
+    task, outside, balance, notes = _audited(config)
     encoder = _encoder(task, config, tokenizer)
 
     def lengths(examples: "Sequence[Example]") -> list[int]:
         return [len(prompt) for prompt in encoder.encode(examples, [""] * len(examples))]
 
-    audit = audit_task(task, lengths, config.train.sequence_length)
+    audit = audit_task(task, lengths, config.train.sequence_length, outside)
+    audit = dataclasses.replace(audit, balance=balance, notes=notes)
     prompts = shown_prompts(task, encoder)
     if given.html is not None:
         from fit_jax.files import write_text
@@ -118,6 +114,28 @@ def _audit(given: Namespace) -> None:
         print_audit(audit, prompts)
         if given.html is not None:
             print(f"page: {given.html}")
+
+
+def _audited(config: Config) -> "tuple[Task, Outside | None, list[Balance], tuple[str, ...]]":
+    """What to audit, the table it is of, what setting rho leaves out, and notes.
+
+    Data of one's own are audited as the files hold them, before rho is set.
+    """
+    from fit_jax.data.audit import Outside
+    from fit_jax.data.balance import balances_of
+    from fit_jax.data.tasks import build_task
+    from fit_jax.data.tasks.jsonl import raw_table
+
+    if config.task.name != "jsonl":
+        task = build_task(config.task, config.seed)
+        return task, None, balances_of(task), tuple(task.notes)
+    table = raw_table(config.task)
+    outside, notes = Outside(table.row, table.described), tuple(table.task.notes)
+    try:
+        task = build_task(config.task, config.seed)
+    except InputError as error:  # which the audit helps to understand
+        return table.task, outside, [], (*notes, f"no splits can be drawn: {error}")
+    return table.task, outside, balances_of(task), tuple(dict.fromkeys((*notes, *task.notes)))
 
 
 def _encoder(task: "Task", config: Config, tokenizer: TokenizerConfig) -> "PromptEncoder":

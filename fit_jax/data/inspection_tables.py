@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from fit_jax.data.audit import LEVEL, Audit
+from fit_jax.data.association import Evidence
+from fit_jax.data.audit import Audit
+from fit_jax.data.balance import Balance, balance_picture, balance_rows, of_training
+from fit_jax.data.label_words import LEVEL, Kind, TokenRow
 from fit_jax.data.task import Task
 from fit_jax.focus.example import Example
 from fit_jax.focus.instructions import instruction, paraphrases_of
@@ -16,6 +19,15 @@ from fit_jax.focus.spec import FOCUS_TYPES, focus_label, spec_for
 from fit_jax.terminal import Terminal
 
 _MOST_TOKENS = 30
+# By kind of word, a title and how to read it.
+_TOKENS: Mapping[Kind, tuple[str, str]] = {
+    "shortcut": ("likely shortcuts", "Values of the features, names, numbers and codes."),
+    "function word": (
+        "function words",
+        "How a text is put, with its negation: shortcuts, unless the task is about them.",
+    ),
+    "content": ("content", "Signal, as a rule: what the label is about. A word that should not decide is a shortcut."),
+}
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2430; background: #f6f7f9; margin: 0 }
 main { max-width: 1100px; margin: 0 auto; padding: 24px }
@@ -38,9 +50,9 @@ class Section(NamedTuple):
 def shown_prompts(task: Task, encoder: PromptEncoder) -> list[dict[str, str]]:
     """One training example under each focus instruction: prompt, target (what carries loss) and the focus label."""
     example: Example = task.splits["train"].examples[0]
-    feature = next(iter(example.spurious))
+    feature = next(iter(example.spurious), "")
     shown = []
-    for focus_type in FOCUS_TYPES:
+    for focus_type in FOCUS_TYPES if feature else FOCUS_TYPES[:2]:  # without a feature: none, and focus on the core
         spec = spec_for(focus_type, feature)
         told = paraphrases_of(task.text.name, focus_type, "train")[0]
         text = told and instruction(task.text, spec, told)
@@ -75,6 +87,7 @@ def audit_page(audit: Audit, prompts: Sequence[Mapping[str, str]]) -> str:
     for title, reading, header, rows in _audit_sections(audit):
         parts += [f"<h2>{escape(title)}</h2><p>{escape(reading)}</p><table>", _row("th", header)]
         parts += [*(_row("td", row) for row in rows), "</table>"]
+    parts += [f"<h2>Picture of what balancing leaves out</h2>{balance_picture(b)}" for b in of_training(audit.balance)]
     parts.append("<h2>Prompts and targets</h2><p>The marked tokens carry the loss.</p>")
     for shown in prompts:
         body = f"{escape(shown['prompt'])} <mark>{escape(shown['target'])}</mark>"
@@ -113,15 +126,14 @@ def _audit_sections(audit: Audit) -> list[Section]:
             [(a.split, a.feature, f"{a.information:.4f}", f"{a.bias:.4f}") for a in audit.associations],
         ),
         Section(
-            "Tokens that tell the label",
-            f"Proposed spurious keywords: z-scores beyond what any token would reach by chance (level {LEVEL} over all "
-            "tokens of the split).",
-            ("split", "token", "label", "examples", "share of the label", "share in all", "z"),
-            [
-                (t.split, t.token, t.label, str(t.count), f"{t.share:.3f}", f"{t.base:.3f}", f"{t.z:.1f}")
-                for t in audit.tokens[:_MOST_TOKENS]
-            ],
+            "What tells the label",
+            "In training, in bits. A property is a shortcut where it is more than chance, which shuffled labels tell, "
+            "and says what the words of the text do not.",
+            ("property", "bits", "by chance", "more than chance", "beyond the words"),
+            [evidence_cells(found) for found in audit.evidence],
         ),
+        *(_token_section(audit.tokens, kind, *words) for kind, words in _TOKENS.items()),
+        *_balance_sections(audit.balance),
         Section(
             "Duplicates and leakage",
             "Inputs that are the same but for case, spacing, punctuation and the feature's own words.",
@@ -136,6 +148,38 @@ def _audit_sections(audit: Audit) -> list[Section]:
         ),
     ]
     return [section for section in sections if section.rows]
+
+
+def evidence_cells(found: Evidence) -> tuple[str, ...]:
+    """What a property tells about the label, as cells of a table."""
+    measured = (
+        f"{found.bits:.4f}",
+        f"{found.chance:.4f}",
+        "yes" if found.passes else "no",
+        f"{found.beyond_words:.4f}",
+    )
+    return (found.name, *measured)
+
+
+def _balance_sections(balances: Sequence[Balance]) -> list[Section]:
+    header = ("value", "label", "rows", "kept", "left out", "dark: kept")
+    words = " ".join(f"{balance.words}." for balance in balances)
+    return [
+        Section(f"What balancing leaves out of {b.split}", words, header, balance_rows(b))
+        for b in of_training(balances)
+    ]
+
+
+def _token_section(tokens: Sequence[TokenRow], kind: Kind, title: str, reading: str) -> Section:
+    return Section(
+        f"Words that tell the label: {title}",
+        f"{reading} z-scores beyond what any word would reach by chance (level {LEVEL} over all words of the split).",
+        ("split", "word", "label", "examples", "share of the label", "share in all", "z"),
+        [
+            (t.split, t.token, t.label, str(t.count), f"{t.share:.3f}", f"{t.base:.3f}", f"{t.z:.1f}")
+            for t in [token for token in tokens if token.kind == kind][:_MOST_TOKENS]
+        ],
+    )
 
 
 def _summary_sections(summary: Mapping[str, Any]) -> list[Section]:
@@ -157,6 +201,7 @@ def _summary_sections(summary: Mapping[str, Any]) -> list[Section]:
             ("split", "feature", "value", "examples", "rho", "asked"),
             rho,
         ),
+        *_balance_sections(summary["balance"]),
         Section("Slices", "Examples by property.", ("split", "slice", "examples"), slices),
         Section("Rows left out", "Before splits were drawn.", ("reason", "rows"), dropped),
     ]

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from fit_jax.data.audit import LEVEL, audit_task, leaks, token_rows
+from fit_jax.data.audit import audit_task, leaks
 from fit_jax.data.inspection_tables import audit_page
+from fit_jax.data.label_words import LEVEL, token_rows
 from fit_jax.data.splits import Split
 from fit_jax.data.task import Task
 
