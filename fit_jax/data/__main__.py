@@ -1,5 +1,6 @@
-"""Builds records of a task, counts what it holds, looks for shortcuts.
+"""Describes tables, builds records of a task, counts what it holds, looks for shortcuts.
 
+python -m fit_jax.data describe tickets.csv --out tickets.yaml
 python -m fit_jax.data inspect --task ss [--prompts 3] [--json]
 python -m fit_jax.data audit --config configs/ss_small.yaml [--html audit.html] [--json]
 python -m fit_jax.data build --task smnli --out datasets
@@ -28,8 +29,16 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: Parser) -> None:
-    """The three actions, each with its options and the fields of the config that matter to it."""
+    """The four actions, each with its options and the fields of the config that matter to it."""
     actions = parser.add_subparsers(title="commands")
+    about = "Looks at every column of a table and writes a first description of it, to be read and changed."
+    describe = actions.add_parser("describe", help="write a first description of a table", description=about)
+    describe.add_argument("file", metavar="FILE", help="a table: .csv, .tsv, .jsonl or .parquet", type=Path)
+    describe.add_argument(
+        "--out", metavar="FILE", help="the description (default: own.yaml)", type=new_file, default="own.yaml"
+    )
+    describe.add_argument("--label", metavar="COLUMN", help="the column with the label, where another was taken for it")
+    describe.set_defaults(run=_describe)
     build = actions.add_parser("build", help="build records", description="Builds records of a task.")
     build.add_argument(
         "--out", metavar="FOLDER", help="where they go (default: datasets)", type=Path, default="datasets"
@@ -54,6 +63,17 @@ def main(arguments: list[str]) -> int | None:
 
 def _config(given: Namespace) -> Config:
     return load_config(given.config + ([f"--task.name={given.task}"] if given.task is not None else []))
+
+
+def _describe(given: Namespace) -> None:
+    from fit_jax.data.describing import describe
+    from fit_jax.data.inspection_tables import print_described
+    from fit_jax.files import write_text
+
+    found = describe(given.file, given.out, given.label)
+    write_text(given.out, found.text)
+    print_described(found)
+    print(printable(f"{given.out}: read it, then fit-jax data inspect --task jsonl --task.file {given.out}"))
 
 
 def _build(given: Namespace) -> None:

@@ -147,7 +147,7 @@ def audit_task(
         associations=associations,
         evidence=label_evidence(task.splits["train"].examples, outside),
         balance=balances_of(task),
-        tokens=sorted(tokens, key=lambda row: -row.z),
+        tokens=sorted(tokens, key=lambda row: (-row.z, row.token)),
         tested=tested,
         threshold=threshold,
         leaks=leaks(task),

@@ -20,7 +20,7 @@ from fit_jax.data.spelling import WAYS, fold
 
 Kind = Literal["empty", "constant", "category", "identifier", "date", "number", "text", "nested", "many values"]
 # Values that are counted; a column with more has too many for a label or a shortcut.
-_COUNTED = 1000
+MOST_COUNTED = 1000
 # Most values of a category, and rows that each has on average at least.
 MOST_CATEGORIES, _ROWS_EACH = 20, 4
 # Characters of a cell that a sampled row keeps, and of the longest cell that can be an identifier.
@@ -71,7 +71,7 @@ class Column:
                 self._keys = set()
         if not self._many:
             self.counts[text[:_KEPT]] += 1
-            if len(self.counts) > _COUNTED:
+            if len(self.counts) > MOST_COUNTED:
                 self._many, self.counts = True, Counter()
 
 
@@ -159,7 +159,7 @@ def _kind(column: Column, cells: list[Any], rows: int) -> Kind:
         return "empty"
     if any(isinstance(cell, list | dict) for cell in cells):
         return "nested"
-    different = len({fold(value, WAYS) for value in column.counts}) if column.counts else _COUNTED
+    different = len({fold(value, WAYS) for value in column.counts}) if column.counts else MOST_COUNTED
     if different == 1:
         return "constant"
     if different <= MOST_CATEGORIES and column.filled >= _ROWS_EACH * different:

@@ -64,14 +64,21 @@ class Malformed:
         """
         if not self.count:
             return ()
+        rows, first = self._told()
+        if self._policy == "error":
+            raise InputError(f"{rows}: {first}; fix them{self._listed()}, or set --task.malformed skip")
+        return (f"{rows} skipped: {first}",)
+
+    def __str__(self) -> str:
+        return ": ".join(self._told())
+
+    def _told(self) -> tuple[str, str]:
+        """How many rows there are, and what is wrong with the first of them."""
         # Folders aside, which are the user's own, the line stays short.
         lengths = accumulate(len(problem.partition(": ")[2]) + 20 for problem in self._first)
         first = [problem for problem, end in zip(self._first, lengths) if end <= _LONGEST] or self._first[:1]
-        shown = "; ".join(first) + ("; ..." if self.count > len(first) else "")
         rows = f"{self.count} malformed row{'s' * (self.count > 1)}"
-        if self._policy == "error":
-            raise InputError(f"{rows}: {shown}; fix them{self._listed()}, or set --task.malformed skip")
-        return (f"{rows} skipped: {shown}",)
+        return rows, "; ".join(first) + ("; ..." if self.count > len(first) else "")
 
     def text(self, row: Mapping[str, Any], field: str, where: str) -> str | None:
         """The text of a field, stripped; None, counted as malformed, where it is missing, empty or far too long."""
