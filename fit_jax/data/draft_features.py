@@ -188,7 +188,7 @@ def _seen(own: OwnData, rows: Sequence[Mapping[str, Any]]) -> OwnData:
 def _can_be_drawn(own: OwnData, rows: Sequence[Mapping[str, Any]]) -> bool:
     config = TaskConfig(name="jsonl", malformed="skip")
     try:
-        build_own(own, DatasetStore(list(rows), own.name), None, Path(), config, 0)
+        task = build_own(own, DatasetStore(list(rows), own.name), None, Path(), config, 0)
     except InputError:
         return False
-    return True
+    return all(len(split.examples) for split in task.splits.values())

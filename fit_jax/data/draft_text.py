@@ -61,12 +61,12 @@ def _ranking(draft: Draft) -> str:
 
 
 def _given(cls: type, value: Any) -> dict[str, Any]:
-    """The fields that differ from their defaults."""
+    """The fields that differ from their defaults, and the label, which a reader looks for."""
     found = {}
     for f in fields(cls):
         default = f.default if f.default_factory is MISSING else f.default_factory()
         given = getattr(value, f.name)
-        if given != default:
+        if given != default or f.name == "label":
             found[f.name] = list(given) if isinstance(given, tuple) else given
     return found
 

@@ -60,8 +60,9 @@ class OwnData:
     files: tuple[str, ...] = ()
     # Files of test rows; without them test rows are held back from `files`.
     test_files: tuple[str, ...] = ()
-    # Hub data set to read in place of files, and the split of it.
+    # Hub data set to read in place of files.
     hub: str | None = None
+    # The split of the hub data set that is read.
     hub_split: str = "train"
     # The task instruction: what the model is to do.
     instruction: str
@@ -81,11 +82,13 @@ class OwnData:
     candidates_column: str | None = None
     # Answers and values of features are the same that differ in outer white space alone.
     trim: bool = False
-    # ... that differ in case alone.
+    # Answers and values of features are the same that differ in case alone.
     ignore_case: bool = False
-    # ... that differ in Unicode form alone: composed and decomposed accents, full-width letters (NFKC).
+    # Answers and values of features are the same that differ in Unicode form alone (NFKC): composed or decomposed
+    # accents, full-width letters.
     ignore_form: bool = False
-    # What to do with a malformed row of this data: `error` or `skip`; null leaves it to `task.malformed`.
+    # What to do with a malformed row of this data: `error`, which lists them all in NAME.malformed.jsonl beside the
+    # description NAME.yaml, or `skip`; null leaves it to `task.malformed`.
     malformed: Literal["error", "skip"] | None = None
     # Column with a unique name of the row; null means its place in the file.
     uid: str | None = None
@@ -95,8 +98,9 @@ class OwnData:
     cluster: str | None = None
     # Suspected features. rho is set for the first; the others are measured as they come.
     features: tuple[FeatureConfig, ...] = ()
-    # Shares of the rows held back for validation and, without `test_files`, for testing.
+    # Share of the rows held back for validation.
     validation: float = 0.1
+    # Share of the rows held back for testing, where there are no `test_files`.
     test: float = 0.1
 
     @property
