@@ -169,13 +169,14 @@ def label_evidence(examples: Sequence[Example], outside: Outside | None = None) 
     if not looked_at or any(example.own_answers for example in looked_at):
         return []
     y = codes([example.label for example in looked_at])
-    words = bag_of_words([" ".join(example.slots.values()) for example in looked_at], y)
+    texts = [_texts(example) for example in looked_at]
+    words = bag_of_words([" ".join(slots.values()) for slots in texts], y)
     properties = {"all words together": words}
     for feature in dict.fromkeys(feature for example in looked_at for feature in example.spurious):
         values = [e.spurious[feature].value if feature in e.spurious else "" for e in looked_at]
         properties[f"feature {feature}"] = codes(values)
-    for slot in looked_at[0].slots:
-        properties[f"length of {slot}"] = quarters([len(e.slots[slot].split()) for e in looked_at])
+    for slot in dict.fromkeys(slot for slots in texts for slot in slots):
+        properties[f"length of {slot}"] = quarters([len(slots.get(slot, "").split()) for slots in texts])
     rows = [outside.row(int(n)) for n in at] if outside else []
     described = outside.described if outside else ()
     for name in dict.fromkeys(name for row in rows for name in row if name not in described):
@@ -184,6 +185,12 @@ def label_evidence(examples: Sequence[Example], outside: Outside | None = None) 
         if (found := column_codes(kind, cells)) is not None:
             properties[f"{'length of ' * (kind == 'text')}column {name}, not described"] = found
     return evidence(properties, y, words)
+
+
+def _texts(example: Example) -> dict[str, str]:
+    """The slots but for those that show the value of a feature alone."""
+    values = {spurious.value.casefold() for spurious in example.spurious.values()}
+    return {name: text for name, text in example.slots.items() if text.casefold() not in values}
 
 
 def feature_rows(split: Split, examples: Iterable[Example]) -> list[FeatureRow]:
