@@ -101,7 +101,8 @@ def test_the_examples_of_the_api_run(tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "orders" / "evaluations" / "splits-low" / "index.html").exists()
 
 
-def test_the_walk_through_own_data_runs(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("commands", [3, pytest.param(5, marks=pytest.mark.slow)], ids=["up to inspect", "all"])
+def test_the_walk_through_own_data_runs(commands, tmp_path, monkeypatch, capsys):
     """Its code and commands in their order, training cut short, print the rows of tables and notes that it shows."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
@@ -117,13 +118,16 @@ def test_the_walk_through_own_data_runs(tmp_path, monkeypatch, capsys):
             exec(compile(block, "docs/own_data.md", "exec"), {})
         for line in re.findall(r"^python -m fit_jax\.(.*)", block, re.MULTILINE):
             module, *arguments = shlex.split(line)
+            if len(done) == commands:
+                break
             cut = tiny.get(module, []) if arguments[0] != "describe" else []
             importlib.import_module(f"fit_jax.{module}{'.__main__' * (module == 'data')}").main([*arguments, *cut])
             done.append(" ".join([module, *arguments[:1]]))
             printed += capsys.readouterr().out
-    assert done == ["data describe", "data audit", "data inspect", "train --task.name", "steer runs/tickets"]
+    every = ["data describe", "data audit", "data inspect", "train --task.name", "steer runs/tickets"]
+    assert done == every[:commands]
     assert "<svg" in (tmp_path / "audit.html").read_text()
-    assert (tmp_path / "runs" / "tickets" / "report" / "index.html").exists()
+    assert (tmp_path / "runs" / "tickets" / "report" / "index.html").exists() == (commands == 5)
     rows = [_cells(line) for line in printed.splitlines() if line.startswith("│")]
     for line in walk.splitlines():
         if line.startswith("│") and "..." not in line:
