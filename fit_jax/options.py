@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import draccus
 import yaml
@@ -151,15 +151,35 @@ def _is_in(name: str, shown: Collection[str] | None) -> bool:
     return shown is None or any(".".join(parts[:end]) in shown for end in range(1, len(parts) + 1))
 
 
-def _about(cls: type, f: Field[Any]) -> str:
-    """The comment above a field, and its default as YAML."""
+class FieldText(NamedTuple):
+    """A field of a config in words: its type as it is written, what it means, its default as YAML if there is one."""
+
+    name: str
+    kind: str
+    about: str
+    default: str | None
+
+
+def field_texts(cls: type) -> list[FieldText]:
+    """The fields of a dataclass, each with the comment above it in the source."""
+    return [_field_text(cls, f) for f in fields(cls)]
+
+
+def _field_text(cls: type, f: Field[Any]) -> FieldText:
     above = re.search(rf"((?:^    # .*\n)*)^    {f.name}:", _source(cls), re.MULTILINE)
-    comment = " ".join(re.findall(r"# (.*)", above[1])) if above else ""
+    about = " ".join(re.findall(r"# (.*)", above[1])) if above else ""
     if f.default is MISSING and f.default_factory is MISSING:
-        return comment.replace("%", "%%")
+        return FieldText(f.name, _kind(f.type), about, None)
     default = f.default if f.default_factory is MISSING else f.default_factory()
     shown = yaml.safe_dump(draccus.encode(default), default_flow_style=True, width=2**20, sort_keys=False)
-    return f"{comment} (default: {shown.removesuffix('...' + chr(10)).strip()})".replace("%", "%%")
+    return FieldText(f.name, _kind(f.type), about, shown.removesuffix("..." + chr(10)).strip())
+
+
+def _about(cls: type, f: Field[Any]) -> str:
+    """The comment above a field, and its default as YAML."""
+    text = _field_text(cls, f)
+    about = text.about if text.default is None else f"{text.about} (default: {text.default})"
+    return about.replace("%", "%%")
 
 
 @functools.cache

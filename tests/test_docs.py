@@ -9,6 +9,7 @@ import pytest
 
 import fit_jax
 from fit_jax.config import load_config
+from fit_jax.errors import InputError
 from fit_jax.experiment.config import parse_experiment
 from fit_jax.options import Parser
 
@@ -62,7 +63,7 @@ def test_a_command_is_taken(module, arguments, monkeypatch):
     if not arguments:  # the name of the command alone
         return
     given = parser.parse_args(list(arguments))
-    if given.config:
+    if getattr(given, "config", None):
         (parse_experiment if "experiment" in module else load_config)(given.config)
 
 
@@ -98,6 +99,72 @@ def test_the_examples_of_the_api_run(tmp_path, monkeypatch):
     for block in blocks:
         exec(compile(block, "docs/api.md", "exec"), {})
     assert (tmp_path / "runs" / "orders" / "evaluations" / "splits-low" / "index.html").exists()
+
+
+@pytest.mark.parametrize("commands", [3, pytest.param(5, marks=pytest.mark.slow)], ids=["up to inspect", "all"])
+def test_the_walk_through_own_data_runs(commands, tmp_path, monkeypatch, capsys):
+    """Its code and commands in their order, training cut short, print the rows of tables and notes that it shows."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    small = ["--tokenizer.vocab_size", "300", "--model.layers", "1", "--model.width", "32", "--train.steps", "1"]
+    small += ["--train.batch_size", "8", "--train.sequence_length", "128", "--evaluation.batch_size", "8"]
+    small += ["--evaluation.splits", "[low]", "--evaluation.examples", "2", "--evaluation.validation_examples", "2"]
+    small += ["--evaluation.paraphrases", "[train]", "--evaluation.paraphrases_each", "1"]
+    tiny = {"data": small[:2], "train": small}
+    walk = (ROOT / "docs" / "own_data.md").read_text().partition("## A real table")[0]
+    done, printed = [], ""
+    for language, block in re.findall(r"```(\w*)\n(.*?)```", walk, re.DOTALL):
+        if language == "python":
+            exec(compile(block, "docs/own_data.md", "exec"), {})
+        for line in re.findall(r"^python -m fit_jax\.(.*)", block, re.MULTILINE):
+            module, *arguments = shlex.split(line)
+            if len(done) == commands:
+                break
+            cut = tiny.get(module, []) if arguments[0] != "describe" else []
+            importlib.import_module(f"fit_jax.{module}{'.__main__' * (module == 'data')}").main([*arguments, *cut])
+            done.append(" ".join([module, *arguments[:1]]))
+            printed += capsys.readouterr().out
+    every = ["data describe", "data audit", "data inspect", "train --task.name", "steer runs/tickets"]
+    assert done == every[:commands]
+    assert "<svg" in (tmp_path / "audit.html").read_text()
+    assert (tmp_path / "runs" / "tickets" / "report" / "index.html").exists() == (commands == 5)
+    rows = [_cells(line) for line in printed.splitlines() if line.startswith("│")]
+    for line in walk.splitlines():
+        if line.startswith("│") and "..." not in line:
+            assert any(_alike(_cells(line), row) for row in rows), line
+        if line.startswith("note: "):
+            assert line in " ".join(printed.split()), line
+    with pytest.raises(InputError) as error:
+        importlib.import_module("fit_jax.data.__main__").main(
+            ["inspect", "--task", "jsonl", "--task.file", str(_strict(tmp_path)), *tiny["data"]]
+        )
+    start, _, end = next(line for line in walk.splitlines() if line.startswith("error: ")).partition("...;")
+    assert str(error.value).startswith(start.removeprefix("error: "))
+    assert str(error.value).endswith(end.strip().replace("tickets.malformed", "strict.malformed"))
+
+
+def _strict(folder):
+    """The description that `describe` wrote, without the fields that forgive."""
+    kept = [
+        line for line in (folder / "tickets.yaml").read_text().splitlines() if not re.match("trim|ignore|malf", line)
+    ]
+    (folder / "strict.yaml").write_text("\n".join(kept))
+    return Path("strict.yaml")
+
+
+def _cells(line):
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
+def _alike(shown, printed):
+    """Whether two rows of a table are the same, but for the last digits of what shuffles measure."""
+    if len(shown) != len(printed):
+        return False
+    measured = re.compile(r"0\.\d{4}")
+    return all(
+        abs(float(a) - float(b)) < 0.01 if measured.fullmatch(a) and measured.fullmatch(b) else a == b
+        for a, b in zip(shown, printed)
+    )
 
 
 def _tuned(tune, tiny, run_dir, config=None, settings=None, **rows):

@@ -1,5 +1,6 @@
-"""Builds records of a task, counts what it holds, looks for shortcuts.
+"""Describes tables, builds records of a task, counts what it holds, looks for shortcuts.
 
+python -m fit_jax.data describe tickets.csv --out tickets.yaml
 python -m fit_jax.data inspect --task ss [--prompts 3] [--json]
 python -m fit_jax.data audit --config configs/ss_small.yaml [--html audit.html] [--json]
 python -m fit_jax.data build --task smnli --out datasets
@@ -20,14 +21,24 @@ from fit_jax.options import Parser, add_fields, new_file
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fit_jax.data.audit import Outside
+    from fit_jax.data.balance import Balance
     from fit_jax.data.task import Task
     from fit_jax.focus.example import Example
     from fit_jax.focus.prompts import PromptEncoder
 
 
 def add_options(parser: Parser) -> None:
-    """The three actions, each with its options and the fields of the config that matter to it."""
+    """The four actions, each with its options and the fields of the config that matter to it."""
     actions = parser.add_subparsers(title="commands")
+    about = "Looks at every column of a table and writes a first description of it, to be read and changed."
+    describe = actions.add_parser("describe", help="write a first description of a table", description=about)
+    describe.add_argument("file", metavar="FILE", help="a table: .csv, .tsv, .jsonl or .parquet", type=Path)
+    describe.add_argument(
+        "--out", metavar="FILE", help="the description (default: own.yaml)", type=new_file, default="own.yaml"
+    )
+    describe.add_argument("--label", metavar="COLUMN", help="the column with the label, where another was taken for it")
+    describe.set_defaults(run=_describe)
     build = actions.add_parser("build", help="build records", description="Builds records of a task.")
     build.add_argument(
         "--out", metavar="FOLDER", help="where they go (default: datasets)", type=Path, default="datasets"
@@ -52,6 +63,17 @@ def main(arguments: list[str]) -> int | None:
 
 def _config(given: Namespace) -> Config:
     return load_config(given.config + ([f"--task.name={given.task}"] if given.task is not None else []))
+
+
+def _describe(given: Namespace) -> None:
+    from fit_jax.data.describing import describe
+    from fit_jax.data.inspection_tables import print_described
+    from fit_jax.files import write_text
+
+    found = describe(given.file, given.out, given.label)
+    write_text(given.out, found.text)
+    print_described(found)
+    print(printable(f"{given.out}: read it, then fit-jax data inspect --task jsonl --task.file {given.out}"))
 
 
 def _build(given: Namespace) -> None:
@@ -92,20 +114,14 @@ def _audit(given: Namespace) -> None:
     from fit_jax.runs.resolve import resolve
 
     tokenizer = resolve(config).tokenizer
-    if config.task.name == "jsonl":  # what the files hold, before rho is set
-        from fit_jax.data.tasks.jsonl import as_it_came
-
-        task = as_it_came(config.task)
-    else:
-        from fit_jax.data.tasks import build_task
-
-        task = build_task(config.task, config.seed)
+    task, outside, balance, notes = _audited(config)
     encoder = _encoder(task, config, tokenizer)
 
     def lengths(examples: "Sequence[Example]") -> list[int]:
         return [len(prompt) for prompt in encoder.encode(examples, [""] * len(examples))]
 
-    audit = audit_task(task, lengths, config.train.sequence_length)
+    audit = audit_task(task, lengths, config.train.sequence_length, outside)
+    audit = dataclasses.replace(audit, balance=balance, notes=notes)
     prompts = shown_prompts(task, encoder)
     if given.html is not None:
         from fit_jax.files import write_text
@@ -118,6 +134,28 @@ def _audit(given: Namespace) -> None:
         print_audit(audit, prompts)
         if given.html is not None:
             print(f"page: {given.html}")
+
+
+def _audited(config: Config) -> "tuple[Task, Outside | None, list[Balance], tuple[str, ...]]":
+    """What to audit, the table it is of, what setting rho leaves out, and notes.
+
+    Data of one's own are audited as the files hold them, before rho is set.
+    """
+    from fit_jax.data.audit import Outside
+    from fit_jax.data.balance import balances_of
+    from fit_jax.data.tasks import build_task
+    from fit_jax.data.tasks.jsonl import raw_table
+
+    if config.task.name != "jsonl":
+        task = build_task(config.task, config.seed)
+        return task, None, balances_of(task), tuple(task.notes)
+    table = raw_table(config.task)
+    outside, notes = Outside(table.row, table.described), tuple(table.task.notes)
+    try:
+        task = build_task(config.task, config.seed)
+    except InputError as error:  # which the audit helps to understand
+        return table.task, outside, [], (*notes, f"no splits can be drawn: {error}")
+    return table.task, outside, balances_of(task), tuple(dict.fromkeys((*notes, *task.notes)))
 
 
 def _encoder(task: "Task", config: Config, tokenizer: TokenizerConfig) -> "PromptEncoder":

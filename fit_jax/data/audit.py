@@ -1,31 +1,23 @@
-"""Audit of a task's data: how strong each shortcut is, shortcuts that nobody named, leakage, lengths, truncation.
-
-Token correlations follow the competency problems of Gardner et al. 2021: where no single token tells the label, the
-share of a label among the examples that hold a token is binomial around the label's share in all; the z-score of that
-share says how far the data are from it. Tokens whose z-score is too large to be chance, over all tokens tested, are
-proposed as spurious keywords.
-"""
+"""Audit of a task's data: how strong each shortcut is, shortcuts that nobody named, leakage, lengths, truncation."""
 
 import math
-import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from fit_jax.data.association import MOST_ROWS, Evidence, bag_of_words, codes, evidence, quarters, words_of
+from fit_jax.data.balance import Balance, balances_of
+from fit_jax.data.columns import column_codes, kind_of
+from fit_jax.data.label_words import TokenRow, label_name, token_rows
 from fit_jax.data.near_duplicates import NearDuplicate, near_duplicates
 from fit_jax.data.splits import Split
 from fit_jax.data.task import Task
 from fit_jax.data.text import text_key
 from fit_jax.focus.example import Example
 
-# Family-wise error rate: the probability that any token of data without shortcuts is proposed.
-LEVEL = 0.01
-# A token in fewer examples has no z-score that means much.
-FEWEST = 20
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
 _EDGES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -52,19 +44,6 @@ class Association:
 
 
 @dataclass(frozen=True)
-class TokenRow:
-    """A token that tells the label: in how many examples, the label's share among them and in all, the z-score."""
-
-    split: str
-    token: str
-    label: str
-    count: int
-    share: float
-    base: float
-    z: float
-
-
-@dataclass(frozen=True)
 class Leak:
     """Examples whose input stands in two parts, or twice in one, but for case, spacing and punctuation."""
 
@@ -84,7 +63,10 @@ class Audit:
         labels: By split, examples by true answer; where answers differ by example, by the answer's number.
         features: rho per feature value and split.
         associations: Mutual information of feature and label.
-        tokens: Proposed spurious keywords, strongest first.
+        evidence: What features, columns that the description does not use, the length of the texts and all words
+            together tell about the label; of the training split.
+        balance: What setting rho leaves out, by split; empty where rows stand as they came.
+        tokens: Words that tell the label, strongest first.
         tested: Tokens tested, by split.
         threshold: The z-score beyond which a token is proposed, by split.
         leaks: Duplicates and texts shared between parts.
@@ -100,6 +82,8 @@ class Audit:
     labels: Mapping[str, Mapping[str, int]]
     features: Sequence[FeatureRow]
     associations: Sequence[Association]
+    evidence: Sequence[Evidence]
+    balance: Sequence[Balance]
     tokens: Sequence[TokenRow]
     tested: Mapping[str, int]
     threshold: Mapping[str, float]
@@ -111,8 +95,23 @@ class Audit:
     notes: Sequence[str]
 
 
+class Outside(NamedTuple):
+    """The table that a task was made from, whose other columns may be shortcuts too.
+
+    Attributes:
+        row: The row of the table that a training example, given by its number, was made from.
+        described: Columns that are the input, the answers, or a feature.
+    """
+
+    row: Callable[[int], Mapping[str, Any]]
+    described: Collection[str]
+
+
 def audit_task(
-    task: Task, length: Callable[[Sequence[Example]], Sequence[int]] | None = None, sequence_length: int | None = None
+    task: Task,
+    length: Callable[[Sequence[Example]], Sequence[int]] | None = None,
+    sequence_length: int | None = None,
+    outside: Outside | None = None,
 ) -> Audit:
     """Audits every split of a task.
 
@@ -120,6 +119,7 @@ def audit_task(
         task: The task.
         length: Lengths of examples in tokens, prompt and answers together; None counts the words of the input.
         sequence_length: Tokens of a row; with `length`, the share of longer examples is measured.
+        outside: The table that the task was made from.
     """
     features: list[FeatureRow] = []
     associations: list[Association] = []
@@ -128,12 +128,14 @@ def audit_task(
     for name, split in task.splits.items():
         examples = list(split.examples)
         sizes[name] = len(examples)
-        labels[name] = dict(sorted(Counter(map(_label_name, examples)).items()))
+        labels[name] = dict(sorted(Counter(map(label_name, examples)).items()))
         features += feature_rows(split, examples)
         associations += [_association(name, feature, examples) for feature in task.features if _has(feature, examples)]
         rows, tested[name], threshold[name] = token_rows(name, examples)
         tokens += rows
-        counts = [len(_words(e)) for e in examples] if length is None else list(length(examples))
+        counts = (
+            [len(words_of(" ".join(e.slots.values()))) for e in examples] if length is None else list(length(examples))
+        )
         lengths[name] = _histogram(counts)
         if length is not None and sequence_length is not None:
             truncated[name] = float(np.mean(np.array(counts) > sequence_length))
@@ -143,7 +145,9 @@ def audit_task(
         labels=labels,
         features=features,
         associations=associations,
-        tokens=sorted(tokens, key=lambda row: -row.z),
+        evidence=label_evidence(task.splits["train"].examples, outside),
+        balance=balances_of(task),
+        tokens=sorted(tokens, key=lambda row: (-row.z, row.token)),
         tested=tested,
         threshold=threshold,
         leaks=leaks(task),
@@ -153,6 +157,40 @@ def audit_task(
         truncated=truncated,
         notes=task.notes,
     )
+
+
+def label_evidence(examples: Sequence[Example], outside: Outside | None = None) -> list[Evidence]:
+    """What each property of the examples tells about the label, strongest first; of a fair sample where there are many.
+
+    Nothing where each row has answers of its own, for labels of two rows then have nothing in common.
+    """
+    at = np.unique(np.linspace(0, len(examples) - 1, MOST_ROWS).astype(int)) if len(examples) else []
+    looked_at = [examples[int(n)] for n in at]
+    if not looked_at or any(example.own_answers for example in looked_at):
+        return []
+    y = codes([example.label for example in looked_at])
+    texts = [_texts(example) for example in looked_at]
+    words = bag_of_words([" ".join(slots.values()) for slots in texts], y)
+    properties = {"all words together": words}
+    for feature in dict.fromkeys(feature for example in looked_at for feature in example.spurious):
+        values = [e.spurious[feature].value if feature in e.spurious else "" for e in looked_at]
+        properties[f"feature {feature}"] = codes(values)
+    for slot in dict.fromkeys(slot for slots in texts for slot in slots):
+        properties[f"length of {slot}"] = quarters([len(slots.get(slot, "").split()) for slots in texts])
+    rows = [outside.row(int(n)) for n in at] if outside else []
+    described = outside.described if outside else ()
+    for name in dict.fromkeys(name for row in rows for name in row if name not in described):
+        cells = [row.get(name) for row in rows]
+        kind = kind_of(cells)
+        if (found := column_codes(kind, cells)) is not None:
+            properties[f"{'length of ' * (kind == 'text')}column {name}, not described"] = found
+    return evidence(properties, y, words)
+
+
+def _texts(example: Example) -> dict[str, str]:
+    """The slots but for those that show the value of a feature alone."""
+    values = {spurious.value.casefold() for spurious in example.spurious.values()}
+    return {name: text for name, text in example.slots.items() if text.casefold() not in values}
 
 
 def feature_rows(split: Split, examples: Iterable[Example]) -> list[FeatureRow]:
@@ -168,42 +206,6 @@ def feature_rows(split: Split, examples: Iterable[Example]) -> list[FeatureRow]:
         rho = split.rho.get(feature, {}).get(value)
         rows.append(FeatureRow(split.name, feature, value, n, agree[feature, value] / n, rho and rho.asked))
     return rows
-
-
-def token_rows(name: str, examples: Sequence[Example]) -> tuple[list[TokenRow], int, float]:
-    """Tokens over-represented with some label by more than chance.
-
-    Returns:
-        The tokens, how many (token, label) pairs were tested, and the z-score beyond which one is reported
-        (two-sided, Bonferroni at `LEVEL`).
-    """
-    base: Counter[str] = Counter()
-    holds: Counter[str] = Counter()
-    with_label: dict[str, Counter[str]] = defaultdict(Counter)
-    for example in examples:
-        label = _label_name(example)
-        base[label] += 1
-        for word in set(_words(example)):
-            holds[word] += 1
-            with_label[word][label] += 1
-    total = base.total()
-    frequent = [word for word, n in holds.items() if n >= FEWEST]
-    tested = len(frequent) * len(base)
-    threshold = NormalDist().inv_cdf(1 - LEVEL / max(tested, 1) / 2)
-    rows = []
-    for word in frequent:
-        n = holds[word]
-        for label, m in base.items():
-            # Without a shortcut the examples that hold the token are a draw without replacement of all examples.
-            p = m / total
-            spread = math.sqrt(p * (1 - p) / n * (total - n) / max(total - 1, 1))
-            share = with_label[word][label] / n
-            # Half a count towards the mean: the share moves in steps, and the normal curve does not.
-            gap = max(abs(share - p) - 0.5 / n, 0)
-            z = math.copysign(gap / spread, share - p) if spread else 0.0
-            if z > threshold:
-                rows.append(TokenRow(name, word, label, n, share, p, z))
-    return rows, tested, threshold
 
 
 def leaks(task: Task) -> list[Leak]:
@@ -244,22 +246,13 @@ def _association(name: str, feature: str, examples: Sequence[Example]) -> Associ
     for (value, label), n in pairs.items():
         values[value] += n
         labels[label] += n
-    information = sum(n / total * math.log2(n * total / (values[v] * labels[y])) for (v, y), n in pairs.items())
+    bits = sum(n / total * math.log2(n * total / (values[v] * labels[y])) for (v, y), n in pairs.items())
     bias = (len(values) - 1) * (len(labels) - 1) / (2 * total * math.log(2))
-    return Association(name, feature, information, bias)
+    return Association(name, feature, bits, bias)
 
 
 def _has(feature: str, examples: Sequence[Example]) -> bool:
     return any(feature in example.spurious for example in examples)
-
-
-def _label_name(example: Example) -> str:
-    """The true answer; where each row has answers of its own, its number."""
-    return f"answer {example.label}" if example.own_answers else example.candidates[example.label]
-
-
-def _words(example: Example) -> list[str]:
-    return [word.lower() for text in example.slots.values() for word in _WORD.findall(text)]
 
 
 def _input_key(example: Example) -> int:

@@ -1,27 +1,20 @@
 """The description of the user's own data: where rows lie, what their columns mean, and which features are suspected."""
 
-import importlib
-import importlib.util
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Formatter
-from typing import Any, NamedTuple
+from typing import Literal
 
 from fit_jax.config_files import read_config
-from fit_jax.data.row_readers import NO_TEXT, Malformed, some_of
+from fit_jax.data.malformed import none_of
+from fit_jax.data.spelling import WAYS, fold
 from fit_jax.errors import InputError
-from fit_jax.foreign import check_regular, is_text, parse_json, quoted, shown
+from fit_jax.foreign import shown
 
-# A feature without a label column ties no label to a row.
-_NO_LABEL = -1
 # Answers of a row; their numbers are kept in 16 bits.
-_MOST_ANSWERS = 2**15 - 1
-# A feature's value in a row, or None where the row has none.
-ValueOf = Callable[[Mapping[str, Any]], str | None]
+MOST_ANSWERS = 2**15 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +41,13 @@ class FeatureConfig:
     label_column: str | None = None
     # Values kept out of training, for the shifted splits; of the first feature only, and not inserted.
     held_out: tuple[str, ...] = ()
+    # The only values that count, of a column or a function: rows with others are as rows without a value. Empty: all.
+    values: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Values that the description names."""
+        return tuple(dict.fromkeys((*self.labels, *self.held_out, *self.values)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +60,9 @@ class OwnData:
     files: tuple[str, ...] = ()
     # Files of test rows; without them test rows are held back from `files`.
     test_files: tuple[str, ...] = ()
-    # Hub data set to read in place of files, and the split of it.
+    # Hub data set to read in place of files.
     hub: str | None = None
+    # The split of the hub data set that is read.
     hub_split: str = "train"
     # The task instruction: what the model is to do.
     instruction: str
@@ -79,6 +80,16 @@ class OwnData:
     candidates: tuple[str, ...] = ()
     # Column with the list of a row's answers (multiple choice).
     candidates_column: str | None = None
+    # Answers and values of features are the same that differ in outer white space alone.
+    trim: bool = False
+    # Answers and values of features are the same that differ in case alone.
+    ignore_case: bool = False
+    # Answers and values of features are the same that differ in Unicode form alone (NFKC): composed or decomposed
+    # accents, full-width letters.
+    ignore_form: bool = False
+    # What to do with a malformed row of this data: `error`, which lists them all in NAME.malformed.jsonl beside the
+    # description NAME.yaml, or `skip`; null leaves it to `task.malformed`.
+    malformed: Literal["error", "skip"] | None = None
     # Column with a unique name of the row; null means its place in the file.
     uid: str | None = None
     # Columns to break results down by.
@@ -87,14 +98,20 @@ class OwnData:
     cluster: str | None = None
     # Suspected features. rho is set for the first; the others are measured as they come.
     features: tuple[FeatureConfig, ...] = ()
-    # Shares of the rows held back for validation and, without `test_files`, for testing.
+    # Share of the rows held back for validation.
     validation: float = 0.1
+    # Share of the rows held back for testing, where there are no `test_files`.
     test: float = 0.1
 
     @property
     def slots(self) -> tuple[str, ...]:
         """Columns that the input template uses."""
         return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(self.input) if name))
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The `fit_jax.data.spelling.WAYS` by which answers and values are the same."""
+        return tuple(way for way in WAYS if getattr(self, way))
 
 
 def read_description(path: Path) -> OwnData:
@@ -130,9 +147,9 @@ def check_description(own: OwnData, where: str) -> None:
     demand(bool(own.candidates) != bool(own.candidates_column), "give either `candidates` or `candidates_column`")
     demand(len(set(own.candidates)) == len(own.candidates) != 1, "`candidates` needs two different answers or more")
     demand(all(answer.strip() for answer in own.candidates), "`candidates` holds an empty answer")
-    demand(
-        len(own.candidates) <= _MOST_ANSWERS, f"`candidates` holds more than {_MOST_ANSWERS} answers; leave some out"
-    )
+    demand(len(own.candidates) <= MOST_ANSWERS, f"`candidates` holds more than {MOST_ANSWERS} answers; leave some out")
+    twice = _same(own.candidates, own.ways)
+    demand(not twice, f"`candidates` holds {' and '.join(map(repr, twice))}, the same by {' and '.join(own.ways)}")
     demand(bool(own.features), "`features` is empty; name at least one suspected feature")
     demand(0 < own.validation < 1 and 0 < own.test < 1, "`validation` and `test` are shares between 0 and 1")
     keys = [feature.key for feature in own.features]
@@ -155,6 +172,12 @@ def _check_feature(own: OwnData, feature: FeatureConfig, first: bool, where: str
         problem = (
             f"`keywords` holds {shown(twice[0])!r} and {shown(twice[1])!r}, which differ in case alone; leave one out"
         )
+    elif twins := _same(feature.named, own.ways):
+        problem = f"names the values {' and '.join(map(repr, twins))}, the same by {' and '.join(own.ways)}"
+    elif feature.values and not (feature.column or feature.function):
+        problem = "`values` chooses among those of a column or a function; leave it out"
+    elif feature.values and not {*feature.labels, *feature.held_out} <= {*feature.values}:
+        problem = "`labels` and `held_out` name a value that is not among `values`; add it there"
     elif len(set(feature.insert)) < len(feature.insert):
         problem = "`insert` holds a word twice"
     elif feature.insert and not first:
@@ -164,7 +187,7 @@ def _check_feature(own: OwnData, feature: FeatureConfig, first: bool, where: str
     elif own.candidates_column and not feature.label_column:
         problem = "each row has answers of its own, so name the `label_column` that holds the feature's label"
     elif unknown:
-        problem = f"label {unknown[0]!r} is none of the candidates"
+        problem = none_of("label", unknown[0], own.candidates)
     elif untied:
         problem = f"`labels` ties no label to the inserted word {untied[0]!r}"
     if problem:
@@ -182,160 +205,10 @@ def _alike(words: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
-def value_of(feature: FeatureConfig, slots: tuple[str, ...], folder: Path) -> ValueOf:
-    """The function that finds a feature's value in a row; `folder` is where a `file.py` is looked for.
-
-    Raises:
-        InputError: The Python function cannot be found.
-    """
-    if feature.column:
-        column = feature.column
-        return lambda row: None if row.get(column) in (None, "") else str(row[column])
-    if feature.keywords:
-        words = feature.keywords
-        # A group for each, so that the one found is known whatever the case folds to.
-        pattern = re.compile(rf"(?<!\w)(?:{'|'.join(f'({re.escape(word)})' for word in words)})(?!\w)", re.IGNORECASE)
-
-        def keyword(row: Mapping[str, Any]) -> str | None:
-            found = pattern.search(" ".join(str(row.get(slot, "")) for slot in slots))
-            return words[found.lastindex - 1] if found and found.lastindex else None
-
-        return keyword
-    assert feature.function
-    return _function(feature, folder)
-
-
-def _function(feature: FeatureConfig, folder: Path) -> ValueOf:
-    place, _, name = str(feature.function).partition(":")
-    here = f"feature {feature.key}: function {shown(feature.function)!r}"
-    try:
-        with _staying():
-            if place.endswith(".py"):
-                check_regular(folder / place, "name a file with the function")
-                spec = importlib.util.spec_from_file_location(f"own_data_{feature.key}", folder / place)
-                assert spec is not None, "a name in .py"
-                assert spec.loader is not None
-                module = importlib.util.module_from_spec(spec)
-                spec.loader.exec_module(module)
-            else:
-                module = importlib.import_module(place)
-        function = getattr(module, name)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # the user's module does what it likes
-        raise InputError(
-            f"{here} cannot be loaded ({_reason(error)}); "
-            "write package.module:name, or file.py:name relative to the description"
-        ) from error
-
-    def value(row: Mapping[str, Any]) -> str | None:
-        try:
-            with _staying():
-                found = function(dict(row))  # which it may change
-                return None if found is None else str(found)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise InputError(f"{here} failed ({_reason(error)}) on the row {shown(row)}; mend the function") from error
-
-    return value
-
-
-class _Left(BaseException):
-    """The user's function tried to end the process."""
-
-
-@contextmanager
-def _staying() -> Iterator[None]:
-    """Keeps `os._exit`, which ends the process without a word, from the user's function."""
-
-    def refuse(status: int) -> None:
-        raise _Left(f"os._exit({status}) was called")
-
-    kept, os._exit = os._exit, refuse  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        yield
-    finally:
-        os._exit = kept
-
-
-def _reason(error: BaseException) -> str:
-    return shown(" ".join(f"{type(error).__name__}: {error}".split()))
-
-
-class ParsedRow(NamedTuple):
-    """What one row says. `values` and `tied` go by feature; `tied` is the label column's, where there is one."""
-
-    uid: str | None
-    slots: dict[str, str]
-    candidates: tuple[str, ...]
-    label: int
-    values: tuple[str | None, ...]
-    tied: tuple[int, ...]
-
-
-class OwnReader:
-    """Understands rows as the description says."""
-
-    def __init__(self, own: OwnData, folder: Path) -> None:
-        self.own = own
-        annotated = [None if feature.insert else value_of(feature, own.slots, folder) for feature in own.features]
-        self._finders: list[ValueOf | None] = annotated
-
-    def parse(self, row: Mapping[str, Any], where: str, bad: Malformed) -> ParsedRow | None:
-        """The row, or None, counted as malformed."""
-        own = self.own
-        texts = {slot: bad.text(row, slot, where) for slot in own.slots}
-        slots = {slot: text for slot, text in texts.items() if text is not None}
-        if len(slots) < len(texts):
-            return None
-        candidates = own.candidates or _answers(row.get(own.candidates_column or ""))
-        if len(set(candidates)) < 2 or len(set(candidates)) < len(candidates):
-            bad.add(where, f"column {own.candidates_column!r} holds no list of two or more different answers")
-            return None
-        if len(candidates) > _MOST_ANSWERS:
-            bad.add(where, f"column {own.candidates_column!r} holds more than {_MOST_ANSWERS} answers")
-            return None
-        labels: list[int] = []
-        for column in (own.label, *(feature.label_column for feature in own.features)):
-            if not column:
-                labels.append(_NO_LABEL)
-            elif (label := _label(row.get(column), candidates)) is not None:
-                labels.append(label)
-            else:
-                bad.add(where, f"{column} {quoted(row.get(column))} is none of {some_of(candidates)}")
-                return None
-        named = {"slices": own.slices, "cluster": (own.cluster,) if own.cluster else ()}
-        absent = [(column, by) for by, columns in named.items() for column in columns if column not in row]
-        if absent:
-            column, by = absent[0]
-            bad.add(where, f"no field {column!r}, which `{by}` names")
-            return None
-        uid = None if own.uid is None else row.get(own.uid)
-        if own.uid and uid in (None, ""):
-            bad.add(where, f"no uid in field {own.uid!r}")
-            return None
-        values = tuple(finder and finder(row) for finder in self._finders)
-        texts = (str(uid), *candidates, *values, *(str(row[column]) for column in own.slices))
-        if not all(text is None or is_text(text) for text in texts):
-            bad.add(where, f"its uid, answers, feature values or slices hold {NO_TEXT}")
-            return None
-        return ParsedRow(None if uid is None else str(uid), slots, candidates, labels[0], values, tuple(labels[1:]))
-
-
-def _answers(value: Any) -> tuple[str, ...]:
-    """A row's answers: a list, or a text that is a JSON list."""
-    if isinstance(value, str):
-        try:
-            value = parse_json(value)
-        except ValueError:
-            return ()
-    return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
-
-
-def _label(value: Any, candidates: Sequence[str]) -> int | None:
-    """The position of an answer given by its text or by its number."""
-    if str(value) in candidates:
-        return candidates.index(str(value))
-    number = isinstance(value, int) and not isinstance(value, bool)
-    return value if number and 0 <= value < len(candidates) else None
+def _same(values: Sequence[str], ways: Sequence[str]) -> tuple[str, ...]:
+    """Two of the values that are the same by these ways; empty where none are."""
+    seen: dict[str, str] = {}
+    for value in values:
+        if (other := seen.setdefault(fold(value, ways), value)) is not value:
+            return other, value
+    return ()

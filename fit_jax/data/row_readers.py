@@ -1,91 +1,23 @@
-"""Reading source rows: files line by line, hub data sets, and an account of every row that is malformed."""
+"""Reading source rows: files line by line, and hub data sets."""
 
 import codecs
 import csv
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from fit_jax.config import TaskConfig
+from fit_jax.data.malformed import Malformed
 from fit_jax.errors import InputError
-from fit_jax.foreign import check_regular, is_text, parse_json, quoted, shown
+from fit_jax.foreign import check_regular, parse_json, shown
 
-# A longer text is taken for a broken file, not for an input: no row of tokens would hold a hundredth of it.
-MAX_CHARACTERS = 200_000
-_SHOWN = 3
-# Characters of a line on them all.
-_LONGEST = 150
-NO_TEXT = "NUL or half of a character"
 # Bytes of a longer line are not kept: a text of that length would be refused all the same.
 _LONGEST_LINE = 1 << 26
 
 # A row and where it stands, for messages: "train.jsonl:17".
 Located = tuple[str, Mapping[str, Any]]
-
-
-class Malformed:
-    """Collects malformed rows; `settle` then reports them all, as an error or as notes.
-
-    Args:
-        policy: `error` or `skip`.
-    """
-
-    def __init__(self, policy: Literal["error", "skip"]) -> None:
-        self.count = 0
-        self._policy = policy
-        self._first: list[str] = []
-
-    def add(self, where: str, problem: str) -> None:
-        """Counts a malformed row."""
-        self.count += 1
-        if len(self._first) < _SHOWN:
-            self._first.append(f"{where}: {problem}")
-
-    def settle(self) -> tuple[str, ...]:
-        """What to note where rows were skipped.
-
-        Raises:
-            InputError: There are malformed rows and the policy is `error`.
-        """
-        if not self.count:
-            return ()
-        # Folders aside, which are the user's own, the line stays short.
-        lengths = accumulate(len(problem.partition(": ")[2]) + 20 for problem in self._first)
-        first = [problem for problem, end in zip(self._first, lengths) if end <= _LONGEST] or self._first[:1]
-        shown = "; ".join(first) + ("; ..." if self.count > len(first) else "")
-        rows = f"{self.count} malformed row{'s' * (self.count > 1)}"
-        if self._policy == "error":
-            raise InputError(f"{rows}: {shown}; fix them, or set --task.malformed skip")
-        return (f"{rows} skipped: {shown}",)
-
-    def text(self, row: Mapping[str, Any], field: str, where: str) -> str | None:
-        """The text of a field, stripped; None, counted as malformed, where it is missing, empty or far too long."""
-        value = row.get(field)
-        if not isinstance(value, str):
-            problem = f"no text in field {field!r}" if value is None else f"field {field!r} is no text"
-        elif not (text := value.strip()):
-            problem = f"empty text in field {field!r}"
-        elif len(text) > MAX_CHARACTERS:
-            problem = f"{len(text)} characters in field {field!r}, more than {MAX_CHARACTERS}"
-        elif not is_text(text):
-            problem = f"field {field!r} holds {NO_TEXT}"
-        elif "\ufffd" in text:
-            problem = f"field {field!r} holds the replacement character of a broken encoding"
-        else:
-            return text
-        self.add(where, problem)
-        return None
-
-    def choice(self, row: Mapping[str, Any], field: str, known: Iterable[Any], where: str) -> int | None:
-        """Position of a field's value in `known`; None, counted as malformed, where it is not there."""
-        known = list(known)
-        if (value := row.get(field)) in known:
-            return known.index(value)
-        self.add(where, f"{field} {quoted(value)} is none of {some_of(known)}")
-        return None
 
 
 def data_folder(config: TaskConfig, name: str) -> Path:
@@ -106,13 +38,6 @@ def data_folder(config: TaskConfig, name: str) -> Path:
             f"task {config.name}: {folder} is no folder; set FIT_JAX_DATA or --task.data_dir to its parent"
         )
     return folder
-
-
-def some_of(names: Iterable[Any], most: int = 8) -> str:
-    """Names for an error message, at most so many of them."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(shown, names[:most])) + more
 
 
 def raw_lines(path: Path, bad: Malformed) -> Iterator[tuple[str, int, bytes, str]]:
@@ -141,7 +66,7 @@ def raw_lines(path: Path, bad: Malformed) -> Iterator[tuple[str, int, bytes, str
                 try:
                     yield where, begin, raw, raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
-                    bad.add(where, f"no UTF-8 at byte {error.start}")
+                    bad.add(where, f"no UTF-8 at byte {error.start}", raw.decode("utf-8", "replace"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; name a readable file") from error
 
@@ -164,10 +89,10 @@ def parse_object(where: str, line: str, bad: Malformed) -> dict[str, Any] | None
     try:
         row = parse_json(line)
     except ValueError as error:
-        bad.add(where, f"bad JSON: {shown(str(error))}")
+        bad.add(where, f"bad JSON: {shown(str(error))}", line)
         return None
     if not isinstance(row, dict):
-        bad.add(where, f"a JSON {type(row).__name__}, not an object")
+        bad.add(where, f"a JSON {type(row).__name__}, not an object", line)
         return None
     return row
 
@@ -191,7 +116,7 @@ def read_delimited(path: Path, bad: Malformed, delimiter: str, quoted: bool = Tr
             if len(row) == len(header):
                 yield here, dict(zip(header, row))
             else:
-                bad.add(here, f"{len(row)} fields where the header has {len(header)}")
+                bad.add(here, f"{len(row)} fields where the header has {len(header)}", delimiter.join(row))
     except csv.Error as error:  # most often a file whose lines end in a bare carriage return
         raise InputError(f"{here}: {error}; save the table with ordinary line ends") from error
 

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from fit_jax.data.row_readers import Located, Malformed, parse_object, raw_lines, read_delimited, some_of
+from fit_jax.data.malformed import Malformed, some_of
+from fit_jax.data.row_readers import Located, parse_object, raw_lines, read_delimited, read_jsonl
 from fit_jax.errors import InputError
 from fit_jax.foreign import check_regular, shown
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
+# Rows of a Parquet file in memory at a time.
+_BATCH = 4096
 
 
 class RowStore(Protocol):
@@ -69,7 +72,7 @@ class MemoryStore:
     def scan(self, bad: Malformed) -> Iterator[Located]:
         """The rows of all files in order."""
         for path in self._paths:
-            for where, row in _table(path, bad):
+            for where, row in table_rows(path, bad):
                 self._rows.append(row)
                 yield where, row
 
@@ -109,15 +112,29 @@ def open_store(paths: Sequence[Path]) -> RowStore:
     return JsonlStore(paths) if formats == {".jsonl"} else MemoryStore(paths)
 
 
-def _table(path: Path, bad: Malformed) -> Iterator[Located]:
-    if path.suffix.lower() != ".parquet":
-        return read_delimited(path, bad, "\t" if path.suffix.lower() == ".tsv" else ",")
+def table_rows(path: Path, bad: Malformed) -> Iterator[Located]:
+    """The rows of one file of any of the formats, of which no more than a few thousand are in memory at a time.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    kind = path.suffix.lower()
+    if kind == ".jsonl":
+        return read_jsonl(path, bad)
+    return _parquet(path) if kind == ".parquet" else read_delimited(path, bad, "\t" if kind == ".tsv" else ",")
+
+
+def _parquet(path: Path) -> Iterator[Located]:
     import pyarrow.parquet
 
     check_regular(path, "name a Parquet file")
+    number = 0
     try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(_BATCH):
+                for row in batch.to_pylist():
+                    yield f"{path}:{number}", row
+                    number += 1
     except Exception as error:  # Arrow's own, and Python's of text, dates and numbers that are none
         reason = shown(" ".join(str(error).split()))
         raise InputError(f"{path} cannot be read: {reason}; name a Parquet file") from error
-    return ((f"{path}:{number}", row) for number, row in enumerate(rows))

@@ -22,6 +22,22 @@ class Rho:
     count: int
 
 
+class Cell(NamedTuple):
+    """Rows of one feature value and one outcome that a split could be drawn from, and those drawn.
+
+    Attributes:
+        value: The feature's value; empty where values are inserted, so that any row can have any.
+        outcome: The label; where each row has answers of its own, how the true one stands to y_s.
+        available: Rows there were.
+        drawn: Rows in the split.
+    """
+
+    value: str
+    outcome: str
+    available: int
+    drawn: int
+
+
 @dataclass(frozen=True)
 class Split:
     """Examples of one split, in an order that a prefix of is a fair sample.
@@ -30,6 +46,7 @@ class Split:
         name: train, validation, iid, high, low, flipped or natural, or one of the last five after `shifted_`.
         examples: The examples; any sequence, so that large data may be read on demand.
         rho: By feature and value. In flipped splits it is the probability of the swapped label, not of y_s.
+        cells: What it was drawn from; empty where rows stand as they came, or that is not known.
 
     Raises:
         ValueError: A realised rho is further than 1 / count from the asked one.
@@ -38,6 +55,7 @@ class Split:
     name: str
     examples: Sequence[Example]
     rho: Mapping[str, Mapping[str, Rho]]
+    cells: tuple[Cell, ...] = ()
 
     def __post_init__(self) -> None:
         for feature, values in self.rho.items():
@@ -146,7 +164,8 @@ def build_splits(
         splits[name] = sample_split(name, source, pool, size, ask, generator(seed, "split", name))
         if (count := len(splits[name].examples)) < size:
             shape = "in whole pairs of items" if ask is None else f"at rho {ask.rho:.3g}"
-            notes.append(f"{name}: {count} of {size} examples, as many as the data allow {shape}")
+            left = f"{len(pool) - count} of its {len(pool)} rows ({1 - count / len(pool):.0%}) are left out"
+            notes.append(f"{name}: {count} of {size} examples, as many as the data allow {shape}; {left}")
     return splits, tuple(notes)
 
 
@@ -220,7 +239,24 @@ def sample_split(
             realised = float(np.mean(outcome == predicted[v]))
             rho.setdefault(value.feature, {})[value.name] = Rho(ask and ask.rho, realised, len(outcome))
     examples = SampledExamples(rows, chosen, values)
-    return Split(name, examples[:] if rows.stored else examples, rho)
+    cells = () if ask is None else _cells(rows, within, chosen)
+    return Split(name, examples[:] if rows.stored else examples, rho, cells)
+
+
+def _cells(rows: Rows, within: np.ndarray, chosen: np.ndarray) -> tuple[Cell, ...]:
+    """How many rows of each cell there were in a pool, and how many were chosen."""
+    names = [""] if rows.value is None else [value.name for value in rows.values]
+
+    def counts(at: np.ndarray) -> np.ndarray:
+        cell = rows.outcome[at] + (0 if rows.value is None else rows.value[at] * len(rows.outcomes))
+        return np.bincount(cell, minlength=len(names) * len(rows.outcomes)).reshape(len(names), -1)
+
+    available, drawn = counts(within), counts(chosen)
+    return tuple(
+        Cell(name, outcome, int(available[v, o]), int(drawn[v, o]))
+        for v, name in enumerate(names)
+        for o, outcome in enumerate(rows.outcomes)
+    )
 
 
 def joined(name: str, first: Split, second: Split) -> Split:
@@ -232,7 +268,7 @@ def joined(name: str, first: Split, second: Split) -> Split:
             both = a.count + b.count
             realised = (a.realised * a.count + b.realised * b.count) / both
             rho.setdefault(feature, {})[value] = Rho(a.asked, realised, both)
-    return replace(first, name=name, examples=[*first.examples, *second.examples], rho=rho)
+    return replace(first, name=name, examples=[*first.examples, *second.examples], rho=rho, cells=())
 
 
 def _largest_cell(rows: Rows, size: int, asks: Iterable[SplitSpec]) -> float:

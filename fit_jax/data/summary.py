@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from fit_jax.data.balance import balances_of
 from fit_jax.data.task import Task
 from fit_jax.focus.example import Example
 
@@ -40,6 +41,7 @@ def summarise(task: Task, rendered: int, render: Callable[[Example], str]) -> di
         "task": task.text.name,
         "features": dict(task.text.spurious),
         "splits": splits,
+        "balance": balances_of(task),
         "kept": sum(len(split.examples) for split in task.splits.values()),
         "dropped": dict(task.dropped),
         "notes": list(task.notes),

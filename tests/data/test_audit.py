@@ -1,14 +1,23 @@
 """The audit finds shortcuts that are there, and none where there are none."""
 
+import json
 import random
+import re
 from dataclasses import replace
 
 import pytest
+import yaml
 
-from fit_jax.data.audit import LEVEL, audit_task, leaks, token_rows
+from fit_jax.config import TaskConfig
+from fit_jax.data.__main__ import main as data_command
+from fit_jax.data.audit import Outside, audit_task, leaks
 from fit_jax.data.inspection_tables import audit_page
+from fit_jax.data.label_words import LEVEL, token_rows
 from fit_jax.data.splits import Split
 from fit_jax.data.task import Task
+from fit_jax.data.tasks.jsonl import raw_table
+
+from ..tickets import TICKETS
 
 
 def test_finds_the_keywords_of_ss(built):
@@ -52,6 +61,77 @@ def test_shuffled_labels_give_no_proposals(built):
     # Binomial(20, LEVEL): more than two alarms have a probability below 0.2 percent.
     assert LEVEL == 0.01
     assert alarms <= 2
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A table in which sender and queue tell the label, the latter as the text does; `hour` and `id` do not."""
+    rng = random.Random(0)
+    rows = []
+    for n in range(900):
+        urgent = rng.random() < 0.5
+        topic = urgent == (rng.random() < 0.9)
+        sender = "shop" if (rng.random() < 0.85) == urgent else "press"
+        text = f"{'the server is down' if topic else 'a bill was not sent'} at Marlin {n}" + " at 7pm" * (
+            sender == "shop"
+        )
+        row = {"id": f"r{n}", "text": text, "urgent": ("no", "yes")[urgent], "sender": sender, "lang": "en"}
+        rows.append(row | {"queue": "a" if topic else "b", "hour": rng.randrange(2400) / 100, "desk": str(n % 3)})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    feature = {"key": "sender", "column": "sender"}
+    description = {**TICKETS, "input": "{sender}\n{text}", "features": [feature], "uid": "id"}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(description))
+    return tmp_path / "own.yaml"
+
+
+def test_columns_that_nobody_described_are_looked_at(own):
+    table = raw_table(TaskConfig(name="jsonl", file=str(own)))
+    audit = audit_task(table.task, outside=Outside(table.row, table.described))
+    found = {row.name: row for row in audit.evidence}
+    assert found.keys() == {
+        *("all words together", "feature sender", "length of text", "column queue, not described"),
+        *("column hour, not described", "column desk, not described"),
+    }
+    queue, sender = found["column queue, not described"], found["feature sender"]
+    assert queue.passes
+    assert sender.passes
+    assert not found["column hour, not described"].passes
+    assert not found["column desk, not described"].passes
+    # What the text tells, the queue does not tell again; the text tells the sender's hours, and not all of the sender.
+    assert queue.beyond_words < 0.02 < 0.2 < queue.bits
+    assert found["all words together"].bits >= queue.bits - 0.02
+
+
+def test_words_are_parted_by_what_they_are(own):
+    rows, _, _ = token_rows("train", raw_table(TaskConfig(name="jsonl", file=str(own))).task.splits["train"].examples)
+    kinds = {row.token: row.kind for row in rows}
+    assert {token for token, kind in kinds.items() if kind == "shortcut"} == {"shop", "press", "7pm"}
+    assert {"the", "is", "down", "a", "was", "not"} <= {
+        token for token, kind in kinds.items() if kind == "function word"
+    }
+    assert {token for token, kind in kinds.items() if kind == "content"} == {"server", "bill", "sent"}
+
+
+def test_a_table_that_cannot_be_balanced_is_audited(own, capsys, tmp_path):
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if (row["sender"] == "shop") == (row["urgent"] == "yes")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--task", "jsonl", "--task.file", str(own), "--tokenizer.vocab_size", "300"]
+    data_command(["audit", *options, "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["balance"] == []
+    assert any(note.startswith("no splits can be drawn: split train: rho 0.5 on ") for note in told["notes"])
+
+
+def test_what_balancing_leaves_out_is_a_picture_of_the_page(own, capsys, tmp_path):
+    options = ["--task", "jsonl", "--task.file", str(own), "--tokenizer.vocab_size", "300"]
+    data_command(["audit", *options, "--html", str(tmp_path / "audit.html")])
+    printed = " ".join(capsys.readouterr().out.split())
+    page = (tmp_path / "audit.html").read_text()
+    (title,) = re.findall("<svg[^>]*><title>(train: .* rows .* are left out, .* stay)</title>", page)
+    assert title.split(",")[0].split(" of ")[0] in printed
+    assert "likely shortcuts" in page
+    assert "░" in printed
 
 
 def test_finds_duplicates_and_leaks(built):

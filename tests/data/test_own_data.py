@@ -118,8 +118,8 @@ def test_rows_as_they_came(tmp_path):
     assert list(task.splits) == ["train"]
     assert [e.slots["text"] for e in task.splits["train"].examples] == [ticket(n)["text"] for n in range(200)]
     assert task.splits["train"].rho == {"channel": dict.fromkeys(("phone", "email"), Rho(None, 0.75, 100))}
-    with pytest.raises(InputError, match="only feature is inserted"):
-        as_it_came(TaskConfig(name="jsonl", file=write(tmp_path, map(ticket, range(20)), features=[inserted])))
+    task = as_it_came(TaskConfig(name="jsonl", file=write(tmp_path, map(ticket, range(20)), features=[inserted])))
+    assert [e.spurious for e in task.splits["train"].examples] == [{}] * 20
 
 
 def test_keyword_function_and_inserted_features(tmp_path):
@@ -207,7 +207,10 @@ def test_rows_without_the_feature_are_counted(tmp_path):
         ({"features": []}, "`features` is empty"),
         ({"features": [{"key": "core", "column": "c"}]}, "differ from each other and from core"),
         ({"features": [{"key": "a"}]}, "exactly one of"),
-        ({"features": [{"key": "a", "column": "channel", "labels": {"email": "urgent"}}]}, "none of the candidates"),
+        (
+            {"features": [{"key": "a", "column": "channel", "labels": {"email": "urgent"}}]},
+            "'urgent' is none of no, yes",
+        ),
         (
             {"features": [{"key": "a", "insert": ["x", "y"], "labels": {"x": "no"}}]},
             "ties no label to the inserted word",

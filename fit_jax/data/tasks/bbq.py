@@ -17,8 +17,8 @@ from dataclasses import replace
 import numpy as np
 
 from fit_jax.config import TaskConfig
+from fit_jax.data.malformed import Malformed
 from fit_jax.data.rho_sampling import Rows, Value
-from fit_jax.data.row_readers import Malformed
 from fit_jax.data.splits import Sizes, build_splits, partition, partition_unequal
 from fit_jax.data.task import Task
 from fit_jax.data.tasks.bbq_sides import context_keys, template_keys

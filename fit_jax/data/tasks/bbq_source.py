@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.row_readers import Malformed, data_folder, hub_rows, read_jsonl
+from fit_jax.data.malformed import Malformed
+from fit_jax.data.row_readers import data_folder, hub_rows, read_jsonl
 from fit_jax.errors import InputError
 
 # The bias feature of each category; intersectional categories have two.

@@ -4,28 +4,27 @@ The table is scanned once. Of each row only numbers are kept (its label, its fea
 texts of JSON Lines files stay on the disk until an example is asked for.
 """
 
-from array import array
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.keyed_generator import generator
-from fit_jax.data.own_data import FeatureConfig, OwnData, OwnReader, check_description, read_description
+from fit_jax.data.lazy_examples import LazyExamples
+from fit_jax.data.malformed import Malformed
+from fit_jax.data.own_data import FeatureConfig, OwnData, check_description, read_description
+from fit_jax.data.own_table import NONE, Source, Table, read_tables
 from fit_jax.data.rho_sampling import Rows, SampledExamples, Value
-from fit_jax.data.row_readers import Malformed, hub_rows
+from fit_jax.data.row_readers import hub_rows
 from fit_jax.data.row_stores import DatasetStore, RowStore, open_store
 from fit_jax.data.splits import Rho, Sizes, Split, build_splits
 from fit_jax.data.task import Task
-from fit_jax.data.text import insert_keyword, text_key
+from fit_jax.data.text import insert_keyword
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious, TaskText
-
-_NONE = -1
 
 
 def build(config: TaskConfig, seed: int) -> Task:
@@ -33,21 +32,37 @@ def build(config: TaskConfig, seed: int) -> Task:
     return build_own(*_opened(config), config, seed)
 
 
-def as_it_came(config: TaskConfig) -> Task:
-    """All rows of the described data, nothing inserted and nothing left out: what an audit should look at.
+class RawTable(NamedTuple):
+    """Rows as they came, as a task and as the table has them.
 
-    Its splits are `train` (the files) and, where there are test files, `test`.
+    Attributes:
+        task: Its splits are `train` (the files) and, where there are test files, `test`; nothing is inserted and
+            nothing left out.
+        row: The row of the table that a training example, given by its number, was made from.
+        described: Columns that are the input, the answers, or a feature.
     """
+
+    task: Task
+    row: Callable[[int], Mapping[str, Any]]
+    described: frozenset[str]
+
+
+def raw_table(config: TaskConfig) -> RawTable:
+    """All rows of the described data: what an audit should look at."""
     own, store, test, folder = _opened(config)
-    own = replace(own, features=tuple(feature for feature in own.features if not feature.insert))
-    if not own.features:
-        raise InputError(f"{own.name}: its only feature is inserted, so the rows as they came have none")
-    source = _read(own, store, test, config, folder)
-    splits = {}
-    for name, table in source.tables.items():
-        part = _Part(source, table, set(), held_out=False, seed=0)
-        splits[name] = part.whole(name)
-    return Task(text=_text(own), splits=splits, notes=source.notes, dropped=source.dropped)
+    annotated = replace(own, features=tuple(feature for feature in own.features if not feature.insert))
+    source = read_tables(annotated, store, test, config, folder)
+    parts = {name: _Part(source, table, set(), held_out=False, seed=0) for name, table in source.tables.items()}
+    splits = {name: part.whole(name) for name, part in parts.items()}
+    task = Task(text=_text(annotated), splits=splits, notes=source.notes, dropped=source.dropped)
+    columns = {*own.slots, own.label, own.candidates_column, own.uid}
+    columns |= {column for feature in own.features for column in (feature.column, feature.label_column)}
+    return RawTable(task, parts["train"].raw, frozenset(column for column in columns if column))
+
+
+def as_it_came(config: TaskConfig) -> Task:
+    """The task of `raw_table`."""
+    return raw_table(config).task
 
 
 def build_own(
@@ -64,7 +79,7 @@ def build_own(
         seed: Chooses rows.
     """
     check_description(own, own.name)
-    source = _read(own, store, test, config, folder)
+    source = read_tables(own, store, test, config, folder)
     unseen = set(own.features[0].held_out)
     parts = {name: _Part(source, table, unseen, False, seed) for name, table in source.tables.items()}
     if unseen:
@@ -107,105 +122,7 @@ def _text(own: OwnData) -> TaskText:
     )
 
 
-@dataclass
-class _Table:
-    """What is kept of the rows in memory: numbers, one a row and column."""
-
-    store: RowStore
-    number: array = field(default_factory=lambda: array("q"))
-    label: array = field(default_factory=lambda: array("h"))
-    answers: array = field(default_factory=lambda: array("h"))
-    key: array = field(default_factory=lambda: array("q"))
-    values: list[array] = field(default_factory=list)
-    tied: list[array] = field(default_factory=list)
-    names: list[dict[str, int]] = field(default_factory=list)
-
-
-class _Source(NamedTuple):
-    """Data that have been read: tables by name (`train`, perhaps `test`) and the label tied to each feature value."""
-
-    reader: OwnReader
-    tables: dict[str, _Table]
-    ties: list[dict[str, int]]
-    notes: tuple[str, ...]
-    dropped: dict[str, int]
-
-
-def _read(own: OwnData, store: RowStore, test: RowStore | None, config: TaskConfig, folder: Path) -> _Source:
-    bad, dropped = Malformed(config.malformed), Counter[str]()
-    reader = OwnReader(own, folder)
-    tables = {"train": _scan(reader, store, bad, dropped)}
-    if test is not None:
-        tables["test"] = _scan(reader, test, bad, dropped)
-    notes = bad.settle()
-    ties, more = _ties(own, tables["train"])
-    return _Source(reader, tables, ties, notes + more, dict(dropped))
-
-
-def _scan(reader: OwnReader, store: RowStore, bad: Malformed, dropped: Counter[str]) -> _Table:
-    features = reader.own.features
-    table = _Table(store)
-    table.values = [array("i") for _ in features]
-    table.tied = [array("h") for _ in features]
-    table.names = [{word: n for n, word in enumerate(feature.insert)} for feature in features]
-    seen: set[int] = set()
-    columns: set[str] = set()
-    where = ""
-    for number, (where, row) in enumerate(store.scan(bad)):
-        columns.update(row)
-        parsed = reader.parse(row, where, bad)
-        if parsed is None:
-            continue
-        if parsed.uid is not None:
-            known = len(seen)
-            seen.add(hash(parsed.uid))
-            if len(seen) == known:
-                bad.add(where, f"uid {parsed.uid!r} stands in the data twice")
-                continue
-        if parsed.values[0] is None and not features[0].insert:
-            dropped[f"no value of {features[0].key}"] += 1
-            continue
-        table.number.append(number)
-        table.label.append(parsed.label)
-        table.answers.append(len(parsed.candidates))
-        table.key.append(text_key(*parsed.slots.values()))
-        for value, codes, names in zip(parsed.values, table.values, table.names):
-            codes.append(_NONE if value is None else names.setdefault(value, len(names)))
-        for label, tied in zip(parsed.tied, table.tied):
-            tied.append(label)
-    for feature in features:
-        if feature.column and columns and feature.column not in columns:
-            known = ", ".join(sorted(columns))
-            raise InputError(
-                f"feature {feature.key}: no row up to {where} has a column {feature.column!r}; columns are {known}"
-            )
-    if not table.number:
-        bad.settle()  # malformed rows are the better explanation
-        raise InputError(f"{reader.own.name}: no row is left of the data; check the files and the features' columns")
-    return table
-
-
-def _ties(own: OwnData, table: _Table) -> tuple[list[dict[str, int]], tuple[str, ...]]:
-    """The label tied to each value of each feature: the one given, else the one it is most over-represented with."""
-    labels = np.asarray(table.label)
-    counts = np.bincount(labels, minlength=len(own.candidates) or 1)
-    ties: list[dict[str, int]] = []
-    notes = []
-    for feature, codes, names in zip(own.features, table.values, table.names):
-        tied = {value: own.candidates.index(label) for value, label in feature.labels.items()}
-        if not feature.label_column:
-            for value, code in names.items():
-                if value not in tied:
-                    here = np.bincount(labels[np.asarray(codes) == code], minlength=len(counts))
-                    share = here / np.maximum(counts, 1)
-                    tied[value] = int(np.argmax(share))
-                    answer, rho = own.candidates[tied[value]], here[tied[value]] / here.sum()
-                    notes.append(f"{feature.key} = {value}: tied to {answer} (estimated; rho in the data {rho:.2f})")
-        ties.append(tied)
-    return ties, tuple(notes)
-
-
-def _sizes(source: _Source) -> Sizes:
+def _sizes(source: Source) -> Sizes:
     """The sizes asked where the config gives none: all there is, in the description's shares."""
     own, count = source.reader.own, len(source.tables["train"].number)
     validation = round(own.validation * count)
@@ -218,23 +135,24 @@ def _sizes(source: _Source) -> Sizes:
 class _Part:
     """The rows of a table whose value of the first feature is held out, or is not."""
 
-    def __init__(self, source: _Source, table: _Table, unseen: set[str], held_out: bool, seed: int) -> None:
+    def __init__(self, source: Source, table: Table, unseen: set[str], held_out: bool, seed: int) -> None:
         self._reader, self._table, self._ties = source.reader, table, source.ties
         own = source.reader.own
-        first = own.features[0]
-        self._names = [name for name in table.names[0] if (name in unseen) == held_out]
-        if first.insert:
+        first = own.features[0] if own.features else None
+        self._names = [name for name in table.names[0] if (name in unseen) == held_out] if first else []
+        inserted = first is not None and bool(first.insert)
+        if first is None or inserted:
             self._chosen, self._value = np.arange(len(table.number)), None
         else:
-            lookup = np.full(len(table.names[0]), _NONE)
+            lookup = np.full(len(table.names[0]), NONE)
             lookup[[table.names[0][name] for name in self._names]] = np.arange(len(self._names))
             value = lookup[np.asarray(table.values[0])]
-            self._chosen = np.flatnonzero(value != _NONE)
+            self._chosen = np.flatnonzero(value != NONE)
             self._value = value[self._chosen]
         if not len(self._chosen):
             kind = "held out" if held_out else "not held out"
-            raise InputError(f"{own.name}: no row has a value of {first.key} that is {kind}")
-        self._places = generator(seed, "own", "places").random(len(table.number) if first.insert else 0)
+            raise InputError(f"{own.name}: no row has a value of {own.features[0].key} that is {kind}")
+        self._places = generator(seed, "own", "places").random(len(table.number) if inserted else 0)
 
     def rows(self) -> Rows:
         """The rows to draw splits from."""
@@ -258,11 +176,13 @@ class _Part:
 
     def whole(self, name: str) -> Split:
         """All rows in their order; the first feature must not be an inserted one."""
-        assert self._value is not None
         every = np.arange(len(self._chosen))
-        return Split(
-            name, SampledExamples(self.rows(), every, self._value), self.measure(every, self._reader.own.features)
-        )
+        examples = LazyExamples(len(every), lambda numbers: [self._example(n, 0) for n in numbers])
+        return Split(name, examples, self.measure(every, self._reader.own.features))
+
+    def raw(self, number: int) -> Mapping[str, Any]:
+        """A row as the table has it."""
+        return self._table.store.row(self._table.number[int(self._chosen[number])])
 
     def measure(self, rows: np.ndarray, features: Sequence[FeatureConfig]) -> dict[str, dict[str, Rho]]:
         """rho of features whose values nobody chose, over some of the rows."""

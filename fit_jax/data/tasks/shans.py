@@ -8,8 +8,9 @@ the evaluation file.
 from collections.abc import Iterable, Iterator
 
 from fit_jax.config import TaskConfig
+from fit_jax.data.malformed import Malformed
 from fit_jax.data.rho_sampling import Value
-from fit_jax.data.row_readers import Located, Malformed, data_folder, hub_rows, read_delimited
+from fit_jax.data.row_readers import Located, data_folder, hub_rows, read_delimited
 from fit_jax.data.splits import Sizes, build_splits
 from fit_jax.data.task import Task
 from fit_jax.data.tasks.annotated import Record, annotated_rows

@@ -12,8 +12,9 @@ import numpy as np
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.keyed_generator import generator
+from fit_jax.data.malformed import Malformed
 from fit_jax.data.rho_sampling import Rows, Value
-from fit_jax.data.row_readers import Malformed, data_folder, hub_rows, read_lines
+from fit_jax.data.row_readers import data_folder, hub_rows, read_lines
 from fit_jax.data.splits import Sizes, build_splits, joined, sample_split, split_specs
 from fit_jax.data.task import Task
 from fit_jax.data.text import detokenise, insert_keyword, text_key

@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.row_readers import Malformed, read_jsonl
+from fit_jax.data.malformed import Malformed
+from fit_jax.data.row_readers import read_jsonl
 from fit_jax.data.tasks import build_task
 from fit_jax.data.tasks.bbq_source import (
     CATEGORIES,

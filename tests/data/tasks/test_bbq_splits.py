@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.row_readers import Malformed
+from fit_jax.data.malformed import Malformed
 from fit_jax.data.tasks.bbq import HELD_OUT
 from fit_jax.data.tasks.bbq_sides import components, context_keys, template_keys
 from fit_jax.data.tasks.bbq_source import CATEGORIES, read_category, read_metadata

@@ -1,0 +1,318 @@
+"""`data describe`: what it writes can be used as it is, whatever the table; each column is considered and explained."""
+
+import csv
+import json
+import random
+import tracemalloc
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fit_jax.config import TaskConfig
+from fit_jax.data.__main__ import main
+from fit_jax.data.association import bag_of_words, evidence, information
+from fit_jax.data.columns import kind_of, profile
+from fit_jax.data.describing import describe
+from fit_jax.data.own_data import read_description
+from fit_jax.data.tasks import build_task
+from fit_jax.errors import InputError
+
+URGENT = ("the shop is down and nothing can be ordered", "payments fail since this morning")
+CALM = ("how do I change my address", "a question about my invoice")
+
+
+def ticket(n, rng):
+    urgent = rng.random() < 0.5
+    channel = "email" if (rng.random() < 0.8) == urgent else "phone"
+    text = f"{rng.choice(URGENT if urgent else CALM)}, order {n}"
+    return {
+        "ticket": f"T{n}",
+        "message": text,
+        "channel": channel,
+        "plan": rng.choice(("free", "pro")),
+        "price": f"{rng.random() * 90:.2f}",
+        "code": "12"[urgent],
+        "same": "always",
+        "priority": ("Normal", "Urgent")[urgent],
+    }
+
+
+def tickets(count=300, seed=0):
+    rng = random.Random(seed)
+    return [ticket(n, rng) for n in range(count)]
+
+
+def write_csv(path, rows):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def described(folder, rows, label=None):
+    """The description of a table as `data inspect` reads it, and its text."""
+    out = folder / "own.yaml"
+    text = describe(write_csv(folder / "table.csv", rows), out, label).text
+    out.write_text(text, encoding="utf-8")
+    return read_description(out), text
+
+
+def test_every_column_is_taken_for_what_it_is(tmp_path):
+    found = describe(write_csv(tmp_path / "table.csv", tickets()), tmp_path / "own.yaml").draft
+    assert found.roles == {
+        "ticket": "uid",
+        "message": "input",
+        "channel": "first feature",
+        "plan": "could be a feature",
+        "price": "holds numbers: write a `function` that makes a few values of them",
+        "code": "says the same as the label, so there is nothing to tell apart",
+        "same": "not used",
+        "priority": "label",
+    }
+    bits = {row.name: row for row in found.evidence}
+    assert bits["column channel"].passes
+    assert not bits["column plan"].passes
+    assert bits["column code"].bits == pytest.approx(bits["all words together"].bits, rel=0.1)
+    assert bits["length of the texts"].beyond_words < 0.01 < bits["length of the texts"].bits
+    assert any(name.startswith("word ") for name in bits)
+
+
+def test_what_it_writes_is_used_as_it_is(tmp_path, capsys):
+    rows = tickets()
+    rows[3]["priority"] = "urgent "
+    rows[5]["message"] = ""
+    rows[8]["priority"] = "Urgnt"
+    rows[9]["channel"] = "EMAIL"
+    rows[11]["channel"] = ""
+    own, text = described(tmp_path, rows)
+    assert own.candidates == ("Normal", "Urgent")
+    assert (own.trim, own.ignore_case, own.ignore_form, own.malformed) == (True, True, False, "skip")
+    assert own.features[0].labels == {"email": "Urgent", "phone": "Normal"}
+    assert own.input == "Channel: {channel}\n{message}"
+    assert "'Urgnt' (1, perhaps Urgent)" in text
+    main(["inspect", "--task", "jsonl", "--task.file", str(tmp_path / "own.yaml"), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["notes"][0].startswith("3 malformed rows skipped")
+    assert not any("hidden from the model" in note for note in told["notes"])
+    assert set(told["splits"]["train"]["rho"]["channel"]) == {"email", "phone"}
+
+
+def test_a_label_may_be_asked_for(tmp_path):
+    own, text = described(tmp_path, tickets(), label="channel")
+    assert own.label == "channel"
+    assert own.candidates == ("email", "phone")
+    assert "as --label asked" in text
+    with pytest.raises(InputError, match="did you mean 'priority'"):
+        described(tmp_path, tickets(), label="priorty")
+    with pytest.raises(InputError, match="no 2 to 20 answers"):
+        described(tmp_path, tickets(), label="price")
+
+
+def test_without_a_column_to_suspect_a_word_is_put_into_the_text(tmp_path):
+    rows = [{"message": row["message"], "priority": row["priority"]} for row in tickets()]
+    own, _ = described(tmp_path, rows)
+    (feature,) = own.features
+    assert len(feature.insert) == 2
+    assert set(feature.labels.values()) == {"Normal", "Urgent"}
+
+
+def test_values_of_too_few_rows_are_left_out(tmp_path):
+    rows = tickets()
+    for n in range(4):
+        rows[n]["channel"] = "fax machine"
+    own, text = described(tmp_path, rows)
+    assert set(own.features[0].values) == {"email", "phone"}
+    assert "fax machine (4)" in text
+    task = build_task(TaskConfig(name="jsonl", file=str(tmp_path / "own.yaml")), 0)
+    assert task.dropped == {"no value of channel": 4}
+
+
+def test_nothing_is_overwritten_and_the_way_on_is_told(tmp_path, capsys):
+    table, out = write_csv(tmp_path / "table.csv", tickets()), tmp_path / "own.yaml"
+    main(["describe", str(table), "--out", str(out)])
+    printed = capsys.readouterr().out
+    assert "taken as" in printed
+    assert f"--task.file {out}" in printed.replace("\n", "")
+    with pytest.raises(InputError, match="nothing is overwritten"):
+        main(["describe", str(table), "--out", str(out)])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("table.xlsx", "", "none of .jsonl, .csv"),
+        ("table.csv", "text;label\na b c;yes\n", "save it with commas"),
+        ("table.csv", "text,label\n", "holds no row"),
+        ("table.csv", "a,b\n" + "1,2\n" * 40, "no column holds texts"),
+        ("table.csv", "a,b\n" + "one two three,2\nfour five six,2\n" * 20, "that could be a label"),
+        ("none.csv", None, "No such file"),
+        (
+            "table.jsonl",
+            '{"text": "a b c", "label": "x"}\n{"text": "d e f", "label": "y"}\n' * 3,
+            "answers that could be",
+        ),
+        ("table.csv", "user.text,label\n" + "a b c,x\nd e f,y\n" * 20, "no column holds texts"),
+    ],
+)
+def test_a_table_of_which_nothing_can_be_made(tmp_path, name, content, said):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=said):
+        describe(tmp_path / name, tmp_path / "own.yaml")
+
+
+ODD = ["", " ", "NA", "yes", "No", "yes ", "caf\u00e9", "cafe\u0301", "\uff59\uff45\uff53", "3", "-1.5", "nan", "true"]
+ODD += [
+    "2024-01-31",
+    "a: b",
+    "# x",
+    "'",
+    '"',
+    "{x}",
+    "\u202e",
+    "\ufffd",
+    "- y",
+    "null",
+    "a, b; c",
+    "one two three four",
+]
+CELLS = st.sampled_from([*ODD, "\U0001f600 great", "x" * 300])
+HEADS = [
+    "text",
+    "label",
+    "",
+    " class ",
+    "a.b",
+    "{x}",
+    "y",
+    "core",
+    "0",
+    "id",
+    "caf\u00e9",
+    "a b",
+    "no",
+    "a:b",
+    "#",
+    "&",
+]
+NAMES = st.sampled_from([*HEADS, "&", "text (raw)", "'q'"])
+
+
+@st.composite
+def messy_tables(draw):
+    """A table that has texts and labels among columns of anything, with spoilt cells; and its format."""
+    rng = random.Random(draw(st.integers(0, 2**20)))
+    rows = tickets(draw(st.sampled_from((0, 2, 25, 90))), rng.random())
+    renamed = draw(st.dictionaries(st.sampled_from(("message", "channel", "plan", "priority")), NAMES, max_size=3))
+    extra = draw(st.dictionaries(NAMES, st.lists(CELLS, min_size=1, max_size=6), max_size=3))
+    spoilt = draw(st.lists(CELLS, min_size=1, max_size=5))
+    share = draw(st.sampled_from((0, 0.02, 0.3)))
+    messy = []
+    for row in rows:
+        cells = {renamed.get(name, name): cell for name, cell in row.items()} | {
+            n: rng.choice(c) for n, c in extra.items()
+        }
+        messy.append({name: rng.choice(spoilt) if rng.random() < share else cell for name, cell in cells.items()})
+    kind = draw(st.sampled_from(("csv", "tsv", "jsonl")))
+    if kind == "jsonl":
+        odd = draw(st.lists(st.sampled_from((None, 1, 2.5, True, ["a", "b"], {"k": 1}, float("inf"))), max_size=3))
+        messy = [{n: rng.choice(odd) if odd and rng.random() < share else c for n, c in row.items()} for row in messy]
+    return kind, messy
+
+
+@given(messy_tables())
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_table_gives_a_description_that_can_be_used_or_one_line(tmp_path, table):
+    kind, rows = table
+    path, out = tmp_path / f"table.{kind}", tmp_path / "own.yaml"
+    if kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, delimiter=",\t"[kind == "tsv"])
+            writer.writerow(rows[0] if rows else [])
+            writer.writerows(row.values() for row in rows)
+    try:
+        text = describe(path, out).text
+    except InputError as error:
+        assert "\n" not in str(error)  # noqa: PT017 (either outcome is right)
+        return
+    out.write_text(text, encoding="utf-8")
+    assert set(yaml.safe_load(text)) >= {"name", "files", "label", "features"}
+    task = build_task(TaskConfig(name="jsonl", file=str(out)), 0)
+    assert all(len(split.examples) for split in task.splits.values())
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["", None, "NA"], "empty"),
+        (["a", "A ", ""], "constant"),
+        (["a", "b"] * 10, "category"),
+        ([f"u{n}" for n in range(30)], "identifier"),
+        ([f"2024-01-{n}" for n in range(10, 30)], "date"),
+        ([n / 7 for n in range(30)], "number"),
+        ([f"this is text {n}" for n in range(30)], "text"),
+        ([["a"], ["b"]], "nested"),
+        ([f"v{n}" for n in range(30)] + ["v1"], "many values"),
+    ],
+)
+def test_kinds(cells, kind):
+    assert kind_of(cells) == kind
+
+
+def test_permutations_pass_a_weak_shortcut_and_no_noise():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 2000)
+    noise = {f"noise {n}": rng.integers(0, 2 + n, 2000) for n in range(20)}
+    weak = np.where(rng.random(2000) < 0.58, y, 1 - y)
+    found = {row.name: row for row in evidence({"weak": weak, **noise}, y, np.zeros(2000, int))}
+    assert [name for name, row in found.items() if row.passes] == ["weak"]
+    for name, row in found.items():
+        values = 2 if name == "weak" else 2 + int(name.split()[1])
+        assert row.chance == pytest.approx((values - 1) / (2 * 2000 * np.log(2)), rel=0.5)
+
+
+def test_what_the_words_tell_is_not_counted_twice():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 2000)
+    topic = np.where(rng.random(2000) < 0.9, y, 1 - y)
+    sender = np.where(rng.random(2000) < 0.9, y, 1 - y)
+    texts = [f"about topic{t} and filler{rng.integers(9)}" for t in topic]
+    words = bag_of_words(texts, y)
+    assert information(words, topic) > 0.95
+    found = {row.name: row for row in evidence({"topic": topic, "sender": sender}, y, words)}
+    assert found["topic"].bits > 0.4
+    assert found["topic"].beyond_words < 0.01
+    assert found["sender"].beyond_words > 0.2
+
+
+def test_memory_does_not_grow_with_the_table():
+    def rows(count):
+        for n in range(count):
+            yield f"t.csv:{n}", {"id": f"row {n}", "text": f"word {n} " * 30, "label": "ab"[n % 2], "n": str(n % 5000)}
+
+    def peak(count):
+        tracemalloc.start()
+        found = profile(rows(count))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return found, most
+
+    from fit_jax.data import columns
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "MOST_ROWS", 200)
+        (small, few), (large, many) = peak(2_000), peak(20_000)
+    assert (large.rows, len(large.sample)) == (20_000, 200)
+    assert large.columns["n"].different is None
+    assert large.columns["label"].counts == {"a": 10_000, "b": 10_000}
+    assert small.columns["n"].different is None
+    # Keys of the column in which no two cells are the same are all that grows.
+    assert many - few < 18_000 * 200
+    numbers = [int(row["id"].split()[1]) for row in large.sample]
+    assert abs(np.mean(numbers) / 10_000 - 1) < 0.15
