@@ -16,7 +16,8 @@ ROOT = Path(fit_jax.__file__).parent
 LEVELS = (
     {"errors", "signals"},
     {"foreign"},
-    {"terminal"},
+    {"terminal", "markdown", "html"},
+    {"tables"},
     {"files", "hub", "plugins"},
     {"options"},
     {"config_files"},

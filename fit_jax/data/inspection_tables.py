@@ -1,10 +1,9 @@
 """What inspect and audit found, as tables in the terminal and as one HTML page."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from fit_jax.data.association import Evidence
@@ -19,6 +18,8 @@ from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES, focus_label, spec_for
 from fit_jax.foreign import shown
+from fit_jax.html import as_html, page
+from fit_jax.tables import Table
 from fit_jax.terminal import Terminal
 
 _MOST_TOKENS = 30
@@ -31,23 +32,6 @@ _TOKENS: Mapping[Kind, tuple[str, str]] = {
     ),
     "content": ("content", "Signal, as a rule: what the label is about. A word that should not decide is a shortcut."),
 }
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1d2430; background: #f6f7f9; margin: 0 }
-main { max-width: 1100px; margin: 0 auto; padding: 24px }
-table { border-collapse: collapse; background: #fff; margin-bottom: 8px; font-variant-numeric: tabular-nums }
-th, td { border: 1px solid #d9dee5; padding: 4px 10px; text-align: left; vertical-align: top }
-pre { background: #fff; border: 1px solid #d9dee5; padding: 12px; white-space: pre-wrap }
-mark { background: #ffe08a } p { color: #5b6675 }
-"""
-
-
-class Section(NamedTuple):
-    """A table with its title and one sentence on how to read it."""
-
-    title: str
-    reading: str
-    header: tuple[str, ...]
-    rows: Sequence[Sequence[str]]
 
 
 def shown_prompts(task: Task, encoder: PromptEncoder) -> list[dict[str, str]]:
@@ -81,7 +65,7 @@ def print_described(found: Described) -> None:
         for c in found.table.columns.values()
     ]
     sections = [
-        Section(
+        Table(
             "Columns",
             f"{found.table.rows:,} rows.",
             ("column", "holds", "filled", "different values", "such as", "taken as"),
@@ -104,22 +88,23 @@ def print_audit(audit: Audit, prompts: Sequence[Mapping[str, str]]) -> None:
 
 def audit_page(audit: Audit, prompts: Sequence[Mapping[str, str]]) -> str:
     """The audit as an HTML page that needs no other file."""
-    parts = [f"<h1>Audit of {escape(audit.task)}</h1>", *(f"<p>{escape(note)}</p>" for note in audit.notes)]
-    for title, reading, header, rows in _audit_sections(audit):
-        parts += [f"<h2>{escape(title)}</h2><p>{escape(reading)}</p><table>", _row("th", header)]
-        parts += [*(_row("td", row) for row in rows), "</table>"]
-    parts += [f"<h2>Picture of what balancing leaves out</h2>{balance_picture(b)}" for b in of_training(audit.balance)]
-    parts.append("<h2>Prompts and targets</h2><p>The marked tokens carry the loss.</p>")
+    parts = [section.html() for section in _audit_sections(audit)]
+    for number, balance in enumerate(of_training(audit.balance)):
+        title = f'<h2 id="picture-{number}">Picture of what balancing leaves out</h2>'
+        picture = f'<div class="wide">{balance_picture(balance)}</div>'
+        parts.append(f'<section class="card" aria-labelledby="picture-{number}">{title}{picture}</section>\n')
+    parts.append('<section class="card" aria-labelledby="prompts"><h2 id="prompts">Prompts and targets</h2>')
+    parts.append('<p class="soft">The marked tokens carry the loss.</p>')
     for prompt in prompts:
-        body = f"{escape(prompt['prompt'])} <mark>{escape(prompt['target'])}</mark>"
-        parts.append(f"<h3>{escape(prompt['focus'])}</h3><pre>{body}</pre>")
-    head = f'<meta charset="utf-8"><title>Audit of {escape(audit.task)}</title><style>{_STYLE}</style>'
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body><main>{"".join(parts)}</main></body></html>\n'
+        body = f"{as_html(prompt['prompt'])} <mark>{as_html(prompt['target'])}</mark>"
+        parts.append(f'<h3>{as_html(prompt["focus"])}</h3><pre class="prompt">{body}</pre>')
+    parts.append("</section>\n")
+    return page(f"Audit of {audit.task}", " ".join(audit.notes), "".join(parts))
 
 
-def _audit_sections(audit: Audit) -> list[Section]:
+def _audit_sections(audit: Audit) -> list[Table]:
     sections = [
-        Section(
+        Table(
             "Examples",
             f"By true answer; lengths in {audit.unit}.",
             ("split", "examples", "by answer", "lengths", "longer than a row"),
@@ -134,13 +119,13 @@ def _audit_sections(audit: Audit) -> list[Section]:
                 for name, size in audit.sizes.items()
             ],
         ),
-        Section(
+        Table(
             "Feature values",
             "rho = P(y = y_s | s) counted from the examples. In flipped splits the asked rho is that of another label.",
             ("split", "feature", "value", "examples", "rho", "asked"),
             [(r.split, r.feature, r.value, str(r.count), f"{r.agree:.4f}", _asked(r.asked)) for r in audit.features],
         ),
-        Section(
+        Table(
             "Mutual information of feature and label",
             "In bits; what the same number of examples would show by chance stands beside it.",
             ("split", "feature", "bits", "by chance"),
@@ -149,24 +134,24 @@ def _audit_sections(audit: Audit) -> list[Section]:
         _evidence_section(audit.evidence),
         *(_token_section(audit.tokens, kind, *words) for kind, words in _TOKENS.items()),
         *_balance_sections(audit.balance),
-        Section(
+        Table(
             "Duplicates and leakage",
             "Inputs that are the same but for case, spacing, punctuation and the feature's own words.",
             ("in", "and in", "examples", "such as"),
             [(leak.first, leak.second, str(leak.count), leak.example) for leak in audit.leaks],
         ),
-        Section(
+        Table(
             "Near-duplicates of training",
             "Inputs with the words of a training example in any order, or in its order with other names and numbers.",
             ("split", "kind", "examples", "share of the split", "such as", "and in training"),
             [(n.split, n.kind, str(n.examples), f"{n.share:.1%}", n.uid, n.training) for n in audit.near],
         ),
     ]
-    return [section for section in sections if section.rows]
+    return [replace(section, texts=len(section.header)) for section in sections if section.rows]
 
 
-def _evidence_section(evidence: Sequence[Evidence]) -> Section:
-    return Section(
+def _evidence_section(evidence: Sequence[Evidence]) -> Table:
+    return Table(
         "What tells the label",
         "In bits, of rows to train on. A property may be a shortcut where it tells more than shuffled labels do by "
         "chance; what it tells beyond the words of the texts, no reader of these could know.",
@@ -188,17 +173,16 @@ def _such_as(column: Column) -> str:
     return ", ".join(shown(value)[:24] for value, _ in column.counts.most_common(3))
 
 
-def _balance_sections(balances: Sequence[Balance]) -> list[Section]:
+def _balance_sections(balances: Sequence[Balance]) -> list[Table]:
     header = ("value", "label", "rows", "kept", "left out", "dark: kept")
     words = " ".join(f"{balance.words}." for balance in balances)
     return [
-        Section(f"What balancing leaves out of {b.split}", words, header, balance_rows(b))
-        for b in of_training(balances)
+        Table(f"What balancing leaves out of {b.split}", words, header, balance_rows(b)) for b in of_training(balances)
     ]
 
 
-def _token_section(tokens: Sequence[TokenRow], kind: Kind, title: str, reading: str) -> Section:
-    return Section(
+def _token_section(tokens: Sequence[TokenRow], kind: Kind, title: str, reading: str) -> Table:
+    return Table(
         f"Words that tell the label: {title}",
         f"{reading} z-scores beyond what any word would reach by chance (level {LEVEL} over all words of the split).",
         ("split", "word", "label", "examples", "share of the label", "share in all", "z"),
@@ -209,7 +193,7 @@ def _token_section(tokens: Sequence[TokenRow], kind: Kind, title: str, reading: 
     )
 
 
-def _summary_sections(summary: Mapping[str, Any]) -> list[Section]:
+def _summary_sections(summary: Mapping[str, Any]) -> list[Table]:
     splits = summary["splits"].items()
     labels = [(name, str(split["examples"]), _pairs(split["labels"])) for name, split in splits]
     rho = [
@@ -221,34 +205,27 @@ def _summary_sections(summary: Mapping[str, Any]) -> list[Section]:
     slices = [(name, key, _pairs(counts)) for name, split in splits for key, counts in split["slices"].items()]
     dropped = [(reason, str(count)) for reason, count in summary["dropped"].items()]
     sections = [
-        Section("Examples", f"{summary['kept']} in all.", ("split", "examples", "by answer"), labels),
-        Section(
+        Table("Examples", f"{summary['kept']} in all.", ("split", "examples", "by answer"), labels),
+        Table(
             "Feature values",
             "rho = P(y = y_s | s); in flipped splits of the swapped label.",
             ("split", "feature", "value", "examples", "rho", "asked"),
             rho,
         ),
         *_balance_sections(summary["balance"]),
-        Section("Slices", "Examples by property.", ("split", "slice", "examples"), slices),
-        Section("Rows left out", "Before splits were drawn.", ("reason", "rows"), dropped),
+        Table("Slices", "Examples by property.", ("split", "slice", "examples"), slices),
+        Table("Rows left out", "Before splits were drawn.", ("reason", "rows"), dropped),
     ]
-    return [section for section in sections if section.rows]
+    return [replace(section, texts=len(section.header)) for section in sections if section.rows]
 
 
-def _print(title: str, sections: Iterable[Section], notes: Iterable[str]) -> None:
+def _print(title: str, sections: Iterable[Table], notes: Iterable[str]) -> None:
     console = Terminal()
     console.rule(Text(title))
     for section in sections:
-        table = Table(*section.header, title=section.title, caption=section.reading, title_justify="left")
-        for row in section.rows:
-            table.add_row(*row)
-        console.print(table)
+        console.print(section.terminal())
     for note in notes:
         console.print(f"note: {note}")
-
-
-def _row(tag: str, cells: Iterable[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
 def _pairs(counts: Mapping[str, int]) -> str:

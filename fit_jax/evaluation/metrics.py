@@ -13,6 +13,7 @@ from fit_jax.evaluation.matching import UNPARSEABLE
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.statistics import Mean, mean_over_seeds
 from fit_jax.focus.spec import FOCUS_TYPES
+from fit_jax.html import FEW
 
 # Types whose focus label is y_s; the others ask for y.
 SPURIOUS_TYPES = ("focus(spurious)", "focus(spurious) & ignore(core)")
@@ -73,7 +74,7 @@ def pooled(predictions: Iterable[Prediction]) -> dict[tuple[str, str, str], Accu
 def share_of(predictions: Iterable[Prediction]) -> Mean:
     """The focus accuracy of one seed's predictions, in which each example counts once."""
     examples = group_by(predictions, lambda p: p.uid).values()
-    means = np.array([np.mean([p.correct for p in same]) for same in examples])
+    means = np.array([sum(p.correct for p in same) / len(same) for same in examples])
     return mean_over_seeds(means[:, None], [same[0].cluster for same in examples])
 
 
@@ -83,20 +84,23 @@ def kind_of(focus: str) -> str:
 
 
 def worst_groups(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
-    """Per split, focus type, feature and paraphrases, the group with the lowest focus accuracy, and its size.
+    """Per split, focus type, feature and paraphrases, the group with the lowest focus accuracy, its interval and size.
 
-    Groups are those of `focus.example.group_of`: (s, y), and with multiple choice (s, whether y = y_s).
+    Groups are those of `focus.example.group_of`: (s, y), and with multiple choice (s, whether y = y_s). Where some have
+    `FEW` examples or more, it is the lowest of these: the lowest of many small groups is low by chance.
     """
     rows = []
     for (split, feature, paraphrases, focus), cell in group_by(
         predictions, lambda p: (p.split, p.feature, p.paraphrases, p.focus)
     ).items():
-        groups = group_by(cell, lambda p: (p.value, p.group)).items()
-        accuracy, count, (value, answer) = min(
-            (float(np.mean([p.correct for p in group])), len({p.uid for p in group}), key) for key, group in groups
+        groups = {key: share_of(group) for key, group in group_by(cell, lambda p: (p.value, p.group)).items()}
+        (value, answer), worst = min(
+            groups.items(), key=lambda g: (g[1].examples < FEW, g[1].value, g[1].examples, g[0])
         )
+        low, high = worst.share_interval()
         keys = {"split": split, "focus": focus, "feature": feature, "paraphrases": paraphrases}
-        rows.append({**keys, "value": value, "answer": answer, "count": count, "accuracy": accuracy})
+        figures = {"count": worst.examples, "accuracy": worst.value, "ci_low": low, "ci_high": high}
+        rows.append({**keys, "value": value, "answer": answer, **figures})
     return rows
 
 
@@ -106,7 +110,8 @@ def flip_rates(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
     From `focus(core) & ignore(spurious)` to `focus(spurious) & ignore(core)`, per split, feature and paraphrases:
     `flip_rate` is the share of x with y != y_s whose answer goes from y to y_s (1 is best); `false_flip_rate` the
     share of x with y = y_s whose answer changes at all (0 is best). A share over no x is None. An x asked in several
-    paraphrases counts in each, the first of the one type with the first of the other.
+    paraphrases counts in each, the first of the one type with the first of the other. `count` and `false_count` are the
+    numbers of x that the two are shares of.
     """
     core, spurious = "focus(core) & ignore(spurious)", "focus(spurious) & ignore(core)"
     rows = []
@@ -114,7 +119,7 @@ def flip_rates(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
         predictions, lambda p: (p.split, p.feature, p.paraphrases)
     ).items():
         by_focus = group_by(cell, lambda p: (p.uid, p.focus))
-        flips, false_flips, flipping = [], [], set()
+        flips, false_flips, flipping, agreeing = [], [], set(), set()
         for (uid, focus), asked in by_focus.items():
             if focus != core:
                 continue
@@ -124,9 +129,10 @@ def flip_rates(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
                     flipping.add(uid)
                 else:
                     false_flips.append(a.prediction != b.prediction)
+                    agreeing.add(uid)
         keys = {"split": split, "feature": feature, "paraphrases": paraphrases}
         rates = {"flip_rate": _mean(flips), "false_flip_rate": _mean(false_flips)}
-        rows.append({**keys, "count": len(flipping), **rates})
+        rows.append({**keys, "count": len(flipping), "false_count": len(agreeing), **rates})
     return rows
 
 
@@ -186,15 +192,16 @@ def check_finite(predictions: Iterable[Prediction], searched: bool = False) -> N
             )
 
 
+def main_set(asked: Iterable[str]) -> str:
+    """The paraphrase set that figures and short tables show: held-out ones where they were asked."""
+    present = set(asked)
+    return next(name for name in ("heldout", "train", "far") if name in present)
+
+
 def ordered(types: Iterable[str]) -> list[str]:
     """Focus types in the paper's order."""
     present = set(types)
     return [t for t in FOCUS_TYPES if t in present]
-
-
-def three_digits(share: float | None) -> str:
-    """A share for a table; nothing where there is none."""
-    return "" if share is None else f"{share:.3f}"
 
 
 def group_by(things: Iterable[Any], key: Callable[[Any], Hashable]) -> dict[Any, list[Any]]:

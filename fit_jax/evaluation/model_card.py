@@ -8,10 +8,10 @@ from fit_jax.config import Config
 from fit_jax.config_files import dump_config
 from fit_jax.data.task import Task
 from fit_jax.evaluation import result_tables
-from fit_jax.evaluation.markdown import as_block, as_code, as_text
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.focus.instructions import first_instruction
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
+from fit_jax.markdown import as_block, as_code, as_text
 
 METHODS = {
     "fit": "focus instruction tuning: focus labels, with the focus instruction in the prompt",
@@ -53,12 +53,13 @@ def model_card(config: Config, task: Task, predictions: Sequence[Prediction]) ->
         if base
         else f"a decoder of {config.model.layers} layers and width {config.model.width}, from scratch"
     )
+    method = METHODS.get(config.train.method, as_code(config.train.method))
     how = f"LoRA of rank {config.lora.rank}, alpha {config.lora.alpha:g}" if config.lora.rank else "all parameters"
     features = ", ".join(f"{as_code(key)} ({as_text(name)})" for key, name in task.text.spurious.items())
     parts = [
         "---\n" + yaml.safe_dump(front, sort_keys=False) + "---",
-        f"# {config.task.name}: a model that follows focus instructions",
-        f"- Base model: {origin}\n- Trained: {how}\n- Method: {METHODS.get(config.train.method, config.train.method)}\n"
+        f"# {as_text(config.task.name)}: a model that follows focus instructions",
+        f"- Base model: {origin}\n- Trained: {how}\n- Method: {method}\n"
         f"- Task: {as_text(task.text.instruction)}\n- Core feature: {as_text(task.text.core)}\n"
         f"- Spurious features: {features}\n"
         f"- Training examples: {len(task.splits['train'].examples)}\n- Seed: {config.seed}",

@@ -1,11 +1,16 @@
 """Radar plots as in the paper's Figure 3: a spoke for each focus type, a line for each split."""
 
+import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+
+from fit_jax.foreign import printable
+from fit_jax.html import as_html, cut
 
 # Okabe and Ito's colours, told apart by colour-blind eyes; line and marker tell them apart in grey.
 STYLES = (
@@ -15,13 +20,25 @@ STYLES = (
     ("#CC79A7", ":", "D"),
     ("#000000", (0, (5, 1)), "v"),
 )
+# The focus types as tables name them, broken into lines.
 SPOKES = {
-    "none": "∅",
-    "focus(core)": "focus(C)",
-    "ignore(spurious)": "ignore(S)",
-    "focus(core) & ignore(spurious)": "focus(C)\n∧ ignore(S)",
-    "focus(spurious)": "focus(S)",
-    "focus(spurious) & ignore(core)": "focus(S)\n∧ ignore(C)",
+    "none": "none",
+    "focus(core)": "focus(core)",
+    "ignore(spurious)": "ignore\n(spurious)",
+    "focus(core) & ignore(spurious)": "focus(core)\n& ignore(spurious)",
+    "focus(spurious)": "focus\n(spurious)",
+    "focus(spurious) & ignore(core)": "focus\n(spurious) &\nignore(core)",
+}
+# Inches: a radar's cell, and the radar in it. Names stay readable where a page is as narrow as a phone.
+_WIDTH, _HEIGHT, _RADAR = 3.95, 3.75, 2.3
+_LONGEST_NAME = 36
+# A page has colours of its own, light and dark, for those that are drawn.
+_PAGE_COLOURS = {
+    "#ffffff": "var(--card)",
+    "#d0d0d0": "var(--line)",
+    "#b0b0b0": "var(--line)",
+    "#555555": "var(--soft)",
+    **{colour.lower(): f"var(--series-{number})" for number, (colour, _, _) in enumerate(STYLES, 1)},
 }
 
 
@@ -34,28 +51,77 @@ class Panel:
     intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None
 
 
-def draw_radars(panels: Sequence[Panel | None], columns: int, path: Path) -> None:
-    """Draws panels in a grid, row by row, into `path` (its suffix, .svg or .png, names the format); None is blank."""
+def draw_radars(panels: Sequence[Panel | None], columns: int, target: Path | BinaryIO, kind: str = "svg") -> None:
+    """Draws panels in a grid, row by row; None is blank.
+
+    Args:
+        panels: The radars.
+        columns: Of the grid.
+        target: Where to, a path or an open file.
+        kind: `svg` or `png`.
+    """
     import matplotlib
 
     matplotlib.use("Agg", force=False)
     from matplotlib.figure import Figure
 
-    rows = -(-len(panels) // columns)
-    width, height, legend = 4.1 * columns, 3.75 * rows, 0.4
-    with matplotlib.rc_context({"svg.hashsalt": "fit_jax", "font.size": 9}):
+    rows, per_line = -(-len(panels) // columns), 3 * columns
+    splits = len({name for panel in panels if panel for name in panel.lines})
+    width, height, legend = _WIDTH * columns, _HEIGHT * rows, 0.2 + 0.2 * -(-splits // per_line)
+    # Names are text, whatever they hold: no dollar sign begins a formula.
+    with matplotlib.rc_context({"svg.hashsalt": "fit_jax", "font.size": 10, "text.parse_math": False}):
         figure = Figure(figsize=(width, height + legend))
         handles: dict[str, Any] = {}
         for number, panel in enumerate(panels):
             if panel is None:
                 continue
             # Fixed places: a radar fills the middle of its cell, names of spokes and title stand around it.
-            left, top = (number % columns) * 4.1 + 0.75, height + legend - (number // columns) * 3.75 - 0.75
-            box = (left / width, (top - 2.6) / (height + legend), 2.6 / width, 2.6 / (height + legend))
+            left = (number % columns) * _WIDTH + (_WIDTH - _RADAR) / 2
+            bottom = height + legend - (number // columns) * _HEIGHT - 0.8 - _RADAR
+            box = (left / width, bottom / (height + legend), _RADAR / width, _RADAR / (height + legend))
             handles = {**handles, **_draw(figure.add_axes(box, projection="polar"), panel)}
-        figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=min(len(handles), 8), frameon=False)
-        metadata = {"Date": None, "Creator": None, "Format": None, "Type": None} if path.suffix == ".svg" else None
-        figure.savefig(path, dpi=150, metadata=metadata)
+        names = list(map(_name, handles))
+        figure.legend(handles.values(), names, loc="lower center", ncols=min(len(names), per_line), frameon=False)
+        metadata = {"Date": None, "Creator": None, "Format": None, "Type": None} if kind == "svg" else None
+        figure.savefig(target, format=kind, dpi=150, metadata=metadata)
+
+
+def radar_figures(panels: Sequence[Panel | None]) -> str:
+    """The panels for a page, each by itself so that a narrow page shows them below each other, and told in words."""
+    figures = []
+    for number, panel in enumerate(filter(None, panels)):
+        out = io.BytesIO()
+        draw_radars([panel], 1, out)
+        svg = _inline(out.getvalue().decode(), f"radar{number}-")
+        told = f'<svg role="img" aria-label="{as_html(in_words(panel))}" '
+        figures.append(f"<figure>{svg.replace('<svg ', told, 1)}</figure>")
+    return (
+        '<section class="card" aria-labelledby="radars"><h2 id="radars">Focus accuracy at a glance</h2>'
+        '<p class="soft">A spoke for each focus instruction, a line for each split; the outer ring is 1. The tables '
+        f'hold the numbers.</p><div class="radars">{"".join(figures)}</div></section>\n'
+    )
+
+
+def in_words(panel: Panel) -> str:
+    """What a radar shows, for who does not see it: the lowest and the highest accuracy of each line, and where."""
+    said = []
+    for name, values in panel.lines.items():
+        low, high = (pick(values, key=values.__getitem__) for pick in (min, max))
+        said.append(f"{_name(name)} from {values[low]:.3f} ({low}) to {values[high]:.3f} ({high})")
+    return f"Radar of focus accuracy, {' '.join(map(_name, panel.title.splitlines()))}: {'; '.join(said)}."
+
+
+def _inline(document: str, prefix: str) -> str:
+    """An SVG document to stand within a page: without prolog, metadata and comments, in the page's colours."""
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", document[document.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub("#[0-9a-fA-F]{6}(?![\\w-])", lambda c: _PAGE_COLOURS.get(c[0].lower(), c[0]), svg)
+    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+    # What several drawings name alike must be unlike in one page.
+    return re.sub(r'( id="|href="#|url\(#)', rf"\g<0>{prefix}", svg)
+
+
+def _name(text: str) -> str:
+    return cut(printable(text), _LONGEST_NAME)
 
 
 def _draw(axes: Any, panel: Panel) -> dict[str, Any]:
@@ -71,10 +137,11 @@ def _draw(axes: Any, panel: Panel) -> dict[str, Any]:
     for angle, spoke in zip(angles, spokes):
         side = round(float(np.sin(angle)), 6)
         align = "center" if side == 0 else "left" if side > 0 else "right"
-        axes.text(angle, 1.1 if side else 1.15, SPOKES[spoke], ha=align, va="center", fontsize=8.5)
+        axes.text(angle, 1.1 if side else 1.14 if angle == 0 else 1.2, SPOKES[spoke], ha=align, va="center")
     for radius in (0, 0.25, 0.5, 0.75, 1):
-        axes.text(np.pi / 6, radius, f"{radius:g}", ha="center", va="center", fontsize=6.5, color="#555555", zorder=5)
-    axes.text(0.5, 1.2, panel.title, transform=axes.transAxes, ha="center", va="center", fontsize=10)
+        axes.text(np.pi / 6, radius, f"{radius:g}", ha="center", va="center", fontsize=7.5, color="#555555", zorder=5)
+    title = "\n".join(map(_name, panel.title.splitlines()))
+    axes.text(0.5, 1.25, title, transform=axes.transAxes, ha="center", va="center", fontsize=11)
     closed = np.append(angles, angles[0])
     handles = {}
     for number, (name, values) in enumerate(panel.lines.items()):

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from math import inf, isinf
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,32 @@ from typing import Any
 from fit_jax.config import Config
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
-from fit_jax.evaluation import html, result_tables
+from fit_jax.evaluation import result_tables
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate
+from fit_jax.evaluation.examples import choose_examples
 from fit_jax.evaluation.metrics import Accuracy, focus_accuracy, is_shifted, pooled
+from fit_jax.evaluation.opening import Opening, answers_to, choose_opening, opening_html
 from fit_jax.evaluation.queries import Prediction
-from fit_jax.evaluation.radar import Panel, draw_radars
+from fit_jax.evaluation.radar import Panel, draw_radars, radar_figures
 from fit_jax.evaluation.reference_lines import without_repeats
+from fit_jax.evaluation.verdict import run_verdict
 from fit_jax.files import make_folder, replace_with, write_text
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.foreign import read_records, shown
+from fit_jax.html import Words, page
 from fit_jax.parallel.processes import is_lead
+from fit_jax.tables import Table
 
 FOLDER = "report"
 
 
-def report_run(folder: Path, task: Task, subject: Subject, config: Config) -> Evaluation:
+def report_run(
+    folder: Path,
+    task: Task,
+    load: Callable[[], Subject],
+    config: Config,
+    before: Callable[[Opening], Sequence[Prediction]] = lambda opening: (),
+) -> Evaluation:
     """Evaluates a run's model, writes its report and prints the main table.
 
     Every process takes part in scoring; the lead writes and prints.
@@ -34,23 +46,28 @@ def report_run(folder: Path, task: Task, subject: Subject, config: Config) -> Ev
     Args:
         folder: The report's folder.
         task: The task asked about.
-        subject: The model.
+        load: Gives the model, which is let go once it was asked.
         config: The run.
+        before: Asks the model that the run's was tuned from; nothing where there is none or it is not known.
 
     Returns:
         What was asked and answered.
 
     Raises:
-        InputError: As `evaluate`, or the folder cannot be written to.
+        InputError: As `load` and `evaluate`, or the folder cannot be written to.
     """
+    subject = load()
+    encoder = subject.encoder
     if is_lead():
         make_folder(folder)  # before minutes of scoring, not after
     with progress_bar("evaluating") as on_progress:
         evaluation = evaluate(task, subject, config, on_progress)
+    del subject  # a device may not hold two models
+    answers = before(choose_opening(evaluation.queries, task.text))
     if is_lead():
         method = config.train.method
-        write_report(folder, evaluation, task, subject.encoder, method, config.seed)
-        print_table(result_tables.terminal_table(f"{method} on {task.text.name}", evaluation.predictions))
+        write_report(folder, evaluation, task, encoder, method, config.seed, answers)
+        print_table(result_tables.terminal_table(f"{method} on {task.text.name}", evaluation.predictions).terminal())
         print(f"report: {folder / 'index.html'}", flush=True)
     return evaluation
 
@@ -77,7 +94,13 @@ def print_table(table: Any) -> None:
 
 
 def write_report(
-    folder: Path, evaluation: Evaluation, task: Task, encoder: PromptEncoder, method: str, seed: int
+    folder: Path,
+    evaluation: Evaluation,
+    task: Task,
+    encoder: PromptEncoder,
+    method: str,
+    seed: int,
+    before: Sequence[Prediction] = (),
 ) -> list[dict[str, Any]]:
     """Writes `report/` of one run.
 
@@ -88,6 +111,7 @@ def write_report(
         encoder: Renders the prompts that the page shows.
         method: The run's method, as named in the rows.
         seed: The run's seed.
+        before: The answers of the model before tuning to the questions of the page's opening, where they are known.
 
     Returns:
         The rows of `focus_accuracy.jsonl`.
@@ -99,18 +123,35 @@ def write_report(
     (folder / "index.html").unlink(missing_ok=True)  # written last: a folder that has it is whole
     write_lines(folder / "focus_accuracy.jsonl", rows)
     write_predictions(folder / "predictions.jsonl", predictions)
-    write_text(folder / "summary.md", result_tables.summary(title, predictions, task))
+    verdict = run_verdict(predictions)
+    tables = result_tables.result_tables(predictions, task)
+    write_text(folder / "summary.md", result_tables.summary(title, predictions, task, tables))
     panels, columns = radar_panels(predictions)
     for suffix in ("svg", "png"):
-        replace_with(folder / f"radar.{suffix}", lambda path: draw_radars(panels, columns, path))
-    examples, cap = html.choose_examples(
-        evaluation.queries, predictions, lambda q: encoder.render(q.example, q.instruction)
-    )
-    subtitle = f"{len(predictions)} answers; 95 % Wilson intervals over clusters of examples in brackets."
-    accuracy = html.accuracy_tables(predictions, result_tables.PARAPHRASE_NAMES)
-    svg = html.inline_svg((folder / "radar.svg").read_text(encoding="utf-8"))
-    write_text(folder / "index.html", html.page(title, subtitle, svg, accuracy, cap, examples))
+        replace_with(folder / f"radar.{suffix}", partial(draw_radars, panels, columns, kind=suffix))
+    examples, cap = choose_examples(evaluation.queries, predictions, lambda q: encoder.render(q.example, q.instruction))
+    opening = choose_opening(evaluation.queries, task.text)
+    answers = {"after tuning" if before else "answer": answers_to(opening, evaluation)}
+    opened = opening_html(opening, {"before tuning": before, **answers} if before else answers)
+    body = page_body(opened, verdict, panels, tables)
+    subtitle = f"{len(predictions):,} answers; 95 % Wilson intervals over clusters of examples in brackets."
+    write_text(folder / "index.html", page(title, subtitle, body, examples, cap))
     return rows
+
+
+def page_body(opening: str, verdict: str, panels: Sequence[Panel | None], tables: Sequence[Table]) -> str:
+    """A report's page below its title, as markup: the opening, the verdict, the main table, the radars, the others."""
+    said = Words().explained(verdict, prose=True)
+    return "".join(
+        [
+            opening,
+            '<section class="card" aria-labelledby="verdict"><h2 id="verdict">What the numbers say</h2>',
+            f'<p class="verdict">{said}</p></section>\n',
+            tables[0].html(),
+            radar_figures(panels),
+            *(table.html() for table in tables[1:]),
+        ]
+    )
 
 
 def radar_panels(predictions: Sequence[Prediction]) -> tuple[list[Panel], int]:

@@ -20,6 +20,8 @@ from fit_jax.evaluation.paraphrase_spread import Spread, paraphrase_spreads
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.reference_lines import repeated_splits, without_repeats
 from fit_jax.evaluation.statistics import Mean, holm, mean_over_seeds, unpaired
+from fit_jax.evaluation.verdict import Following, chance, telling
+from fit_jax.html import FEW
 
 KINDS = ("core", "spurious")
 # An example by uid and cluster: where texts are made by seed, the same uid is another text.
@@ -117,6 +119,18 @@ def compare(answers: Sequence[MethodAnswer], reference: str) -> list[Comparison]
     return adjusted
 
 
+def followings(answers: Sequence[MethodAnswer]) -> dict[str, Following]:
+    """How far each method follows the instruction, over its seeds; methods that were not asked for y_s are left out."""
+    kept = {id(p) for p in telling([a.prediction for a in answers])}
+    found = {}
+    for method, cell in group_by((a for a in answers if id(a.prediction) in kept), lambda a: a.method).items():
+        kinds = group_by(cell, _kind)
+        if len(kinds) == len(KINDS):
+            core, spurious = (_mean(_asked(kinds[kind])) for kind in KINDS)
+            found[method] = Following(core, spurious, chance([a.prediction for a in cell]))
+    return found
+
+
 def measures(answers: Iterable[MethodAnswer]) -> dict[tuple[str, str, str], tuple[float, float | None]]:
     """Further measures as (mean, deviation over seeds), by (method, paraphrases, name); none over nothing."""
     values: dict[tuple[str, str, str], list[float]] = {}
@@ -139,7 +153,8 @@ def _measures(asked: Sequence[Prediction]) -> dict[str, float]:
                 found[f"largest spread over {'shifted ' if shifted else ''}splits, {kind} types"] = max(gaps)
     standard = [p for p in predictions if not is_shifted(p.split)]
     for kind in KINDS:
-        groups = [r["accuracy"] for r in worst_groups(standard) if kind_of(r["focus"]) == kind]
+        enough = (r for r in worst_groups(standard) if r["count"] >= FEW)
+        groups = [r["accuracy"] for r in enough if kind_of(r["focus"]) == kind]
         if groups:
             found[f"worst group, {kind} types"] = min(groups)
     for name in ("flip_rate", "false_flip_rate"):

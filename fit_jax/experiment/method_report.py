@@ -1,37 +1,39 @@
 """The `report/` folder of an experiment: every number with its interval, the figures, and the page."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from fit_jax.evaluation import html
 from fit_jax.evaluation.evaluator import Evaluation
-from fit_jax.evaluation.markdown import as_text
-from fit_jax.evaluation.metrics import focus_accuracy, is_shifted
+from fit_jax.evaluation.examples import EXAMPLES_IN_ALL, choose_examples
+from fit_jax.evaluation.metrics import focus_accuracy, is_shifted, main_set
+from fit_jax.evaluation.opening import answers_to, choose_opening, opening_html
 from fit_jax.evaluation.queries import Prediction
-from fit_jax.evaluation.radar import Panel, draw_radars
+from fit_jax.evaluation.radar import Panel, draw_radars, in_words
 from fit_jax.evaluation.reference_lines import reference_lines, repeated_splits, split_titles
-from fit_jax.evaluation.report import write_lines
-from fit_jax.evaluation.result_tables import main_set
-from fit_jax.experiment.analysis import MethodAnswer, by_kind, by_paraphrase, by_type, compare, measures
+from fit_jax.evaluation.report import page_body, write_lines
+from fit_jax.evaluation.verdict import methods_verdict
+from fit_jax.experiment.analysis import MethodAnswer, by_kind, by_paraphrase, by_type, compare, followings, measures
 from fit_jax.experiment.method_tables import (
     METHOD_NAMES,
     Context,
-    Grid,
-    comparison_grid,
-    kinds_grid,
-    measures_grid,
-    paper_grid,
-    paraphrases_grid,
-    types_grid,
+    comparison_table,
+    kinds_table,
+    measures_table,
+    paper_table,
+    paraphrases_table,
+    types_table,
 )
-from fit_jax.experiment.other_models import ByModel, model_panels, models_grid
+from fit_jax.experiment.other_models import ByModel, model_panels, models_table
 from fit_jax.experiment.paper import paper_rows
 from fit_jax.files import make_folder, replace_with, write_text
 from fit_jax.focus.example import TaskText
 from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.html import page
+from fit_jax.markdown import as_text
+from fit_jax.tables import Table
 
 COLUMNS = 3
 
@@ -53,7 +55,7 @@ def write_experiment_report(
     notes: Sequence[str],
     model: str = "",
     beside: ByModel = MappingProxyType({}),
-) -> Grid:
+) -> Table:
     """Writes the report of all finished cells.
 
     Args:
@@ -75,23 +77,25 @@ def write_experiment_report(
     rows = [row for (method, seed), p in cells.items() for row in focus_accuracy(p, method, seed, task)]
     write_lines(folder / "focus_accuracy.jsonl", rows)
     context = _context(answers)
-    grids, figures = _grids(answers, encoder.text, task, reference, context), _figures(answers)
+    tables, figures = _tables(answers, encoder.text, task, reference, context), _figures(answers)
     if beside:
         more, pictures = _across_models({model: rows, **beside}, context)
-        grids, figures = [*grids, *more], {**figures, **pictures}
+        tables, figures = [*tables, *more], {**figures, **pictures}
     make_folder(folder / "tables")
-    for grid in grids:
-        write_text(folder / "tables" / f"{grid.name}.csv", grid.csv())
-        write_text(folder / "tables" / f"{grid.name}.tex", grid.latex())
+    for table in tables:
+        write_text(folder / "tables" / f"{table.name}.csv", table.csv())
+        write_text(folder / "tables" / f"{table.name}.tex", table.latex())
     for name, figure in figures.items():
         for suffix in ("svg", "png"):
-            replace_with(folder / f"{name}.{suffix}", lambda path, f=figure: draw_radars(f.panels, f.columns, path))
+            replace_with(folder / f"{name}.{suffix}", partial(draw_radars, figure.panels, figure.columns, kind=suffix))
     title = f"Experiment on {task}"
-    parts = [f"# {as_text(title)}", "\n".join(f"- {as_text(note)}" for note in notes)]
-    parts += [f"![Focus accuracy by method]({name}.png)" for name in figures]
-    write_text(folder / "summary.md", "\n\n".join([*parts, *(grid.markdown() for grid in grids)]) + "\n")
-    write_text(folder / "index.html", _page(folder, title, grids, figures, shown, encoder, notes))
-    return grids[0]
+    found = {METHOD_NAMES.get(method, method): value for method, value in followings(answers).items()}
+    verdict = methods_verdict(found, METHOD_NAMES.get(reference, reference))
+    parts = [f"# {as_text(title)}", as_text(verdict), "\n".join(f"- {as_text(note)}" for note in notes)]
+    parts += [f"![{as_text(_alt(figure))}]({name}.png)" for name, figure in figures.items()]
+    write_text(folder / "summary.md", "\n\n".join([*parts, *(table.markdown() for table in tables)]) + "\n")
+    write_text(folder / "index.html", _page(title, verdict, tables, figures, shown, encoder, notes))
+    return tables[0]
 
 
 def _context(answers: Sequence[MethodAnswer]) -> Context:
@@ -100,21 +104,23 @@ def _context(answers: Sequence[MethodAnswer]) -> Context:
     return Context(reference_lines(predictions), titles, bool(repeated_splits(predictions)))
 
 
-def _grids(answers: Sequence[MethodAnswer], text: TaskText, task: str, reference: str, context: Context) -> list[Grid]:
+def _tables(
+    answers: Sequence[MethodAnswer], text: TaskText, task: str, reference: str, context: Context
+) -> list[Table]:
     kinds, types = by_kind(answers), by_type(answers)
     paraphrase_sets = sorted({key[1] for key in kinds}, key=("heldout", "far", "train").index)
-    grids = [kinds_grid(kinds, paraphrases, context) for paraphrases in paraphrase_sets]
+    tables = [kinds_table(kinds, paraphrases, context) for paraphrases in paraphrase_sets]
     paper = paper_rows(task)
     if paper:
-        grids.append(paper_grid(paper, types, paraphrase_sets[0]))
+        tables.append(paper_table(paper, types, paraphrase_sets[0]))
     comparisons = compare(answers, reference)
     if comparisons:
-        grids.append(comparison_grid(comparisons, reference))
+        tables.append(comparison_table(comparisons, reference))
     return [
-        *grids,
-        measures_grid(measures(answers)),
-        paraphrases_grid(by_paraphrase(answers), text, answers[0].prediction.feature),
-        *(types_grid(types, paraphrases, context) for paraphrases in paraphrase_sets),
+        *tables,
+        measures_table(measures(answers)),
+        paraphrases_table(by_paraphrase(answers), text, answers[0].prediction.feature),
+        *(types_table(types, paraphrases, context) for paraphrases in paraphrase_sets),
     ]
 
 
@@ -137,7 +143,7 @@ def _figures(answers: Sequence[MethodAnswer]) -> dict[str, Figure]:
     return figures
 
 
-def _across_models(models: ByModel, context: Context) -> tuple[list[Grid], dict[str, Figure]]:
+def _across_models(models: ByModel, context: Context) -> tuple[list[Table], dict[str, Figure]]:
     """Tables and radars of methods x models, held-out paraphrases where asked."""
     paraphrases = main_set(row["paraphrases"] for rows in models.values() for row in rows)
     figures = {}
@@ -145,37 +151,37 @@ def _across_models(models: ByModel, context: Context) -> tuple[list[Grid], dict[
         panels, columns = model_panels(models, paraphrases, shifted)
         if panels:
             figures[name] = Figure(panels, columns)
-    return [models_grid(models, paraphrases, context)], figures
+    return [models_table(models, paraphrases, context)], figures
+
+
+def _alt(figure: Figure) -> str:
+    return " ".join(in_words(panel) for panel in figure.panels if panel)
 
 
 def _page(
-    folder: Path,
     title: str,
-    grids: Sequence[Grid],
+    verdict: str,
+    tables: Sequence[Table],
     figures: Mapping[str, Figure],
     shown: Mapping[str, Evaluation],
     encoder: PromptEncoder,
     notes: Sequence[str],
 ) -> str:
-    svgs = "".join(html.inline_svg((folder / f"{name}.svg").read_text(encoding="utf-8")) for name in figures)
     examples: list[dict[str, Any]] = []
     cap = ""
     for method, evaluation in shown.items():
-        found, cap = html.choose_examples(
+        found, cap = choose_examples(
             evaluation.queries,
             evaluation.predictions,
             lambda q: encoder.render(q.example, q.instruction),
-            in_all=html.EXAMPLES_IN_ALL // len(shown),
+            in_all=EXAMPLES_IN_ALL // len(shown),
         )
         examples += [{"method": METHOD_NAMES.get(method, method), **example} for example in found]
     cap = f"One seed of each method. Of each: {cap}"
-    tables = "".join(_table(grid) for grid in grids)
-    return html.page(title, "; ".join(note.rstrip(".") for note in notes), svgs, tables, cap, examples)
-
-
-def _table(grid: Grid) -> str:
-    head = "".join(f"<th>{escape(text)}</th>" for text in grid.header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in grid.rows)
-    caption = f'<p class="soft">{escape(grid.caption)}</p>'
-    table = f'<section class="card"><table><tr>{head}</tr>{body}</table></section>'
-    return f"<h2>{escape(grid.title)}</h2>{caption}{table}"
+    opening = choose_opening(next(iter(shown.values())).queries, encoder.text)
+    answers = {
+        METHOD_NAMES.get(method, method): answers_to(opening, evaluation) for method, evaluation in shown.items()
+    }
+    panels = [panel for figure in figures.values() for panel in figure.panels]
+    body = page_body(opening_html(opening, answers), verdict, panels, tables)
+    return page(title, "; ".join(note.rstrip(".") for note in notes), body, examples, cap)

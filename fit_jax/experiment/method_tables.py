@@ -1,21 +1,17 @@
-"""An experiment's tables, each written as Markdown, CSV and LaTeX from the same rows."""
+"""An experiment's tables, from estimates over seeds."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from fit_jax.evaluation import result_tables
-from fit_jax.evaluation.metrics import is_natural, is_shifted, kind_of, ordered, three_digits
+from fit_jax.evaluation.metrics import is_natural, is_shifted, kind_of, ordered
 from fit_jax.evaluation.paraphrase_spread import Spread, spoken
 from fit_jax.evaluation.reference_lines import speaks_of
 from fit_jax.experiment.analysis import KINDS, Comparison, Estimate
 from fit_jax.experiment.paper import DIFFERENCES, PaperRow
 from fit_jax.focus.example import TaskText
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from fit_jax.html import FEW
+from fit_jax.tables import Code, Table, marked, share
 
 METHOD_NAMES = {
     "zero_shot": "zero-shot",
@@ -55,63 +51,10 @@ class Context(NamedTuple):
     @property
     def caption(self) -> str:
         """Explains a repeated split, where there is one."""
-        return f" A column that says so repeats another: {result_tables.REPEATED}" if self.repeats else ""
+        return f" {result_tables.REPEATING}" if self.repeats else ""
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A table: its file's name, heading and caption, its header and its rows; the first column is text."""
-
-    name: str
-    title: str
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def markdown(self) -> str:
-        """Heading, caption and a Markdown table."""
-        return f"## {self.title}\n\n{self.caption}\n\n{result_tables.markdown(self.header, self.rows)}"
-
-    def csv(self) -> str:
-        """Comma-separated values with a header."""
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([self.header, *self.rows])
-        return out.getvalue()
-
-    def terminal(self) -> "Table":
-        """For `rich` to print."""
-        from rich.table import Table
-
-        table = Table(title=self.caption, title_justify="left")
-        for number, name in enumerate(self.header):
-            table.add_column(name, justify="right" if number else "left", no_wrap=not number)
-        for row in self.rows:
-            table.add_row(*row)
-        return table
-
-    def latex(self) -> str:
-        """A `booktabs` table that compiles by itself within a document."""
-        body = [" & ".join(map(_tex, row)) + r" \\" for row in self.rows]
-        return "\n".join(
-            [
-                r"\begin{table}",
-                r"  \centering",
-                rf"  \caption{{{_tex(self.caption)}}}",
-                rf"  \label{{tab:{self.name.replace('_', '-')}}}",
-                rf"  \begin{{tabular}}{{l{'r' * (len(self.header) - 1)}}}",
-                r"    \toprule",
-                "    " + " & ".join(map(_tex, self.header)) + r" \\",
-                r"    \midrule",
-                *(f"    {line}" for line in body),
-                r"    \bottomrule",
-                r"  \end{tabular}",
-                r"\end{table}",
-                "",
-            ]
-        )
-
-
-def kinds_grid(estimates: Mapping[tuple[str, str, str, str], Estimate], paraphrases: str, context: Context) -> Grid:
+def kinds_table(estimates: Mapping[tuple[str, str, str, str], Estimate], paraphrases: str, context: Context) -> Table:
     """Methods x (kind of type, split), the paper's main comparison."""
     splits = list(dict.fromkeys(key[2] for key in estimates))
     columns = [(kind, split) for kind in KINDS for split in splits]
@@ -119,49 +62,52 @@ def kinds_grid(estimates: Mapping[tuple[str, str, str, str], Estimate], paraphra
         (_name(method), *(_shown(estimates.get((method, paraphrases, split, kind))) for kind, split in columns))
         for method in _methods(estimates)
     ]
-    rows += [
-        (line, *(three_digits(rates.get(split) if speaks_of(line, kind) else None) for kind, split in columns))
+    aside = [
+        (line, *(share(rates.get(split) if speaks_of(line, kind) else None) for kind, split in columns))
         for line, rates in context.references.items()
     ]
+    aside.append(("examples (n)", *(_examples(estimates, paraphrases, split, kind) for kind, split in columns)))
     header = ("method", *(f"{kind} {context.titles[split]}" for kind, split in columns))
     caption = (
         f"Focus accuracy by kind of focus type, {result_tables.PARAPHRASE_NAMES[paraphrases]}: {ERRORS}. Core types "
-        f"ask for y, spurious types for y_s. The last rows read nothing.{context.caption}"
+        f"ask for y, spurious types for y_s. Rows in italics are what answers without reading reach.{context.caption}"
     )
-    return Grid(
-        f"kinds_{paraphrases}",
+    return Table(
         f"Core and spurious types, {result_tables.PARAPHRASE_NAMES[paraphrases]}",
         caption,
         header,
-        tuple(rows),
+        (*rows, *aside),
+        aside=len(aside),
+        name=f"kinds_{paraphrases}",
     )
 
 
-def types_grid(estimates: Mapping[tuple[str, str, str, str], Estimate], paraphrases: str, context: Context) -> Grid:
+def types_table(estimates: Mapping[tuple[str, str, str, str], Estimate], paraphrases: str, context: Context) -> Table:
     """(Method, focus type) x splits: every cell."""
     splits = list(dict.fromkeys(key[2] for key in estimates))
     rows = [
-        (_name(method), focus, *(_shown(estimates.get((method, paraphrases, split, focus))) for split in splits))
+        (_name(method), Code(focus), *(_shown(estimates.get((method, paraphrases, split, focus))) for split in splits))
         for method in _methods(estimates)
         for focus in ordered({key[3] for key in estimates})
     ]
-    rows += [
-        (line, "", *(three_digits(rates.get(split)) for split in splits)) for line, rates in context.references.items()
-    ]
+    aside = [(line, "", *(share(rates.get(split)) for split in splits)) for line, rates in context.references.items()]
+    aside.append(("examples (n)", "", *(_examples(estimates, paraphrases, split) for split in splits)))
     caption = (
-        f"Focus accuracy of every focus type and split, {result_tables.PARAPHRASE_NAMES[paraphrases]}: {ERRORS}. The "
-        f"last rows read nothing.{context.caption}"
+        f"Focus accuracy of every focus type and split, {result_tables.PARAPHRASE_NAMES[paraphrases]}: {ERRORS}. Rows "
+        f"in italics are what answers without reading reach.{context.caption}"
     )
-    return Grid(
-        f"types_{paraphrases}",
+    return Table(
         f"Every focus type, {result_tables.PARAPHRASE_NAMES[paraphrases]}",
         caption,
         ("method", "focus instruction", *(context.titles[split] for split in splits)),
-        tuple(rows),
+        (*rows, *aside),
+        texts=2,
+        aside=len(aside),
+        name=f"types_{paraphrases}",
     )
 
 
-def comparison_grid(comparisons: Sequence[Comparison], reference: str) -> Grid:
+def comparison_table(comparisons: Sequence[Comparison], reference: str) -> Table:
     """The reference method against every other."""
     rows = tuple(
         (
@@ -183,38 +129,31 @@ def comparison_grid(comparisons: Sequence[Comparison], reference: str) -> Grid:
         "nothing of others."
     )
     header = ("method", "types", "split", "paraphrases", "difference", "95 % interval", "p", "p (Holm)")
-    return Grid("comparisons", f"{_name(reference)} against each other method", caption, header, rows)
+    return Table(f"{_name(reference)} against each other method", caption, header, rows, texts=4, name="comparisons")
 
 
-def paraphrases_grid(spreads: Mapping[tuple[str, str, str], Spread], text: TaskText, feature: str) -> Grid:
+def paraphrases_table(spreads: Mapping[tuple[str, str, str], Spread], text: TaskText, feature: str) -> Table:
     """(Method, set, focus type): accuracy over paraphrases, its spread, and the worst one in words."""
     rows = []
     for (method, paraphrases, focus), spread in spreads.items():
         values, worst = [mean.value for mean in spread.accuracy.values()], spread.accuracy[spread.worst]
         low, high = worst.share_interval()
-        row = [_name(method), paraphrases, focus, str(len(values)), f"{min(values):.3f}", f"{max(values):.3f}"]
         words = spoken(text, focus, feature, paraphrases, spread.worst)
-        rows.append((*row, three_digits(spread.deviation), f"[{low:.3f}, {high:.3f}]", words))
+        figures = (str(len(values)), f"{min(values):.3f}", f"{max(values):.3f}", share(spread.deviation))
+        interval = marked(f"[{low:.3f}, {high:.3f}]", worst.examples)
+        rows.append((_name(method), Code(focus), paraphrases, words, *figures, interval, str(worst.examples)))
     caption = (
-        "Focus accuracy of each paraphrase over all seeds and the splits of values seen in training: the lowest, the "
-        "highest, the standard deviation between paraphrases beyond what chance between examples explains, and the "
-        "worst one with its 95 % interval over clusters of examples. The lowest of many is low by chance too."
+        "Focus accuracy of each paraphrase over all seeds and the splits of values seen in training: the worst one, "
+        "how many there are, the lowest and the highest accuracy, the standard deviation between paraphrases "
+        "beyond what chance between examples explains, and the worst one's 95 % interval over clusters of examples. "
+        "The lowest of many is low by chance too."
     )
-    header = (
-        "method",
-        "set",
-        "focus instruction",
-        "paraphrases",
-        "lowest",
-        "highest",
-        "deviation",
-        "interval",
-        "worst",
-    )
-    return Grid("paraphrases", "By paraphrase", caption, header, tuple(rows))
+    figures = ("paraphrases", "lowest", "highest", "deviation", "interval of the worst", "examples (n)")
+    header = ("method", "focus instruction", "set", "worst paraphrase", *figures)
+    return Table("By paraphrase", caption, header, tuple(rows), texts=4, name="paraphrases")
 
 
-def measures_grid(found: Mapping[tuple[str, str, str], tuple[float, float | None]]) -> Grid:
+def measures_table(found: Mapping[tuple[str, str, str], tuple[float, float | None]]) -> Table:
     """Methods x further measures."""
     names = list(dict.fromkeys(key[2] for key in found))
     rows = []
@@ -223,16 +162,16 @@ def measures_grid(found: Mapping[tuple[str, str, str], tuple[float, float | None
         rows.append((_name(method), paraphrases, *("" if c is None else _with_deviation(*c) for c in cells)))
     caption = (
         "Further measures, mean and standard deviation over seeds. Spread: largest minus smallest accuracy of splits. "
-        "Worst group: lowest accuracy, on the standard splits, of a group that shares s and y or, with multiple "
-        "choice, s and whether y = y_s. Flip rate: share of x whose answer goes from y to y_s with the instruction "
-        "(1 is best); false flip rate: share of x with y = y_s whose answer changes (0 is best)."
+        f"Worst group: lowest accuracy, on the standard splits, of a group of {FEW} examples or more that shares s and "
+        "y or, with multiple choice, s and whether y = y_s. Flip rate: share of x whose answer goes from y to y_s with "
+        "the instruction (1 is best); false flip rate: share of x with y = y_s whose answer changes (0 is best)."
     )
-    return Grid("measures", "Further measures", caption, ("method", "paraphrases", *names), tuple(rows))
+    return Table("Further measures", caption, ("method", "paraphrases", *names), tuple(rows), texts=2, name="measures")
 
 
-def paper_grid(
+def paper_table(
     rows: Sequence[PaperRow], estimates: Mapping[tuple[str, str, str, str], Estimate], paraphrases: str
-) -> Grid:
+) -> Table:
     """The paper's figures, and ours of the same method beside them."""
     splits = list(dict.fromkeys(key[2] for key in estimates))
     natural = any("natural" in row.spurious for row in rows)
@@ -257,7 +196,7 @@ def paper_grid(
         "focus types (core: and over splits). Ours are of the model of this experiment. Of the data and the training "
         f"differ: {'; '.join(DIFFERENCES[rows[0].task])}."
     )
-    return Grid("paper", "Beside the paper", caption, tuple(header), tuple(lines))
+    return Table("Beside the paper", caption, tuple(header), tuple(lines), texts=3, name="paper")
 
 
 def _methods(estimates: Mapping[tuple[str, str, str, str], Estimate]) -> list[str]:
@@ -269,7 +208,17 @@ def _name(method: str) -> str:
 
 
 def _shown(e: Estimate | None) -> str:
-    return "" if e is None else f"{_with_deviation(e.mean, e.std)} [{e.ci_low:.3f}, {e.ci_high:.3f}]"
+    if e is None:
+        return ""
+    return marked(f"{_with_deviation(e.mean, e.std)} [{e.ci_low:.3f}, {e.ci_high:.3f}]", e.examples)
+
+
+def _examples(
+    estimates: Mapping[tuple[str, str, str, str], Estimate], paraphrases: str, split: str, kind: str | None = None
+) -> str:
+    """Most examples that a cell of the column has; of a focus type or kind, or of any."""
+    asked = (e.examples for key, e in estimates.items() if key[1:3] == (paraphrases, split) and kind in (None, key[3]))
+    return str(max(asked, default=0))
 
 
 def _with_deviation(mean: float, deviation: float | None) -> str:
@@ -285,11 +234,3 @@ def _range(values: Sequence[float]) -> str:
         return ""
     low, high = round(100 * min(values)), round(100 * max(values))
     return f"{low}" if low == high else f"{low}-{high}"
-
-
-_TEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_TEX |= {character: f"\\{character}" for character in "&%$#_{}"}
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(character, character) for character in text)

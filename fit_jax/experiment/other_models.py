@@ -7,15 +7,16 @@ from typing import Any
 from fit_jax.config import Config
 from fit_jax.config_files import read_config
 from fit_jax.errors import InputError
-from fit_jax.evaluation.metrics import group_by, is_shifted, kind_of, three_digits
+from fit_jax.evaluation.metrics import group_by, is_shifted, kind_of
 from fit_jax.evaluation.radar import Panel
 from fit_jax.evaluation.reference_lines import speaks_of
 from fit_jax.evaluation.report import FOLDER
 from fit_jax.evaluation.result_tables import PARAPHRASE_NAMES
 from fit_jax.experiment.analysis import KINDS
 from fit_jax.experiment.config import ExperimentConfig
-from fit_jax.experiment.method_tables import METHOD_NAMES, Context, Grid
+from fit_jax.experiment.method_tables import METHOD_NAMES, Context
 from fit_jax.foreign import read_records
+from fit_jax.tables import Table, share
 
 CONFIG = "experiment.yaml"  # what the folder of an experiment holds
 
@@ -68,14 +69,14 @@ def model_panels(models: ByModel, paraphrases: str, shifted: bool) -> tuple[list
     for model, rows in models.items():
         for method in methods:
             lines: dict[str, dict[str, float]] = {}
-            for (split, focus), share in _shares(rows, method, paraphrases, "focus").items():
+            for (split, focus), accuracy in _shares(rows, method, paraphrases, "focus").items():
                 if is_shifted(split) == shifted:
-                    lines.setdefault(split, {})[focus] = share
+                    lines.setdefault(split, {})[focus] = accuracy
             panels.append(Panel(f"{METHOD_NAMES.get(method, method)}\n{model}", lines) if lines else None)
     return (panels if any(panels) else []), len(methods)
 
 
-def models_grid(models: ByModel, paraphrases: str, context: Context) -> Grid:
+def models_table(models: ByModel, paraphrases: str, context: Context) -> Table:
     """(Model, method) x (kind of type, split)."""
     splits = list(dict.fromkeys(row["split"] for rows in models.values() for row in rows))
     lines = []
@@ -84,17 +85,26 @@ def models_grid(models: ByModel, paraphrases: str, context: Context) -> Grid:
         for method in _methods(models):
             shares = _shares(kinds, method, paraphrases, "kind")
             if shares:
-                cells = (three_digits(shares.get((split, kind))) for kind in KINDS for split in splits)
+                cells = (share(shares.get((split, kind))) for kind in KINDS for split in splits)
                 lines.append((model, METHOD_NAMES.get(method, method), *cells))
     for line, rates in context.references.items():
         cells = (rates.get(split) if speaks_of(line, kind) else None for kind in KINDS for split in splits)
-        lines.append((line, "", *map(three_digits, cells)))
+        lines.append((line, "", *map(share, cells)))
     header = ("model", "method", *(f"{kind} {context.titles.get(s, s)}" for kind in KINDS for s in splits))
     caption = (
-        f"Focus accuracy by model and kind of focus type, {PARAPHRASE_NAMES[paraphrases]}: mean over seeds. The last "
-        f"rows read nothing.{context.caption}"
+        f"Focus accuracy by model and kind of focus type, {PARAPHRASE_NAMES[paraphrases]}: mean over seeds. Rows in "
+        f"italics are what answers without reading reach.{context.caption}"
     )
-    return Grid(f"models_{paraphrases}", "Methods and models", caption, header, tuple(lines))
+    aside = len(context.references)
+    return Table(
+        "Methods and models",
+        caption,
+        header,
+        tuple(lines),
+        texts=2,
+        aside=aside,
+        name=f"models_{paraphrases}",
+    )
 
 
 def _methods(models: ByModel) -> list[str]:

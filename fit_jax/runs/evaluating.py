@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -13,14 +14,16 @@ from flax import nnx
 
 from fit_jax.config_files import config_differences, dump_config
 from fit_jax.errors import InputError
-from fit_jax.evaluation.evaluator import Evaluation
+from fit_jax.evaluation.evaluator import Evaluation, Subject, answer, is_written
 from fit_jax.evaluation.model_card import model_card
+from fit_jax.evaluation.opening import Opening
+from fit_jax.evaluation.queries import Group, Prediction
 from fit_jax.evaluation.report import FOLDER, report_run
 from fit_jax.files import PARTIAL, make_folder, remove_partials, write_text
 from fit_jax.foreign import read_text, shown
 from fit_jax.models.adapters import write_adapter
 from fit_jax.parallel.processes import is_lead
-from fit_jax.runs.run import Run, TrainedModel, load_model, subject_of
+from fit_jax.runs.run import Run, TrainedModel, load_model, scorer, starting_state, subject_of
 from fit_jax.runs.run_folder import CONFIG, EVALUATIONS, MAY_DIFFER, saved_config
 
 ADAPTER = "adapter"
@@ -48,18 +51,40 @@ def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: 
             has that name.
         RunFailed: The adapter does nothing.
     """
-    model = load_model(run, which)
-    asked = subject_of(run, model)
     # Reports tell what the model is, also where that is an adapter's to say.
     config = replace(run.config, lora=run.lora)
+
+    def load() -> Subject:
+        model = load_model(run, which)
+        if name is not None:
+            evaluation_folder(run, which, name)
+        elif run.lora.rank and run.model.pretrained is not None:
+            _keep_adapter(run, model)
+        return subject_of(run, model)
+
     if name is not None:
-        return report_run(evaluation_folder(run, which, name), run.task, asked, config)
-    if run.lora.rank and run.model.pretrained is not None:
-        _keep_adapter(run, model)
-    evaluation = report_run(run.folder / FOLDER, run.task, asked, config)
+        return report_run(run.folder / EVALUATIONS / name, run.task, load, config)
+    evaluation = report_run(run.folder / FOLDER, run.task, load, config, partial(_before, run))
     if is_lead():
         write_text(run.folder / "MODEL_CARD.md", model_card(config, run.task, evaluation.predictions))
     return evaluation
+
+
+def _before(run: Run, opening: Opening) -> list[Prediction]:
+    """What the model that the run was tuned from answers; nothing where it has none, or one that is gone."""
+    if run.model.pretrained is None:
+        return []
+    try:
+        placed = starting_state(run, None)
+    except InputError as error:
+        if is_lead():
+            print(f"the report shows no answers from before tuning: {error}", flush=True)
+        return []
+    subject = Subject(run.encoder, scorer(run, placed.graphdef), placed.state.params)
+    asked = run.config.evaluation
+    written = asked.written_tokens if is_written(run.task, run.config) else None
+    (answers,) = answer([Group.of(opening.queries)], subject, written, asked.beams)
+    return answers
 
 
 def evaluation_name(

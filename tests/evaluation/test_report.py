@@ -10,13 +10,15 @@ import pytest
 from rich.console import Console
 
 from fit_jax.errors import InputError
-from fit_jax.evaluation import html, result_tables
+from fit_jax.evaluation import result_tables
 from fit_jax.evaluation.evaluator import Evaluation
+from fit_jax.evaluation.examples import EXAMPLES_PER_CELL, choose_examples
 from fit_jax.evaluation.matching import UNPARSEABLE
 from fit_jax.evaluation.model_card import model_card
 from fit_jax.evaluation.queries import answered, ask
 from fit_jax.evaluation.report import read_predictions, write_report
 from fit_jax.focus.example import Example
+from fit_jax.foreign import printable
 
 NASTY = '</script><img src=x onerror=alert(1)><!-- <script> & \u2028 "quotes" | $cap'
 
@@ -95,7 +97,7 @@ def test_flipped_that_repeats_low_is_said_to_and_left_out_of_spreads(task, evalu
     text = result_tables.summary("t", evaluation.predictions + low, with_shift(task))
     assert "| flipped (as low) |" in text.replace("\n", "|")
     assert "`flipped` has the P(y = y_s) of `low`: with two answers they are one distribution." in text
-    (spread,) = re.findall(r"spread over splits of `focus\(core\)` \| heldout \| ([\d.]+)", text)
+    (spread,) = re.findall(r"spread over splits of focus\(core\) \| heldout \|  \| ([\d.]+)", text)
     assert spread == "0.400"  # 0.7 on iid, 0.3 on low
     assert "(as low)" not in result_tables.summary("t", evaluation.predictions, with_shift(task))
 
@@ -131,15 +133,15 @@ def test_the_embedded_data_cannot_leave_its_element(report, evaluation):
     (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.DOTALL)
     assert "<" not in data
     records = json.loads(data)
-    assert any(NASTY in record["prompt"] for record in records)
+    assert any(printable(NASTY) in record["prompt"] for record in records)
     assert f"{len(records)} of {len(evaluation.predictions)} examples" in page
 
 
 def test_the_page_holds_both_right_and_wrong_answers_of_a_cell(evaluation):
-    records, _ = html.choose_examples(evaluation.queries, evaluation.predictions, lambda q: "")
+    records, _ = choose_examples(evaluation.queries, evaluation.predictions, lambda q: "")
     cell = [r for r in records if (r["split"], r["focus"], r["paraphrases"]) == ("iid", "none", "train")]
     assert {r["label"] == r["prediction"] for r in cell} == {True, False}
-    assert len(cell) <= html.EXAMPLES_PER_CELL
+    assert len(cell) <= EXAMPLES_PER_CELL
 
 
 def test_the_page_works_in_a_browser(report, browse):
@@ -158,7 +160,7 @@ def test_an_unwritable_folder_is_reported(evaluation, task_with_shift, encoder, 
 
 def test_the_terminal_table_shows_the_paraphrases_never_seen(evaluation):
     out = io.StringIO()
-    Console(width=120, file=out).print(result_tables.terminal_table("fit on demo", evaluation.predictions))
+    Console(width=120, file=out).print(result_tables.terminal_table("fit on demo", evaluation.predictions).terminal())
     text = out.getvalue()
     assert "never seen" in text
     assert "focus(spurious) & ignore(core)" in text
@@ -181,8 +183,9 @@ def test_a_split_without_a_spurious_feature_leaves_its_cells_empty(task, evaluat
     shifted = with_shift(task)
     write_report(tmp_path, lacking, shifted, encoder, "fit", 0)
     page = (tmp_path / "index.html").read_text()
-    assert "<td>always the commonest y_s (spurious types)</td><td>0.500</td><td></td>" in page
-    Console(width=120, file=io.StringIO()).print(result_tables.terminal_table("t", lacking.predictions))
+    (row,) = re.findall(r">always the commonest y_s \(spurious types\)</th>(.*?)</tr>", page)[:1]
+    assert re.findall("<td[^>]*>(.*?)</td>", row) == ["", "0.500", "", "0.500"]
+    Console(width=120, file=io.StringIO()).print(result_tables.terminal_table("t", lacking.predictions).terminal())
 
 
 def test_written_answers_show_in_page_and_summary(task, evaluation, encoder, tmp_path):
@@ -210,11 +213,11 @@ def test_reference_lines_stand_in_every_table_of_accuracies(task, evaluation):
     text = result_tables.summary("t", evaluation.predictions + other, with_shift(task))
     # Two sets of paraphrases, and two features in the table by feature.
     for line in ("an answer at random", "always the commonest y (core", "always the commonest y_s", "always y_s (core"):
-        assert len(re.findall(rf"^\| (?:\w+: )?{re.escape(line)}.* 0\.\d", text, flags=re.MULTILINE)) == 4, line
-    page = html.accuracy_tables(evaluation.predictions, result_tables.PARAPHRASE_NAMES)
-    assert page.count("<td>always y_s (core types)</td>") == 2
+        assert len(re.findall(rf"^\| (?:\w+ \| )?{re.escape(line)}.* 0\.\d", text, flags=re.MULTILINE)) == 4, line
+    tables = result_tables.result_tables(evaluation.predictions, with_shift(task))
+    assert "".join(table.html() for table in tables).count(">always y_s (core types)</th>") == 2
     out = io.StringIO()
-    Console(width=120, file=out).print(result_tables.terminal_table("t", evaluation.predictions))
+    Console(width=120, file=out).print(result_tables.terminal_table("t", evaluation.predictions).terminal())
     assert "always y_s (core types)" in out.getvalue()
 
 

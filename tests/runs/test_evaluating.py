@@ -8,6 +8,9 @@ import pytest
 from fit_jax.config import Config
 from fit_jax.config_files import dump_config
 from fit_jax.errors import InputError
+from fit_jax.evaluation.evaluator import Subject, answer
+from fit_jax.evaluation.opening import choose_opening
+from fit_jax.evaluation.queries import ask
 from fit_jax.runs import evaluating
 from fit_jax.runs.run_folder import CONFIG, EVALUATIONS
 
@@ -17,7 +20,7 @@ def run(monkeypatch, tmp_path):
     """A run whose evaluation gives the folder of its report alone."""
     monkeypatch.setattr(evaluating, "load_model", lambda run, which: None)
     monkeypatch.setattr(evaluating, "subject_of", lambda run, model: None)
-    monkeypatch.setattr(evaluating, "report_run", lambda folder, task, asked, config: folder)
+    monkeypatch.setattr(evaluating, "report_run", lambda folder, task, load, config: (load(), folder)[1])
     config = Config(run_dir=str(tmp_path / "run"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / CONFIG).write_text(dump_config(config))
@@ -66,3 +69,26 @@ def test_a_report_that_was_cut_off_is_none(run):
     assert not evaluating.has_report(run)
     (report / "index.html").touch()
     assert evaluating.has_report(run)
+
+
+def test_the_model_before_tuning_answers_the_same_questions(monkeypatch, capsys, task, encoder, make_scorer, params):
+    group = ask(task.text, "iid", task.splits["iid"].examples[0], ("heldout",), 0)
+    opening = choose_opening(group.queries, task.text)
+    placed = SimpleNamespace(graphdef=None, state=SimpleNamespace(params=params))
+    monkeypatch.setattr(evaluating, "starting_state", lambda run, optimizer: placed)
+    monkeypatch.setattr(evaluating, "scorer", lambda run, graphdef: make_scorer())
+    run = SimpleNamespace(config=Config(), task=task, encoder=encoder, model=SimpleNamespace(pretrained="a/model"))
+    before = evaluating._before(run, opening)
+    assert [p.focus for p in before] == [q.focus for q in opening.queries]
+    (expected,) = answer([group], Subject(encoder, make_scorer(), params))
+    assert {(p.focus, p.log_probs) for p in before} <= {(p.focus, p.log_probs) for p in expected}
+    run.model.pretrained = None
+    assert evaluating._before(run, opening) == []
+    run.model.pretrained = "gone"
+
+    def gone(run, optimizer):
+        raise InputError("gone: no weights; fetch them")
+
+    monkeypatch.setattr(evaluating, "starting_state", gone)
+    assert evaluating._before(run, opening) == []
+    assert "no answers from before tuning: gone" in capsys.readouterr().out
