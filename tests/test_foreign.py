@@ -16,8 +16,13 @@ ASKED = {
     "choice": lambda fields: fields.choice("x", ("a", "b")),
     "section": lambda fields: fields.section("x"),
     "texts": lambda fields: fields.texts("x"),
+    "numbers": lambda fields: list(fields.numbers("x", 0, 100)),
+    "flags": lambda fields: fields.flags("x"),
 }
-GOOD = {"whole": 7, "number": 0.5, "flag": True, "choice": "b", "section": {"y": 1}, "texts": ["a", "b"]}
+GOOD = {
+    "whole": 7, "number": 0.5, "flag": True, "choice": "b", "section": {"y": 1}, "texts": ["a", "b"],
+    "numbers": [0.5, 7], "flags": [True, False],
+}  # fmt: skip
 BAD = (
     "7",
     [7],

@@ -98,8 +98,8 @@ FAMILIES = {
 
 
 # Those of which the default suite looks at the logits; the slow one takes all families through everything.
-LATER = ("llama_yarn", "smollm3_sliding", "olmo3", "phi3_short", "phi4_mini", "granite", "ministral3")
-SLOW = ("qwen3_yarn", "smollm3", "olmo2", "phi3", "ministral")
+LATER = ("smollm3_sliding", "olmo3", "phi4_mini", "granite", "ministral3")
+SLOW = ("llama_yarn", "qwen3_yarn", "smollm3", "olmo2", "phi3", "phi3_short", "ministral")
 
 
 def hf_config(family: str):

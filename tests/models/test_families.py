@@ -174,6 +174,11 @@ def test_configs_of_earlier_transformers_are_read():
             "share keys and values, .*; the nearest that it has is gemma3_text;",
         ),
         ("deepseek_v3", {"kv_lora_rank": 8}, "lacks latent attention; the nearest that it has is llama;"),
+        (
+            "mistral3",
+            {"vision_config": {"depth": 1}, "text_config": {"model_type": "ministral3"}},
+            "lacks other inputs than text; the nearest that it has is ministral3;",
+        ),
         ("glm4", {}, "may lack what its layers compute; the nearest that it has is"),
     ],
 )

@@ -37,18 +37,22 @@ def unknown_family(hf: Mapping[str, Any], where: str, known: Iterable[str]) -> I
     name = hf["model_type"]
     given = {field for field, value in hf.items() if value not in (None, False, 0)}
     lacks = next((what for what, fields in _LACKS.items() if given & {*fields}), None)
+    text = hf.get("text_config")
+    part = text.get("model_type") if isinstance(text, Mapping) else None
+    near = part if part in names else _nearest(name, names)
     why = f"the decoder lacks {lacks}" if lacks else "the decoder may lack what its layers compute"
     return InputError(
         f"{where}: model_type {quoted(name)} is not supported: {why}; the nearest that it has is "
-        f"{_nearest(name, names)}; supported: {', '.join(names)}"
+        f"{near}; supported: {', '.join(names)}"
     )
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    """The family whose name is most like it; Llama where none is."""
-    maker = name.rstrip("0123456789_").split("_")[0].rstrip("0123456789")
-    kin = [family for family in known if maker and family.startswith(maker)] or known
-    return (difflib.get_close_matches(name, kin, n=1, cutoff=0.0 if kin != known else 0.6) or ["llama"])[0]
+    """The newest family of the same maker, or the one whose name is most like it; Llama where none is."""
+    maker = name.split("_")[0].rstrip("0123456789")
+    if kin := [family for family in known if maker and family.startswith(maker)]:
+        return kin[-1]
+    return (difflib.get_close_matches(name, known, n=1) or ["llama"])[0]
 
 
 def _not_a_name(hf: Mapping[str, Any], where: str, names: list[str]) -> InputError:
