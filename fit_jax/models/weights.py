@@ -19,7 +19,7 @@ from fit_jax.foreign import exists, read_object
 from fit_jax.hub import local_folder
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
-from fit_jax.models.families import Source, config_from_hf, sources
+from fit_jax.models.families import Source, config_from_hf, sources, text_name, text_of
 from fit_jax.models.quantize import Quantized, quantize
 from fit_jax.models.tensor_files import TensorFiles, listed
 from fit_jax.parallel.sharding import named_leaves, path_name
@@ -43,12 +43,14 @@ class Pretrained:
         config: Its shape and switches; an imported model's also says how it is stored.
         hf: The Hugging Face config that it came with.
         own: Whether it is an imported model, stored under our parameters' names, stacked.
+        left_out: Other towers that are stored with it, which are not read; `hf` is then that of the text alone.
     """
 
     folder: Path
     config: DecoderConfig
     hf: dict[str, Any]
     own: bool
+    left_out: tuple[str, ...] = ()
 
 
 def open_pretrained(name: str, files: Sequence[str] = HUB_FILES) -> Pretrained:
@@ -65,8 +67,8 @@ def open_pretrained(name: str, files: Sequence[str] = HUB_FILES) -> Pretrained:
     if exists(folder / OWN):
         return _open_own(folder)
     path = folder / "config.json"
-    hf = dict(read_object(path, "name a folder that holds a model").values)
-    return Pretrained(folder, config_from_hf(hf, str(path)), hf, own=False)
+    hf, left_out = text_of(read_object(path, "name a folder that holds a model").values, str(path))
+    return Pretrained(folder, config_from_hf(hf, str(path)), hf, own=False, left_out=left_out)
 
 
 def _open_own(folder: Path) -> Pretrained:
@@ -124,7 +126,7 @@ def load_weights(model: DecoderConfig, target: nnx.State) -> nnx.State:
 
 def read_parameters(found: Pretrained, model: DecoderConfig, target: nnx.State) -> nnx.State:
     """`load_weights` of an opened model."""
-    files = TensorFiles(found.folder)
+    files = TensorFiles(found.folder, text_name) if found.left_out else TensorFiles(found.folder)
     leaves = named_leaves(target)
     parts = {path: _Part(files, path, leaf, found) for path, leaf in leaves.items() if not path.endswith(QUANTIZED)}
     quantized = _quantized_leaves(leaves)

@@ -111,14 +111,16 @@ def hf_config(family: str):
 
 
 def random_model(family: str):
-    """A transformers model with weights large enough that every part of it shows in the logits.
-
-    They are numbers of bfloat16, which a file of either dtype holds.
-    """
-    import torch
+    """A transformers model with weights large enough that every part of it shows in the logits."""
     import transformers
 
-    model = transformers.AutoModelForCausalLM.from_config(hf_config(family), attn_implementation="eager").eval()
+    return draw(transformers.AutoModelForCausalLM.from_config(hf_config(family), attn_implementation="eager").eval())
+
+
+def draw(model):
+    """The model with random weights, numbers of bfloat16, which a file of either dtype holds."""
+    import torch
+
     torch.manual_seed(0)
     for parameter in model.parameters():
         std = 0.3 if parameter.ndim == 1 else parameter.shape[-1] ** -0.5

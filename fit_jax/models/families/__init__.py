@@ -13,6 +13,7 @@ from fit_jax.models.config import LARGEST, DecoderConfig, Family
 from fit_jax.models.families.family import LIMIT, MOST_TOKENS, FamilyTraits, Source
 from fit_jax.models.families.names import LAYER_PREFIX, tensor_sources
 from fit_jax.models.families.rotary_fields import read_ropes, rope_scaling
+from fit_jax.models.families.text_part import TextPart, text_name, text_part
 from fit_jax.models.families.unknown import unknown_family
 from fit_jax.plugins import load_plugin, plugin_names
 
@@ -25,6 +26,8 @@ __all__ = [
     "family_traits",
     "position_limit",
     "sources",
+    "text_name",
+    "text_of",
 ]
 
 _ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
@@ -60,14 +63,13 @@ def config_from_hf(hf: Mapping[str, Any], where: str) -> DecoderConfig:
     family = next((known for known in (*get_args(Family), *own) if known == named), None)
     if family is None:
         raise unknown_family(hf, where, (*get_args(Family), *own))
-    fields = Fields(hf, where)
-    if missing := [name for name in _SIZES if not fields.has(name)]:
-        raise InputError(f"{where}: lacks {', '.join(missing)}; it is no complete config of a {family} model")
     for name, only in _ONLY.items():
         if hf.get(name, only) not in (only, None):
             raise InputError(f"{where}: {name} {quoted(hf[name])} is not supported; only {only!r} is")
     traits = family_traits(family)
     fields = Fields({**traits.defaults, **hf}, where)
+    if missing := [name for name in _SIZES if not fields.has(name)]:
+        raise InputError(f"{where}: lacks {', '.join(missing)}; it is no complete config of a {family} model")
     width, layers, heads, feed_forward, vocab_size = (fields.whole(name, 1, most) for name, most in _SIZES.items())
     _check_activation(family, fields, traits)
     found = traits.read(fields, layers)
@@ -96,6 +98,14 @@ def config_from_hf(hf: Mapping[str, Any], where: str) -> DecoderConfig:
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     return config
+
+
+def text_of(hf: Mapping[str, Any], where: str) -> TextPart:
+    """The config that a text model would have alone, of a checkpoint that may hold other towers; errors as there."""
+    part = text_part(hf, where, (*get_args(Family), *plugin_names("families")))
+    if part.left_out:
+        part.hf["architectures"] = [family_traits(part.hf["model_type"]).architecture]
+    return part
 
 
 def config_to_hf(config: DecoderConfig, *, max_positions: int, tokens: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,17 @@ def _write(config: DecoderConfig) -> dict[str, Any]:
 
 FAMILY = FamilyTraits(
     "Gemma3ForCausalLM",
-    {**DEFAULTS, "rope_theta": 1e6, "rope_local_base_freq": 1e4, "sliding_window_pattern": 6, LIMIT: 131072},
+    {
+        **DEFAULTS,
+        "rope_theta": 1e6,
+        "rope_local_base_freq": 1e4,
+        "sliding_window_pattern": 6,
+        LIMIT: 131072,
+        # Checkpoints with a vision tower leave these out of their text's config.
+        "vocab_size": 262208,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+    },
     {**SWITCHES, "qk_norm": True},
     read=_read,
     write=_write,
