@@ -109,6 +109,8 @@ class RopeConfig:
         for name in ROPE_NUMBERS:
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"model.rope.{name}: {getattr(self, name)} is not a number above 0")
+        if self.kind == "yarn" and self.theta <= 1:
+            raise InputError(f"model.rope.theta: {self.theta} is not above 1, which yarn asks for")
         if self.partial > 1:
             raise InputError(f"model.rope.partial: {self.partial} is more than 1, which is all of a head")
         if not 0 <= self.temperature_beta < math.inf:

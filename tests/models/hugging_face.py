@@ -23,7 +23,8 @@ LLAMA3 = {
     "original_max_position_embeddings": 64,
 }
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 8}
-MINISTRAL3 = {**YARN, "mscale": 1.0, "mscale_all_dim": 0.7, "beta_fast": 4.0, "llama_4_scaling_beta": 0.3}
+MINISTRAL3 = {**YARN, "mscale": 1.0, "mscale_all_dim": 0.7, "llama_4_scaling_beta": 0.3}
+MINISTRAL3 |= {"original_max_position_embeddings": 16, "beta_fast": 0.5, "beta_slow": 0.1}
 FACTORS = {"short_factor": [1.0, 1.1, 1.3, 1.5, 1.9, 2.5], "long_factor": [1.0, 1.5, 2.0, 4.0, 6.0, 9.0]}
 LONGROPE = {"rope_type": "longrope", "rope_theta": 1e4, **FACTORS}
 GRANITE = {

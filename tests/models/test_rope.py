@@ -92,6 +92,7 @@ def test_yarn_keeps_fast_pairs_and_stretches_slow_ones():
     [
         (RopeConfig(partial=1.5), "more than 1"),
         (RopeConfig(partial=0.7, theta=-1.0), "theta: -1.0 is not a number above 0"),
+        (RopeConfig(kind="yarn", theta=1.0), "theta: 1.0 is not above 1"),
         (RopeConfig(partial=0.1), "is 0, no pairs"),
         (RopeConfig(partial=0.4), "is 3, no pairs"),
         (RopeConfig(kind="longrope"), "short_factors: longrope needs them"),
