@@ -62,6 +62,22 @@ def test_the_text_computes_and_comes_back_as_it_was(kind, tmp_path):
     assert_close(their_logits(again, tokens), their_logits(reference, tokens), tolerance=1e-5)
 
 
+def test_what_the_text_says_goes_before_what_the_whole_says():
+    text = {**TEXT, "model_type": "mistral", "sliding_window": None, "tie_word_embeddings": None, "eos_token_id": 2}
+    whole = {
+        "model_type": "mistral3",
+        "eos_token_id": 9,
+        "tie_word_embeddings": True,
+        "id2label": {},
+        "text_config": text,
+    }
+    part = text_of({**whole, "vision_config": PIXTRAL, "audio_config": {}}, "config.json")
+    assert part.left_out == ("audio", "vision")
+    assert (part.hf["eos_token_id"], part.hf["architectures"]) == (2, ["MistralForCausalLM"])
+    config = config_from_hf(part.hf, "config.json")
+    assert (config.family, config.window, config.tied) == ("mistral", None, True)
+
+
 def test_a_text_of_an_unknown_family_and_a_section_that_is_none_are_told():
     whole = {"model_type": "mistral3", "vision_config": {}, "text_config": {"model_type": "unheard"}}
     with pytest.raises(InputError, match=r"model_type 'mistral3' is not supported: .* other inputs than text"):

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 from fit_jax.foreign import Fields
 
 # What such a config says of its text, for which it has no section of its own.
-_SHARED = ("dtype", "torch_dtype", "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings")
+_SHARED = (
+    "dtype",
+    "torch_dtype",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "tie_word_embeddings",
+    "quantization_config",
+)
 # Where its tensors lie, and where those of the text model alone do.
 _MOVED = (("language_model.", ""), ("model.language_model.", "model."), ("lm_head.", "lm_head."))
 
@@ -38,10 +46,11 @@ def text_part(hf: Mapping[str, Any], where: str, known: Iterable[str]) -> TextPa
     text = None if hf.get("model_type") in names else Fields(hf, where).section("text_config")
     if text is None or text.values.get("model_type") not in names:
         return TextPart(dict(hf))
-    shared = {name: hf[name] for name in (*_SHARED, "quantization_config") if hf.get(name) is not None}
-    others = (name.removesuffix("_config") for name, value in hf.items() if isinstance(value, Mapping))
-    left_out = tuple(sorted({*others} - {"text", "quantization"}))
-    return TextPart({**shared, **{name: value for name, value in text.values.items() if value is not None}}, left_out)
+    own = dict(text.values)
+    own |= {name: hf[name] for name in _SHARED if own.get(name) is None and hf.get(name) is not None}
+    towers = {name for name, value in hf.items() if name.endswith("_config") and isinstance(value, Mapping)}
+    left_out = sorted(name.removesuffix("_config") for name in towers - {"text_config", "quantization_config"})
+    return TextPart(own, tuple(left_out))
 
 
 def text_name(name: str) -> str | None:
