@@ -230,6 +230,25 @@ class Fields:
             raise self.error(name, value, "no list of texts")
         return value
 
+    def numbers(self, name: str, low: float, high: float) -> tuple[float, ...] | None:
+        """A list of finite numbers above `low`, and `high` at most; None where there is none."""
+        value = self.values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list):
+            raise self.error(name, value, "no list of numbers")
+        fields = Fields({f"{name}[{place}]": item for place, item in enumerate(value)}, self.where, self._remedy)
+        return tuple(fields.number(place, low, high) for place in fields.values)
+
+    def flags(self, name: str) -> list[bool] | None:
+        """A list of zeros and ones; None where there is none."""
+        value = self.values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(isinstance(item, int) and item in (0, 1) for item in value):
+            raise self.error(name, value, "no list of zeros and ones")
+        return [bool(item) for item in value]
+
     def error(self, name: str, value: Any, problem: str) -> InputError:
         """The error of a field's value."""
         return InputError(f"{self.where}: {name} {quoted(value)} is {problem}; {self._remedy}")

@@ -16,8 +16,13 @@ ASKED = {
     "choice": lambda fields: fields.choice("x", ("a", "b")),
     "section": lambda fields: fields.section("x"),
     "texts": lambda fields: fields.texts("x"),
+    "numbers": lambda fields: list(fields.numbers("x", 0, 100)),
+    "flags": lambda fields: fields.flags("x"),
 }
-GOOD = {"whole": 7, "number": 0.5, "flag": True, "choice": "b", "section": {"y": 1}, "texts": ["a", "b"]}
+GOOD = {
+    "whole": 7, "number": 0.5, "flag": True, "choice": "b", "section": {"y": 1}, "texts": ["a", "b"],
+    "numbers": [0.5, 7], "flags": [True, False],
+}  # fmt: skip
 BAD = (
     "7",
     [7],
@@ -51,10 +56,10 @@ def test_a_field_is_what_it_must_be_or_one_line(kind):
     assert (found.values if kind == "section" else found) == GOOD[kind]
     said = [(value, refusal(kind, value)) for value in (*BAD, *GOOD.values())]
     taken = [value for value, line in said if line is None]
-    more = {"number": [7, 1.5], "flag": [False, True], "section": [{"a": 1}]}
+    more = {"number": [7, 1.5], "flag": [False, True], "section": [{"a": 1}], "numbers": [[7]]}
     assert sorted(map(repr, taken)) == sorted(map(repr, [*more.get(kind, []), GOOD[kind]]))
     for line in (line for _, line in said if line is not None):
-        assert line.startswith("config.json: x ")
+        assert line.startswith(("config.json: x ", "config.json: x["))
         assert len(line) < 200
         assert line.isprintable()
 

@@ -147,7 +147,7 @@ def export_adapter(source: str, target: Path) -> None:
         target: New folder.
 
     Raises:
-        InputError: The run has no adapter or no pretrained model underneath, or the target exists.
+        InputError: The run has no adapter, or no pretrained text model underneath, or the target exists.
         RunFailed: The adapter does nothing, or what was written is not what was trained.
     """
     loaded = open_model(source)
@@ -156,6 +156,10 @@ def export_adapter(source: str, target: Path) -> None:
         raise InputError(f"{source}: was trained whole, without an adapter; use export-merged")
     if base is None:
         raise InputError(f"{source}: its adapter stands on random weights that no one else has; use export-merged")
+    if open_pretrained(base).left_out:
+        raise InputError(
+            f"{base}: holds other towers, beside which PEFT names the text's layers otherwise; use export-merged"
+        )
     _demand_finite(loaded, source)
     with new_folder(target) as folder:
         write_adapter(folder, loaded.decoder, loaded.lora)

@@ -173,7 +173,7 @@ def _search(
     positions = jnp.maximum(jnp.cumsum(valid_BT, axis=1, dtype=jnp.int32) - 1, 0)
     last = jnp.max(jnp.where(valid_BT, jnp.arange(T, dtype=jnp.int32)[None], 0), axis=1, keepdims=True)
     length = jnp.repeat(positions.max(axis=1) + 1, W)[:, None]
-    cache = empty_cache(decoder.config, B, T + depth - 1)
+    cache = empty_cache(decoder.config, B, T + depth - 1)._replace(limits=positions.max(axis=1) + depth)
     hidden, cache = extend(decoder, cache, tokens_BT, positions, valid_BT, last)
     hidden, cache = jnp.repeat(hidden, W, axis=0), repeated(cache, W)
 

@@ -172,7 +172,7 @@ def decode(
 
     positions = jnp.maximum(jnp.cumsum(valid_BT, axis=1, dtype=jnp.int32) - 1, 0)
     last = jnp.max(jnp.where(valid_BT, jnp.arange(T, dtype=jnp.int32)[None], 0), axis=1, keepdims=True)
-    cache = empty_cache(decoder.config, B, T + N - 1)
+    cache = empty_cache(decoder.config, B, T + N - 1)._replace(limits=positions.max(axis=1) + N)
     hidden, cache = extend(decoder, cache, tokens_BT, positions, valid_BT, last)
     first = choose(hidden, jnp.int32(0))
     made = jnp.zeros((B, N), jnp.int32).at[:, 0].set(first)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from fit_jax.hub import local_folder
 from fit_jax.models.config import LARGEST_RANK, PROJECTIONS, DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import to_host
-from fit_jax.models.families import sources
+from fit_jax.models.families import family_traits, sources
 from fit_jax.models.lora import Linear, LoraParam, column_norms
 from fit_jax.models.tensor_files import TensorFiles, listed, write_tensors
 from fit_jax.parallel.sharding import named_leaves, path_name
@@ -31,8 +31,6 @@ _ONLY: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none", None),
     "modules_to_save": (None, []),
-    "rank_pattern": (None, {}),
-    "alpha_pattern": (None, {}),
     "layers_to_transform": (None, []),
     "layer_replication": (None, []),
     "fan_in_fan_out": (None, False),
@@ -55,6 +53,11 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
         raise InputError(f"lora.targets: {listed(other)}: no such projection; choose among {', '.join(PROJECTIONS)}")
     if model.quantize != "none" and lora.rank == 0 and lora.adapter is None:
         raise InputError(f"model.quantize {model.quantize}: a quantised model cannot be trained whole; set lora.rank")
+    for fused, parts in _fused(model).items():
+        if lora.adapter is None and lora.rank and 0 < len({*parts} & {*lora.targets}) < len(parts):
+            raise InputError(
+                f"lora.targets: {model.family} stores {', '.join(parts)} as one {fused}; name all of them or none"
+            )
     if lora.adapter is None:
         return lora
     folder = _folder(lora.adapter)
@@ -65,16 +68,23 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
                 f"{folder / CONFIG}: {name} {quoted(peft.values[name])} is not supported; only {allowed[0]!r} is"
             )
     modules = {name.split(".lora_")[0].rpartition(".")[2] for name in TensorFiles(folder).tensors}
-    if other := sorted(modules - set(PROJECTIONS)):
-        raise InputError(f"{folder}: adapts {listed(map(shown, other))}; only {', '.join(PROJECTIONS)} can be adapted")
-    return dataclasses.replace(
+    stored = {projection: projection for projection in PROJECTIONS}
+    stored |= {part: fused for fused, parts in _fused(model).items() for part in parts}
+    if other := sorted(modules - {*stored.values()}):
+        names = ", ".join(dict.fromkeys(stored.values()))
+        raise InputError(f"{folder}: adapts {listed(map(shown, other))}; only {names} can be adapted")
+    found = dataclasses.replace(
         lora,
         rank=peft.whole("r", 1, LARGEST_RANK),
         alpha=float(peft.number("lora_alpha", 0, 1e9)),
-        targets=tuple(name for name in PROJECTIONS if name in modules),
+        targets=tuple(name for name in PROJECTIONS if stored[name] in modules),
         rslora=peft.flag("use_rslora"),
         dora=peft.flag("use_dora"),
     )
+    for name, allowed in _patterns(found, model).items():
+        if peft.values.get(name) not in (None, {}, allowed):
+            raise InputError(f"{folder / CONFIG}: {name} {quoted(peft.values[name])} is not supported; only None is")
+    return found
 
 
 def load_adapter(lora: LoraConfig, model: DecoderConfig, target: nnx.State) -> nnx.State:
@@ -92,8 +102,8 @@ def load_adapter(lora: LoraConfig, model: DecoderConfig, target: nnx.State) -> n
     files = TensorFiles(_folder(lora.adapter))
     if whole := [n for n, tensor in files.tensors.items() if not jnp.issubdtype(tensor.dtype, jnp.floating)]:
         raise InputError(f"{files.folder}: {listed(map(shown, whole))}: holds whole numbers; train the adapter anew")
-    wanted = {path: _names(path, model) for path in named_leaves(target)}
-    needed = {name for names in wanted.values() for name in names}
+    wanted = {path: _place(path, model) for path in named_leaves(target)}
+    needed = {name for place in wanted.values() for name in place.names}
     missing, unused = sorted(needed - set(files.tensors)), sorted(set(files.tensors) - needed)
     if missing or unused:
         raise InputError(
@@ -102,8 +112,10 @@ def load_adapter(lora: LoraConfig, model: DecoderConfig, target: nnx.State) -> n
         )
 
     def read(path: tuple[Any, ...], leaf: Any) -> jax.Array:
-        names = wanted[path_name(path)]
-        layers = np.stack([files.read(name) for name in names]).astype(leaf.dtype)
+        place = wanted[path_name(path)]
+        names = place.names
+        layers = np.stack([place.own(files.read(name), leaf.shape[-1], lora.rank) for name in names])
+        layers = layers.astype(leaf.dtype)
         layers = layers.swapaxes(1, 2) if layers.ndim == 3 else layers
         value = layers if path_name(path).startswith("blocks.") else layers[0]
         if value.shape != leaf.shape:
@@ -138,11 +150,12 @@ def write_adapter(folder: Path, decoder: Decoder, lora: LoraConfig) -> None:
 
 
 def _write(folder: Path, leaves: Mapping[str, jax.Array], model: DecoderConfig, lora: LoraConfig) -> None:
-    values: dict[str, np.ndarray] = {}
+    parts: dict[str, dict[int, np.ndarray]] = {}
     for path, leaf in leaves.items():
-        host = to_host(leaf)
-        for name, value in zip(_names(path, model), host if path.startswith("blocks.") else host[None]):
-            values[name] = np.ascontiguousarray(value.T)
+        host, place = to_host(leaf), _place(path, model)
+        for name, value in zip(place.names, host if path.startswith("blocks.") else host[None]):
+            parts.setdefault(name, {})[place.part] = value.T
+    values = {name: _together(name, [of[part] for part in sorted(of)]) for name, of in parts.items()}
     tensors = {name: (values[name].shape, values[name].dtype) for name in sorted(values)}
     write_tensors(folder, tensors, (partial(iter, [values[name]]) for name in tensors), most_bytes=2**62)
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
@@ -173,22 +186,98 @@ def _folder(name: str) -> Path:
     return folder
 
 
-def _names(path: str, model: DecoderConfig) -> list[str]:
-    """PEFT's names for an adapter parameter, one a layer."""
-    module, _, leaf = path.rpartition(".")
+class _Place(NamedTuple):
+    """Where an adapter parameter lies in PEFT's files.
+
+    The adapter of a fused projection holds those of its parts: their A below each other, and their B on the diagonal.
+    One that PEFT began has one A for all parts.
+
+    Attributes:
+        names: The tensors, one a layer.
+        kind: `lora_a`, `lora_b` or `lora_magnitude`.
+        part: Which part of a fused projection it is, from 0.
+        parts: How many there are; 1 where the projection is not fused.
+        first: The fused projection's output with which the part begins.
+    """
+
+    names: list[str]
+    kind: str
+    part: int
+    parts: int
+    first: int
+
+    def own(self, value: np.ndarray, outputs: int, rank: int) -> np.ndarray:
+        """What is the parameter's of a tensor, given its outputs (of A: its rank) and the adapter's rank.
+
+        Raises:
+            InputError: The tensor mixes the parts of a fused projection.
+        """
+        if self.parts == 1:
+            return value
+        rows = slice(self.first, self.first + outputs)
+        if self.kind == "lora_magnitude":
+            return value[rows]
+        ranks = slice(self.part * rank, (self.part + 1) * rank)
+        apart = value.shape[self.kind == "lora_b"] == self.parts * rank
+        if self.kind == "lora_a":
+            return value[ranks] if apart else value
+        if apart and np.delete(value[rows], np.r_[ranks], axis=1).any():
+            raise InputError(f"{self.names[0]}: has a rank for each part but mixes them; train the adapter anew")
+        return value[rows, ranks] if apart else value[rows]
+
+
+def _place(path: str, model: DecoderConfig) -> _Place:
+    module, _, kind = path.rpartition(".")
     kernels = sources(f"{module}.kernel", model)
-    return [_PREFIX + kernel.name.removesuffix(".weight") + _SUFFIXES[leaf] for kernel in kernels]
+    names = [_PREFIX + kernel.name.removesuffix(".weight") + _SUFFIXES[kind] for kernel in kernels]
+    projection = module.rpartition(".")[2]
+    parts = next((parts for parts in _fused(model).values() if projection in parts), (projection,))
+    return _Place(names, kind, parts.index(projection), len(parts), kernels[0].first)
+
+
+def _fused(model: ModelConfig) -> dict[str, tuple[str, ...]]:
+    """The fused projections of a family by name, and their parts."""
+    return {whole.rpartition(".")[2]: parts for whole, parts in family_traits(model.family).fused.items()}
+
+
+def _together(name: str, parts: list[np.ndarray]) -> np.ndarray:
+    """The tensor of a projection, from those of its parts as PEFT holds them."""
+    if not name.endswith(_SUFFIXES["lora_b"]) or len(parts) == 1:
+        return np.ascontiguousarray(np.concatenate(parts))
+    outputs, ranks = zip(*(part.shape for part in parts))
+    whole = np.zeros((sum(outputs), sum(ranks)), parts[0].dtype)
+    row = column = 0
+    for part in parts:
+        whole[row : row + part.shape[0], column : column + part.shape[1]] = part
+        row, column = row + part.shape[0], column + part.shape[1]
+    return whole
+
+
+def _patterns(lora: LoraConfig, model: ModelConfig) -> dict[str, dict[str, float]]:
+    """`rank_pattern` and `alpha_pattern`: fused projections have a rank for each part, and the scale of all others."""
+    counts = {fused: len(parts) for fused, parts in _fused(model).items() if parts[0] in lora.targets}
+    alphas = {fused: lora.alpha * (count**0.5 if lora.rslora else count) for fused, count in counts.items()}
+    return {
+        "rank_pattern": {fused: lora.rank * count for fused, count in counts.items()},
+        "alpha_pattern": {fused: _plain(alpha) for fused, alpha in alphas.items()},
+    }
+
+
+def _plain(number: float) -> float:
+    return int(number) if number == int(number) else number
 
 
 def _peft_config(lora: LoraConfig, model: DecoderConfig) -> Mapping[str, Any]:
+    stored = {part: fused for fused, parts in _fused(model).items() for part in parts}
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": model.pretrained,
         "r": lora.rank,
-        "lora_alpha": int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha,
+        "lora_alpha": _plain(lora.alpha),
         "lora_dropout": lora.dropout,
-        "target_modules": list(lora.targets),
+        "target_modules": list(dict.fromkeys(stored.get(name, name) for name in lora.targets)),
+        **_patterns(lora, model),
         "use_rslora": lora.rslora,
         "use_dora": lora.dora,
         "bias": "none",

@@ -1,35 +1,27 @@
-"""Attention: rotary positions, the prefix-tree rule of what a query sees, and the attention sublayer."""
+"""Attention: the prefix-tree rule of what a query sees, and the attention sublayer."""
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from fit_jax.models import kernels
-from fit_jax.models.config import DecoderConfig, LoraConfig, RopeConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.hash_random import Seed
 from fit_jax.models.layers import RMSNorm
 from fit_jax.models.lora import Linear
+from fit_jax.models.rope import Rope, rotate
 
 # Masked scores. Finite, so that a query that sees nothing (padding) averages all values instead of giving NaN.
 MASKED = -1e30
 
 
-class Rope(NamedTuple):
-    """Cosine and sine of the rotary angles of some tokens, fp32."""
-
-    cos: Float[Array, "B T G/2"]
-    sin: Float[Array, "B T G/2"]
-
-
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("query_index", "query_positions", "key_positions", "visible_until", "key_bias"),
+    data_fields=("query_index", "query_positions", "key_positions", "visible_until", "key_bias", "lengths"),
     meta_fields=("sequences",),
 )
 @dataclass(frozen=True)
@@ -39,7 +31,8 @@ class Scope:
     Query c, which stands at row index i = `query_index[c]`, sees key j iff j <= i < `visible_until[j]`; in a sliding
     layer also only iff `query_positions[c]` - `key_positions[j]` < window. `sequences` promises that the queries are
     all tokens of the row in order and that no item branches, which is what splash attention can compute.
-    `key_bias`, where there is one, is added to the scores of a query and head, in nats.
+    `key_bias`, where there is one, is added to the scores of a query and head, in nats. `lengths` says how many tokens
+    the sequence of each query may come to hold; None means that the queries are whole rows, which say it themselves.
     """
 
     query_index: Int[Array, "B C"]
@@ -47,6 +40,7 @@ class Scope:
     key_positions: Int[Array, "B T"]
     visible_until: Int[Array, "B T"]
     key_bias: Float[Array, "B C H T"] | None = None
+    lengths: Int[Array, "B C"] | None = None
     sequences: bool = False
 
     @classmethod
@@ -74,35 +68,6 @@ class Scope:
         if window is not None:
             seen &= self.query_positions[:, :, None] - self.key_positions[:, None] < window
         return seen
-
-
-def frequencies(config: RopeConfig, head_width: int) -> np.ndarray:
-    """Radians per position of each pair of a head, (G/2,) float32, after the config's scaling."""
-    inverse = 1.0 / config.theta ** (np.arange(0, head_width, 2, dtype=np.float32) / np.float32(head_width))
-    inverse = inverse.astype(np.float32)
-    if config.kind == "linear":
-        return inverse / np.float32(config.factor)
-    if config.kind == "llama3":
-        # Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, those between blended.
-        wavelength = 2 * np.pi / inverse
-        turns = config.original_max_positions / wavelength
-        keep = (turns - config.low_freq_factor) / (config.high_freq_factor - config.low_freq_factor)
-        keep = np.clip(keep, 0.0, 1.0)
-        return ((1 - keep) * inverse / config.factor + keep * inverse).astype(np.float32)
-    return inverse
-
-
-def rope_at(positions: Int[Array, "B T"], config: RopeConfig, head_width: int) -> Rope:
-    """Rotary angles at the given positions."""
-    angles = positions[:, :, None].astype(jnp.float32) * frequencies(config, head_width)[None, None]
-    return Rope(jnp.cos(angles), jnp.sin(angles))
-
-
-def rotate(x_BTHG: Float[Array, "B T H G"], rope: Rope) -> Float[Array, "B T H G"]:
-    """Rotates each head by its token's angles; pair i is (x[i], x[i + G/2]), as Hugging Face lays heads out."""
-    first, second = jnp.split(x_BTHG.astype(jnp.float32), 2, axis=-1)
-    cos, sin = rope.cos[:, :, None], rope.sin[:, :, None]
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x_BTHG.dtype)
 
 
 def attention(
@@ -180,23 +145,33 @@ class Attention(nnx.Module):
         self.k_proj = Linear("k_proj", D, K * G, config, lora, bias=bias, seed=seed.fold(1))
         self.v_proj = Linear("v_proj", D, K * G, config, lora, bias=bias, seed=seed.fold(2))
         self.o_proj = Linear("o_proj", H * G, D, config, lora, scale=depth, seed=seed.fold(3))
-        self.q_norm = RMSNorm(G, config) if config.qk_norm else None
-        self.k_norm = RMSNorm(G, config) if config.qk_norm else None
+        # Over each head, or over all heads side by side.
+        heads, kv_heads = (H, K) if config.qk_norm_whole else (1, 1)
+        self.q_norm = RMSNorm(heads * G, config) if config.qk_norm else None
+        self.k_norm = RMSNorm(kv_heads * G, config) if config.qk_norm else None
 
     def queries(
         self, x: Float[Array, "B C D"], adapter_x: Float[Array, "B C D"], rope: Rope
     ) -> Float[Array, "B C H G"]:
         """Rotated queries of normalised inputs."""
-        q = _heads(self.q_proj(x, adapter_x), self.config.head_width)
-        return rotate(q if self.q_norm is None else self.q_norm(q), rope)
+        q = rotate(self._heads(self.q_proj(x, adapter_x), self.q_norm), rope)
+        if rope.temperature is None:
+            return q
+        return q * rope.temperature.astype(q.dtype)[:, :, None, None]
 
     def keys_values(
         self, x: Float[Array, "B T D"], adapter_x: Float[Array, "B T D"], rope: Rope
     ) -> tuple[Float[Array, "B T K G"], Float[Array, "B T K G"]]:
         """Rotated keys and values of normalised inputs."""
-        k = _heads(self.k_proj(x, adapter_x), self.config.head_width)
-        k = rotate(k if self.k_norm is None else self.k_norm(k), rope)
-        return k, _heads(self.v_proj(x, adapter_x), self.config.head_width)
+        k = rotate(self._heads(self.k_proj(x, adapter_x), self.k_norm), rope)
+        return k, self._heads(self.v_proj(x, adapter_x), None)
+
+    def _heads(self, x: Float[Array, "B T HG"], norm: RMSNorm | None) -> Float[Array, "B T H G"]:
+        """Heads apart, normalised."""
+        shape = (*x.shape[:2], -1, self.config.head_width)
+        if norm is None:
+            return x.reshape(shape)
+        return norm(x).reshape(shape) if self.config.qk_norm_whole else norm(x.reshape(shape))
 
     def attend(
         self,
@@ -207,19 +182,14 @@ class Attention(nnx.Module):
         window: int | Int[Array, ""] | None,
     ) -> Float[Array, "B C HG"]:
         """What the queries gather, heads side by side; `o_proj` is yet to be applied."""
-        scale = (self.config.query_scale or self.config.head_width) ** -0.5
         y = attention(
             q,
             k,
             v,
             scope,
-            scale=scale,
+            scale=self.config.score_scale,
             window=window,
             softcap=self.config.attention_softcap,
             kind=self.config.attention,
         )
         return y.reshape(*y.shape[:2], -1)
-
-
-def _heads(x: Float[Array, "B T HG"], head_width: int) -> Float[Array, "B T H G"]:
-    return x.reshape(*x.shape[:2], -1, head_width)

@@ -8,10 +8,11 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from fit_jax.models.attention import Attention, Rope, Scope
+from fit_jax.models.attention import Attention, Scope
 from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.hash_random import Seed, dropout, folded
-from fit_jax.models.layers import FeedForward, RMSNorm
+from fit_jax.models.layers import FeedForward, RMSNorm, scaled
+from fit_jax.models.rope import Rope
 
 Rescope = Callable[[Attention, Array, Array, Scope, "int | Array | None"], Scope]
 
@@ -64,9 +65,9 @@ class Block(nnx.Module):
         """Random weights."""
         self.config = config
         self.adapter_dropout = lora.dropout if lora.rank else 0.0
-        self.attention_norm = RMSNorm(config.width, config)
+        self.attention_norm = RMSNorm(config.width, config) if config.pre_norms else None
         self.attention = Attention(config, lora, seed=seed.fold(0))
-        self.mlp_norm = RMSNorm(config.width, config)
+        self.mlp_norm = RMSNorm(config.width, config) if config.pre_norms else None
         self.mlp = FeedForward(config, lora, seed=seed.fold(1))
         self.attention_out_norm = RMSNorm(config.width, config) if config.post_norms else None
         self.mlp_out_norm = RMSNorm(config.width, config) if config.post_norms else None
@@ -75,7 +76,7 @@ class Block(nnx.Module):
         self, x: Float[Array, "B T D"], rope: Rope, seed: Seed | None
     ) -> tuple[SublayerInput, Float[Array, "B T K G"], Float[Array, "B T K G"]]:
         """The attention input, and the keys and values, of every token."""
-        h = self.attention_norm(x)
+        h = _normed(x, self.attention_norm)
         normed = SublayerInput(h, dropout(h, self.adapter_dropout, folded(seed, 0)))
         return normed, *self.attention.keys_values(*normed, rope)
 
@@ -99,8 +100,12 @@ class Block(nnx.Module):
         y = self.attention.attend(q, k, v, rescope(self.attention, q, k, scope, window), window)
         y = self.attention.o_proj(y, dropout(y, self.adapter_dropout, folded(seed, 1)))
         x = x + self._out(y, self.attention_out_norm, folded(seed, 2))
-        y = self.mlp(self.mlp_norm(x), folded(seed, 3), folded(seed, 4))
+        y = self.mlp(_normed(x, self.mlp_norm), folded(seed, 3), folded(seed, 4))
         return x + self._out(y, self.mlp_out_norm, folded(seed, 5))
 
     def _out(self, y: Array, norm: RMSNorm | None, seed: Seed | None) -> Array:
-        return dropout(y if norm is None else norm(y), self.config.dropout, seed)
+        return dropout(scaled(_normed(y, norm), self.config.residual_multiplier), self.config.dropout, seed)
+
+
+def _normed(x: Array, norm: RMSNorm | None) -> Array:
+    return x if norm is None else norm(x)

@@ -10,7 +10,30 @@ from fit_jax.plugins import plugin_names
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
-ROPE_NUMBERS = ("theta", "factor", "low_freq_factor", "high_freq_factor", "original_max_positions")
+ROPE_NUMBERS = (
+    "theta",
+    "factor",
+    "low_freq_factor",
+    "high_freq_factor",
+    "original_max_positions",
+    "beta_fast",
+    "beta_slow",
+    "attention_factor",
+    "partial",
+)
+
+# Fields of a model that are numbers above 0, where they are given.
+POSITIVE = (
+    "norm_epsilon",
+    "sliding_theta",
+    "query_scale",
+    "attention_softcap",
+    "logit_softcap",
+    "embed_multiplier",
+    "residual_multiplier",
+    "logit_divisor",
+    "attention_multiplier",
+)
 
 # Largest sizes that are believed, in a config here as in a `config.json`: a thousand times those of today's models.
 LARGEST = {
@@ -25,8 +48,23 @@ LARGEST = {
 }
 LARGEST_RANK = 1 << 16
 
-# The families of this package; others come from entry points (`fit_jax.plugins`).
-Family = Literal["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"]
+# The families of this package, each a module of `fit_jax.models.families`; others come from entry points
+# (`fit_jax.plugins`).
+Family = Literal[
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma2",
+    "gemma3_text",
+    "smollm3",
+    "olmo2",
+    "olmo3",
+    "phi3",
+    "granite",
+    "ministral",
+    "ministral3",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +73,54 @@ class RopeConfig:
 
     # Base of the rotation's wavelengths.
     theta: float = 10000.0
-    # Scaling of frequencies: `default`, `linear` or `llama3`.
-    kind: Literal["default", "linear", "llama3"] = "default"
-    # Factor by which positions are stretched (linear, llama3).
+    # Scaling of frequencies: `default`, `linear`, `llama3`, `yarn` or `longrope`.
+    kind: Literal["default", "linear", "llama3", "yarn", "longrope"] = "default"
+    # Factor by which positions are stretched (linear, llama3, yarn).
     factor: float = 1.0
     # Fewer turns than this over the original positions: the frequency is divided by `factor` (llama3).
     low_freq_factor: float = 1.0
     # More turns than this over the original positions: the frequency stays (llama3).
     high_freq_factor: float = 4.0
-    # Positions that the model was trained on before scaling (llama3).
+    # Positions that the model was trained on before scaling (llama3, yarn, longrope, temperature).
     original_max_positions: int = 8192
+    # Turns over the original positions from which on a frequency stays (yarn).
+    beta_fast: float = 32.0
+    # Turns over the original positions up to which a frequency is divided by `factor` (yarn).
+    beta_slow: float = 1.0
+    # The pairs between which frequencies are blended are whole ones (yarn).
+    truncate: bool = True
+    # Factor on cosines and sines (yarn, longrope).
+    attention_factor: float = 1.0
+    # What divides the frequency of each pair in sequences up to the original positions (longrope).
+    short_factors: tuple[float, ...] | None = None
+    # The same in longer sequences (longrope).
+    long_factors: tuple[float, ...] | None = None
+    # Share of each head that turns, from its first dimension on (Phi-4).
+    partial: float = 1.0
+    # Queries are multiplied by 1 + this times log(1 + position // original_max_positions) (Ministral 3).
+    temperature_beta: float = 0.0
+
+    def rotary_width(self, head_width: int) -> int:
+        """R, the dimensions of a head that turn."""
+        return int(head_width * self.partial)
+
+    def check(self) -> None:
+        """Raises InputError for values that no rotary embedding has."""
+        for name in ROPE_NUMBERS:
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"model.rope.{name}: {getattr(self, name)} is not a number above 0")
+        if self.kind == "yarn" and self.theta <= 1:
+            raise InputError(f"model.rope.theta: {self.theta} is not above 1, which yarn asks for")
+        if self.partial > 1:
+            raise InputError(f"model.rope.partial: {self.partial} is more than 1, which is all of a head")
+        if not 0 <= self.temperature_beta < math.inf:
+            raise InputError(f"model.rope.temperature_beta: {self.temperature_beta} is not a number from 0 on")
+        for name in ("short_factors", "long_factors"):
+            factors = getattr(self, name)
+            if self.kind == "longrope" and factors is None:
+                raise InputError(f"model.rope.{name}: longrope needs them, one for each pair of a head that turns")
+            if not all(0 < factor < math.inf for factor in factors or ()):
+                raise InputError(f"model.rope.{name}: one of them is not a number above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,24 +150,38 @@ class ModelConfig:
     # Added to the mean square in RMSNorm.
     norm_epsilon: float = 1e-5
     rope: RopeConfig = field(default_factory=RopeConfig)
-    # RoPE theta of sliding layers, unscaled (Gemma 3); null means they rotate as all others.
+    # RoPE theta of sliding layers, unscaled (Gemma 3, OLMo 3); null means they rotate as all others.
     sliding_theta: float | None = None
     # Tokens a query of a sliding layer sees, itself included; null means no layer slides.
     window: int | None = None
     # Indices of the sliding layers; null means every layer where `window` is set.
     sliding_layers: tuple[int, ...] | None = None
+    # Indices of layers without rotary embedding (SmolLM3); null means none.
+    nope_layers: tuple[int, ...] | None = None
     # Biases on the query, key and value projections (Qwen 2).
     qkv_bias: bool = False
-    # RMSNorm over the head width of queries and keys, before RoPE (Qwen 3, Gemma 3).
+    # RMSNorm over the head width of queries and keys, before RoPE (Qwen 3, Gemma 3, OLMo 2).
     qk_norm: bool = False
+    # These norms run over all heads of a token together (OLMo 2).
+    qk_norm_whole: bool = False
     # Gate of the feed-forward layer: SwiGLU (`silu`) or GeGLU with the tanh approximation (`gelu_tanh`).
     activation: Literal["silu", "gelu_tanh"] = "silu"
-    # Norms on the outputs of attention and feed-forward as well as on their inputs (Gemma).
+    # Norms on the inputs of attention and feed-forward (all but OLMo 2).
+    pre_norms: bool = True
+    # Norms on the outputs of attention and feed-forward (Gemma, OLMo 2).
     post_norms: bool = False
     # Norms scale by 1 + weight (Gemma).
     norm_offset: bool = False
     # Embeddings are multiplied by sqrt(width) (Gemma).
     embed_scale: bool = False
+    # Factor on embeddings (Granite).
+    embed_multiplier: float = 1.0
+    # Factor on the outputs of attention and feed-forward (Granite).
+    residual_multiplier: float = 1.0
+    # What logits are divided by (Granite).
+    logit_divisor: float = 1.0
+    # Factor on attention scores (Granite); null means the one that query_scale gives.
+    attention_multiplier: float | None = None
     # Attention scores are divided by the root of this; null means the head width.
     query_scale: float | None = None
     # tanh cap on attention scores (Gemma 2); null means none.
@@ -125,21 +215,28 @@ class ModelConfig:
         for name, most in LARGEST.items():
             if (getattr(self, name) or 0) > most:
                 raise InputError(f"model.{name}: {getattr(self, name)} is more than {most}, the most that is allowed")
-        positive = ("norm_epsilon", "sliding_theta", "query_scale", "attention_softcap", "logit_softcap")
-        numbers = {f"model.{name}": getattr(self, name) for name in positive}
-        numbers |= {f"model.rope.{name}": getattr(self.rope, name) for name in ROPE_NUMBERS}
-        for name, value in numbers.items():
+        self.rope.check()
+        for name in POSITIVE:
+            value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise InputError(f"{name}: {value} is not a number above 0")
-        for layer in self.sliding_layers or ():
-            if not 0 <= layer < self.layers:
-                raise InputError(f"model.sliding_layers: there is no layer {layer}; they are 0 to {self.layers - 1}")
+                raise InputError(f"model.{name}: {value} is not a number above 0")
+        for name in ("sliding_layers", "nope_layers"):
+            for layer in getattr(self, name) or ():
+                if not 0 <= layer < self.layers:
+                    raise InputError(f"model.{name}: there is no layer {layer}; they are 0 to {self.layers - 1}")
         if self.heads % self.kv_heads:
             raise InputError(f"model.heads: {self.heads} heads do not divide into {self.kv_heads} key/value heads")
         if self.head_dim is None and self.width % self.heads:
             raise InputError(f"model.width: {self.width} does not divide into {self.heads} heads; set model.head_dim")
         if self.head_width % 2:
             raise InputError(f"model.head_dim: {self.head_width} is odd; rotary embedding turns pairs")
+        turning = self.rope.rotary_width(self.head_width)
+        if turning % 2 or not turning:
+            raise InputError(f"model.rope.partial: {self.rope.partial} of {self.head_width} is {turning}, no pairs")
+        for name in ("short_factors", "long_factors"):
+            count = len(getattr(self.rope, name) or ()) or turning // 2
+            if count != turning // 2:
+                raise InputError(f"model.rope.{name}: there are {count} for {turning // 2} pairs of a head that turn")
         if not 0 <= self.dropout < 1:
             raise InputError(f"model.dropout: {self.dropout} is not in [0, 1)")
 
@@ -147,6 +244,21 @@ class ModelConfig:
     def head_width(self) -> int:
         """G, given or derived."""
         return self.head_dim or self.width // self.heads
+
+    @property
+    def score_scale(self) -> float:
+        """The factor on attention scores."""
+        return self.attention_multiplier or (self.query_scale or self.head_width) ** -0.5
+
+    def projection_shapes(self) -> dict[str, tuple[int, int]]:
+        """(inputs, outputs) of each projection of a layer."""
+        D, F, H, K = self.width, self.feed_forward, self.heads * self.head_width, self.kv_heads * self.head_width
+        pairs = ((D, H), (D, K), (D, K), (H, D), (D, F), (D, F), (F, D))
+        return dict(zip(PROJECTIONS, pairs))
+
+    def rotates(self, layer: int) -> bool:
+        """Whether the layer turns queries and keys by their positions."""
+        return layer not in (self.nope_layers or ())
 
     def slides(self, layer: int) -> bool:
         """Whether the layer's attention is limited to `window` tokens."""

@@ -7,20 +7,21 @@ tokens of a row.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from fit_jax.models.attention import Rope, Scope, rope_at, take
+from fit_jax.models.attention import Scope, take
 from fit_jax.models.block import Block, LayerHook
-from fit_jax.models.config import DecoderConfig, LoraConfig, RopeConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.hash_random import Seed, dropout, folded
-from fit_jax.models.layers import RMSNorm
+from fit_jax.models.layers import RMSNorm, scaled
 from fit_jax.models.lora import Linear
 from fit_jax.models.partition import by_rows
+from fit_jax.models.rope import Ropes, ropes_at, sequence_lengths
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -28,21 +29,6 @@ Hook = TypeVar("Hook", bound=LayerHook)
 
 # A window that limits nothing, for the full layers of a model whose layers alternate; fits an int32 difference.
 UNLIMITED = 2**30
-
-
-class Ropes(NamedTuple):
-    """Rotary angles of some tokens in full and in sliding layers; `sliding` is None where they do not differ."""
-
-    full: Rope
-    sliding: Rope | None
-
-    def of(self, slides: bool | Array) -> Rope:
-        """The angles of one layer; `slides` may be traced."""
-        if self.sliding is None:
-            return self.full
-        if isinstance(slides, bool):
-            return self.sliding if slides else self.full
-        return jax.tree.map(lambda s, f: jnp.where(slides, s, f), self.sliding, self.full)
 
 
 class Embed(nnx.Module):
@@ -124,13 +110,13 @@ class Decoder(nnx.Module):
         Returns:
             Hidden states after the final norm, and the hook that the last layer handed on.
         """
-        ropes, last = self.ropes(scope.query_positions), self.config.layers - 1
+        ropes, last = self.ropes(scope.query_positions, scope.lengths), self.config.layers - 1
 
         def visit(
             block: Block, x: Array, hook: Hook, number: int | Array, index_BC: Array | None = None
         ) -> tuple[Array, Hook]:
-            slides, layer_seed, queries = self._slides(number), folded(seed, number), scope
-            rope = ropes.of(slides)
+            slides, layer_seed, queries = self._flag(self.config.slides, number), folded(seed, number), scope
+            rope = ropes.of(slides, self._flag(self.config.rotates, number))
             normed, k, v = block.read(x, rope, layer_seed)
             hook, k, v = hook.keys_values(number, k, v)
             if index_BC is not None:
@@ -173,21 +159,25 @@ class Decoder(nnx.Module):
     def embed_tokens(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
         """Embeddings in the compute dtype, scaled where the family does."""
         x = self.embed.embedding[...][tokens].astype(jnp.dtype(self.config.compute_dtype))
-        return x * jnp.asarray(self.config.width**0.5, x.dtype) if self.config.embed_scale else x
+        x = x * jnp.asarray(self.config.width**0.5, x.dtype) if self.config.embed_scale else x
+        return scaled(x, self.config.embed_multiplier)
 
-    def ropes(self, positions: Int[Array, "B T"]) -> Ropes:
-        """Rotary angles of tokens at these positions, for both kinds of layers."""
-        config, G = self.config, self.config.head_width
-        sliding = None
-        if config.sliding_theta is not None:
-            sliding = rope_at(positions, RopeConfig(theta=config.sliding_theta), G)
-        return Ropes(rope_at(positions, config.rope, G), sliding)
+    def ropes(self, positions: Int[Array, "B T"], lengths: Int[Array, "B T"] | None = None) -> Ropes:
+        """Rotary angles of tokens at these positions, for both kinds of layers.
 
-    def _slides(self, layer: int | Array) -> bool | Array:
-        """Whether a layer slides; as a Python bool where all scanned layers agree, so that no step has to choose."""
+        Args:
+            positions: Of the tokens in their sequences.
+            lengths: Tokens that each one's sequence may come to hold; None means that the tokens are whole rows.
+        """
+        if lengths is None and self.config.rope.kind == "longrope":
+            lengths = sequence_lengths(positions)
+        return ropes_at(positions, self.config, lengths)
+
+    def _flag(self, of: Callable[[int], bool], layer: int | Array) -> bool | Array:
+        """A flag of a layer; as a Python bool where all scanned layers agree, so that no step has to choose."""
         if isinstance(layer, int):
-            return self.config.slides(layer)
-        flags = [self.config.slides(scanned) for scanned in range(self.config.layers - 1)]
+            return of(layer)
+        flags = [of(scanned) for scanned in range(self.config.layers - 1)]
         return jnp.array(flags)[layer] if any(flags) and not all(flags) else any(flags)
 
     def window(self, slides: bool | Array) -> int | Array | None:
@@ -197,12 +187,14 @@ class Decoder(nnx.Module):
         return jnp.where(slides, self.config.window or UNLIMITED, UNLIMITED)
 
     def logits(self, hidden: Float[Array, "B C D"]) -> Float[Array, "B C V"]:
-        """Next-token logits of hidden states, fp32, soft-capped where the family does."""
+        """Next-token logits of hidden states, fp32, scaled and soft-capped where the family does."""
         if self.lm_head is None:
             kernel, contract = self.embed.embedding[...].astype(hidden.dtype), "bcd,vd->bcv"
         else:
             kernel, contract = self.lm_head.weight(hidden.dtype), "bcd,dv->bcv"
         logits = jnp.einsum(contract, hidden, kernel, preferred_element_type=jnp.float32)
+        if self.config.logit_divisor != 1:
+            logits = logits / self.config.logit_divisor
         cap = self.config.logit_softcap
         return logits if cap is None else cap * jnp.tanh(logits / cap)
 

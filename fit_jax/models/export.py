@@ -1,6 +1,7 @@
 """Models to disk: merged for Hugging Face, or as they are for the next run here."""
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -43,10 +44,8 @@ def save_merged(folder: Path, decoder: Decoder, dtype: np.dtype, file_bytes: int
     for path, leaf in named_leaves(plain).items():
         for source in sources(path, config):
             shape = leaf.shape[1:] if path.startswith("blocks.") else leaf.shape
-            shapes.setdefault(_place(source.name, config), {})[source.name] = (
-                shape[::-1] if source.transposed else shape,
-                np.dtype(dtype),
-            )
+            tensor = (source.tensor_shape(shape), np.dtype(dtype))
+            shapes.setdefault(_place(source.name, config), {})[source.name] = tensor
     tensors = {name: tensor for place in sorted(shapes) for name, tensor in sorted(shapes[place].items())}
 
     def values() -> Iterator[Making]:
@@ -68,7 +67,7 @@ def save_own(folder: Path, decoder: Decoder, hf: dict[str, Any], file_bytes: int
     """
     leaves = named_leaves(nnx.state(decoder))
     tensors = {path: (leaf.shape, np.dtype(leaf.dtype)) for path, leaf in leaves.items()}
-    write_tensors(folder, tensors, (_making(_Held(leaf)) for leaf in leaves.values()), file_bytes)
+    write_tensors(folder, tensors, (_making([_Held(leaf)]) for leaf in leaves.values()), file_bytes)
     model = dataclasses.asdict(dataclasses.replace(decoder.config, pretrained=None))
     (folder / OWN).write_text(json.dumps({"model": model, "hf": hf}, indent=2) + "\n", encoding="utf-8")
 
@@ -101,8 +100,8 @@ class _Held(NamedTuple):
     transposed: bool = False
 
 
-def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, _Held]:
-    """The tensors that stand at one place, by Hugging Face name."""
+def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, list[_Held]]:
+    """The tensors that stand at one place, by Hugging Face name, each in the parts that it is made of, in order."""
     config = decoder.config
     if place in (-1, config.layers):
         paths = ("embed.embedding",) if place == -1 else ("final_norm.scale", "lm_head.kernel")
@@ -118,7 +117,10 @@ def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, _Held]
     if any(value.dtype != dtype for value in values.values()):
         values, layer = _cast(values, layer, dtype), None
     found = {path: sources(path, config)[row] for path in values}
-    return {found[path].name: _Held(value, layer, found[path].transposed) for path, value in values.items()}
+    parts: dict[str, list[_Held]] = {}
+    for path in sorted(found, key=lambda path: found[path].first):
+        parts.setdefault(found[path].name, []).append(_Held(values[path], layer, found[path].transposed))
+    return parts
 
 
 @partial(jax.jit, static_argnums=(0, 3, 4))
@@ -144,13 +146,13 @@ def _of_layer(tree: Any, layer: int | None) -> Any:
     return tree if layer is None else jax.tree.map(lambda a: a[layer], tree)
 
 
-def _making(held: _Held) -> Making:
-    """What brings a tensor to this host as the files hold it."""
-    if held.array.is_fully_addressable:
-        return partial(_assembled, held)
+def _making(parts: list[_Held]) -> Making:
+    """What brings a tensor to this host as the files hold it, its parts below each other."""
+    if all(held.array.is_fully_addressable for held in parts):
+        return lambda: itertools.chain.from_iterable(map(_assembled, parts))
     # All hosts must gather in one order, so not from several threads.
-    whole = to_host(_of_layer(held.array, held.layer))
-    return partial(iter, [whole.T if held.transposed else whole])
+    wholes = [(to_host(_of_layer(held.array, held.layer)), held.transposed) for held in parts]
+    return partial(iter, [whole.T if transposed else whole for whole, transposed in wholes])
 
 
 def _assembled(held: _Held) -> Iterator[np.ndarray]:

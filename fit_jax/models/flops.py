@@ -79,7 +79,7 @@ def forward_flops(config: DecoderConfig, lora: LoraConfig, rows: int, sequence_l
 
 def parameter_count(config: DecoderConfig, lora: LoraConfig = LoraConfig()) -> tuple[int, int]:  # noqa: B008
     """Parameters of projections, embeddings and adapters: (base, adapters); norms and biases are left out."""
-    shapes = projection_shapes(config)
+    shapes = config.projection_shapes()
     base = config.layers * sum(i * o for i, o in shapes.values()) + config.vocab_size * config.width * (2 - config.tied)
     adapters = config.layers * lora.rank * sum(sum(shapes[name]) for name in lora.targets) if lora.rank else 0
     return base, adapters
@@ -88,7 +88,7 @@ def parameter_count(config: DecoderConfig, lora: LoraConfig = LoraConfig()) -> t
 def _count(
     config: DecoderConfig, lora: LoraConfig, passes: _Passes, rows: int, sequence_length: int, targets: int
 ) -> Flops:
-    shapes = projection_shapes(config)
+    shapes = config.projection_shapes()
     adapted = set(lora.targets) & set(PROJECTIONS) if lora.rank else set()
     projections = adapters = attention = 0.0
     # The last layer reads keys and values of every token but computes the rest at the targets alone.
@@ -103,11 +103,3 @@ def _count(
     computed = math.prod(chunks_of(targets))
     head = passes.head * 2 * rows * computed * config.width * config.vocab_size
     return Flops(projections, adapters, attention, head)
-
-
-def projection_shapes(config: DecoderConfig) -> dict[str, tuple[int, int]]:
-    """(inputs, outputs) of each projection of a layer."""
-    D, F, G = config.width, config.feed_forward, config.head_width
-    H, K = config.heads * G, config.kv_heads * G
-    pairs = ((D, H), (D, K), (D, K), (H, D), (D, F), (D, F), (F, D))
-    return dict(zip(PROJECTIONS, pairs))

@@ -18,7 +18,8 @@ _ALWAYS = jnp.iinfo(jnp.int32).max
 class Cache(NamedTuple):
     """What the layers read so far; the next token goes into slot `length`, in every row the same.
 
-    A slot that holds padding has `visible_until` 0, so that rows may be padded on either side.
+    A slot that holds padding has `visible_until` 0, so that rows may be padded on either side. `limits` says how many
+    tokens each row's sequence may come to hold, which some rotary embeddings ask beforehand (longrope).
     """
 
     keys: Float[Array, "L B S K G"]
@@ -26,21 +27,24 @@ class Cache(NamedTuple):
     positions: Int[Array, "B S"]
     visible_until: Int[Array, "B S"]
     length: Int[Array, ""]
+    limits: Int[Array, " B"]
 
 
 def empty_cache(config: DecoderConfig, rows: int, slots: int) -> Cache:
-    """A cache that has read nothing and has room for `slots` tokens of each row."""
+    """A cache that has read nothing and has room for `slots` tokens of each row, which may all be of one sequence."""
     shape = (config.layers, rows, slots, config.kv_heads, config.head_width)
     dtype = jnp.dtype(config.compute_dtype)
     nothing = jnp.zeros((rows, slots), jnp.int32)
-    return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), nothing, nothing, jnp.int32(0))
+    limits = jnp.full((rows,), slots, jnp.int32)
+    return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), nothing, nothing, jnp.int32(0), limits)
 
 
 def repeated(cache: Cache, times: int) -> Cache:
     """A cache in which each row stands `times` times, one after another."""
     keys, values = (jnp.repeat(held, times, axis=1) for held in (cache.keys, cache.values))
-    positions, visible_until = (jnp.repeat(held, times, axis=0) for held in (cache.positions, cache.visible_until))
-    return Cache(keys, values, positions, visible_until, cache.length)
+    by_row = (cache.positions, cache.visible_until, cache.limits)
+    positions, visible_until, limits = (jnp.repeat(held, times, axis=0) for held in by_row)
+    return Cache(keys, values, positions, visible_until, cache.length, limits)
 
 
 def select(cache: Cache, chosen_BW: Int[Array, "B W"], start: int) -> Cache:
@@ -88,7 +92,8 @@ def extend(
         visible_until=jax.lax.dynamic_update_slice(cache.visible_until, jnp.where(valid_BT, _ALWAYS, 0), (0, start)),
         length=start + tokens_BT.shape[1],
     )
-    scope = Scope(index_BT, positions_BT, cache.positions, cache.visible_until)
+    lengths = jnp.broadcast_to(cache.limits[:, None], tokens_BT.shape)
+    scope = Scope(index_BT, positions_BT, cache.positions, cache.visible_until, lengths=lengths)
     hidden, held = decoder.walk(tokens_BT, scope, _Held(cache.keys, cache.values, start), out_index_BC)
     return hidden, cache._replace(keys=held.keys, values=held.values)
 

@@ -28,6 +28,11 @@ class RMSNorm(nnx.Module):
         return (x32 * jnp.expand_dims(scale, tuple(range(x.ndim - 1)))).astype(x.dtype)
 
 
+def scaled(x: Float[Array, "*n"], factor: float) -> Float[Array, "*n"]:
+    """Activations times a factor that the dtype need not hold exactly."""
+    return x if factor == 1 else (x.astype(jnp.float32) * factor).astype(x.dtype)
+
+
 class FeedForward(nnx.Module):
     """Gated feed-forward layer: down(act(gate(x)) * up(x))."""
 

@@ -50,8 +50,12 @@ class Tensor(NamedTuple):
 class TensorFiles:
     """The tensors of a folder with one or many safetensors files. Reads without holding more than what is asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, renamed: Callable[[str], str | None] = lambda name: name) -> None:
         """Opens every file and reads the headers.
+
+        Args:
+            folder: Where the files lie.
+            renamed: The name that a stored tensor goes by; None of one that is left out.
 
         Raises:
             InputError: There is no such file, one is truncated or corrupt, the index names files or tensors that are
@@ -60,26 +64,32 @@ class TensorFiles:
         self.folder = folder
         self._readers: dict[Path, Any] = {}
         self.tensors: dict[str, Tensor] = {}
+        self._stored: dict[str, str] = {}
+        found = set()
         for file in _listed(folder):
             try:
                 reader = safe_open(file, framework="numpy")
-                for name in reader.keys():  # noqa: SIM118  (a reader is no mapping)
-                    view = reader.get_slice(name)
+                for stored in reader.keys():  # noqa: SIM118  (a reader is no mapping)
+                    found.add(stored)
+                    if (name := renamed(stored)) is None:
+                        continue
+                    view = reader.get_slice(stored)
                     if view.get_dtype() not in DTYPES:
                         raise InputError(
                             f"{file}: {shown(name)} has dtype {view.get_dtype()}; known: {', '.join(DTYPES)}"
                         )
                     self.tensors[name] = Tensor(tuple(view.get_shape()), DTYPES[view.get_dtype()], file)
+                    self._stored[name] = stored
             except (SafetensorError, OSError) as error:
                 raise InputError(f"{file}: corrupt or truncated ({shown(str(error))}); fetch the file again") from error
             self._readers[file] = reader
-        missing = sorted(set(_indexed_names(folder)) - set(self.tensors))
+        missing = sorted(set(_indexed_names(folder)) - found)
         if missing:
             raise InputError(f"{folder / INDEX}: names tensors that no file holds: {listed(map(shown, missing))}")
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
         """The entries of a tensor in these slices (none: all of it), in the stored dtype."""
-        view = self._readers[self.tensors[name].file].get_slice(name)
+        view = self._readers[self.tensors[name].file].get_slice(self._stored[name])
         return view[index] if index else view[:]
 
 

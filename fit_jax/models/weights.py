@@ -19,7 +19,7 @@ from fit_jax.foreign import exists, read_object
 from fit_jax.hub import local_folder
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
-from fit_jax.models.families import config_from_hf, sources
+from fit_jax.models.families import Source, config_from_hf, sources, text_name, text_of
 from fit_jax.models.quantize import Quantized, quantize
 from fit_jax.models.tensor_files import TensorFiles, listed
 from fit_jax.parallel.sharding import named_leaves, path_name
@@ -43,12 +43,14 @@ class Pretrained:
         config: Its shape and switches; an imported model's also says how it is stored.
         hf: The Hugging Face config that it came with.
         own: Whether it is an imported model, stored under our parameters' names, stacked.
+        left_out: Other towers that are stored with it, which are not read; `hf` is then that of the text alone.
     """
 
     folder: Path
     config: DecoderConfig
     hf: dict[str, Any]
     own: bool
+    left_out: tuple[str, ...] = ()
 
 
 def open_pretrained(name: str, files: Sequence[str] = HUB_FILES) -> Pretrained:
@@ -65,8 +67,8 @@ def open_pretrained(name: str, files: Sequence[str] = HUB_FILES) -> Pretrained:
     if exists(folder / OWN):
         return _open_own(folder)
     path = folder / "config.json"
-    hf = dict(read_object(path, "name a folder that holds a model").values)
-    return Pretrained(folder, config_from_hf(hf, str(path)), hf, own=False)
+    hf, left_out = text_of(read_object(path, "name a folder that holds a model").values, str(path))
+    return Pretrained(folder, config_from_hf(hf, str(path)), hf, own=False, left_out=left_out)
 
 
 def _open_own(folder: Path) -> Pretrained:
@@ -124,7 +126,7 @@ def load_weights(model: DecoderConfig, target: nnx.State) -> nnx.State:
 
 def read_parameters(found: Pretrained, model: DecoderConfig, target: nnx.State) -> nnx.State:
     """`load_weights` of an opened model."""
-    files = TensorFiles(found.folder)
+    files = TensorFiles(found.folder, text_name) if found.left_out else TensorFiles(found.folder)
     leaves = named_leaves(target)
     parts = {path: _Part(files, path, leaf, found) for path, leaf in leaves.items() if not path.endswith(QUANTIZED)}
     quantized = _quantized_leaves(leaves)
@@ -156,16 +158,13 @@ class _Part:
     def __init__(self, files: TensorFiles, path: str, leaf: Any, found: Pretrained) -> None:
         self.files, self.path, self.leaf = files, path, leaf
         self.stacked = path.startswith("blocks.") and not found.own
-        if found.own:
-            self.names, self.transposed = [path], False
-        else:
-            given = sources(path, found.config)
-            self.names, self.transposed = [source.name for source in given], given[0].transposed
+        given = [Source(path, False)] if found.own else sources(path, found.config)
+        self.names, self.source = [source.name for source in given], given[0]
 
     def stored_shape(self) -> tuple[int, ...]:
         """The shape that each of its tensors must have."""
         shape = self.leaf.shape[1:] if self.stacked else self.leaf.shape
-        return shape[::-1] if self.transposed else shape
+        return self.source.tensor_shape(shape)
 
     def array(self) -> jax.Array:
         """The parameter, each device holding its shard."""
@@ -189,13 +188,15 @@ class _Part:
     def _slices(self, index: tuple[slice, ...]) -> np.ndarray:
         full = tuple(slice(*s.indices(n)) for s, n in zip(index, self.leaf.shape))
         layers, inner = (range(self.leaf.shape[0])[full[0]], full[1:]) if self.stacked else (range(1), full)
-        stored = inner[::-1] if self.transposed else inner
+        stored = inner[::-1] if self.source.transposed else inner
+        if first := self.source.first:
+            stored = (slice(stored[0].start + first, stored[0].stop + first), *stored[1:])
         shape = (len(layers), *(s.stop - s.start for s in stored))
         value = np.empty(shape, self.files.tensors[self.names[0]].dtype)
         for row, layer in enumerate(layers):
             value[row] = self.files.read(self.names[layer], stored)
         value = value.astype(self.leaf.dtype, copy=False)
-        value = value.swapaxes(1, 2) if self.transposed else value
+        value = value.swapaxes(1, 2) if self.source.transposed else value
         return value if self.stacked else value[0]
 
 

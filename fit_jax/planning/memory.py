@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from fit_jax.models.config import PROJECTIONS
-from fit_jax.models.flops import projection_shapes
 from fit_jax.models.head import chunks_of
 from fit_jax.models.kernels import BLOCKS
 from fit_jax.parallel.config import CONTEXT, FSDP, TENSOR
@@ -94,7 +93,7 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
     model, tensor = load.model, mesh.shape[TENSOR]
     item = jnp.dtype(model.compute_dtype).itemsize
     tokens = microbatch_rows(load, mesh) * load.sequence_length // mesh.shape[CONTEXT]
-    shapes = projection_shapes(model)
+    shapes = model.projection_shapes()
     split = {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}
     outputs = sum(outs / (tensor if name in split else 1) for name, (_, outs) in shapes.items())
     adapters = load.lora.rank * len(set(load.lora.targets) & set(PROJECTIONS))
@@ -121,7 +120,7 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
 
 def _layer_weights(load: Workload) -> float:
     item = jnp.dtype(load.model.compute_dtype).itemsize
-    return item * sum(ins * outs for ins, outs in projection_shapes(load.model).values())
+    return item * sum(ins * outs for ins, outs in load.model.projection_shapes().values())
 
 
 def _head(load: Workload, mesh: Mesh) -> float:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from fit_jax.models.flops import Flops, forward_flops, projection_shapes, train_flops
+from fit_jax.models.flops import Flops, forward_flops, train_flops
 from fit_jax.parallel.config import CONTEXT, DATA, FSDP, TENSOR
 from fit_jax.parallel.hlo import Collective
 from fit_jax.parallel.topology import Topology
@@ -168,7 +168,7 @@ def _moved(load: Workload, state: TrainState, mesh: Mesh) -> float:
     item = jnp.dtype(model.compute_dtype).itemsize
     passes = 3 + (model.remat == "full")
     tokens = microbatch_rows(load, mesh) * load.sequence_length // mesh.shape[CONTEXT]
-    shapes = projection_shapes(model).values()
+    shapes = model.projection_shapes().values()
     weights = item * sum(ins * outs for ins, outs in shapes) / tensor
     activations = item * tokens * sum(ins + outs for ins, outs in shapes) / math.sqrt(tensor)
     scores = 0.0

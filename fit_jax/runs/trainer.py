@@ -19,6 +19,7 @@ from fit_jax.evaluation.evaluator import Validation, evaluated_splits
 from fit_jax.files import make_folder
 from fit_jax.methods import training_method
 from fit_jax.methods.method import TrainingMethod
+from fit_jax.models.weights import open_pretrained
 from fit_jax.parallel.config import CONTEXT
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.inputs import record_versions
@@ -288,6 +289,8 @@ def _opening(run: Run, placed: PlacedState, step: int, steps: int) -> list[str]:
         + "".join(f", {axis} {size}" for axis, size in shape.items()),
         f"{steps} steps of {train.batch_size} rows x {'' if train.packing else 'up to '}{train.sequence_length} tokens",
     ]
+    if run.model.pretrained and (towers := open_pretrained(run.model.pretrained).left_out):
+        lines.append(f"{run.model.pretrained}: its text model alone; left out: {', '.join(towers)}")
     if step:
         lines.append(f"resuming after step {step}")
     return [*run.task.notes, *placed.replicated, *lines]

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import yaml
@@ -24,7 +24,7 @@ from fit_jax.focus.templates import prompt_form
 from fit_jax.focus.tokenizers import load_tokenizer, save_tokenizer, train_tokenizer
 from fit_jax.models import llama2c
 from fit_jax.models.adapters import resolve_lora
-from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
+from fit_jax.models.config import DecoderConfig, Family, LoraConfig, ModelConfig
 from fit_jax.models.families import config_to_hf
 from fit_jax.models.tensor_files import TensorFiles, write_tensors
 from fit_jax.models.weights import open_pretrained
@@ -38,7 +38,7 @@ from . import hostile
 from .cases import SPECIAL, Case
 from .templates import random_template
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
+FAMILIES = get_args(Family)
 WORDS = ("please", "help", "now", "later", "asap", "thanks", "urgent", "money", "refund", "call", "mail", "ticket")
 
 
@@ -82,12 +82,15 @@ def _hf(random: Random) -> dict[str, Any]:
     )
     hf = config_to_hf(shape, max_positions=128, tokens={"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None})
     llama3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
-    old = random.choice((None, {"rope_type": "linear", "factor": 2.0}, {"rope_type": "llama3", **llama3}))
+    yarn = {"rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "mscale": 1.0, "llama_4_scaling_beta": 0.1}
+    longrope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    linear = {"rope_type": "linear", "factor": 2.0}
+    old = random.choice((None, linear, {"rope_type": "llama3", **llama3}, yarn, longrope))
     if random.random() < 0.5:
         return {**hf, "rope_scaling": old}
     new = {"rope_theta": 1e4, "rope_type": "default", **(old or {})}
     layered = {"full_attention": new, "sliding_attention": {"rope_theta": 1e4, "rope_type": "default"}}
-    return {**hf, "rope_parameters": layered if family == "gemma3_text" else new}
+    return {**hf, "rope_parameters": layered if family in ("gemma3_text", "olmo3") else new}
 
 
 def _own_model(random: Random) -> dict[str, Any]:

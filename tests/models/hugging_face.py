@@ -1,5 +1,6 @@
 """Tiny random models of every family, made with transformers from that family's own config class."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,18 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 8}
+MINISTRAL3 = {**YARN, "mscale": 1.0, "mscale_all_dim": 0.7, "llama_4_scaling_beta": 0.3}
+MINISTRAL3 |= {"original_max_position_embeddings": 16, "beta_fast": 0.5, "beta_slow": 0.1}
+FACTORS = {"short_factor": [1.0, 1.1, 1.3, 1.5, 1.9, 2.5], "long_factor": [1.0, 1.5, 2.0, 4.0, 6.0, 9.0]}
+LONGROPE = {"rope_type": "longrope", "rope_theta": 1e4, **FACTORS}
+GRANITE = {
+    "embedding_multiplier": 12.0,
+    "residual_multiplier": 0.22,
+    "attention_multiplier": 0.4,
+    "logits_scaling": 8.0,
+    "tie_word_embeddings": True,
+}
 GEMMA = {"head_dim": 20, "sliding_window": 6, "query_pre_attn_scalar": 32}
 
 # Name of the config class, and its fields besides `SHAPE`.
@@ -38,21 +51,82 @@ FAMILIES = {
     "qwen3": ("Qwen3Config", {"head_dim": 24, "tie_word_embeddings": True}),
     "gemma2": ("Gemma2Config", GEMMA),
     "gemma3": ("Gemma3TextConfig", {**GEMMA, "_sliding_window_pattern": 3}),
+    "llama_yarn": ("LlamaConfig", {"rope_parameters": {**YARN, "attention_factor": 1.3, "truncate": False}}),
+    "qwen3_yarn": ("Qwen3Config", {"head_dim": 24, "rope_parameters": YARN}),
+    "smollm3": ("SmolLM3Config", {"no_rope_layer_interval": 2, "pad_token_id": 0}),
+    "smollm3_sliding": (
+        "SmolLM3Config",
+        {"no_rope_layers": [0, 1, 0], "use_sliding_window": True, "sliding_window": 6, "pad_token_id": 0},
+    ),
+    "olmo2": ("Olmo2Config", {}),
+    "olmo3": (
+        "Olmo3Config",
+        {
+            "num_hidden_layers": 4,
+            "sliding_window": 6,
+            "rope_parameters": {
+                "full_attention": {**YARN, "rope_theta": 5e5},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+        },
+    ),
+    "phi3": ("Phi3Config", {"sliding_window": 7, "pad_token_id": 0}),
+    "phi3_short": (
+        "Phi3Config",
+        {"rope_parameters": LONGROPE, "original_max_position_embeddings": 70, "pad_token_id": 0},
+    ),
+    "phi4_mini": (
+        "Phi3Config",
+        {
+            "hidden_size": 64,
+            "rope_parameters": {**LONGROPE, "partial_rotary_factor": 0.75},
+            "original_max_position_embeddings": 4,
+            "tie_word_embeddings": True,
+            "pad_token_id": 0,
+        },
+    ),
+    "granite": ("GraniteConfig", GRANITE),
+    "ministral": (
+        "MinistralConfig",
+        {
+            "head_dim": 24,
+            "sliding_window": 6,
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+        },
+    ),
+    "ministral3": ("Ministral3Config", {"head_dim": 20, "rope_parameters": MINISTRAL3, "pad_token_id": 0}),
 }
+
+
+# Those of which the default suite looks at the logits; the slow one takes all families through everything.
+LATER = ("smollm3_sliding", "olmo3", "phi4_mini", "granite", "ministral3")
+SLOW = ("llama_yarn", "qwen3_yarn", "smollm3", "olmo2", "phi3", "phi3_short", "ministral")
+
+
+def hf_config(family: str):
+    """The config in transformers."""
+    import transformers
+
+    name, fields = FAMILIES[family]
+    return getattr(transformers, name)(**{**SHAPE, **fields})
 
 
 def random_model(family: str):
     """A transformers model with weights large enough that every part of it shows in the logits."""
-    import torch
     import transformers
 
-    name, fields = FAMILIES[family]
-    config = getattr(transformers, name)(**{**SHAPE, **fields})
+    return draw(transformers.AutoModelForCausalLM.from_config(hf_config(family), attn_implementation="eager").eval())
+
+
+def draw(model):
+    """The model with random weights, numbers of bfloat16, which a file of either dtype holds."""
+    import torch
+
     torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     for parameter in model.parameters():
         std = 0.3 if parameter.ndim == 1 else parameter.shape[-1] ** -0.5
         torch.nn.init.normal_(parameter, mean=1.0 if parameter.ndim == 1 else 0.0, std=std)
+        parameter.data = parameter.data.to(torch.bfloat16).to(torch.float32)
     return model
 
 
@@ -60,8 +134,7 @@ def saved(model, folder: Path, dtype: str = "float32", shard: str = "60KB") -> P
     """The model's folder as transformers writes it, in several files."""
     import torch
 
-    model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shard)
-    model.to(torch.float32)
+    copy.deepcopy(model).to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shard)
     return folder
 
 

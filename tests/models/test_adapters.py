@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import save_file
 
 from fit_jax.conversion.parity import probe_logits, probe_tokens
 from fit_jax.errors import InputError, RunFailed
 from fit_jax.models.adapters import load_adapter, resolve_lora, write_adapter
-from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
+from fit_jax.models.config import PROJECTIONS, DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged
 from fit_jax.models.lora import LoraParam
@@ -27,9 +28,26 @@ KINDS = {
 }
 
 
+# Phi-3 has fused projections, whose adapters PEFT knows as one.
+BASES = ("llama", "phi4_mini")
+WRITTEN = [("llama", kind) for kind in KINDS] + [
+    ("phi4_mini", "dora"),
+    *(pytest.param("phi4_mini", kind, marks=pytest.mark.slow) for kind in ("lora", "rslora")),
+]
+MADE = [("llama", kind) for kind in KINDS] + [
+    ("phi4_mini", "lora"),
+    *(pytest.param("phi4_mini", kind, marks=pytest.mark.slow) for kind in ("dora", "rslora")),
+]
+
+
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return saved(random_model("llama"), tmp_path_factory.mktemp("base"))
+def bases(tmp_path_factory):
+    return {family: saved(random_model(family), tmp_path_factory.mktemp(family)) for family in BASES}
+
+
+@pytest.fixture
+def base(bases):
+    return bases["llama"]
 
 
 def split(model: DecoderConfig, lora: LoraConfig):
@@ -40,12 +58,19 @@ def split(model: DecoderConfig, lora: LoraConfig):
     return graphdef, *jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), states)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_adapter_written_here_computes_the_same_in_peft(base, kind, tmp_path):
+def asked(family: str, kind: str) -> LoraConfig:
+    """An adapter that the family can have."""
+    targets = KINDS[kind].targets if family == "llama" else (*PROJECTIONS[:3], *PROJECTIONS[4:])
+    return dataclasses.replace(KINDS[kind], targets=targets)
+
+
+@pytest.mark.parametrize(("family", "kind"), WRITTEN)
+def test_an_adapter_written_here_computes_the_same_in_peft(bases, family, kind, tmp_path):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    model, lora = resolve(ModelConfig(pretrained=str(base))), KINDS[kind]
+    base, lora = bases[family], asked(family, kind)
+    model = resolve(ModelConfig(pretrained=str(base)))
     graphdef, adapter, frozen = split(model, lora)
     generator = np.random.default_rng(0)
     trained = jax.tree.map(lambda a: jax.numpy.asarray(generator.normal(0, 0.2, a.shape), a.dtype), adapter)
@@ -64,17 +89,18 @@ def test_an_adapter_written_here_computes_the_same_in_peft(base, kind, tmp_path)
         assert_close(value, merged[name].numpy(), tolerance=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_adapter_made_by_peft_computes_the_same_here(base, kind, tmp_path):
+@pytest.mark.parametrize(("family", "kind"), MADE)
+def test_an_adapter_made_by_peft_computes_the_same_here(bases, family, kind, tmp_path):
     import peft
     import torch
     from transformers import AutoModelForCausalLM
 
-    lora = KINDS[kind]
+    base, lora = bases[family], asked(family, kind)
+    fused = ["qkv_proj", "gate_up_proj", "down_proj"]
     config = peft.LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
-        target_modules=list(lora.targets),
+        target_modules=list(lora.targets) if family == "llama" else fused,
         use_rslora=lora.rslora,
         use_dora=lora.dora,
     )
@@ -131,6 +157,23 @@ def test_an_adapter_of_another_model_is_an_error(written):
     wider = dataclasses.replace(model, width=64)
     with pytest.raises(InputError, match="the model asks for"):
         load_adapter(lora, wider, split(wider, lora)[1])
+
+
+def test_parts_of_a_fused_projection_are_adapted_together(bases, tmp_path):
+    model = resolve(ModelConfig(pretrained=str(bases["phi4_mini"])))
+    with pytest.raises(InputError, match="q_proj, k_proj, v_proj as one qkv_proj; name all of them or none"):
+        resolve_lora(LoraConfig(rank=2, targets=("q_proj", "v_proj")), model)
+    lora = asked("phi4_mini", "lora")
+    graphdef, adapter, frozen = split(model, lora)
+    ones = jax.tree.map(lambda a: jax.numpy.ones(a.shape, a.dtype), (adapter, frozen))
+    write_adapter(tmp_path, nnx.merge(graphdef, *ones), lora)
+    file = tmp_path / "adapter_model.safetensors"
+    tensors = stored_tensors(tmp_path)
+    name = next(name for name in tensors if name.endswith("qkv_proj.lora_B.weight"))
+    tensors[name][0, -1] = 1  # a query that takes from the rank of the values
+    save_file(tensors, file)
+    with pytest.raises(InputError, match=r"qkv_proj.lora_B.*mixes them"):
+        load_adapter(resolve_lora(LoraConfig(adapter=str(tmp_path)), model), model, adapter)
 
 
 def test_an_adapter_that_does_nothing_is_not_written(written, tmp_path):

@@ -9,12 +9,22 @@ import pytest
 from flax import nnx
 
 from fit_jax.models.attention import Scope
-from fit_jax.models.config import LoraConfig
+from fit_jax.models.config import LoraConfig, RopeConfig
 from fit_jax.models.decoder import Decoder
 
 from ..closeness import assert_close
 
 TOLERANCE = 2e-5
+
+LONGROPE = RopeConfig(
+    kind="longrope",
+    short_factors=(1.0, 1.2, 1.5, 2.0),
+    long_factors=(1.0, 2.0, 3.0, 5.0),
+    original_max_positions=7,
+    attention_factor=1.2,
+    partial=0.7,
+    temperature_beta=0.4,
+)
 
 VARIANTS = {
     "plain": {},
@@ -33,11 +43,17 @@ VARIANTS = {
         "qk_norm": True,
         "qkv_bias": True,
         "tied": False,
+        "rope": LONGROPE,
+        "nope_layers": (1,),
+        "embed_multiplier": 3.0,
+        "residual_multiplier": 0.4,
+        "attention_multiplier": 0.5,
     },
+    "norms": {"pre_norms": False, "post_norms": True, "qk_norm": True, "qk_norm_whole": True, "logit_divisor": 3.0},
 }
 
 
-@pytest.fixture(params=VARIANTS)
+@pytest.fixture(params=["plain", "switches", pytest.param("norms", marks=pytest.mark.slow)])
 def config(request, tiny):
     return dataclasses.replace(tiny, **VARIANTS[request.param])
 
@@ -120,12 +136,13 @@ def test_the_scan_equals_its_layers_in_turn(config, build, row):
     def unrolled():
         decoder = model.decoder
         ropes, x = decoder.ropes(positions), decoder.embed_tokens(tokens)
+        angles = [ropes.of(config.slides(number), config.rotates(number)) for number in range(config.layers)]
         graphdef, stacked = nnx.split(decoder.blocks)
         layers = [nnx.merge(graphdef, jax.tree.map(lambda a, n=n: a[n], stacked)) for n in range(config.layers - 1)]
         for number, block in enumerate([*layers, decoder.last_block]):
             slides = config.slides(number)
-            normed, k, v = block.read(x, ropes.of(slides), None)
-            x = block.write(x, normed, k, v, scope, ropes.of(slides), decoder.window(slides), None, as_it_is)
+            normed, k, v = block.read(x, angles[number], None)
+            x = block.write(x, normed, k, v, scope, angles[number], decoder.window(slides), None, as_it_is)
         return decoder.final_norm(x)
 
     assert_close(model(tokens, positions, visible), unrolled(), TOLERANCE)

@@ -1,6 +1,7 @@
 """Every family against transformers: logits, greedy continuations, and round trips of tensors and configs."""
 
 import dataclasses
+import functools
 import json
 from typing import get_args
 
@@ -18,21 +19,67 @@ from fit_jax.models.families import config_from_hf, config_to_hf, position_limit
 from fit_jax.models.weights import abstract_parameters, load_weights, resolve
 
 from ..closeness import assert_close
-from .hugging_face import FAMILIES, SHAPE, random_model, saved, stored_tensors, their_logits
+from .hugging_face import (
+    FACTORS,
+    FAMILIES,
+    LATER,
+    SHAPE,
+    SLOW,
+    hf_config,
+    random_model,
+    saved,
+    stored_tensors,
+    their_logits,
+)
+
+EARLY = [family for family in FAMILIES if family not in (*LATER, *SLOW)]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_logits_and_greedy_tokens_equal_transformers(family, tmp_path):
+def slow(families):
+    return [pytest.param(family, marks=pytest.mark.slow) for family in families]
+
+
+@pytest.fixture(scope="module")
+def model_of(tmp_path_factory):
+    """A family's model in transformers, the folder that it is saved in, and its resolved config."""
+
+    @functools.cache
+    def make(family):
+        reference = random_model(family)
+        folder = saved(reference, tmp_path_factory.mktemp(family), "bfloat16")
+        return reference, folder, resolve(ModelConfig(pretrained=str(folder)))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def loaded(model_of):
+    """A family's model in transformers, and here its structure and parameters."""
+
+    @functools.cache
+    def make(family):
+        reference, _, model = model_of(family)
+        graphdef, shapes = abstract_parameters(model)
+        return reference, graphdef, (load_weights(model, shapes),)
+
+    return make
+
+
+TOKENS = np.random.default_rng(0).integers(0, SHAPE["vocab_size"], (2, 20), np.int32)
+
+
+@pytest.mark.parametrize("family", [*EARLY, *LATER, *slow(SLOW)])
+def test_logits_equal_transformers(family, loaded):
+    reference, graphdef, params = loaded(family)
+    assert_close(probe_logits(graphdef, params, TOKENS), their_logits(reference, TOKENS), tolerance=1e-4)
+
+
+@pytest.mark.parametrize("family", [*EARLY, *slow((*LATER, *SLOW))])
+def test_greedy_tokens_equal_transformers(family, loaded):
     import torch
 
-    reference = random_model(family)
-    model = resolve(ModelConfig(pretrained=str(saved(reference, tmp_path / "hf"))))
-    graphdef, shapes = abstract_parameters(model)
-    params = (load_weights(model, shapes),)
-    tokens = np.random.default_rng(0).integers(0, SHAPE["vocab_size"], (2, 20), np.int32)
-    assert_close(probe_logits(graphdef, params, tokens), their_logits(reference, tokens), tolerance=1e-4)
-
-    prompts = tokens[:, :5]
+    reference, graphdef, params = loaded(family)
+    prompts = TOKENS[:, :5]
     reference.generation_config.eos_token_id = None
     ids = torch.from_numpy(prompts.astype(np.int64))
     theirs = reference.generate(
@@ -42,20 +89,18 @@ def test_logits_and_greedy_tokens_equal_transformers(family, tmp_path):
     np.testing.assert_array_equal(np.stack(ours), theirs.numpy())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_tensors_come_back_bit_for_bit_in_their_own_dtype(family, tmp_path):
-    folder = saved(random_model(family), tmp_path / "hf", "bfloat16")
-    model = resolve(ModelConfig(pretrained=str(folder)))
-    graphdef, shapes = abstract_parameters(model)
-    (tmp_path / "back").mkdir()
-    decoder = nnx.merge(graphdef, load_weights(model, shapes))
-    save_merged(tmp_path / "back", decoder, np.dtype(ml_dtypes.bfloat16), file_bytes=30_000)
-    before, after = stored_tensors(folder), stored_tensors(tmp_path / "back")
+@pytest.mark.parametrize("family", [*EARLY, "olmo3", "phi4_mini", *slow({*LATER, *SLOW} - {"olmo3", "phi4_mini"})])
+def test_tensors_come_back_bit_for_bit_in_their_own_dtype(family, model_of, loaded, tmp_path):
+    _, folder, _ = model_of(family)
+    _, graphdef, params = loaded(family)
+    decoder = nnx.merge(graphdef, *params)
+    save_merged(tmp_path, decoder, np.dtype(ml_dtypes.bfloat16), file_bytes=30_000)
+    before, after = stored_tensors(folder), stored_tensors(tmp_path)
     assert before.keys() == after.keys()
     for name, value in before.items():
         assert value.dtype == after[name].dtype == ml_dtypes.bfloat16
         np.testing.assert_array_equal(value.view(np.uint16), after[name].view(np.uint16))
-    index = json.loads((tmp_path / "back" / "model.safetensors.index.json").read_text())
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     assert set(index["weight_map"]) == set(after)
 
 
@@ -63,14 +108,19 @@ def test_tensors_come_back_bit_for_bit_in_their_own_dtype(family, tmp_path):
 def test_a_config_written_reads_back_here_and_in_transformers(family, tmp_path):
     from transformers import AutoConfig
 
-    theirs = random_model(family).config
+    theirs = hf_config(family)
     ours = config_from_hf(theirs.to_dict(), "config.json")
     written = config_to_hf(ours, max_positions=256, tokens={"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None})
     assert config_from_hf(written, "config.json") == ours
     (tmp_path / "config.json").write_text(json.dumps(written))
     again = AutoConfig.from_pretrained(tmp_path)
     assert config_from_hf(again.to_dict(), "config.json") == ours
-    names = ("rope_parameters", "layer_types", "sliding_window", "tie_word_embeddings", "head_dim", "hidden_size")
+    names = ["layer_types", "sliding_window", "tie_word_embeddings", "head_dim", "hidden_size", "no_rope_layers"]
+    if ours.rope.kind not in (
+        "yarn",
+        "longrope",
+    ):  # whose factor on cosines may follow from others, and is then written
+        names.append("rope_parameters")
     for name in names:
         assert getattr(again, name, None) == getattr(theirs, name, None), name
 
@@ -89,11 +139,14 @@ LLAMA = {"model_type": "llama", **SHAPE}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported; supported: llama, mistral"),
+        ({"model_type": "gpt2"}, r"model_type 'gpt2' is not supported: .*; supported: llama, mistral"),
         ({"hidden_size": None}, "lacks hidden_size"),
         ({"attention_bias": True}, "attention_bias True is not supported"),
         ({"hidden_act": "relu"}, "hidden_act 'relu'"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_type 'yarn'"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type 'dynamic'"),
+        ({"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}, "lacks short_factor or long_factor"),
+        ({"rope_scaling": {"rope_type": "longrope", **FACTORS, "long_factor": [1.0]}}, "there are 1 for 6 pairs"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 is not what LlamaForCausalLM has"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
     ],
 )
@@ -108,3 +161,60 @@ def test_configs_of_earlier_transformers_are_read():
     assert dataclasses.astuple(model.rope)[:3] == (5e5, "linear", 2.0)
     v03 = {"model_type": "mistral", **SHAPE, "sliding_window": None, "rope_theta": 1e6}
     assert config_from_hf(v03, "config.json").window is None
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "message"),
+    [
+        ("qwen3_moe", {"num_experts": 8}, "lacks a mixture of experts; the nearest that it has is qwen3;"),
+        ("mixtral", {"num_local_experts": 8}, "lacks a mixture of experts; the nearest that it has is mistral;"),
+        (
+            "gemma4_text",
+            {"num_kv_shared_layers": 2},
+            "share keys and values, .*; the nearest that it has is gemma3_text;",
+        ),
+        ("deepseek_v3", {"kv_lora_rank": 8}, "lacks latent attention; the nearest that it has is llama;"),
+        (
+            "mistral3",
+            {"vision_config": {"depth": 1}, "text_config": {"model_type": "ministral3"}},
+            "lacks other inputs than text; the nearest that it has is ministral3;",
+        ),
+        ("glm4", {}, "may lack what its layers compute; the nearest that it has is"),
+    ],
+)
+def test_an_unknown_family_says_what_is_lacking_and_what_is_near(family, change, message):
+    with pytest.raises(InputError, match=message) as error:
+        config_from_hf({**LLAMA, **change, "model_type": family}, "config.json")
+    assert "\n" not in str(error.value)
+
+
+# A field that is read of each family, besides those of all, and what its values never are.
+FIELDS = {
+    "smollm3": ("no_rope_layers", "no_rope_layer_interval", "use_sliding_window"),
+    "olmo3": ("sliding_window", "layer_types", "rope_parameters"),
+    "phi3": ("partial_rotary_factor", "sliding_window"),
+    "granite": ("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"),
+    "ministral3": ("rope_scaling", "rope_parameters", "sliding_window"),
+}
+
+
+@pytest.mark.parametrize(("family", "name"), [(family, name) for family, names in FIELDS.items() for name in names])
+@pytest.mark.parametrize("value", ["a", [2.5], -1, float("inf"), {"rope_type": 5}])
+def test_every_field_of_a_family_is_typed(family, name, value):
+    with pytest.raises(InputError, match=r"config\.json: ") as error:
+        config_from_hf({**LLAMA, "model_type": family, name: value}, "config.json")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"factor": "a"}, {"beta_fast": []}, {"beta_slow": -1}, {"truncate": 1}, {"attention_factor": "1"},
+        {"mscale": [1]}, {"llama_4_scaling_beta": -1}, {"original_max_position_embeddings": 0.5},
+        {"rope_type": "longrope", "short_factor": 1, "long_factor": [1.0]},
+        {"rope_type": "longrope", "short_factor": [1.0] * 6, "long_factor": ["a"] * 6},
+    ],
+)  # fmt: skip
+def test_every_field_of_a_scaled_rope_is_typed(change):
+    with pytest.raises(InputError, match=r"config\.json: rope_scaling"):
+        config_from_hf({**LLAMA, "rope_scaling": {"rope_type": "yarn", "factor": 2.0, **change}}, "config.json")

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from fit_jax.config import MeshConfig, OptimizerConfig
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig, RopeConfig
 from fit_jax.models.flops import parameter_count, train_flops
 from fit_jax.parallel.hlo import ARRAY, INSTRUCTION, executed
 from fit_jax.parallel.mesh import make_mesh
@@ -39,6 +39,27 @@ def dot_flops(text: str) -> float:
         output = math.prod(int(d) for d in ARRAY.search(result)[2].split(",") if d)
         total += 2.0 * times * output * contracted
     return total
+
+
+NORMS = {"pre_norms": False, "post_norms": True, "qk_norm": True, "qk_norm_whole": True}
+SCALES = {"residual_multiplier": 0.2, "embed_multiplier": 3.0, "attention_multiplier": 0.1, "logit_divisor": 4.0}
+ROPE = {"rope": RopeConfig(partial=0.5, kind="yarn", factor=4.0, temperature_beta=0.1), "nope_layers": (1,)}
+
+
+# Without norms on inputs, the compiler finds that the last layer's queries, keys and values need not be computed again.
+@pytest.mark.parametrize(
+    ("switches", "remat", "rank", "tolerance"),
+    [
+        ({**NORMS, **ROPE}, "full", 4, 0.02),
+        pytest.param({**SCALES, **ROPE}, "full", 4, 1e-6, marks=pytest.mark.slow),
+        pytest.param({**NORMS, **ROPE}, "dots", 0, 1e-6, marks=pytest.mark.slow),
+        pytest.param({**SCALES, **ROPE}, "none", 0, 1e-6, marks=pytest.mark.slow),
+    ],
+)
+def test_switches_of_later_families_are_counted(switches, remat, rank, tolerance):
+    model, lora = replace(MODEL, remat=remat, **switches), LoraConfig(rank=rank)
+    program = compiled(model, lora, 4, 128, 8).as_text()
+    assert dot_flops(program) == pytest.approx(train_flops(model, lora, 4, 128, 8).total, rel=tolerance)
 
 
 @pytest.mark.parametrize(

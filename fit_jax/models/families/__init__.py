@@ -1,0 +1,174 @@
+"""The families a decoder can be loaded from: Hugging Face configs both ways, and their tensor names.
+
+A family is a module of this package with `FAMILY`, under its `model_type`; `fit_jax.models.config.Family` lists them.
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from fit_jax.errors import InputError
+from fit_jax.foreign import Fields, quoted
+from fit_jax.models.config import LARGEST, DecoderConfig, Family
+from fit_jax.models.families.family import LIMIT, MOST_TOKENS, FamilyTraits, Source
+from fit_jax.models.families.names import LAYER_PREFIX, tensor_sources
+from fit_jax.models.families.rotary_fields import read_ropes, rope_scaling
+from fit_jax.models.families.text_part import TextPart, text_name, text_part
+from fit_jax.models.families.unknown import unknown_family
+from fit_jax.plugins import load_plugin, plugin_names
+
+__all__ = [
+    "LAYER_PREFIX",
+    "FamilyTraits",
+    "Source",
+    "config_from_hf",
+    "config_to_hf",
+    "family_traits",
+    "position_limit",
+    "sources",
+    "text_name",
+    "text_of",
+]
+
+_ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
+# Sizes that every config gives, and the largest that is believed.
+_SIZES = {
+    "hidden_size": LARGEST["width"],
+    "num_hidden_layers": LARGEST["layers"],
+    "num_attention_heads": LARGEST["heads"],
+    "intermediate_size": LARGEST["feed_forward"],
+    "vocab_size": LARGEST["vocab_size"],
+}
+# Config fields that change what the model computes, and the only value for which this decoder computes it too.
+_ONLY = {
+    "attention_bias": False,
+    "mlp_bias": False,
+    "use_bidirectional_attention": False,
+    "quantization_config": None,
+}
+
+
+def config_from_hf(hf: Mapping[str, Any], where: str) -> DecoderConfig:
+    """The decoder that a parsed `config.json` describes; dtypes and run settings stay at their defaults.
+
+    Args:
+        hf: The parsed file, as transformers 4 or 5 writes it.
+        where: Path, for error messages.
+
+    Raises:
+        InputError: An unknown family, a missing field, or a setting that the decoder does not have.
+    """
+    named = hf.get("model_type")
+    own = () if named in get_args(Family) else plugin_names("families")
+    family = next((known for known in (*get_args(Family), *own) if known == named), None)
+    if family is None:
+        raise unknown_family(hf, where, (*get_args(Family), *own))
+    for name, only in _ONLY.items():
+        if hf.get(name, only) not in (only, None):
+            raise InputError(f"{where}: {name} {quoted(hf[name])} is not supported; only {only!r} is")
+    traits = family_traits(family)
+    fields = Fields({**traits.defaults, **hf}, where)
+    if missing := [name for name in _SIZES if not fields.has(name)]:
+        raise InputError(f"{where}: lacks {', '.join(missing)}; it is no complete config of a {family} model")
+    width, layers, heads, feed_forward, vocab_size = (fields.whole(name, 1, most) for name, most in _SIZES.items())
+    _check_activation(family, fields, traits)
+    found = traits.read(fields, layers)
+    rope, sliding_theta = read_ropes(fields, traits)
+    values: dict[str, Any] = {
+        **traits.switches,
+        "kv_heads": fields.whole("num_key_value_heads", 1, heads, heads),
+        "head_dim": fields.whole("head_dim", 1, LARGEST["head_dim"], max(width // heads, 1)),
+        "tied": fields.flag("tie_word_embeddings"),
+        "norm_epsilon": fields.number("rms_norm_eps", 0, 1, 1e-6),
+        "rope": rope,
+        "sliding_theta": sliding_theta if found.get("window") else None,
+        **found,
+    }
+    config = DecoderConfig(
+        family=family,
+        layers=layers,
+        width=width,
+        feed_forward=feed_forward,
+        heads=heads,
+        vocab_size=vocab_size,
+        **values,
+    )
+    try:
+        config.check()
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    return config
+
+
+def text_of(hf: Mapping[str, Any], where: str) -> TextPart:
+    """The config that a text model would have alone, of a checkpoint that may hold other towers; errors as there."""
+    part = text_part(hf, where, (*get_args(Family), *plugin_names("families")))
+    if part.left_out:
+        part.hf["architectures"] = [family_traits(part.hf["model_type"]).architecture]
+    return part
+
+
+def config_to_hf(config: DecoderConfig, *, max_positions: int, tokens: Mapping[str, Any]) -> dict[str, Any]:
+    """The `config.json` of a decoder; `config_from_hf` gives its shape and switches back.
+
+    The fields are those that both transformers 4 and 5 read.
+
+    Args:
+        config: The decoder.
+        max_positions: Longest sequence it is meant for.
+        tokens: `bos_token_id`, `eos_token_id` and `pad_token_id`.
+    """
+    traits = family_traits(config.family)
+    hf: dict[str, Any] = {
+        "architectures": [traits.architecture],
+        "model_type": config.family,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.width,
+        "intermediate_size": config.feed_forward,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.kv_heads,
+        traits.activation_field: {ours: theirs for theirs, ours in _ACTIVATIONS.items()}[config.activation],
+        LIMIT: max_positions,
+        "rms_norm_eps": config.norm_epsilon,
+        "tie_word_embeddings": config.tied,
+        "rope_theta": config.rope.theta,
+        "rope_scaling": rope_scaling(config.rope),
+        **tokens,
+    }
+    if "head_dim" in traits.defaults or config.head_width * config.heads != config.width:
+        hf["head_dim"] = config.head_width  # some families know only the derived width
+    return {**hf, **traits.write(config)}
+
+
+def position_limit(family: str, hf: Mapping[str, Any]) -> int:
+    """Most tokens a model of the family reads: what its `config.json` says, or else transformers' default."""
+    return Fields(hf, "config.json").whole(LIMIT, 1, MOST_TOKENS, family_traits(family).defaults[LIMIT])
+
+
+def sources(path: str, config: DecoderConfig) -> list[Source]:
+    """The Hugging Face tensors that a parameter is made of: one, or for a stacked parameter one a layer, in order."""
+    return tensor_sources(path, config, family_traits(config.family))
+
+
+def family_traits(family: str) -> FamilyTraits:
+    """What sets a family apart, of this package or of another one.
+
+    Raises:
+        InputError: It is a broken one of another package.
+    """
+    if family in get_args(Family):
+        return importlib.import_module(f"fit_jax.models.families.{family}").FAMILY
+    traits = load_plugin("families", family, "FAMILY").FAMILY
+    if not isinstance(traits, FamilyTraits) or LIMIT not in traits.defaults:
+        raise InputError(
+            f"the model family {family} of another package: its FAMILY is no FamilyTraits with a default for {LIMIT}; "
+            "mend or uninstall the package"
+        )
+    return traits
+
+
+def _check_activation(family: str, fields: Fields, traits: FamilyTraits) -> None:
+    name, expected = traits.activation_field, traits.switches.get("activation", "silu")
+    if fields.has(name) and _ACTIVATIONS[fields.choice(name, _ACTIVATIONS)] != expected:
+        raise fields.error(name, fields.values[name], f"not what {family} has")
