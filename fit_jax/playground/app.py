@@ -43,7 +43,7 @@ def page(models: Mapping[str, FocusModel]) -> gr.Blocks:
     model = next(iter(models.values()))
     rows = offered_rows(model)
     start = _question_of_row(model, rows[0]) if rows else Question({slot: "" for slot in model.slots})
-    with gr.Blocks(title="fit_jax playground", analytics_enabled=False) as blocks:
+    with gr.Blocks(title="fit_jax playground", analytics_enabled=False, fill_width=True) as blocks:
         with gr.Row():
             gr.HTML(f"<h1>{views.safe(' and '.join(models))}</h1>", elem_id="title")
             theme = gr.Button("Light or dark", size="sm", scale=0, min_width=120, elem_id="theme")

@@ -101,7 +101,7 @@ def _mark(number: int, same: Sequence[Answer], columns: Sequence[Column]) -> str
 
 
 def _title(column: Column) -> str:
-    return f"{column.model}, with the decoy" if column.decoy else column.model
+    return f"{column.model} + decoy" if column.decoy else column.model
 
 
 def _differing(first: Sequence[Answer], second: Sequence[Answer]) -> int:
