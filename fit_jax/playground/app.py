@@ -11,6 +11,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import gradio as gr  # pyright: ignore[reportMissingImports]  (an extra)
+from gradio.themes import Base  # pyright: ignore[reportMissingImports]
 
 from fit_jax.api import FocusModel
 from fit_jax.errors import InputError
@@ -31,7 +32,7 @@ _SHARE = """(query) => {
 }"""
 _OTHER_THEME = "() => { document.body.classList.toggle('dark'); }"
 # A feature is focused on or ignored, never both.
-_WITHOUT = "(chosen, other) => other.filter((name) => !chosen.includes(name))"
+_WITHOUT = "(chosen, other) => [other.filter((name) => !chosen.includes(name))]"
 
 
 def page(models: Mapping[str, FocusModel]) -> gr.Blocks:
@@ -54,7 +55,7 @@ def page(models: Mapping[str, FocusModel]) -> gr.Blocks:
                 answers = gr.HTML(elem_id="answers")
                 with gr.Accordion("What the answer rests on", open=True):
                     heat = gr.HTML(elem_id="heat")
-        with gr.Accordion(f"Rows of the data ({model.splits[1 if len(model.splits) > 1 else 0]})", open=True):
+        with gr.Accordion(f"Rows of the data ({_split(model)})", open=True):
             samples = [_sample(model, row) for row in rows]
             data = _table([*model.slots, *model.features], samples, "data")
         with gr.Accordion("Kept examples", open=True):
@@ -184,10 +185,14 @@ class _Controls:
 
 
 def offered_rows(model: FocusModel) -> list[Any]:
-    """Rows of the first test split, those first whose features point to different answers; none where none are kept."""
-    split = model.splits[1] if len(model.splits) > 1 else model.splits[0]
-    found = model.examples(split, _LOOKED_AT)
+    """Rows of the first test split, those first whose features point to different answers."""
+    found = model.examples(_split(model), _LOOKED_AT)
     return sorted(found, key=lambda row: len(set(row.answers.values())) == 1)[:_OFFERED]
+
+
+def _split(model: FocusModel) -> str:
+    """The first split that is made to test on."""
+    return next((name for name in model.splits if name != "validation"), "validation")
 
 
 def serve(blocks: gr.Blocks, host: str, port: int) -> str:
@@ -201,9 +206,7 @@ def serve(blocks: gr.Blocks, host: str, port: int) -> str:
 
 def look() -> dict[str, Any]:
     """What `launch` takes besides an address: the page's looks, and that nothing of it leaves this machine."""
-    theme = gr.themes.Base(
-        primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-    )
+    theme = Base(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     off: Any = dict.fromkeys(("share", "ssr_mode", "enable_monitoring", "mcp_server", "pwa", "run_history"), False)
     return {"theme": theme, "css_paths": [Path(__file__).with_name("style.css")], "footer_links": ["settings"], **off}
 

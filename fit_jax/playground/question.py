@@ -15,8 +15,15 @@ _LONGEST = 20_000
 class Task(Protocol):
     """What a question depends on of a model."""
 
-    slots: Sequence[str]
-    features: Sequence[str]
+    @property
+    def slots(self) -> Sequence[str]:
+        """Names of the texts."""
+        ...
+
+    @property
+    def features(self) -> Sequence[str]:
+        """What can be focused on and ignored."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,11 @@ def asks(page, work):
     page.wait_for_timeout(300)
 
 
+def says(page, words):
+    """Waits until the row of the question says so."""
+    page.wait_for_function("(w) => document.querySelector('.fx-asked')?.textContent.includes(w)", arg=words)
+
+
 def shown(page):
     """The probabilities of the table, row by row."""
     rows = page.locator("#answers tbody tr").all()
@@ -160,11 +165,11 @@ def test_asking_and_comparing(opened, models):
     assert shown(page) == [pytest.approx(row, abs=6e-4) for row in expected(models, TEXT)]
     assert page.locator("#answers thead th").all_text_contents() == ["Instruction", "before tuning", "run"]
     asks(page, lambda: page.locator("#focus label").nth(1).click())
-    assert "your question: focus(colour)" in page.locator(".fx-asked").text_content()
+    says(page, "your question: focus(colour)")
     asks(page, lambda: page.locator("#ignore label").nth(1).click())  # takes it off the other side
-    assert "your question: ignore(colour)" in page.locator(".fx-asked").text_content()
+    says(page, "your question: ignore(colour)")
     asks(page, lambda: page.locator("#words textarea, #words input").first.fill("Only colours count."))
-    assert page.locator(".fx-asked").text_content().startswith("your question: own wordsOnly colours count.")
+    says(page, "your question: own wordsOnly colours count.")
     own = [p for m in models.values() for p in m.ask(TEXT, instruction="Only colours count.").probabilities.values()]
     assert shown(page)[0] == pytest.approx(own, abs=6e-4)
     page.wait_for_function("document.querySelector('#heat').textContent.includes('Only colours count.')")
@@ -244,7 +249,7 @@ def test_examples_are_kept_by_the_browser(opened):
     assert TEXT in again.locator("#kept").text_content()
     asks(again, lambda: again.locator("#kept tbody tr").first.click())
     assert again.locator("#text-0 textarea").input_value() == TEXT
-    assert "your question: ignore(colour)" in again.locator(".fx-asked").text_content()
+    says(again, "your question: ignore(colour)")
     again.locator("#forget").click()
     again.wait_for_function("document.querySelectorAll('#kept tbody tr').length === 0")
 
