@@ -6,32 +6,47 @@ commands of those names, so here tuning is `tune` and a model evaluates itself.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from math import isnan
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
 from fit_jax.config import load_config
-from fit_jax.data.own_data import read_description
 from fit_jax.errors import InputError
 from fit_jax.evaluation import result_tables
-from fit_jax.evaluation.interactive import FocusAnswer, FocusQuestions, slot_names
+from fit_jax.evaluation.attribution import Attributor, pieces
+from fit_jax.evaluation.interactive import (
+    FocusAnswer,
+    FocusQuestions,
+    LabelledText,
+    asked_spec,
+    common_candidates,
+    labelled_texts,
+    slot_names,
+)
 from fit_jax.evaluation.metrics import focus_accuracy
 from fit_jax.evaluation.queries import Prediction
-from fit_jax.files import check_folder_name, make_folder, write_text
+from fit_jax.evaluation.scoring import Scorer
+from fit_jax.files import check_folder_name
+from fit_jax.focus.example import CORE
+from fit_jax.focus.instructions import first_instruction
 from fit_jax.foreign import shown
+from fit_jax.runs.copying import copy_run
 from fit_jax.runs.evaluating import evaluate_run, evaluation_name
 from fit_jax.runs.job import train_and_report
-from fit_jax.runs.run import Run, set_up, subject
-from fit_jax.runs.run_folder import has_checkpoint, locked, opened_config
+from fit_jax.runs.run import Run, load_model, set_up, subject_of
+from fit_jax.runs.run_folder import locked, opened_config
+from fit_jax.runs.source_rows import keep_rows
 
 if TYPE_CHECKING:
     import pandas
 
 Features = str | Sequence[str] | None
 Text = str | Mapping[str, str]
+Checkpoint = int | Literal["best", "last"]
+
+# A text asked alone is padded to a multiple of so many tokens: one program then serves texts of many lengths.
+_ALONE = 256
 
 
 @dataclass(frozen=True)
@@ -42,13 +57,29 @@ class Answer:
         answer: The most probable candidate.
         probabilities: Of each candidate, given that the answer is one of them.
         instruction: The words of the focus instruction; empty where there is none.
-        focus: What is focused on and ignored, as in `focus(core) & ignore(keyword)`.
+        focus: What is focused on and ignored, as in `focus(core) & ignore(keyword)`; empty under an instruction of
+            one's own.
     """
 
     answer: str
     probabilities: Mapping[str, float]
     instruction: str
     focus: str
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """How much the log-odds of an answer depend on each part of its prompt: gradient x input, in nats.
+
+    Attributes:
+        answer: The answer that is explained, against all other candidates.
+        pieces: The prompt, cut where its tokens begin; together they are its text.
+        weights: Of each piece, 0 or more.
+    """
+
+    answer: str
+    pieces: tuple[str, ...]
+    weights: tuple[float, ...]
 
 
 class Scores:
@@ -83,16 +114,15 @@ class FocusModel:
 
     Attributes:
         folder: Its run folder.
+        step: Its checkpoint's step; 0 before tuning.
         features: What can be focused on and ignored, `core` first.
+        names: What focus instructions call each feature.
         slots: Names of the texts that make up an input.
+        candidates: The answers to choose from; none where each example has its own.
+        splits: Names of the task's splits that can be looked at.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        checkpoint: int | Literal["best", "last"] = "best",
-        settings: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, run: Run, checkpoint: Checkpoint = "best", settings: Mapping[str, Any] | None = None) -> None:
         """Reads a checkpoint of a run, which was opened with `settings`.
 
         Raises:
@@ -100,14 +130,25 @@ class FocusModel:
         """
         self._run = run
         self._settings = dict(settings or {})
-        self._checkpoint: int | Literal["best", "last"] = checkpoint
-        self._subject = subject(run, checkpoint)
+        self._checkpoint: Checkpoint = checkpoint
+        self._model = load_model(run, checkpoint)
+        self._subject = subject_of(run, self._model)
+        self._alone = replace(self._subject, scorer=Scorer(self._model.graphdef, run.mesh, rows=1, step=_ALONE))
         self.folder = run.folder
-        self.features = ("core", *run.task.features)
+        self.step = self._model.step
+        self.names = {CORE: run.task.text.core, **run.task.text.spurious}
+        self.features = tuple(self.names)
         self.slots = slot_names(run.task.text)
+        self.candidates = common_candidates(run.task)
+        self.splits = tuple(name for name in run.task.splits if name != "train")
 
     def ask(
-        self, text: Text, focus: Features = None, ignore: Features = None, candidates: Sequence[str] = ()
+        self,
+        text: Text,
+        focus: Features = None,
+        ignore: Features = None,
+        candidates: Sequence[str] = (),
+        instruction: str | None = None,
     ) -> Answer:
         """The answer to a text under one focus instruction, none where neither feature is named.
 
@@ -116,25 +157,32 @@ class FocusModel:
             focus: Features to focus on, of `features`.
             ignore: Features to ignore.
             candidates: The answers to choose from; the task's own where none are given.
+            instruction: A focus instruction in one's own words, in place of `focus` and `ignore`.
 
         Raises:
             InputError: An unknown feature, a missing text, or answers that must be given and are not.
         """
-        return self.ask_batch([text], focus, ignore, candidates)[0]
+        return self.ask_batch([text], focus, ignore, candidates, instruction)[0]
 
     def ask_all(self, text: Text, candidates: Sequence[str] = ()) -> list[Answer]:
         """The answers to a text under each focus type of each feature; otherwise as `ask`."""
         questions = FocusQuestions(self._run.task, None, None, _several(candidates))
-        (answers,) = questions.answers(self._subject, [_filled(questions, text)])
+        (answers,) = questions.answers(self._alone, [_filled(questions, text)])
         return [_answer(a) for a in answers]
 
     def ask_batch(
-        self, texts: Iterable[Text], focus: Features = None, ignore: Features = None, candidates: Sequence[str] = ()
+        self,
+        texts: Iterable[Text],
+        focus: Features = None,
+        ignore: Features = None,
+        candidates: Sequence[str] = (),
+        instruction: str | None = None,
     ) -> list[Answer]:
         """The answers to many texts, in their order; otherwise as `ask`."""
-        questions = FocusQuestions(self._run.task, _names(focus), _names(ignore), _several(candidates))
+        questions = FocusQuestions(self._run.task, _names(focus), _names(ignore), _several(candidates), instruction)
         filled = [_filled(questions, text) for text in texts]
-        return [_answer(a) for (a,) in questions.answers(self._subject, filled)]
+        asked = self._alone if len(filled) == 1 else self._subject
+        return [_answer(a) for (a,) in questions.answers(asked, filled)]
 
     def ask_frame(
         self,
@@ -164,6 +212,65 @@ class FocusModel:
         columns = {f"p({name})": [a.probabilities[name] for a in answers] for name in names}
         return frame.assign(answer=[a.answer for a in answers], **columns)
 
+    def attribute(
+        self,
+        text: Text,
+        focus: Features = None,
+        ignore: Features = None,
+        candidates: Sequence[str] = (),
+        instruction: str | None = None,
+        answer: str | None = None,
+    ) -> Attribution:
+        """Which parts of the prompt an answer rests on; the model's own answer where none is named; otherwise as `ask`.
+
+        Raises:
+            InputError: As `ask`, or the answer is none of the candidates.
+        """
+        questions = FocusQuestions(self._run.task, _names(focus), _names(ignore), _several(candidates), instruction)
+        filled = _filled(questions, text)
+        if answer is None:
+            ((found,),) = questions.answers(self._alone, [filled])
+            answer = found.answer
+        if answer not in questions.candidates:
+            raise InputError(f"answer {shown(answer)}: is none of {', '.join(map(shown, questions.candidates))}")
+        (prompt,) = questions.prompts(self._run.encoder, filled)
+        weights = self._attributor.attribute(self._model.params, prompt, questions.candidates.index(answer))
+        parts, sums, start = [], [], 0
+        for part, tokens in pieces(self._run.encoder.tokenizer, prompt.prompt.tolist()):
+            parts.append(part)
+            sums.append(float(weights[start : start + tokens].sum()))
+            start += tokens
+        return Attribution(answer, tuple(parts), tuple(sums))
+
+    @cached_property
+    def _attributor(self) -> Attributor:
+        return Attributor(self._model.graphdef, self._run.mesh, _ALONE)
+
+    def instruction(self, focus: Features = None, ignore: Features = None) -> str:
+        """The words in which `ask` says what to focus on and to ignore; errors as there."""
+        return first_instruction(self._run.task.text, asked_spec(self._run.task, _names(focus), _names(ignore)))
+
+    def examples(self, split: str, count: int) -> list[LabelledText]:
+        """The first texts of a split of the task, with the answers that their features point to.
+
+        Raises:
+            InputError: The task has no such split, or has not kept its examples.
+        """
+        return labelled_texts(self._run.task, split, count)
+
+    def copy_to(self, folder: str | Path, called: str | None = None, examples: int = 25) -> None:
+        """Writes a new run folder that holds what asking this model needs, and nothing else.
+
+        Args:
+            folder: The folder.
+            called: What it will be called where it is used, such as its path relative to there; by default as here.
+            examples: How many examples of each split it holds.
+
+        Raises:
+            InputError: The folder is there already or cannot be written, or the model is the one before tuning.
+        """
+        copy_run(self._run, self._model, Path(folder), called or str(folder), examples)
+
     def evaluate(self, name: str | None = None, settings: Mapping[str, Any] | None = None) -> Scores:
         """Asks every focus type of every split and writes a report, as `fit-jax evaluate`.
 
@@ -184,14 +291,14 @@ class FocusModel:
 
 def load(
     folder: str | Path,
-    checkpoint: int | Literal["best", "last"] = "best",
+    checkpoint: Checkpoint = "best",
     settings: Mapping[str, Any] | None = None,
 ) -> FocusModel:
     """The model of a run folder, wherever that lies now.
 
     Args:
         folder: A run folder.
-        checkpoint: Its best checkpoint by validation, its last, or that of a step.
+        checkpoint: Its best checkpoint by validation, its last, or that of a step; 0 is the model before tuning.
         settings: Fields of its config that may differ, by dotted name, such as `{"mesh.data": 1}`.
 
     Raises:
@@ -228,45 +335,8 @@ def tune(
         raise InputError("tune: rows and description belong together; give both, or name a task in the config")
     if rows is not None and description is not None:
         check_folder_name(str(folder), "run_dir")
-        given += ["--task.name", "jsonl", "--task.file", str(_keep_source(folder / "source", rows, description))]
+        given += ["--task.name", "jsonl", "--task.file", str(keep_rows(folder / "source", rows, description))]
     return FocusModel(train_and_report(load_config(given)))
-
-
-def _keep_source(folder: Path, rows: Iterable[Mapping[str, Any]], description: Mapping[str, Any]) -> Path:
-    """Writes rows and their description into a folder; returns the description's path."""
-    make_folder(folder)
-    in_pandas = getattr(rows, "to_dict", None) if hasattr(rows, "columns") else None
-    records = rows if in_pandas is None else in_pandas("records")
-    try:
-        lines = "".join(json.dumps(_without_gaps(row), default=_plain) + "\n" for row in records)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"tune: rows must hold text, numbers and lists ({shown(str(error))})") from error
-    path = folder / "description.yaml"
-    try:
-        words = yaml.safe_dump({**description, "files": ["rows.jsonl"]}, sort_keys=False)
-    except (TypeError, yaml.YAMLError) as error:
-        raise InputError(f"tune: description must hold text, numbers and lists ({shown(str(error))})") from error
-    for place, content in ((path, words), (folder / "rows.jsonl", lines)):
-        if has_checkpoint(folder.parent) and place.is_file() and place.read_text("utf-8") != content:
-            raise InputError(
-                f"{folder.parent}: holds a run of other rows or another description; give the same ones, or choose "
-                "another run_dir"
-            )
-        write_text(place, content)
-    read_description(path)
-    return path
-
-
-def _without_gaps(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row in which null stands for what pandas calls NaN."""
-    return {name: None if isinstance(value, float) and isnan(value) else value for name, value in row.items()}
-
-
-def _plain(value: Any) -> Any:
-    """A number of NumPy's as one of Python's."""
-    if hasattr(value, "item"):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} is neither")
 
 
 def _options(settings: Mapping[str, Any] | None) -> list[str]:
@@ -302,4 +372,4 @@ def _filled(questions: FocusQuestions, text: Text) -> dict[str, str]:
 
 def _answer(found: FocusAnswer) -> Answer:
     shares = dict(zip(found.candidates, map(float, found.probabilities)))
-    return Answer(found.answer, shares, found.instruction, str(found.spec))
+    return Answer(found.answer, shares, found.instruction, "" if found.spec is None else str(found.spec))

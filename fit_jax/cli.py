@@ -21,6 +21,7 @@ COMMANDS = {
     "train": ("fit_jax.train", "train a model, go on with a run, evaluate and report"),
     "evaluate": ("fit_jax.evaluate", "evaluate a trained model again, or measure the language model before and after"),
     "steer": ("fit_jax.steer", "ask a trained model one text under each focus instruction"),
+    "playground": ("fit_jax.playground.__main__", "a web page to ask, compare and trick trained models"),
     "data": ("fit_jax.data.__main__", "describe, build, inspect and audit data sets"),
     "experiment": ("fit_jax.experiment.__main__", "methods x seeds on one task, with statistics"),
     "convert": ("fit_jax.convert", "bring models in and out, and check them"),

@@ -81,6 +81,60 @@ def test_all_ways_to_ask_give_the_same(model):
     assert model.ask(TEXTS[1], focus=["core", "brand"]).focus == model.ask(TEXTS[1], focus="core,brand").focus
 
 
+def test_an_instruction_in_own_words(model):
+    named = model.ask(TEXTS[0], focus="brand")
+    own = model.ask(TEXTS[0], instruction=f"  {named.instruction}\n")
+    assert own.probabilities == pytest.approx(named.probabilities, rel=1e-5)
+    assert (own.focus, own.instruction) == ("", named.instruction)
+    assert named.instruction == model.instruction("brand")
+    with pytest.raises(fit_jax.InputError, match="give the one or the others"):
+        model.ask(TEXTS[0], focus="brand", instruction="x")
+
+
+def test_an_answer_is_attributed_to_all_of_its_prompt(model):
+    found = model.attribute(TEXTS[1], instruction="Look at b2.")
+    assert found.answer == model.ask(TEXTS[1], instruction="Look at b2.").answer
+    prompt = "".join(found.pieces)
+    assert f"Review: {TEXTS[1]}\nLook at b2." in prompt
+    assert len(found.weights) == len(found.pieces) > 10
+    assert min(found.weights) >= 0 < max(found.weights)
+    with pytest.raises(fit_jax.InputError, match="answer fine: is none of negative, positive"):
+        model.attribute(TEXTS[1], answer="fine")
+
+
+def test_texts_of_the_task_with_what_their_features_point_to(model):
+    (first,) = model.examples("iid", 1)
+    assert model.splits[:2] == ("validation", "iid")
+    assert first.answers["core"] == ("positive" if "good" in first.text["text"] else "negative")
+    assert first.values["brand"] in first.text["text"]
+    assert first.candidates == model.candidates == ("negative", "positive")
+    assert model.names == {"core": "the sentiment", "brand": "brand"}
+    with pytest.raises(fit_jax.InputError, match="split 'hgh': task reviews has"):
+        model.examples("hgh", 1)
+
+
+def test_checkpoint_0_is_the_model_before_tuning(model):
+    before, after = fit_jax.load(model.folder, 0), fit_jax.load(model.folder, "last")
+    assert (before.step, after.step) == (0, 2)
+    assert before.ask(TEXTS[0]).probabilities != after.ask(TEXTS[0]).probabilities
+    assert before.ask_all(TEXTS[0]) == fit_jax.load(model.folder, 0).ask_all(TEXTS[0])
+
+
+def test_a_copy_holds_what_asking_needs_and_no_more(model, tmp_path):
+    model.copy_to(tmp_path / "copy", examples=3)
+    copy = fit_jax.load(tmp_path / "copy")
+    assert copy.ask_all(TEXTS[0]) == model.ask_all(TEXTS[0])
+    assert copy.step == model.step
+    assert copy.examples("iid", 9) == model.examples("iid", 3)
+    names = {path.name for path in (tmp_path / "copy").iterdir()}
+    assert names == {"config.yaml", "inputs.json", "task", "tokenizer", "checkpoints"}
+    sizes = [sum(p.stat().st_size for p in (f / "checkpoints").glob("2/**/*")) for f in (copy.folder, model.folder)]
+    assert sizes[0] < 0.6 * sizes[1]  # the optimizer holds two numbers for each weight
+    for wrong, message in ((model, "exists already"), (fit_jax.load(model.folder, 0), "is the model before tuning")):
+        with pytest.raises(fit_jax.InputError, match=message):
+            wrong.copy_to(tmp_path / "copy")
+
+
 def test_a_table_comes_back_with_its_answers(model):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"id": [7, 8, 9], "text": TEXTS})

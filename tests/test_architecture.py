@@ -32,6 +32,8 @@ LEVELS = (
     {"planning", "conversion"},
     {"experiment"},
     {"train", "evaluate", "steer", "convert", "push", "plan", "api", "data.__main__", "experiment.__main__"},
+    {"playground"},
+    {"playground.__main__"},
 )
 LEVEL = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 LEVEL["fit_jax"] = -1  # its version, which all may read
@@ -96,6 +98,14 @@ def test_a_package_does_without(name):
         if any(f"{other}.".startswith(f"{banned}.") for banned in WITHOUT[name])
     ]
     assert wrong == []
+
+
+def test_the_playground_knows_the_api_alone():
+    """Of all that computes; the frame of commands, errors and files serve every module."""
+    known = {"fit_jax", "api", "playground", "cli", "options", "errors", "files", "foreign"}
+    assert {package(o) for name in MODULES if package(name).startswith("playground") for o in IMPORTS[name]} & {
+        package(name) for name in MODULES
+    } <= known
 
 
 def test_no_modules_import_each_other():

@@ -17,11 +17,13 @@ from fit_jax.errors import InputError, RunFailed
 from fit_jax.experiment import __main__ as experiment
 from fit_jax.options import Parser, add_checkpoint, new_file
 from fit_jax.parallel import processes
+from fit_jax.playground import __main__ as playground
 
 MODULES = {
     "train": train,
     "evaluate": evaluate,
     "steer": steer,
+    "playground": playground,
     "data": data,
     "experiment": experiment,
     "convert": convert,

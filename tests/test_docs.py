@@ -56,7 +56,7 @@ def test_a_command_is_taken(module, arguments, monkeypatch):
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists()
         return
-    if module in ("fit_jax.data", "fit_jax.experiment"):
+    if module in ("fit_jax.data", "fit_jax.experiment", "fit_jax.playground"):
         module += ".__main__"
     parser = Parser(prog="some")
     importlib.import_module(module).add_options(parser)

@@ -60,9 +60,8 @@ def run(installed, folder, *command):
 
 
 def test_what_is_installed_is_whole(installed):
-    paths = [
-        path for pattern in ("configs/**/*.yaml", "fit_jax/**/*.html", "fit_jax/**/*.py") for path in ROOT.glob(pattern)
-    ]
+    patterns = ("configs/**/*.yaml", "fit_jax/**/*.html", "fit_jax/**/*.css", "fit_jax/**/*.py")
+    paths = [path for pattern in patterns for path in ROOT.glob(pattern)]
     for path in paths:
         inside = path.relative_to(ROOT)
         assert (installed / ("fit_jax" / inside if inside.parts[0] == "configs" else inside)).is_file()

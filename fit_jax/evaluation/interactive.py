@@ -14,6 +14,7 @@ from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.metrics import probabilities
 from fit_jax.focus.example import CORE, Example, TaskText
 from fit_jax.focus.instructions import first_instruction
+from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES, FocusSpec, check_spec, spec_for
 from fit_jax.foreign import quoted
 
@@ -26,13 +27,13 @@ class FocusAnswer:
     """The model's answer under one focus instruction.
 
     Attributes:
-        spec: What is focused on and ignored.
+        spec: What is focused on and ignored; None where the instruction is the user's own.
         instruction: The focus instruction.
         candidates: The answers to choose from.
         probabilities: Of each candidate, given that the answer is one of them.
     """
 
-    spec: FocusSpec
+    spec: FocusSpec | None
     instruction: str
     candidates: tuple[str, ...]
     probabilities: Float[np.ndarray, " candidates"]
@@ -44,9 +45,21 @@ class FocusAnswer:
 
 
 class FocusQuestions:
-    """What is asked about each text: the focus specifications and the answers to choose from."""
+    """What is asked about each text: the focus specifications and the answers to choose from.
 
-    def __init__(self, task: Task, focus: str | None, ignore: str | None, candidates: Sequence[str]) -> None:
+    Attributes:
+        slots: Names of the texts that make up an input.
+        candidates: The answers to choose from.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        focus: str | None,
+        ignore: str | None,
+        candidates: Sequence[str],
+        instruction: str | None = None,
+    ) -> None:
         """Reads the options of the command `steer`.
 
         Args:
@@ -54,6 +67,7 @@ class FocusQuestions:
             focus: Comma-separated features to focus on, `core` included; with `ignore` None, all focus types are asked.
             ignore: Comma-separated features to ignore.
             candidates: The answers to choose from; none means the task's own.
+            instruction: A focus instruction in the user's own words, in place of `focus` and `ignore`.
 
         Raises:
             InputError: A feature that the task lacks or that stands on both sides, or answers that differ from example
@@ -61,14 +75,19 @@ class FocusQuestions:
         """
         self.slots = slot_names(task.text)
         self._text = task.text
-        if focus is None and ignore is None:
-            self._specs = all_specs(task)
+        self._asked: list[tuple[FocusSpec | None, str]]
+        if instruction is not None:
+            if focus or ignore:
+                raise InputError("instruction: takes the place of focus and ignore; give the one or the others")
+            self._asked = [(None, " ".join(instruction.split()))]
         else:
-            self._specs = [asked_spec(task, focus or "", ignore or "")]
-        self._candidates = tuple(candidates) or common_candidates(task)
+            every = focus is None and ignore is None
+            specs = all_specs(task) if every else [asked_spec(task, focus or "", ignore or "")]
+            self._asked = [(spec, first_instruction(task.text, spec)) for spec in specs]
+        self.candidates = tuple(candidates) or common_candidates(task)
         if candidates and (len(set(candidates)) < max(len(candidates), 2) or not all(c.strip() for c in candidates)):
             raise InputError("--candidate: give two different answers or more, none of them empty")
-        if not self._candidates:
+        if not self.candidates:
             raise InputError(
                 f"task {task.text.name} has other answers in each example; give them: "
                 '--candidate "..." --candidate "..."'
@@ -100,14 +119,17 @@ class FocusQuestions:
 
     def answers(self, subject: Subject, inputs: Sequence[Mapping[str, str]]) -> Iterator[list[FocusAnswer]]:
         """The answers to each input, by its slots, under each specification in its first training paraphrase."""
-        instructions = [first_instruction(self._text, spec) for spec in self._specs]
-        examples = [Example("input", slots, self._candidates, 0, {}) for slots in inputs]
-        prompts = [subject.encoder.encode([example] * len(instructions), instructions) for example in examples]
+        prompts = [self.prompts(subject.encoder, slots) for slots in inputs]
         for scores in subject.scorer.score(subject.params, prompts):
             yield [
-                FocusAnswer(spec, instruction, self._candidates, probabilities(score.log_prob))
-                for spec, instruction, score in zip(self._specs, instructions, scores)
+                FocusAnswer(spec, instruction, self.candidates, probabilities(score.log_prob))
+                for (spec, instruction), score in zip(self._asked, scores)
             ]
+
+    def prompts(self, encoder: PromptEncoder, slots: Mapping[str, str]) -> list[EncodedPrompt]:
+        """The prompt that asks about an input under each specification."""
+        example = Example("input", slots, self.candidates, 0, {})
+        return encoder.encode([example] * len(self._asked), [words for _, words in self._asked])
 
     def table(self, subject: Subject, slots: Mapping[str, str]) -> "Table":
         """The answers side by side, for `rich` to print."""
@@ -117,12 +139,49 @@ class FocusQuestions:
         table.add_column("focus", no_wrap=True)
         table.add_column("instruction")
         table.add_column("answer", style="bold")
-        for candidate in self._candidates:
+        for candidate in self.candidates:
             table.add_column(f"p({candidate})", justify="right")
         (answers,) = self.answers(subject, [slots])
         for a in answers:
             table.add_row(str(a.spec), a.instruction, a.answer, *(f"{p:.3f}" for p in a.probabilities))
         return table
+
+
+@dataclass(frozen=True)
+class LabelledText:
+    """A text of a task's data and the answers that its features point to.
+
+    Attributes:
+        text: Each text of the input, by its slot.
+        candidates: The answers to choose from.
+        values: What each spurious feature is in this text.
+        answers: What each feature points to, `core` first: the true answer, and those that the data tie to the values.
+    """
+
+    text: Mapping[str, str]
+    candidates: tuple[str, ...]
+    values: Mapping[str, str]
+    answers: Mapping[str, str]
+
+
+def labelled_texts(task: Task, split: str, count: int) -> list[LabelledText]:
+    """The first texts of a split.
+
+    Raises:
+        InputError: The task has no such split, or has not kept its examples.
+    """
+    if split not in task.splits:
+        raise InputError(f"split {quoted(split)}: task {task.text.name} has {', '.join(task.splits)}")
+    return [
+        LabelledText(
+            text={name: example.slots[name] for name in slot_names(task.text)},
+            candidates=example.candidates,
+            values={name: feature.value for name, feature in example.spurious.items()},
+            answers={CORE: example.candidates[example.label]}
+            | {name: example.candidates[feature.label] for name, feature in example.spurious.items()},
+        )
+        for example in task.splits[split].examples[:count]
+    ]
 
 
 def read_slots(names: Sequence[str]) -> Iterator[dict[str, str]]:

@@ -28,6 +28,7 @@ WINDOW = 2048  # items packed together; first fit takes time in items x rows
 TOGETHER = 8  # batches whose rows are sorted by length
 WIDTHS = 3  # sequence lengths
 WORTH = 24  # batches for which more than one sequence length is worth compiling
+STEP = 16  # of the lengths of rows
 SAMPLE = 512  # items from which the room for targets is chosen
 
 
@@ -67,7 +68,9 @@ class Scorer:
         rows: Rows of a batch.
     """
 
-    def __init__(self, graphdef: nnx.GraphDef, mesh: Mesh, rows: int, forward: Forward = plain_forward) -> None:
+    def __init__(
+        self, graphdef: nnx.GraphDef, mesh: Mesh, rows: int, forward: Forward = plain_forward, step: int = STEP
+    ) -> None:
         """A scorer of models of one structure.
 
         Args:
@@ -75,13 +78,15 @@ class Scorer:
             mesh: The mesh its parameters lie on.
             rows: Rows of a batch; rounded up to what the mesh divides.
             forward: How hidden states come about.
+            step: Row lengths are multiples of it. A large one suits single questions: little is lost by padding one
+                row, and a text of another length then rarely needs a program of its own.
         """
         parts = row_shards(mesh)
         self.graphdef = graphdef
         self.plain = forward is plain_forward
         self._mesh = mesh
         self.rows = -(-rows // parts) * parts
-        self._step = lcm(16, mesh.shape[CONTEXT])  # of row lengths, which the mesh must divide
+        self._step = lcm(step, mesh.shape[CONTEXT])  # of row lengths, which the mesh must divide
         self._score = jax.jit(_score_function(graphdef, forward), out_shardings=NamedSharding(mesh, PartitionSpec()))
 
     def compile(self, params: Any, batch: Batch) -> jax.stages.Compiled:
@@ -113,7 +118,7 @@ class Scorer:
         """Scores of the answers of each batch, and where each item stands; the device works ahead of the reader."""
         if not items:
             return
-        T, C = _shape(items, self._step)
+        T, C = row_shape(items, self._step)
         local = rows_of_this_process(self.rows, self._mesh)
         flying: deque[tuple[Any, np.ndarray]] = deque()
         batches = self._batches(items, T, C)
@@ -154,11 +159,11 @@ def _widths(lengths: Sequence[int], T: int, step: int) -> tuple[int, ...]:
     return tuple(sorted({*(_round_up(int(length), step) for length in parts), T}))
 
 
-def _shape(items: Sequence[Item], step: int) -> tuple[int, int]:
+def row_shape(items: Sequence[Item], step: int) -> tuple[int, int]:
     """Tokens and targets of a row that holds any of the items and, with others beside it, is well filled."""
     T = _round_up(max(len(item.tokens) for item in items), step)
     C = max(target_capacity(items[:SAMPLE], T), max(len(item.target_ids) for item in items))
-    return T, _round_up(C, 8)
+    return T, _round_up(C, max(8, step // 2))
 
 
 def _round_up(size: int, step: int) -> int:

@@ -26,6 +26,10 @@ class LayerHook:
     the same shapes and dtypes.
     """
 
+    def embedded(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """What the first layer reads, given the tokens' embeddings."""
+        return x
+
     def keys_values(
         self, layer: int | Int[Array, ""], k: Float[Array, "B T K G"], v: Float[Array, "B T K G"]
     ) -> tuple[Self, Float[Array, "B S K G"], Float[Array, "B S K G"]]:

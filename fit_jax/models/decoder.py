@@ -127,7 +127,9 @@ class Decoder(nnx.Module):
             hook, x = hook.output(number, x, index_BC)
             return x, hook
 
-        x = dropout(by_rows(self.embed_tokens(tokens_BT)), self.config.dropout, folded(seed, self.config.layers))
+        x = dropout(
+            hook.embedded(by_rows(self.embed_tokens(tokens_BT))), self.config.dropout, folded(seed, self.config.layers)
+        )
         if self.blocks is not None:
             graphdef, stacked = nnx.split(self.blocks)
 

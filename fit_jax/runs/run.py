@@ -133,13 +133,16 @@ def open_run(folder: str | Path) -> Run:
 
 
 def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> TrainedModel:
-    """The model of a checkpoint: of a step, the best by validation, or the last.
+    """The model of a checkpoint: of a step, the best by validation, or the last; step 0 is the model before tuning.
 
     Raises:
         InputError: There is no such checkpoint, or it does not fit the config.
     """
     if (kept := read_inputs(run.folder)) is not None:
         pin(kept.revisions)  # other runs may have been opened since this one
+    if which == 0:
+        placed = starting_state(run, None)
+        return TrainedModel(placed.graphdef, placed.state.params, 0)
     checkpoints = open_checkpoints(run, cleans=False)
     try:
         steps = checkpoints.steps()

@@ -1,0 +1,64 @@
+"""The models that a page asks: one, or two that take the same texts and features."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import fit_jax
+from fit_jax.api import Checkpoint, FocusModel
+from fit_jax.errors import InputError
+
+BEFORE = "before tuning"
+
+
+def load_models(folder: str, other: str | None, checkpoint: Checkpoint, before: bool) -> dict[str, FocusModel]:
+    """The models by what they are called on the page.
+
+    Args:
+        folder: A run folder.
+        other: Another one to compare with, which is shown first where it is the model before tuning.
+        checkpoint: Of both.
+        before: Whether to compare with the model before tuning.
+
+    Raises:
+        InputError: A folder holds no trained run, or the two cannot be asked the same.
+    """
+    first = fit_jax.load(folder, checkpoint)
+    names = _names(folder, other)
+    if before:
+        return {BEFORE: fit_jax.load(folder, 0), names[0]: first}
+    if other is None:
+        return {names[0]: first}
+    second = fit_jax.load(other, checkpoint)
+    for what in ("slots", "features", "candidates"):
+        mine, theirs = getattr(first, what), getattr(second, what)
+        if mine != theirs:
+            raise InputError(
+                f"{other}: has the {what} {', '.join(theirs)} where {folder} has {', '.join(mine)}; compare runs of "
+                "one task"
+            )
+    return dict(zip(names, (first, second)))
+
+
+def warm_up(models: Mapping[str, FocusModel]) -> None:
+    """Asks each model once, so that what it needs for the next questions is compiled."""
+    for asks in (True, False):
+        for model in models.values():
+            texts = dict.fromkeys(model.slots, "word")
+            candidates = () if model.candidates else ("yes", "no")
+            with suppress(InputError):  # the question itself will tell it
+                if asks:
+                    model.ask_all(texts, candidates)
+                    model.ask(texts, candidates=candidates)
+                else:
+                    model.attribute(texts, candidates=candidates)
+
+
+def _names(folder: str, other: str | None) -> tuple[str, ...]:
+    """What runs are called: by their folders, with those above where they would be called the same."""
+    paths = [Path(name).resolve() for name in (folder, other) if name is not None]
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = tuple("/".join(path.parts[-depth:]) for path in paths)
+        if len(set(names)) == len(names):
+            return names
+    raise InputError(f"{folder} and {other}: are one run; name two, or compare with --before")
