@@ -97,7 +97,7 @@ def compare(found, expected, tolerance):
 
 
 # Rows, tokens, queries, heads, key heads, width, softcap, whether a window.
-NARROW = (2, 300, 300, 2, 1, 64, 5.0, True)
+NARROW = (2, 300, 300, 4, 2, 64, 5.0, True)
 SHAPES = (
     (1, 300, 40, 3, 1, 96, None, True),
     (1, 300, 300, 2, 2, 128, None, False),
@@ -144,7 +144,7 @@ def test_bfloat16_is_within_its_rounding_of_xla(platform):
 def test_blocks_in_which_nothing_is_seen_are_not_read(platform):
     """What is not a number would spread through a product with zero weights."""
     T = 300
-    (q, k, v), gradients, scope = draw(np.random.default_rng(0), 2, T, T, 2, 1, 64)
+    (q, k, v), gradients, scope = draw(np.random.default_rng(0), 2, T, T, 4, 2, 64)
     index = np.broadcast_to(np.arange(T, dtype=np.int32), (2, T))
     first = index < 128
     scope = Scope(index, index, index, np.where(first, 128, T).astype(np.int32))
@@ -193,10 +193,11 @@ def test_packed_sequences_cost_their_own_blocks():
     ],
 )
 def test_a_mesh_changes_nothing(mesh):
-    inputs, gradients, scope = draw(np.random.default_rng(0), 4, 100, 60, 4, 2, 64)
-    expected = program("xla", None)(inputs, gradients, scope, None)
+    inputs, gradients, scope = draw(np.random.default_rng(0), 2, 300, 300, 4, 2, 64)
+    window = jnp.int32(60)
+    expected = program("tpu", 5.0)(inputs, gradients, scope, window)
     with jax.set_mesh(make_mesh(mesh)):
-        found = program.__wrapped__("tpu", None)(inputs, gradients, scope, None)
+        found = program.__wrapped__("tpu", 5.0)(inputs, gradients, scope, window)
     compare(found, expected, 2e-5)
 
 
