@@ -3,7 +3,8 @@
     FIT_JAX_DATA=DATA python -m benchmarks.long_rows    # minutes to an hour, by the number of cores
 
 The step of `benchmarks.techniques` where six instructions share an input, with one row on each of eight v5e chips,
-compiled ahead of time for growing lengths. Needs the TPU compiler (`pip install '.[tpu]'`). Prints a Markdown table.
+compiled ahead of time for growing lengths, up to the first that takes more than the chip has. Needs the TPU compiler
+(`pip install '.[tpu]'`). Prints a Markdown table.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from fit_jax.parallel.topology import GIB, Topology
 from fit_jax.planning.compiled import compile_train
 from fit_jax.planning.workload import workload
 
-LENGTHS = {"auto": (8192, 16384, 32768, 49152, 65536), "xla": (2048, 4096, 6144, 8192)}
+LENGTHS = {"auto": (8192, 16384, 24576, 28672, 32768), "xla": (2048, 4096, 6144, 8192)}
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
             program = compile_train(workload(config_of(Case("a long row", options))), topology)
             jax.clear_caches()
             print(f"| {attention} | {length} | {program.failure or f'{program.total / GIB:.2f}'} |", flush=True)
-            if program.failure:
+            if program.failure or program.total > topology.accelerator.memory:
                 break
 
 

@@ -100,7 +100,8 @@ def _of_a_shard(
     queries = jnp.pad(queries, ((0, 0), (0, 0), (0, more_queries)), constant_values=-1)
     blocks = blocks_of(queries, _padded(keys, 2, more_keys), window, rules)
     q, k, v = _padded(q, 1, more_queries), _padded(k, 1, more_keys), _padded(v, 1, more_keys)
-    y, lse = _attend(_Program(kernels, rules), q, k, v, blocks)
+    results: Any = _attend(_Program(kernels, rules), q, k, v, blocks)
+    y, lse = results
     return y[:, :C], lse[:, :, :C]
 
 

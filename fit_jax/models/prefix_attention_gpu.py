@@ -124,7 +124,7 @@ def _call(body: Any, rules: Rules, walk: Walk, *, in_specs: list[pl.BlockSpec], 
         name=f"prefix_attention{body.__name__}",
         **options,
     )
-    return partial(run, walk.count, walk.visit)
+    return partial(run, walk.turns, walk.visit)
 
 
 def _forward(rules: Rules, count: Any, visit: Any, window: Any, *refs: Any) -> None:
@@ -217,5 +217,5 @@ def _gradients(
 
 def _dot(a: Array, b: Array, contracted: tuple[int, int]) -> Array:
     """The product over an axis of each matrix, summed in fp32."""
-    axes = tuple((axis,) for axis in contracted)
+    axes = (contracted[:1], contracted[1:])
     return jax.lax.dot_general(a, b, (axes, ((), ())), preferred_element_type=jnp.float32)

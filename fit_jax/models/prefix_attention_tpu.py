@@ -128,7 +128,7 @@ def _call(
         interpret=rules.interpret,
         name=f"prefix_attention{body.__name__}",
     )
-    return partial(run, walk.count.reshape(-1), walk.visit.reshape(-1))
+    return partial(run, walk.turns.reshape(-1), walk.visit.reshape(-1))
 
 
 class _Specs(NamedTuple):
@@ -286,5 +286,5 @@ def _gradients(
 
 def _dot(a: Array, b: Array, contracted: tuple[int, int]) -> Array:
     """The product over an axis of each matrix, summed in fp32."""
-    axes = tuple((axis,) for axis in contracted)
+    axes = (contracted[:1], contracted[1:])
     return jax.lax.dot_general(a, b, (axes, ((), ())), preferred_element_type=jnp.float32)

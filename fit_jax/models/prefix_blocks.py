@@ -40,13 +40,13 @@ class Rules(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """Which of M blocks each of N blocks meets: the first `count` entries of `visit`.
+    """Which of M blocks each of N blocks meets: the first `turns` entries of `visit`.
 
     An entry is twice the number of the block that is met, plus 1 where every query in it sees every key. What follows
     them repeats the last, so that a pipeline with nothing to compute has nothing to load either.
     """
 
-    count: Int[Array, "B N"]
+    turns: Int[Array, "B N"]
     visit: Int[Array, "B N M"]
 
 

@@ -167,7 +167,7 @@ def test_each_block_that_sees_is_visited_once(seed):
     seen = np.asarray(Scope(index, positions, positions, ends).mask(window))[0]
     tiled = seen.reshape(T // tile, tile, T // tile, tile).swapaxes(1, 2)
     for walk, pairs in ((blocks.by_query, tiled), (blocks.by_key, tiled.swapaxes(0, 1))):
-        for count, visit, row in zip(walk.count[0].tolist(), walk.visit[0].tolist(), pairs):
+        for count, visit, row in zip(walk.turns[0].tolist(), walk.visit[0].tolist(), pairs):
             met = {entry // 2: entry % 2 for entry in visit[:count]}
             assert len(met) == count
             assert set(np.flatnonzero(row.any((1, 2)))) <= set(met)
@@ -180,9 +180,9 @@ def test_packed_sequences_cost_their_own_blocks():
     queries, keys = np.stack([index, index % 32], 1), np.stack([index // 32 * 32 + 32, index % 32], 1)
     rules = Rules(Tiles(16, 16), False, None, True)
     blocks = BLOCKS(queries, keys, np.zeros(1, np.int32), rules)
-    assert blocks.by_query.count.tolist() == [[1, 2, 1, 2]]
+    assert blocks.by_query.turns.tolist() == [[1, 2, 1, 2]]
     assert blocks.by_query.visit[0, 1, :2].tolist() == [1, 2]  # the first whole, its own masked
-    assert blocks.by_key.count.tolist() == [[2, 1, 2, 1]]
+    assert blocks.by_key.turns.tolist() == [[2, 1, 2, 1]]
 
 
 @pytest.mark.parametrize(
