@@ -207,7 +207,7 @@ def here(side: str, shape: Shape, folder: Path) -> tuple[Timed, float]:
     mesh, optimizer = make_mesh(run.mesh), make_optimizer(run.optimizer, len(batches))
     placed = init_state(run.model, run.lora, optimizer, mesh, run.seed)
     batch = to_global(batches[0], mesh)
-    step = compile_train_step(placed.graphdef, optimizer, placed.state, batch, prefix_trees=branches > 1)
+    step = compile_train_step(placed.graphdef, optimizer, placed.state, batch)
     with watched() as peak:
         timed = own_steps(step, placed.state, batches, mesh, shape.skipped)
     used = jax.devices()[0].memory_stats()["peak_bytes_in_use"] if shape.gpu else peak.bytes - before

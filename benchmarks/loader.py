@@ -114,7 +114,6 @@ def model_rate(config: Config, method: TrainingMethod, loader: TrainLoader, voca
         batches[0],
         objective=method.objective,
         accumulate=config.train.accumulate,
-        prefix_trees=method.sampler.branching,
     )
     seconds = []
     for batch in batches:

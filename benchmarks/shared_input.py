@@ -149,7 +149,7 @@ def measured(shared: bool, folder: Path, lora: bool) -> dict[str, float]:
     loss = written_gradient(placed, batches(asked[:COMPARED], shared), folder / f"{shared}.npz")
     state = placed.state
     first = to_global(rows[0], mesh)
-    step = compile_train_step(placed.graphdef, optimizer, state, first, accumulate=1, prefix_trees=shared)
+    step = compile_train_step(placed.graphdef, optimizer, state, first, accumulate=1)
     with watched() as peak:
         for batch in rows[:SKIPPED]:
             state, _ = step(state, to_global(batch, mesh))

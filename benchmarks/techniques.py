@@ -42,7 +42,7 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case("as it is: packed rows, logits at answers, adapters on a bf16 base, splash attention"),
+    Case("as it is: packed rows, logits at answers, adapters on a bf16 base, the prefix-tree kernel"),
     Case("last layer and logits at every token", dense=True),
     Case(
         "one padded example a row",
@@ -50,6 +50,7 @@ CASES = (
     ),
     Case("attention without a fused kernel", ("--model.attention", "xla")),
     Case("six instructions share an input", ("--focus.branches", "6")),
+    Case("the same without a fused kernel", ("--focus.branches", "6", "--model.attention", "xla")),
     Case("all weights trained", ("--lora.rank", "0")),
     Case("base in int8", ("--model.quantize", "int8")),
     Case("base in nf4", ("--model.quantize", "nf4")),

@@ -180,7 +180,7 @@ def here(folder: Path, lora: bool) -> dict[str, float]:
     mesh, optimizer = make_mesh(run.mesh), make_optimizer(run.optimizer, SKIPPED + STEPS)
     placed = pretrained_state(model, run.lora, optimizer, mesh, run.seed)
     batch = to_global(batches[0], mesh)
-    step = compile_train_step(placed.graphdef, optimizer, placed.state, batch, accumulate=1, prefix_trees=False)
+    step = compile_train_step(placed.graphdef, optimizer, placed.state, batch, accumulate=1)
     loss = first_loss(placed, batches[0])
     with watched() as peak:
         timed = own_steps(step, placed.state, batches, mesh, SKIPPED)

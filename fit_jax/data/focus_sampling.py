@@ -64,7 +64,6 @@ class FocusSampler(Sampler[Batch]):
         super().__init__(examples, seed, order)
         check_focus(config)
         self.branches = config.branches
-        self.branching = config.branches > 1
         self._shown = shown
         self._types = [name for name, weight in config.weights.items() if weight > 0]
         weights = np.array([config.weights[name] for name in self._types])

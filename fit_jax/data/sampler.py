@@ -61,11 +61,9 @@ class Sampler(ABC, Generic[BatchType]):
     Attributes:
         examples: The training examples.
         branches: Most branches of an example.
-        branching: Whether several answers or instructions may share a prompt's tokens.
     """
 
     branches: int = 1
-    branching: bool = False
 
     def __init__(self, examples: Sequence[Example], seed: int, order: Order | None = None) -> None:
         """Samples nothing yet.

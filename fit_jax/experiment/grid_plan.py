@@ -16,7 +16,7 @@ from fit_jax.experiment.cells import Cell, cell_config
 from fit_jax.experiment.config import ExperimentConfig, by_model, check_experiment
 from fit_jax.experiment.other_models import model_name
 from fit_jax.experiment.runner import STEPS, cells_of, is_done
-from fit_jax.methods import rows_branch, trains
+from fit_jax.methods import trains
 from fit_jax.parallel.topology import GIB, Topology
 from fit_jax.planning.plan import Outline, outline
 
@@ -66,13 +66,10 @@ def plan_grid(config: ExperimentConfig, topology: Topology) -> list[PlannedCells
     questions = len(questions_of(task, config.run))
     rows = []
     for part in by_model(config):
-        outlines: dict[bool, Outline] = {}  # by all that a method changes of the shapes
+        # Of the first method, as no method changes the shapes.
+        found = outline(cell_config(part, Cell(part.methods[0], part.seeds[0])), topology)
         for method in part.methods:
             steps = _steps(part, task) if trains(method) else 0
-            settings = cell_config(part, Cell(method, part.seeds[0]))
-            if (branching := rows_branch(settings)) not in outlines:
-                outlines[branching] = outline(settings, topology)
-            found = outlines[branching]
             cells = [cell for cell in cells_of(part) if cell.method == method]
             done = sum(is_done(part, cell) for cell in cells)
             training, evaluation = steps * found.step / 3600, _batches(questions, found) * found.evaluation / 3600

@@ -1,8 +1,6 @@
 """Methods to train with, and to compare; one module each, found by its name, here or in a package of the user's own.
 
-A training method's module has `build(task, config) -> TrainingMethod`; `fit_jax.methods.method` says what that is. It
-has `rows_branch(config) -> bool` too where the rows that it trains on may hold prompts that branch: several focus
-instructions that share a text, or several candidate answers that share a prompt.
+A training method's module has `build(task, config) -> TrainingMethod`; `fit_jax.methods.method` says what that is.
 A training-free method's module has `METHOD`, a `fit_jax.methods.training_free.TrainingFree`.
 """
 
@@ -35,12 +33,6 @@ def training_method(task: "Task", config: Config) -> "TrainingMethod":
     if not trains(config.train.method):
         raise InputError(f"train.method: {config.train.method} trains nothing; use it in an experiment")
     return _module(config.train.method).build(task, config)
-
-
-def rows_branch(config: Config) -> bool:
-    """Whether the rows that `train.method` trains on hold prompts that branch, known without the data."""
-    module = _module(config.train.method)
-    return hasattr(module, "rows_branch") and module.rows_branch(config)
 
 
 def training_free_method(name: str) -> "TrainingFree":

@@ -53,8 +53,6 @@ class CandidateBatch(NamedTuple):
 class CandidateSampler(Sampler[CandidateBatch]):
     """Examples without a focus instruction, each with all its candidates."""
 
-    branching = True
-
     def __init__(
         self,
         examples: Sequence[Example],

@@ -8,11 +8,6 @@ from fit_jax.methods.method import TrainingMethod, as_instructed
 from fit_jax.training.objective import CROSS_ENTROPY
 
 
-def rows_branch(config: Config) -> bool:
-    """Whether several focus instructions share a text."""
-    return config.focus.branches > 1
-
-
 def build(task: Task, config: Config) -> TrainingMethod[Batch]:
     """Instructions and labels by the weights and branches of `focus`."""
     sampler = FocusSampler(task.splits["train"].examples, task.text, config.focus, shown=True, seed=config.seed)

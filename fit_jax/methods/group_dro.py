@@ -32,11 +32,6 @@ from fit_jax.methods.groups import group_numbers, groups_of
 from fit_jax.methods.method import TrainingMethod, true_label
 
 
-def rows_branch(config: Config) -> bool:
-    """Yes: the candidate answers share a prompt."""
-    return True
-
-
 def build(task: Task, config: Config) -> TrainingMethod[CandidateBatch]:
     """Groups are those of the training examples."""
     examples = task.splits["train"].examples

@@ -23,11 +23,6 @@ from fit_jax.methods.candidates import CandidateBatch, CandidateLoss, CandidateS
 from fit_jax.methods.method import TrainingMethod, true_label
 
 
-def rows_branch(config: Config) -> bool:
-    """Yes: the candidate answers share a prompt."""
-    return True
-
-
 def build(task: Task, config: Config) -> TrainingMethod[CandidateBatch]:
     """The bias-only model's log-probabilities, times `train.poe_weight`, as the prior of the candidates."""
     examples, weight = task.splits["train"].examples, config.train.poe_weight

@@ -13,6 +13,7 @@ from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.hash_random import Seed
 from fit_jax.models.layers import RMSNorm
 from fit_jax.models.lora import Linear
+from fit_jax.models.prefix_attention import prefix_attention
 from fit_jax.models.rope import Rope, rotate
 
 # Masked scores. Finite, so that a query that sees nothing (padding) averages all values instead of giving NaN.
@@ -22,17 +23,16 @@ MASKED = -1e30
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=("query_index", "query_positions", "key_positions", "visible_until", "key_bias", "lengths"),
-    meta_fields=("sequences",),
+    meta_fields=(),
 )
 @dataclass(frozen=True)
 class Scope:
     """What the C queries of each row see of its T keys.
 
     Query c, which stands at row index i = `query_index[c]`, sees key j iff j <= i < `visible_until[j]`; in a sliding
-    layer also only iff `query_positions[c]` - `key_positions[j]` < window. `sequences` promises that the queries are
-    all tokens of the row in order and that no item branches, which is what splash attention can compute.
-    `key_bias`, where there is one, is added to the scores of a query and head, in nats. `lengths` says how many tokens
-    the sequence of each query may come to hold; None means that the queries are whole rows, which say it themselves.
+    layer also only iff `query_positions[c]` - `key_positions[j]` < window. `key_bias`, where there is one, is added to
+    the scores of a query and head, in nats. `lengths` says how many tokens the sequence of each query may come to hold;
+    None means that the queries are whole rows, which say it themselves.
     """
 
     query_index: Int[Array, "B C"]
@@ -41,24 +41,17 @@ class Scope:
     visible_until: Int[Array, "B T"]
     key_bias: Float[Array, "B C H T"] | None = None
     lengths: Int[Array, "B C"] | None = None
-    sequences: bool = False
 
     @classmethod
-    def of_rows(
-        cls,
-        positions: Int[Array, "B T"],
-        visible_until: Int[Array, "B T"],
-        *,
-        sequences: bool = False,
-    ) -> "Scope":
+    def of_rows(cls, positions: Int[Array, "B T"], visible_until: Int[Array, "B T"]) -> "Scope":
         """What the tokens of whole rows see of each other."""
         index = jnp.broadcast_to(jnp.arange(positions.shape[1], dtype=jnp.int32)[None], positions.shape)
-        return cls(index, positions, positions, visible_until, sequences=sequences)
+        return cls(index, positions, positions, visible_until)
 
     def at(self, index_BC: Int[Array, "B C"]) -> "Scope":
         """What some of the queries see."""
         index, positions = take(self.query_index, index_BC), take(self.query_positions, index_BC)
-        return replace(self, query_index=index, query_positions=positions, sequences=False)
+        return replace(self, query_index=index, query_positions=positions)
 
     def mask(self, window: int | Int[Array, ""] | None) -> Bool[Array, "B C T"]:
         """True where a query sees a key."""
@@ -83,7 +76,8 @@ def attention(
 ) -> Float[Array, "B C H G"]:
     """Grouped-query attention under the prefix-tree rule of `Scope`; the softmax is in fp32.
 
-    On TPU rows of plain sequences, and on GPU half precision, take a fused kernel that never holds all scores.
+    On TPU, and in half precision on GPU, a fused kernel computes it, which never holds all scores; what a query that
+    sees nothing (padding) gathers is then zeros, and else of no meaning.
 
     Args:
         q_BCHG: Queries of the tokens at `scope.query_index`; query heads of one group are neighbours.
@@ -98,11 +92,11 @@ def attention(
     Raises:
         InputError: A kernel is asked for that the platform does not have.
     """
-    kernel = kernels.choose(kind, q_BCHG, scope.sequences, window, softcap, biased=scope.key_bias is not None)
-    if kernel == "splash":
-        assert window is None or isinstance(window, int), "of a kernel that is chosen for no other"
-        positions, ends = scope.key_positions, scope.visible_until
-        return kernels.splash(q_BCHG, k_BTKG, v_BTKG, positions, ends, scale=scale, window=window, softcap=softcap)
+    kernel = kernels.choose(kind, q_BCHG, softcap, biased=scope.key_bias is not None)
+    if kernel == "tpu" or kernel == "gpu":
+        rule = scope.query_index, scope.query_positions, scope.key_positions, scope.visible_until
+        options = {"scale": scale, "platform": kernel, "window": window, "softcap": softcap}
+        return prefix_attention(q_BCHG, k_BTKG, v_BTKG, *rule, **options)[0]
     if kernel == "cudnn":
         return kernels.cudnn(q_BCHG, k_BTKG, v_BTKG, scope.mask(window), scale=scale)
     B, C, H, G = q_BCHG.shape

@@ -68,7 +68,6 @@ class Decoder(nnx.Module):
         *,
         deterministic: bool = True,
         dropout_key: Key[Array, ""] | None = None,
-        prefix_trees: bool = True,
     ) -> Float[Array, "B C D"]:
         """Hidden states after the final norm.
 
@@ -79,7 +78,6 @@ class Decoder(nnx.Module):
             out_index_BC: Row indices of the tokens wanted; None means all T. The last layer runs at these alone.
             deterministic: No dropout.
             dropout_key: Draws the dropout; needed unless `deterministic`.
-            prefix_trees: Whether rows may hold items that branch; kernels for packed sequences run only if not.
 
         Raises:
             ValueError: Neither `deterministic` nor a `dropout_key`.
@@ -87,7 +85,7 @@ class Decoder(nnx.Module):
         if not deterministic and dropout_key is None:
             raise ValueError("dropout needs a dropout_key unless deterministic")
         seed = None if dropout_key is None or deterministic else Seed.of(dropout_key)
-        scope = Scope.of_rows(positions_BT, visible_until_BT, sequences=not prefix_trees)
+        scope = Scope.of_rows(positions_BT, visible_until_BT)
         return self.walk(tokens_BT, scope, LayerHook(), out_index_BC, seed)[0]
 
     def walk(

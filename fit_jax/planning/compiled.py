@@ -67,9 +67,7 @@ def compile_train(load: Workload, topology: Topology) -> Program:
     placed = abstract_state(load.model, load.lora, optimizer, mesh)
     batch = abstract_batch(load.rows, load.sequence_length, load.targets, mesh)
     return _program(
-        lambda: compile_train_step(
-            placed.graphdef, optimizer, placed.state, batch, accumulate=load.accumulate, prefix_trees=load.prefix_trees
-        ),
+        lambda: compile_train_step(placed.graphdef, optimizer, placed.state, batch, accumulate=load.accumulate),
         mesh,
     )
 

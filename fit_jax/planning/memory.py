@@ -9,7 +9,6 @@ from jax.sharding import Mesh
 
 from fit_jax.models.config import PROJECTIONS
 from fit_jax.models.head import chunks_of
-from fit_jax.models.kernels import BLOCKS
 from fit_jax.parallel.config import CONTEXT, FSDP, TENSOR
 from fit_jax.parallel.sharding import row_shards
 from fit_jax.parallel.topology import Topology
@@ -69,10 +68,9 @@ def bytes_held(tree: Any) -> float:
     return float(sum(math.prod(_shard(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
 
 
-def uses_fused_attention(load: Workload, mesh: Mesh) -> bool:
-    """Whether splash or cuDNN computes the layers' attention, so that no array of scores exists."""
-    whole_blocks = load.sequence_length % (BLOCKS[-1] * mesh.shape[CONTEXT]) == 0
-    return load.model.attention != "xla" and not load.prefix_trees and whole_blocks
+def uses_fused_attention(load: Workload) -> bool:
+    """Whether a kernel computes the layers' attention, so that no array of scores exists."""
+    return load.model.attention != "xla"
 
 
 def _shard(leaf: jax.ShapeDtypeStruct) -> tuple[int, ...]:
@@ -98,7 +96,7 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
     outputs = sum(outs / (tensor if name in split else 1) for name, (_, outs) in shapes.items())
     adapters = load.lora.rank * len(set(load.lora.targets) & set(PROJECTIONS))
     scores = 0.0
-    if not uses_fused_attention(load, mesh):
+    if not uses_fused_attention(load):
         scores = tokens * load.sequence_length * model.heads / tensor  # elements
     in_flight = (
         item

@@ -146,7 +146,7 @@ def _advice(load: Workload, planned: Memory, topology: Topology) -> tuple[str, .
         remedies["activations"].append("recompute layers in the backward pass: --model.remat full")
     if load.rows // load.accumulate > split:
         remedies["activations"].append(f"smaller microbatches: --train.accumulate {load.accumulate * 2}")
-    if load.model.attention == "xla" and not load.prefix_trees:
+    if load.model.attention == "xla":
         remedies["temp"].append("attention without an array of scores: --model.attention auto")
     sizes = planned._asdict()
     chosen = [line for part in sorted(remedies, key=lambda p: -sizes[p]) for line in remedies[part]]

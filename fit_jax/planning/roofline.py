@@ -153,7 +153,7 @@ def _step_time(
     """The roofline with collectives of so many seconds each, and whether the step waits for them."""
     figures, devices = topology.accelerator, mesh.size
     flops = train_flops(load.model, load.lora, load.rows, load.sequence_length, load.targets)
-    attention = flops.attention * (0.5 if uses_fused_attention(load, mesh) else 1.0)
+    attention = flops.attention * (0.5 if uses_fused_attention(load) else 1.0)
     compute = (flops.total - flops.attention + attention) / (devices * figures.flops * MATMUL_SHARE)
     seconds = {True: 0.0, False: 0.0}
     for taken, exposed in collectives:
@@ -172,7 +172,7 @@ def _moved(load: Workload, state: TrainState, mesh: Mesh) -> float:
     weights = item * sum(ins * outs for ins, outs in shapes) / tensor
     activations = item * tokens * sum(ins + outs for ins, outs in shapes) / math.sqrt(tensor)
     scores = 0.0
-    if not uses_fused_attention(load, mesh):
+    if not uses_fused_attention(load):
         scores = 3 * 4 * tokens * load.sequence_length * model.heads / tensor  # written, normalised and read, fp32
     update = 2 * (bytes_held(state.trainable) + bytes_held(state.opt_state))
     return load.accumulate * passes * model.layers * (weights + activations + scores) + update

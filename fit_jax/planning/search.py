@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from fit_jax.config import Config, MeshConfig
 from fit_jax.errors import InputError
-from fit_jax.models.kernels import BLOCKS
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.sharding import row_shards
 from fit_jax.parallel.topology import GIB, Topology
@@ -80,14 +79,13 @@ def search(
 def candidates(load: Workload, topology: Topology) -> Iterator[Candidate]:
     """Every layout of the workload that the machine and the shapes allow."""
     devices = topology.devices()
-    kernels = ("xla",) if load.prefix_trees else ("auto", "xla")
     shapes: TrainState | None = None
     for sizes in mesh_sizes(load, len(devices), topology.slices):
         mesh = make_mesh(sizes, devices)
         rows = load.rows // row_shards(mesh)
         shapes = shapes or place(load, mesh).state
         state = laid_out(shapes, mesh)
-        for accumulate, remat, kernel in product(_powers(rows), ("none", "dots", "full"), kernels):
+        for accumulate, remat, kernel in product(_powers(rows), ("none", "dots", "full"), ("auto", "xla")):
             model = replace(load.model, remat=remat, attention=kernel)
             option = replace(load, model=model, mesh=sizes, accumulate=accumulate)
             yield Candidate(
@@ -103,7 +101,7 @@ def mesh_sizes(load: Workload, devices: int, slices: int) -> Iterator[MeshConfig
         if model.kv_heads % tensor or model.feed_forward % tensor:
             continue
         for context in _powers(devices // tensor, longest):
-            if context > 1 and load.sequence_length % (context * BLOCKS[-1]):
+            if context > 1 and load.sequence_length % context:
                 continue
             rows = devices // tensor // context
             for data in (d for d in range(1, rows + 1) if rows % d == 0):

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from fit_jax.config import Config, MeshConfig, OptimizerConfig, TokenizerConfig
 from fit_jax.errors import InputError
 from fit_jax.hub import local_folder
-from fit_jax.methods import rows_branch
 from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.weights import CONFIG_FILES
 from fit_jax.runs.resolve import ResolvedConfig, resolve
@@ -28,7 +27,6 @@ class Workload:
         targets: C.
         accumulate: Microbatches of a step.
         evaluation_rows: B of an evaluation batch.
-        prefix_trees: Whether the rows hold items that branch.
         steps: Optimizer steps of the run; None where they follow from the data.
         notes: What was assumed.
     """
@@ -42,7 +40,6 @@ class Workload:
     targets: int
     accumulate: int
     evaluation_rows: int
-    prefix_trees: bool
     steps: int | None
     notes: tuple[str, ...] = ()
 
@@ -77,7 +74,6 @@ def workload(config: Config, slices: int = 1) -> Workload:
         targets=targets,
         accumulate=config.train.accumulate,
         evaluation_rows=config.evaluation.batch_size,
-        prefix_trees=rows_branch(config),
         steps=config.train.steps,
         notes=tuple(notes),
     )

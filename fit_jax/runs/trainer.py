@@ -266,7 +266,6 @@ def _step_of_each_width(
                 objective=method.objective,
                 accumulate=run.config.train.accumulate,
                 seed=run.config.seed,
-                prefix_trees=method.sampler.branching,
             )
             check_program(program, run.config, run.mesh)
             return program

@@ -55,16 +55,13 @@ class LossSums(NamedTuple):
     correct: Float[Array, ""]
 
 
-def target_scores(
-    decoder: Decoder, rows: Batch, dropout_key: Key[Array, ""] | None = None, prefix_trees: bool = True
-) -> TargetScores:
+def target_scores(decoder: Decoder, rows: Batch, dropout_key: Key[Array, ""] | None = None) -> TargetScores:
     """Runs the model; only target positions reach the vocabulary projection.
 
     Args:
         decoder: The model.
         rows: Packed or unpacked rows.
         dropout_key: Draws the dropout; None means none.
-        prefix_trees: Whether rows may hold items that branch (several focus instructions or answers on one input).
     """
     hidden = decoder(
         rows.tokens,
@@ -73,7 +70,6 @@ def target_scores(
         rows.target_index,
         deterministic=dropout_key is None,
         dropout_key=dropout_key,
-        prefix_trees=prefix_trees,
     )
     return TargetScores(*target_log_probs(decoder, hidden, rows.target_ids))
 

@@ -48,7 +48,6 @@ def compile_train_step(
     objective: Objective[Any] = CROSS_ENTROPY,
     accumulate: int = 1,
     seed: int = 0,
-    prefix_trees: bool = True,
 ) -> jax.stages.Compiled:
     """Compiles the train step, `(state, batch) -> (state, StepMetrics)`; the state it is called with is donated.
 
@@ -60,7 +59,6 @@ def compile_train_step(
         objective: What is minimised; by default the cross-entropy of the targets.
         accumulate: Microbatches of a step; divides the batch's rows.
         seed: Draws the dropout, with the step and the microbatch.
-        prefix_trees: Whether rows may hold items that branch (several focus instructions or answers on one input).
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     mesh = mesh_of(state)
@@ -71,7 +69,7 @@ def compile_train_step(
 
         def loss(trainable: nnx.State, part: TrainBatch, weights: Array, number: int | Array) -> tuple[Array, Losses]:
             decoder = nnx.merge(graphdef, trainable, state.frozen)
-            scores = target_scores(decoder, part.rows, jax.random.fold_in(step_key, number), prefix_trees)
+            scores = target_scores(decoder, part.rows, jax.random.fold_in(step_key, number))
             losses = objective.losses(scores, part)
             return jnp.sum(weights * losses.loss), losses
 

@@ -98,8 +98,6 @@ def test_the_loader_is_asked_for_the_instruction_and_the_focus_label_alone():
     sampler, indices = make(branches=2), np.array([3, 599])
     asked = [[(b.instruction, tuple(b.answers)) for b in branches] for branches in sampler.branches_of(4, indices)]
     assert asked == [[(d.instruction, (d.label,)) for d in draws] for draws in sampler.sample(4, indices)]
-    assert sampler.branching
-    assert not make().branching
 
 
 def test_zero_weight_types_need_no_feature():

@@ -6,8 +6,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from fit_jax.config import MeshConfig
 from fit_jax.errors import InputError
+from fit_jax.models import kernels
 from fit_jax.models.attention import Scope, attention
-from fit_jax.models.kernels import choose, single_paths, splash
+from fit_jax.models.kernels import choose
 from fit_jax.parallel.hlo import collectives
 from fit_jax.parallel.mesh import make_mesh
 
@@ -31,63 +32,33 @@ def packed(rows: int, heads: int, kv_heads: int, width: int = 64):
     return q, k, v, positions, ends
 
 
-@pytest.mark.parametrize(
-    ("mesh", "window", "softcap"),
-    [
-        (None, 20, 5.0),
-        (MeshConfig(data=2, tensor=2, context=2), None, None),
-        (MeshConfig(data=2, tensor=4), None, None),  # more shards than key/value heads
-    ],
-)
-def test_splash_equals_xla_forward_and_backward(mesh, window, softcap):
-    q, k, v, positions, ends = packed(4 if mesh else 1, 4, 2)
-    index = np.broadcast_to(np.arange(T, dtype=np.int32)[None], positions.shape)
-    # What padding computes is of no meaning, and differs.
-    weight = (ends > 0)[:, :, None, None] * np.random.default_rng(1).normal(size=q.shape).astype(np.float32)
-    options = {"scale": 0.2, "window": window, "softcap": softcap}
-
-    def fused(q, k, v):
-        return (splash(q, k, v, jnp.asarray(positions), jnp.asarray(ends), interpret=True, **options) * weight).sum()
-
-    def plain(q, k, v):
-        return (attention(q, k, v, Scope(index, positions, positions, ends), kind="xla", **options) * weight).sum()
-
-    expected = jax.jit(jax.value_and_grad(plain, (0, 1, 2)))(q, k, v)
-    grad = jax.jit(jax.value_and_grad(fused, (0, 1, 2)))
-    if mesh is None:
-        found = grad(q, k, v)
-    else:
-        with jax.set_mesh(make_mesh(mesh)):
-            found = grad(q, k, v)
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-4)
-    for a, b in zip(found[1], expected[1]):
-        assert_close(a, b, tolerance=2e-5)
-
-
-def test_branching_rows_are_told_from_packed_ones():
-    _, _, _, positions, ends = packed(2, 4, 2)
-    segments = jnp.cumsum(positions == 0, axis=1)
-    assert single_paths(segments, jnp.asarray(ends)).tolist() == [True, True]
-    ends[1, 10] = 50  # a node that ends before its sequence does
-    assert single_paths(segments, jnp.asarray(ends)).tolist() == [True, False]
-
-
 def test_kernels_are_chosen_by_what_they_can_compute(monkeypatch):
-    q = jnp.zeros((1, T, 4, 64), jnp.bfloat16)
+    q = jnp.zeros((2, T, 4, 64), jnp.bfloat16)
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    assert choose("auto", q, True, None, None) == "splash"
-    assert choose("xla", q, True, None, None) == "xla"
-    assert choose("splash", q, False, None, None) == "xla"
-    assert choose("auto", q[:, :8], True, None, None) == "xla"
-    assert choose("auto", q, True, jnp.int32(5), None) == "xla"
-    assert choose("auto", q, True, None, None, biased=True) == "xla"
+    assert choose("auto", q, 5.0) == "tpu"
+    assert choose("auto", q.astype(jnp.float32), None) == "tpu"
+    assert choose("xla", q, None) == "xla"
+    assert choose("auto", q[:, :8], None) == "xla"
+    assert choose("auto", q, None, biased=True) == "xla"
+    with pytest.raises(InputError, match=r"cudnn does not run on tpu"):
+        choose("cudnn", q, None)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert choose("auto", q, False, None, None) == "cudnn"
-    assert choose("auto", q.astype(jnp.float32), True, None, None) == "xla"
+    assert choose("auto", q, 5.0) == "gpu"
+    assert choose("auto", q.astype(jnp.float32), None) == "xla"
+    assert choose("cudnn", q, None) == "cudnn"
+    assert choose("cudnn", q, 5.0) == "xla"
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    assert choose("auto", q, True, None, None) == "xla"
+    assert choose("auto", q, None) == "xla"
     with pytest.raises(InputError, match=r"splash does not run on cpu"):
-        choose("splash", q, True, None, None)
+        choose("splash", q, None)
+
+
+def test_rows_that_the_mesh_does_not_divide_are_left_to_xla(monkeypatch):
+    monkeypatch.setattr(kernels, "_platform", lambda mesh: "tpu")
+    q = jnp.zeros((2, T, 4, 64), jnp.bfloat16)
+    with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))):
+        assert choose("auto", q, None) == "xla"
+        assert choose("auto", jnp.concatenate([q, q]), None) == "tpu"
 
 
 def test_a_biased_key_weighs_as_so_many_copies_of_it():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fit_jax.parallel.sharding import named_leaves
-from fit_jax.planning.memory import bytes_held, microbatch_rows, plan_memory, uses_fused_attention
+from fit_jax.planning.memory import bytes_held, microbatch_rows, plan_memory
 
 
 def on_first_device(tree) -> int:
@@ -82,13 +82,6 @@ def test_scores_are_held_where_no_kernel_computes_them(planned, machine):
     scores = 16 * 4 * 1024 * 1024  # rows, heads, tokens of queries and of keys
     assert plain.activations - fused.activations == 2 * scores * (4 + 4 + 4)  # of both scanned layers
     assert plain.temp > fused.temp
-
-
-def test_a_kernel_needs_whole_blocks_on_every_part_of_a_row(planned):
-    options = ("--focus.branches", "1", "--train.sequence_length", "512")
-    assert uses_fused_attention(*planned(*options, context=4)[::2])
-    assert not uses_fused_attention(*planned(*options, context=8)[::2])
-    assert not uses_fused_attention(*planned("--train.sequence_length", "512")[::2])  # rows that branch
 
 
 def test_accumulation_sums_gradients_in_fp32(planned, machine):

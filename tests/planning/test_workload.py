@@ -6,10 +6,8 @@ import shutil
 import pytest
 
 from fit_jax.config import load_config
-from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.focus.tokenizers import save_tokenizer, train_tokenizer
-from fit_jax.methods import TRAINED, training_method
 from fit_jax.planning.workload import workload
 from fit_jax.runs.resolve import resolve
 
@@ -56,16 +54,7 @@ def test_the_shapes_are_the_configs():
     options += ["--evaluation.batch_size", "5", "--focus.branches", "1", "--train.steps", "null"]
     load = workload(load_config([*options, "--mesh.fsdp", "2"]), slices=2)
     assert (load.rows, load.sequence_length, load.targets, load.accumulate) == (48, 640, 20, 3)
-    assert (load.evaluation_rows, load.prefix_trees, load.steps) == (5, False, None)
+    assert (load.evaluation_rows, load.steps) == (5, None)
     assert (load.mesh.fsdp, load.mesh.slices) == (2, 2)
     assert any("one per 32 tokens" in note for note in load.notes)
     assert workload(load_config(["--train.targets_per_row", "7"])).targets == 7
-
-
-@pytest.mark.parametrize("method", TRAINED)
-@pytest.mark.parametrize("branches", [1, 3])
-def test_rows_branch_in_the_plan_where_they_branch_in_training(method, branches):
-    few = "--task.train_examples 40 --task.validation_examples 8 --task.test_examples 8"
-    config = load_config(["--train.method", method, "--focus.branches", str(branches), *few.split()])
-    sampler = training_method(build_task(config.task, config.seed), config).sampler
-    assert workload(config).prefix_trees == sampler.branching

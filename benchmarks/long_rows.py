@@ -1,0 +1,42 @@
+"""How long a row may be before a step no longer fits, with the prefix-tree kernel and with XLA's attention.
+
+    FIT_JAX_DATA=DATA python -m benchmarks.long_rows    # minutes to an hour, by the number of cores
+
+The step of `benchmarks.techniques` where six instructions share an input, with one row on each of eight v5e chips,
+compiled ahead of time for growing lengths, up to the first that takes more than the chip has. Needs the TPU compiler
+(`pip install '.[tpu]'`). Prints a Markdown table.
+"""
+
+import argparse
+import os
+
+import jax
+
+from benchmarks.techniques import TOPOLOGY, Case, config_of
+from fit_jax.parallel.topology import GIB, Topology
+from fit_jax.planning.compiled import compile_train
+from fit_jax.planning.workload import workload
+
+LENGTHS = {"auto": (8192, 16384, 24576, 28672, 32768), "xla": (2048, 4096, 6144, 8192)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.long_rows", description=__doc__.split("\n\n")[0])
+    parser.parse_args()
+    if "FIT_JAX_DATA" not in os.environ:
+        parser.error("set FIT_JAX_DATA to the folder that holds bbq and tokenizers")
+    topology = Topology.parse(TOPOLOGY)
+    rows = ("--train.batch_size", str(topology.chips), "--focus.branches", "6")
+    print("| attention | tokens a row | GiB a chip |\n|---|---|---|", flush=True)
+    for attention, lengths in LENGTHS.items():
+        for length in lengths:
+            options = (*rows, "--train.sequence_length", str(length), "--model.attention", attention)
+            program = compile_train(workload(config_of(Case("a long row", options))), topology)
+            jax.clear_caches()
+            print(f"| {attention} | {length} | {program.failure or f'{program.total / GIB:.2f}'} |", flush=True)
+            if program.failure or program.total > topology.accelerator.memory:
+                break
+
+
+if __name__ == "__main__":
+    main()
