@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from fit_jax.conversion.convert import CARD, export_adapter, export_merged
 from fit_jax.errors import InputError, RunFailed, reason
-from fit_jax.evaluation.markdown import as_block
 from fit_jax.focus import prompt_file
 from fit_jax.focus.example import Example
 from fit_jax.foreign import read_text, shown
+from fit_jax.markdown import as_block
 from fit_jax.models.adapters import CONFIG as ADAPTER_CONFIG
 from fit_jax.runs.run import Run, open_run
 from fit_jax.runs.run_folder import saved_config

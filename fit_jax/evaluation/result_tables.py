@@ -141,7 +141,7 @@ def accuracy_table(
         counts = (max((c.count for key, c in cells.items() if key[1] == name), default=0) for name in titles)
         aside.append(("examples (n)", *blank, *map(str, counts)))
     caption = (
-        "Share of answers that follow the instruction, with 95 % intervals over clusters of examples. Rows in italics "
+        "Share of answers that follow the instruction, with 95 % intervals over clusters of examples. The last rows "
         "are what answers without reading the question would reach."
     )
     if any(name != title for name, title in titles.items()):

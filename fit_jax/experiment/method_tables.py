@@ -70,7 +70,7 @@ def kinds_table(estimates: Mapping[tuple[str, str, str, str], Estimate], paraphr
     header = ("method", *(f"{kind} {context.titles[split]}" for kind, split in columns))
     caption = (
         f"Focus accuracy by kind of focus type, {result_tables.PARAPHRASE_NAMES[paraphrases]}: {ERRORS}. Core types "
-        f"ask for y, spurious types for y_s. Rows in italics are what answers without reading reach.{context.caption}"
+        f"ask for y, spurious types for y_s. The last rows are what answers without reading reach.{context.caption}"
     )
     return Table(
         f"Core and spurious types, {result_tables.PARAPHRASE_NAMES[paraphrases]}",
@@ -93,8 +93,8 @@ def types_table(estimates: Mapping[tuple[str, str, str, str], Estimate], paraphr
     aside = [(line, "", *(share(rates.get(split)) for split in splits)) for line, rates in context.references.items()]
     aside.append(("examples (n)", "", *(_examples(estimates, paraphrases, split) for split in splits)))
     caption = (
-        f"Focus accuracy of every focus type and split, {result_tables.PARAPHRASE_NAMES[paraphrases]}: {ERRORS}. Rows "
-        f"in italics are what answers without reading reach.{context.caption}"
+        f"Focus accuracy of every focus type and split, {result_tables.PARAPHRASE_NAMES[paraphrases]}: {ERRORS}. The "
+        f"last rows are what answers without reading reach.{context.caption}"
     )
     return Table(
         f"Every focus type, {result_tables.PARAPHRASE_NAMES[paraphrases]}",

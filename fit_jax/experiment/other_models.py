@@ -92,8 +92,8 @@ def models_table(models: ByModel, paraphrases: str, context: Context) -> Table:
         lines.append((line, "", *map(share, cells)))
     header = ("model", "method", *(f"{kind} {context.titles.get(s, s)}" for kind in KINDS for s in splits))
     caption = (
-        f"Focus accuracy by model and kind of focus type, {PARAPHRASE_NAMES[paraphrases]}: mean over seeds. Rows in "
-        f"italics are what answers without reading reach.{context.caption}"
+        f"Focus accuracy by model and kind of focus type, {PARAPHRASE_NAMES[paraphrases]}: mean over seeds. The last "
+        f"rows are what answers without reading reach.{context.caption}"
     )
     aside = len(context.references)
     return Table(
