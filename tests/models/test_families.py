@@ -89,7 +89,7 @@ def test_greedy_tokens_equal_transformers(family, loaded):
     np.testing.assert_array_equal(np.stack(ours), theirs.numpy())
 
 
-@pytest.mark.parametrize("family", [*EARLY, "olmo3", "phi4_mini", *slow({*LATER, *SLOW} - {"olmo3", "phi4_mini"})])
+@pytest.mark.parametrize("family", [*EARLY, "phi4_mini", *slow(sorted({*LATER, *SLOW} - {"phi4_mini"}))])
 def test_tensors_come_back_bit_for_bit_in_their_own_dtype(family, model_of, loaded, tmp_path):
     _, folder, _ = model_of(family)
     _, graphdef, params = loaded(family)

@@ -51,11 +51,12 @@ ROPE = {"rope": RopeConfig(partial=0.5, kind="yarn", factor=4.0, temperature_bet
     ("switches", "remat", "rank", "tolerance"),
     [
         ({**NORMS, **ROPE}, "full", 4, 0.02),
-        pytest.param({**SCALES, **ROPE}, "full", 4, 1e-6, marks=pytest.mark.slow),
-        pytest.param({**NORMS, **ROPE}, "dots", 0, 1e-6, marks=pytest.mark.slow),
-        pytest.param({**SCALES, **ROPE}, "none", 0, 1e-6, marks=pytest.mark.slow),
+        ({**SCALES, **ROPE}, "full", 4, 1e-6),
+        ({**NORMS, **ROPE}, "dots", 0, 1e-6),
+        ({**SCALES, **ROPE}, "none", 0, 1e-6),
     ],
 )
+@pytest.mark.slow
 def test_switches_of_later_families_are_counted(switches, remat, rank, tolerance):
     model, lora = replace(MODEL, remat=remat, **switches), LoraConfig(rank=rank)
     program = compiled(model, lora, 4, 128, 8).as_text()
