@@ -75,6 +75,7 @@ def free_port(host: str, wanted: int | None) -> int:
     """
     if wanted is not None and not 0 < wanted < 2**16:
         raise InputError(f"--port {wanted}: is no port; take one from 1 to 65535")
+    told = ""
     for port in (_PORT, 0) if wanted is None else (wanted,):
         with closing(socket.socket()) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -82,8 +83,8 @@ def free_port(host: str, wanted: int | None) -> int:
                 probe.bind((host, port))
                 return probe.getsockname()[1]
             except OSError as error:
-                told = reason(error)
-    raise InputError(f"--host {host}: cannot serve at port {port} ({told}); choose another --port or --host")
+                told = f"port {port} ({reason(error)})"
+    raise InputError(f"--host {host}: cannot serve at {told}; choose another --port or --host")
 
 
 if __name__ == "__main__":
