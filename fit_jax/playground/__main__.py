@@ -9,7 +9,7 @@ written as a folder for Hugging Face Spaces.
 import socket
 import threading
 from argparse import Namespace
-from contextlib import closing, suppress
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -75,23 +75,16 @@ def free_port(host: str, wanted: int | None) -> int:
     """
     if wanted is not None and not 0 < wanted < 2**16:
         raise InputError(f"--port {wanted}: is no port; take one from 1 to 65535")
-    *earlier, last = (_PORT, 0) if wanted is None else (wanted,)
-    for port in earlier:
-        with suppress(OSError):
-            return _bound(host, port)
-    try:
-        return _bound(host, last)
-    except OSError as error:
-        told = f"--host {host}: cannot serve at port {last} ({reason(error)}); choose another --port or --host"
-        raise InputError(told) from error
-
-
-def _bound(host: str, port: int) -> int:
-    """The port that can be bound now: this one, or any for 0."""
-    with closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
-        return probe.getsockname()[1]
+    told = ""
+    for port in (_PORT, 0) if wanted is None else (wanted,):
+        with closing(socket.socket()) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+                return probe.getsockname()[1]
+            except OSError as error:
+                told = f"port {port} ({reason(error)})"
+    raise InputError(f"--host {host}: cannot serve at {told}; choose another --port or --host")
 
 
 if __name__ == "__main__":

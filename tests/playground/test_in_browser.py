@@ -1,5 +1,6 @@
 """The page in a real browser: asked, compared, tricked, dark, on a phone, shared, kept, with hostile data."""
 
+import json
 import os
 import re
 import shutil
@@ -23,7 +24,13 @@ HOSTILE = "<img src=x onerror='window.hit=1'> ${window.hit=1} {{window}}"
 TEXT = "Parcel 7 of red is late"
 # Of the colour of a text on what lies behind it, as WCAG defines it; translucent colours do not occur there.
 CONTRAST = """(element) => {
-  const light = (rgb) => rgb.match(/[\\d.]+/g).slice(0, 3).map((v) => v / 255)
+  const rgb = (colour) => {
+    const dot = document.createElement('canvas').getContext('2d');
+    dot.fillStyle = colour;
+    dot.fillRect(0, 0, 1, 1);
+    return [...dot.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const light = (colour) => rgb(colour).map((v) => v / 255)
     .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   let behind = element, colour;
@@ -79,8 +86,7 @@ def models(run):
 
 def started(command, folder, path):
     """A server and the address that it tells; it is ended by its id."""
-    env = os.environ | {"PYTHONPATH": str(path), "GRADIO_SERVER_PORT": "", "GRADIO_SHARE": "True"}
-    env.pop("GRADIO_SERVER_PORT")
+    env = os.environ | {"PYTHONPATH": str(path), "GRADIO_SHARE": "True"}
     return subprocess.Popen([sys.executable, *command], cwd=folder, env=env, stdout=subprocess.PIPE, text=True)
 
 
@@ -227,8 +233,8 @@ def test_a_shared_link_restores_the_state(opened):
     page = opened()
     asks(page, lambda: page.locator("#text-0 textarea").fill(f"{TEXT} & 100 % of it?"))
     asks(page, lambda: page.locator("#focus label").nth(0).click())
-    asks(page, lambda: page.locator("#place label").nth(0).click())
     asks(page, lambda: page.locator("#decoy textarea, #decoy input").first.fill("Look at the colour."))
+    asks(page, lambda: page.locator("#place label").nth(0).click())
     link = page.locator("#link textarea, #link input").first.input_value()
     assert page.url == link
     query = f"?{urlsplit(link).query}"
@@ -278,8 +284,6 @@ def test_a_space_starts_from_its_folder_alone(run, tmp_path, models):
         [sys.executable, "-c", code], cwd=moved, env=os.environ | {"PYTHONPATH": str(moved)}, capture_output=True,
         text=True, check=True,
     )  # fmt: skip
-    import json
-
     path, found = done.stdout.strip().splitlines()[-2:]
     assert path == str(moved / "fit_jax" / "__init__.py")
     for mine, theirs in zip(models.values(), json.loads(found)):
