@@ -76,8 +76,8 @@ def attention(
 ) -> Float[Array, "B C H G"]:
     """Grouped-query attention under the prefix-tree rule of `Scope`; the softmax is in fp32.
 
-    On TPU, and in half precision on GPU, a fused kernel computes it, which never holds all scores; what a query that
-    sees nothing (padding) gathers is then zeros, and else of no meaning.
+    On TPU, and in half precision on GPU, a fused kernel may compute it (`kernels.choose`), which never holds all
+    scores; what a query that sees nothing (padding) gathers from ours is zeros, and else of no meaning.
 
     Args:
         q_BCHG: Queries of the tokens at `scope.query_index`; query heads of one group are neighbours.

@@ -198,8 +198,8 @@ class ModelConfig:
     quantize: Literal["none", "int8", "nf4"] = "none"
     # What the backward pass recomputes: `none` (nothing), `dots` (all but matrix products) or `full` (every layer).
     remat: Literal["none", "dots", "full"] = "dots"
-    # Attention kernel: `auto`, `xla`, `splash` (TPU) or `cudnn` (GPU).
-    attention: Literal["auto", "xla", "splash", "cudnn"] = "auto"
+    # Attention: `kernel` (ours, on TPU and GPU), `cudnn` (GPU), `xla`, or `auto`: ours on TPU, cuDNN on GPU.
+    attention: Literal["auto", "kernel", "cudnn", "xla"] = "auto"
 
     def check(self) -> None:
         """Raises InputError for an unknown family, or sizes that no decoder can have."""

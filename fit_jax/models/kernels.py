@@ -38,9 +38,9 @@ def choose(kind: str, q: Array, softcap: float | None, *, biased: bool = False) 
     mesh = jax.sharding.get_abstract_mesh()
     platform = _platform(mesh)
     own: Kernel = "tpu" if platform == "tpu" else "gpu" if platform in ("gpu", "cuda") else "xla"
-    if kind == "cudnn" and own == "gpu":
+    if own == "gpu" and kind in ("auto", "cudnn"):  # ours compiles for GPUs, but has not been run on one
         own = "cudnn"
-    elif kind not in ("auto", "xla"):
+    elif kind == "cudnn" or (kind == "kernel" and own == "xla"):
         raise InputError(f"model.attention: {kind} does not run on {platform}; leave it `auto`, or set `xla`")
     divided = q.shape[0] % math.prod(mesh.shape.get(axis, 1) for axis in ROWS) == 0
     if kind == "xla" or own == "xla" or biased or q.shape[1] < LEAST_QUERIES or not divided:

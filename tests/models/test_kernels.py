@@ -35,7 +35,7 @@ def packed(rows: int, heads: int, kv_heads: int, width: int = 64):
 def test_kernels_are_chosen_by_what_they_can_compute(monkeypatch):
     q = jnp.zeros((2, T, 4, 64), jnp.bfloat16)
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    assert choose("auto", q, 5.0) == "tpu"
+    assert choose("auto", q, 5.0) == choose("kernel", q, 5.0) == "tpu"
     assert choose("auto", q.astype(jnp.float32), None) == "tpu"
     assert choose("xla", q, None) == "xla"
     assert choose("auto", q[:, :8], None) == "xla"
@@ -43,14 +43,14 @@ def test_kernels_are_chosen_by_what_they_can_compute(monkeypatch):
     with pytest.raises(InputError, match=r"cudnn does not run on tpu"):
         choose("cudnn", q, None)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert choose("auto", q, 5.0) == "gpu"
-    assert choose("auto", q.astype(jnp.float32), None) == "xla"
-    assert choose("cudnn", q, None) == "cudnn"
+    assert choose("kernel", q, 5.0) == "gpu"
+    assert choose("kernel", q.astype(jnp.float32), None) == "xla"
+    assert choose("auto", q, None) == choose("cudnn", q, None) == "cudnn"
     assert choose("cudnn", q, 5.0) == "xla"
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     assert choose("auto", q, None) == "xla"
-    with pytest.raises(InputError, match=r"splash does not run on cpu"):
-        choose("splash", q, None)
+    with pytest.raises(InputError, match=r"kernel does not run on cpu"):
+        choose("kernel", q, None)
 
 
 def test_rows_that_the_mesh_does_not_divide_are_left_to_xla(monkeypatch):
