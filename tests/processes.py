@@ -1,5 +1,6 @@
 """Commands in processes of their own that begin with their modules in memory, so that they start at once."""
 
+import atexit
 import itertools
 import multiprocessing
 import os
@@ -90,7 +91,10 @@ def _run(module: str, arguments: list[str], files: Sequence[Path], environment: 
     from fit_jax.cli import run
 
     sys.argv = [module, *arguments]
-    run(importlib.import_module(module).main)
+    try:
+        run(importlib.import_module(module).main)
+    finally:
+        atexit._run_exitfuncs()  # which processes of `multiprocessing` leave out: there a job's processes take leave
 
 
 class Job:
