@@ -155,9 +155,9 @@ def test_a_beam_search_finds_what_scoring_finds(task, encoder, make_scorer, para
         assert not reached.all()
         assert_close(np.array(narrow.log_probs)[reached], np.array(scored.log_probs)[reached], tolerance=1e-4)
     assert 0 <= calibration_error(found[1]) <= 1
-    title = "## Beam search"
-    assert title in summary("", found[1], task)
-    assert title not in summary("", found[9], task)
+    said = "Answers were searched for with few beams"
+    assert said in summary("", found[1], task)
+    assert said not in summary("", found[9], task)
     write_predictions(tmp_path / "predictions.jsonl", found[1])
     assert "Infinity" not in (tmp_path / "predictions.jsonl").read_text()
     assert read_predictions(tmp_path / "predictions.jsonl") == found[1]
