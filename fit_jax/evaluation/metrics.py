@@ -83,11 +83,11 @@ def kind_of(focus: str) -> str:
     return "spurious" if focus in SPURIOUS_TYPES else "core"
 
 
-def worst_groups(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
+def worst_groups(predictions: Iterable[Prediction], few: int = FEW) -> list[dict[str, Any]]:
     """Per split, focus type, feature and paraphrases, the group with the lowest focus accuracy, its interval and size.
 
     Groups are those of `focus.example.group_of`: (s, y), and with multiple choice (s, whether y = y_s). Where some have
-    `FEW` examples or more, it is the lowest of these: the lowest of many small groups is low by chance.
+    `few` examples or more, it is the lowest of these: the lowest of many small groups is low by chance.
     """
     rows = []
     for (split, feature, paraphrases, focus), cell in group_by(
@@ -95,7 +95,7 @@ def worst_groups(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
     ).items():
         groups = {key: share_of(group) for key, group in group_by(cell, lambda p: (p.value, p.group)).items()}
         (value, answer), worst = min(
-            groups.items(), key=lambda g: (g[1].examples < FEW, g[1].value, g[1].examples, g[0])
+            groups.items(), key=lambda g: (g[1].examples < few, g[1].value, g[1].examples, g[0])
         )
         low, high = worst.share_interval()
         keys = {"split": split, "focus": focus, "feature": feature, "paraphrases": paraphrases}
