@@ -73,7 +73,7 @@ def _describe(given: Namespace) -> None:
     found = describe(given.file, given.out, given.label)
     write_text(given.out, found.text)
     print_described(found)
-    print(printable(f"{given.out}: read it, then fit-jax data inspect --task jsonl --task.file {given.out}"))
+    print(printable(f"{given.out}: read it, then python -m fit_jax.data inspect --task jsonl --task.file {given.out}"))
 
 
 def _build(given: Namespace) -> None:

@@ -11,6 +11,7 @@ from flax import nnx
 
 from fit_jax.errors import InputError, RunFailed, cannot_write, machine_remedy, reason
 from fit_jax.files import check_outputs
+from fit_jax.foreign import silent
 from fit_jax.parallel.sharding import named_leaves
 from fit_jax.training.state import TrainState
 
@@ -148,7 +149,8 @@ class Checkpoints:
     def _check_shapes(self, step: int, wanted: dict[str, Any]) -> None:
         """Refuses a checkpoint that is whole but of another model; one that tells nothing is left to be read."""
         try:
-            tree = self._manager.item_metadata(step)["state"].tree
+            with silent():  # what is wrong is told when it is read
+                tree = self._manager.item_metadata(step)["state"].tree
             shapes = {name: tuple(leaf.shape) for name, leaf in tree.items()}
         except Exception:  # damaged, which reading it will tell better
             return
@@ -165,7 +167,8 @@ class Checkpoints:
 
     def _restore(self, step: int, parts: Any) -> Any:
         try:
-            return self._manager.restore(step, args=parts)
+            with silent():
+                return self._manager.restore(step, args=parts)
         except Exception as error:  # Orbax raises what it likes
             if machine_remedy(error):  # nothing is wrong with the checkpoint
                 raise
