@@ -1,292 +1,23 @@
-"""What a Python program does with fit_jax: tune a model, ask it, evaluate it (docs/api.md).
+"""What a Python program does with fit_jax: tune a model or load one, which is then asked and evaluated (docs/api.md).
 
 `import fit_jax` gives these names without loading JAX; the modules `fit_jax.train` and `fit_jax.evaluate` are the
 commands of those names, so here tuning is `tune` and a model evaluates itself.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from fit_jax.config import load_config
 from fit_jax.errors import InputError
-from fit_jax.evaluation import result_tables
-from fit_jax.evaluation.attribution import Attributor, pieces
-from fit_jax.evaluation.interactive import (
-    FocusAnswer,
-    FocusQuestions,
-    LabelledText,
-    asked_spec,
-    common_candidates,
-    labelled_texts,
-    slot_names,
-)
-from fit_jax.evaluation.metrics import focus_accuracy
-from fit_jax.evaluation.queries import Prediction
-from fit_jax.evaluation.scoring import Scorer
 from fit_jax.files import check_folder_name
-from fit_jax.focus.example import CORE
-from fit_jax.focus.instructions import first_instruction
-from fit_jax.foreign import shown
-from fit_jax.runs.copying import copy_run
-from fit_jax.runs.evaluating import evaluate_run, evaluation_name
+from fit_jax.focus_model import Answer, Attribution, Checkpoint, FocusModel, Scores, option_list
 from fit_jax.runs.job import train_and_report
-from fit_jax.runs.run import Run, load_model, set_up, subject_of
-from fit_jax.runs.run_folder import locked, opened_config
+from fit_jax.runs.run import set_up
+from fit_jax.runs.run_folder import opened_config
 from fit_jax.runs.source_rows import keep_rows
 
-if TYPE_CHECKING:
-    import pandas
-
-Features = str | Sequence[str] | None
-Text = str | Mapping[str, str]
-Checkpoint = int | Literal["best", "last"]
-
-# A text asked alone is padded to a multiple of so many tokens: one program then serves texts of many lengths.
-_ALONE = 256
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model answers to one text under one focus instruction.
-
-    Attributes:
-        answer: The most probable candidate.
-        probabilities: Of each candidate, given that the answer is one of them.
-        instruction: The words of the focus instruction; empty where there is none.
-        focus: What is focused on and ignored, as in `focus(core) & ignore(keyword)`; empty under an instruction of
-            one's own.
-    """
-
-    answer: str
-    probabilities: Mapping[str, float]
-    instruction: str
-    focus: str
-
-
-@dataclass(frozen=True)
-class Attribution:
-    """How much the log-odds of an answer depend on each part of its prompt: gradient x input, in nats.
-
-    Attributes:
-        answer: The answer that is explained, against all other candidates.
-        pieces: The prompt, cut where its tokens begin; together they are its text.
-        weights: Of each piece, 0 or more.
-    """
-
-    answer: str
-    pieces: tuple[str, ...]
-    weights: tuple[float, ...]
-
-
-class Scores:
-    """The focus accuracies of an evaluation.
-
-    Attributes:
-        rows: One mapping for each split, focus type, feature and paraphrase set, as in `focus_accuracy.jsonl`.
-        predictions: Every answer.
-    """
-
-    def __init__(self, run: Run, predictions: Sequence[Prediction]) -> None:
-        """Counts an evaluation's answers."""
-        self._run = run
-        self.predictions = predictions
-        self.rows: list[dict[str, Any]] = focus_accuracy(
-            predictions, run.config.train.method, run.config.seed, run.task.text.name
-        )
-
-    def to_pandas(self) -> "pandas.DataFrame":
-        """The rows as a table."""
-        import pandas
-
-        return pandas.DataFrame(self.rows)
-
-    def to_markdown(self) -> str:
-        """The report's tables."""
-        return result_tables.summary("Focus accuracy", self.predictions, self._run.task)
-
-
-class FocusModel:
-    """A tuned model, ready to be asked.
-
-    Attributes:
-        folder: Its run folder.
-        step: Its checkpoint's step; 0 before tuning.
-        features: What can be focused on and ignored, `core` first.
-        names: What focus instructions call each feature.
-        slots: Names of the texts that make up an input.
-        candidates: The answers to choose from; none where each example has its own.
-        splits: Names of the task's splits that can be looked at.
-    """
-
-    def __init__(self, run: Run, checkpoint: Checkpoint = "best", settings: Mapping[str, Any] | None = None) -> None:
-        """Reads a checkpoint of a run, which was opened with `settings`.
-
-        Raises:
-            InputError: There is no such checkpoint.
-        """
-        self._run = run
-        self._settings = dict(settings or {})
-        self._checkpoint: Checkpoint = checkpoint
-        self._model = load_model(run, checkpoint)
-        self._subject = subject_of(run, self._model)
-        self._alone = replace(self._subject, scorer=Scorer(self._model.graphdef, run.mesh, rows=1, step=_ALONE))
-        self.folder = run.folder
-        self.step = self._model.step
-        self.names = {CORE: run.task.text.core, **run.task.text.spurious}
-        self.features = tuple(self.names)
-        self.slots = slot_names(run.task.text)
-        self.candidates = common_candidates(run.task)
-        self.splits = tuple(name for name in run.task.splits if name != "train")
-
-    def ask(
-        self,
-        text: Text,
-        focus: Features = None,
-        ignore: Features = None,
-        candidates: Sequence[str] = (),
-        instruction: str | None = None,
-    ) -> Answer:
-        """The answer to a text under one focus instruction, none where neither feature is named.
-
-        Args:
-            text: The text, or each text of the input by its name in `slots`.
-            focus: Features to focus on, of `features`.
-            ignore: Features to ignore.
-            candidates: The answers to choose from; the task's own where none are given.
-            instruction: A focus instruction in one's own words, in place of `focus` and `ignore`.
-
-        Raises:
-            InputError: An unknown feature, a missing text, or answers that must be given and are not.
-        """
-        return self.ask_batch([text], focus, ignore, candidates, instruction)[0]
-
-    def ask_all(self, text: Text, candidates: Sequence[str] = ()) -> list[Answer]:
-        """The answers to a text under each focus type of each feature; otherwise as `ask`."""
-        questions = FocusQuestions(self._run.task, None, None, _several(candidates))
-        (answers,) = questions.answers(self._alone, [_filled(questions, text)])
-        return [_answer(a) for a in answers]
-
-    def ask_batch(
-        self,
-        texts: Iterable[Text],
-        focus: Features = None,
-        ignore: Features = None,
-        candidates: Sequence[str] = (),
-        instruction: str | None = None,
-    ) -> list[Answer]:
-        """The answers to many texts, in their order; otherwise as `ask`."""
-        questions = FocusQuestions(self._run.task, _names(focus), _names(ignore), _several(candidates), instruction)
-        filled = [_filled(questions, text) for text in texts]
-        asked = self._alone if len(filled) == 1 else self._subject
-        return [_answer(a) for (a,) in questions.answers(asked, filled)]
-
-    def ask_frame(
-        self,
-        frame: "pandas.DataFrame",
-        focus: Features = None,
-        ignore: Features = None,
-        candidates: Sequence[str] = (),
-    ) -> "pandas.DataFrame":
-        """A copy of a table, whose columns hold the texts by their names in `slots`, with columns for the answers.
-
-        Returns:
-            The table with `answer` and, for each candidate, `p(CANDIDATE)`.
-
-        Raises:
-            InputError: As `ask`, or the table lacks a column.
-        """
-        if missing := [name for name in self.slots if name not in frame.columns]:
-            raise InputError(
-                f"the table has no column {missing[0]!r}; its columns must include {', '.join(self.slots)}"
-            )
-        rows = [dict(zip(self.slots, row)) for row in zip(*(frame[name] for name in self.slots))]
-        for number, row in enumerate(rows):
-            if empty := [name for name, value in row.items() if not isinstance(value, str)]:
-                raise InputError(f"row {number} of the table holds no text in {empty[0]!r}; fill it, or drop the row")
-        answers = self.ask_batch(rows, focus, ignore, candidates)
-        names = list(answers[0].probabilities) if answers else []
-        columns = {f"p({name})": [a.probabilities[name] for a in answers] for name in names}
-        return frame.assign(answer=[a.answer for a in answers], **columns)
-
-    def attribute(
-        self,
-        text: Text,
-        focus: Features = None,
-        ignore: Features = None,
-        candidates: Sequence[str] = (),
-        instruction: str | None = None,
-        answer: str | None = None,
-    ) -> Attribution:
-        """Which parts of the prompt an answer rests on; the model's own answer where none is named; otherwise as `ask`.
-
-        Raises:
-            InputError: As `ask`, or the answer is none of the candidates.
-        """
-        questions = FocusQuestions(self._run.task, _names(focus), _names(ignore), _several(candidates), instruction)
-        filled = _filled(questions, text)
-        if answer is None:
-            ((found,),) = questions.answers(self._alone, [filled])
-            answer = found.answer
-        if answer not in questions.candidates:
-            raise InputError(f"answer {shown(answer)}: is none of {', '.join(map(shown, questions.candidates))}")
-        (prompt,) = questions.prompts(self._run.encoder, filled)
-        weights = self._attributor.attribute(self._model.params, prompt, questions.candidates.index(answer))
-        parts, sums, start = [], [], 0
-        for part, tokens in pieces(self._run.encoder.tokenizer, prompt.prompt.tolist()):
-            parts.append(part)
-            sums.append(float(weights[start : start + tokens].sum()))
-            start += tokens
-        return Attribution(answer, tuple(parts), tuple(sums))
-
-    @cached_property
-    def _attributor(self) -> Attributor:
-        return Attributor(self._model.graphdef, self._run.mesh, _ALONE)
-
-    def instruction(self, focus: Features = None, ignore: Features = None) -> str:
-        """The words in which `ask` says what to focus on and to ignore; errors as there."""
-        return first_instruction(self._run.task.text, asked_spec(self._run.task, _names(focus), _names(ignore)))
-
-    def examples(self, split: str, count: int) -> list[LabelledText]:
-        """The first texts of a split of the task, with the answers that their features point to.
-
-        Raises:
-            InputError: The task has no such split, or has not kept its examples.
-        """
-        return labelled_texts(self._run.task, split, count)
-
-    def copy_to(self, folder: str | Path, called: str | None = None, examples: int = 25) -> None:
-        """Writes a new run folder that holds what asking this model needs, and nothing else.
-
-        Args:
-            folder: The folder.
-            called: What it will be called where it is used, such as its path relative to there; by default as here.
-            examples: How many examples of each split it holds.
-
-        Raises:
-            InputError: The folder is there already or cannot be written, or the model is the one before tuning.
-        """
-        copy_run(self._run, self._model, Path(folder), called or str(folder), examples)
-
-    def evaluate(self, name: str | None = None, settings: Mapping[str, Any] | None = None) -> Scores:
-        """Asks every focus type of every split and writes a report, as `fit-jax evaluate`.
-
-        Args:
-            name: The report is kept in `evaluations/NAME` of the run folder; by default named after what differs from
-                the training's own report, which is renewed where nothing does.
-            settings: Fields of the config by dotted name, such as `{"evaluation.splits": ["low"]}`.
-
-        Raises:
-            InputError: A split that the task lacks, a field that cannot change, or a name that is taken.
-        """
-        asked = {**self._settings, **(settings or {})}
-        run = set_up(opened_config(self.folder, _options(asked))) if settings else self._run
-        with locked(self.folder):
-            name = name or evaluation_name(run, self._checkpoint)
-            return Scores(run, evaluate_run(run, self._checkpoint, name).predictions)
+__all__ = ["Answer", "Attribution", "Checkpoint", "FocusModel", "Scores", "load", "tune"]
 
 
 def load(
@@ -304,7 +35,7 @@ def load(
     Raises:
         InputError: The folder holds no trained run, or it does not fit this machine.
     """
-    return FocusModel(set_up(opened_config(Path(folder), _options(settings))), checkpoint, settings)
+    return FocusModel(set_up(opened_config(Path(folder), option_list(settings))), checkpoint, settings)
 
 
 def tune(
@@ -330,46 +61,10 @@ def tune(
     """
     folder = Path(run_dir)
     given = [] if config is None else ["--config", str(config)]
-    given += [*_options(settings), "--run_dir", str(folder)]
+    given += [*option_list(settings), "--run_dir", str(folder)]
     if (rows is None) != (description is None):
         raise InputError("tune: rows and description belong together; give both, or name a task in the config")
     if rows is not None and description is not None:
         check_folder_name(str(folder), "run_dir")
         given += ["--task.name", "jsonl", "--task.file", str(keep_rows(folder / "source", rows, description))]
     return FocusModel(train_and_report(load_config(given)))
-
-
-def _options(settings: Mapping[str, Any] | None) -> list[str]:
-    """Settings as the command line gives them."""
-    return [part for name, value in (settings or {}).items() for part in (f"--{name}", _written(value))]
-
-
-def _written(value: Any) -> str:
-    try:
-        return value if isinstance(value, str) else json.dumps(value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"settings: {shown(value)} is no value of a field; give text, numbers and lists") from error
-
-
-def _names(features: Features) -> str:
-    """Features as `--focus` and `--ignore` take them."""
-    return features if isinstance(features, str) else ",".join(features or ())
-
-
-def _several(candidates: Sequence[str]) -> Sequence[str]:
-    if isinstance(candidates, str):
-        raise InputError(f"candidates: {shown(candidates)} is one text; give a list of answers")
-    return candidates
-
-
-def _filled(questions: FocusQuestions, text: Text) -> dict[str, str]:
-    if isinstance(text, str):
-        return questions.fill(text, ())
-    if not isinstance(text, Mapping):
-        raise InputError(f"ask: {shown(text)} is no text; give a text, or each text of the input by its name")
-    return questions.fill(None, [f"{name}={value}" for name, value in text.items()])
-
-
-def _answer(found: FocusAnswer) -> Answer:
-    shares = dict(zip(found.candidates, map(float, found.probabilities)))
-    return Answer(found.answer, shares, found.instruction, "" if found.spec is None else str(found.spec))

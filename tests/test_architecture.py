@@ -31,6 +31,7 @@ LEVELS = (
     {"runs"},
     {"planning", "conversion"},
     {"experiment"},
+    {"focus_model"},
     {"train", "evaluate", "steer", "convert", "push", "plan", "api", "data.__main__", "experiment.__main__"},
     {"playground"},
     {"playground.__main__"},
