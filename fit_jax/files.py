@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fit_jax.errors import InputError
+from fit_jax.foreign import named
 
 # Bytes of one name and of a whole path that file systems take.
 _LONGEST_NAME, _LONGEST_PATH = 255, 4000
@@ -129,7 +130,7 @@ def make_folder(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror}; choose a writable folder") from error
+        raise InputError(f"cannot write to {named(folder)}: {error.strerror}; choose a writable folder") from error
 
 
 def replace_with(path: Path, write: Callable[[Path], Any]) -> None:
@@ -146,7 +147,7 @@ def replace_with(path: Path, write: Callable[[Path], Any]) -> None:
         _sync(path.parent)
     except OSError as error:
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}; free space, or choose another folder"
+            f"cannot write {named(path)}: {error.strerror or error}; free space, or choose another folder"
         ) from error
     finally:
         partial.unlink(missing_ok=True)

@@ -64,7 +64,7 @@ def check_regular(path: Path, remedy: str = "name a readable file") -> None:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = (error.strerror if isinstance(error, OSError) else None) or "no file can have that name"
-        raise InputError(f"{_named(path)} cannot be read: {reason}; {remedy}") from error
+        raise InputError(f"{named(path)} cannot be read: {reason}; {remedy}") from error
     if stat.S_ISDIR(mode):
         raise InputError(f"{path} cannot be read: is a folder; {remedy}")
     if not stat.S_ISREG(mode):
@@ -157,9 +157,9 @@ def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:
                     raise ValueError(f"a {type(record).__name__}, no object")
                 records.append(record)
     except OSError as error:
-        raise InputError(f"{_named(path)} cannot be read: {error.strerror}; {remedy}") from error
+        raise InputError(f"{named(path)} cannot be read: {error.strerror}; {remedy}") from error
     except ValueError as error:  # no UTF-8, or no JSON
-        where = f"{_named(path)}, line {len(records) + 1}"
+        where = f"{named(path)}, line {len(records) + 1}"
         raise InputError(f"{where}: no JSON object ({shown(str(error))}); {remedy}") from error
     return records
 
@@ -209,7 +209,9 @@ class Fields:
         """One of the names that are known."""
         value, names = self._given(name, default), list(known)
         if value not in names:
-            raise self.error(name, value, f"not supported; supported: {', '.join(names)}")
+            known_names = ", ".join(names)
+            told = f"{self.where}: {name} {quoted(value)} is not supported; supported: {known_names}, or {self._remedy}"
+            raise InputError(told)
         return names[names.index(value)]
 
     def section(self, name: str) -> "Fields | None":
@@ -267,7 +269,7 @@ def quoted(value: Any) -> str:
     return f"'{shown(value)}'" if isinstance(value, str) else shown(value)
 
 
-def _named(path: Path) -> str:
+def named(path: Path) -> str:
     """A path, of which the end is shown where it is long."""
     name = printable(str(path))
     return name if len(name) <= _LONGEST_PATH else f"...{name[-_LONGEST_PATH:]}"

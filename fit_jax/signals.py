@@ -11,7 +11,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from functools import partial
+from typing import Any, NoReturn
 
 # Seconds that the main thread has to take notice of a signal before the process ends without it.
 _PATIENCE = 3.0
@@ -40,6 +41,7 @@ def listen() -> None:
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         threading.Thread(target=_watch, args=(reading,), daemon=True, name="signals").start()
+        sys.unraisablehook = partial(_tell_unraised, sys.unraisablehook)
     _handle(_raise)
 
 
@@ -70,6 +72,13 @@ def deferred(number: signal.Signals) -> Iterator[Callable[[], bool]]:
     finally:
         _deferred.discard(number)
         signal.signal(number, before)
+
+
+def _tell_unraised(tell: Callable[[Any], object], unraised: Any) -> None:
+    """Keeps silent of what a signal has raised in a destructor or callback, which Python only prints; `check` raises it
+    again."""
+    if not (_received and unraised.exc_type in _ERRORS.values()):
+        tell(unraised)
 
 
 def _handle(handler: Callable[[int, object], None]) -> None:

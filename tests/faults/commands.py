@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from fit_jax import convert, evaluate, plan, steer
+from fit_jax import convert, evaluate, plan, push, steer
 from fit_jax.config import Config, EvaluationConfig, TaskConfig, TokenizerConfig, TrainConfig
 from fit_jax.config_files import dump_config
 from fit_jax.data import __main__ as data
@@ -122,6 +122,13 @@ def _data(action: str) -> Callable[[Random], tuple[Mapping[str, bytes | str], tu
     return draw
 
 
+def _described(random: Random) -> tuple[Mapping[str, bytes | str], tuple[str, ...]]:
+    files, _ = TARGETS["rows of data"].draw(random)
+    table = next((name for name in files if name.startswith("rows.")), "rows.csv")
+    label = ("--label", random.choice((_name(random), "label", "text", ""))) if random.random() < 0.5 else ()
+    return files, ("describe", table, "--out", random.choice(("new.yaml", "own.yaml", _name(random))), *label)
+
+
 def _asked(*options: str) -> Callable[[Random], tuple[Mapping[str, bytes | str], tuple[str, ...]]]:
     def draw(random: Random) -> tuple[Mapping[str, bytes | str], tuple[str, ...]]:
         arguments = ["run"]
@@ -152,6 +159,8 @@ _DRAWN = {
     "convert export": (convert.main, _converted("export-merged", "--from", "model", "--to", "out")),
     "data inspect": (data.main, _data("inspect")),
     "data audit": (data.main, _data("audit")),
+    "data describe": (data.main, _described),
+    "push": (push.main, _asked("--to", "--to", "--merged=")),
     "steer": (steer.main, _asked("--text", "--slot", "--focus", "--ignore", "--candidate", "--checkpoint")),
     "evaluate": (evaluate.main, _asked("--checkpoint", "--perplexity", "--evaluation.splits", "--evaluation.examples")),
     "plan": (plan.main, _planned),
