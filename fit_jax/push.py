@@ -9,7 +9,13 @@ from fit_jax.options import Parser
 def add_options(parser: Parser) -> None:
     """The run, the repository, and what of the model goes there."""
     parser.add_argument("folder", metavar="RUN", help="the run_dir of a training run")
-    parser.add_argument("--to", metavar="USER/NAME", dest="target", help="the repository on the hub", required=True)
+    parser.add_argument(
+        "--to",
+        metavar="USER/NAME",
+        dest="target",
+        help="the repository; the token is that of `hf auth login` or HF_TOKEN",
+        required=True,
+    )
     about = "push the whole model, adapters merged (default: the adapter, where one was trained on a pretrained model)"
     parser.add_argument("--merged", action="store_true", help=about)
     parser.add_argument("--private", action="store_true", help="make a new repository private")

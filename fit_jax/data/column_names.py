@@ -24,6 +24,12 @@ def slot(column: str) -> str:
     return f"{plain_words(column).capitalize()}: {{{column}}}"
 
 
+def either(names: Iterable[object]) -> str:
+    """All names in a sentence, as a choice."""
+    *earlier, last = [shown(str(name)) for name in names]
+    return f"{', '.join(earlier)} or {last}" if earlier else last
+
+
 def listed(names: Iterable[object], most: int = 12) -> str:
     """Names in a sentence, at most so many of them."""
     texts = [shown(str(name)) for name in names]

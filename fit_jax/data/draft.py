@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fit_jax.data.association import Evidence
-from fit_jax.data.column_names import can_be_slot, listed, plain_words, slot
+from fit_jax.data.column_names import can_be_slot, either, listed, plain_words, slot
 from fit_jax.data.columns import Column, Profile
 from fit_jax.data.draft_features import Shortcut, find_shortcuts, property_evidence, with_features
 from fit_jax.data.draft_label import choose_label, labelled_rows, why_answers
@@ -53,7 +53,7 @@ def draft(table: Profile, name: str, files: tuple[str, ...], label: str | None =
     base = OwnData(
         name=name,
         files=files,
-        instruction=f"What is the {plain_words(chosen)}? Answer {listed(answers.rows, len(answers.rows))}.",
+        instruction=f"What is the {plain_words(chosen)}? Answer {either(answers.rows)}.",
         input="\n".join(map(slot, texts)) if len(texts) > 1 else f"{{{texts[0]}}}",
         core="the content",
         label=chosen,
@@ -96,5 +96,5 @@ def _role(column: Column, own: OwnData, shortcuts: Sequence[Shortcut]) -> str:
         return "input"
     found = next((s for s in shortcuts if s.found.name == f"column {column.name}"), None)
     if found is not None:
-        return "could be a feature" if found.feature else found.why.rpartition("; ")[2]
+        return "could be a feature" if found.feature else found.why.rpartition("; ")[2].partition(":")[0]
     return "not used: often empty, or a name that no input can hold" if column.kind == "text" else "not used"

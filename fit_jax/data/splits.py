@@ -165,7 +165,7 @@ def build_splits(
         if (count := len(splits[name].examples)) < size:
             shape = "in whole pairs of items" if ask is None else f"at rho {ask.rho:.3g}"
             left = f"{len(pool) - count} of its {len(pool)} rows ({1 - count / len(pool):.0%}) are left out"
-            notes.append(f"{name}: {count} of {size} examples, as many as the data allow {shape}; {left}")
+            notes.append(f"{name}: {count} of the {size} examples asked for, as many as the data allow {shape}; {left}")
     return splits, tuple(notes)
 
 

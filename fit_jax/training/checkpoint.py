@@ -60,7 +60,8 @@ class Checkpoints:
             type_handler_registry=ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
         )
         handlers = {"state": state, "progress": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        with silent():  # as it looks at the checkpoints that are there
+            self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are whole, ascending."""

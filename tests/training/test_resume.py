@@ -166,7 +166,7 @@ def test_too_little_memory_is_not_the_checkpoints_fault(straight, monkeypatch):
 def test_a_damaged_checkpoint_says_what_to_do(folder, straight, capfd):
     run = folder / "damaged"
     shutil.copytree(straight, run)
-    for file in (run / "checkpoints" / "14" / "state").rglob("*"):
+    for file in (run / "checkpoints" / "14").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
     with pytest.raises(InputError, match=r"14 cannot be read.*move that folder out of the run"):
