@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fit_jax
-from fit_jax import api, evaluate
+from fit_jax import evaluate, focus_model
 from fit_jax.runs.run_folder import InUse, held
 
 DESCRIPTION = {
@@ -210,7 +210,7 @@ def test_a_model_evaluates_the_checkpoint_it_is_of(model, monkeypatch):
         asked.append((checkpoint, name, run.config.evaluation.splits))
         return SimpleNamespace(predictions=[])
 
-    monkeypatch.setattr(api, "evaluate_run", evaluation)
+    monkeypatch.setattr(focus_model, "evaluate_run", evaluation)
     fit_jax.load(model.folder, "last", {"evaluation.beams": None}).evaluate()
     fit_jax.load(model.folder, 2).evaluate(settings={"evaluation.splits": ["low"]})
     assert asked == [("last", "checkpoint-last", ()), (2, "splits-low_checkpoint-2", ("low",))]

@@ -68,7 +68,7 @@ def test_every_column_is_taken_for_what_it_is(tmp_path):
         "message": "input",
         "channel": "first feature",
         "plan": "could be a feature",
-        "price": "holds numbers: write a `function` that makes a few values of them",
+        "price": "holds numbers",
         "code": "says the same as the label, so there is nothing to tell apart",
         "same": "not used",
         "priority": "label",
