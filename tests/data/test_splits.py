@@ -129,7 +129,7 @@ def test_texts_of_the_test_file_leave_training():
 def test_fewer_rows_than_asked_are_noted():
     rows = make_rows([0, 1, 2] * 100, [0, 1] * 150)
     splits, notes = build_splits(TaskConfig(), 0, Sizes(1000, 100, 100), rows)
-    assert f"train: {len(splits['train'].examples)} of 1000 examples" in " ".join(notes)
+    assert f"train: {len(splits['train'].examples)} of the 1000 examples asked for" in " ".join(notes)
 
 
 def test_config_sizes_and_rho_override():
