@@ -1,6 +1,7 @@
 """Checkpoints by Orbax: written in the background, whole or not at all, read back on any mesh."""
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ FOLDER = "checkpoints"
 # Bytes from which on a replicated array is cut up and saved by all its replicas: for each cut a program is compiled,
 # which for a small model takes longer than training it.
 _LEAST_SLICE = 1 << 24
+# Seconds after which all arrays that were being read with one that cannot be have told of it too.
+_LATER = 0.5
 # The remedy for a damaged checkpoint. Nothing is to be deleted: the fault may lie elsewhere.
 ASIDE = "put it back from a copy, or move that folder out of the run to go on from the one before"
 
@@ -169,7 +172,11 @@ class Checkpoints:
     def _restore(self, step: int, parts: Any) -> Any:
         try:
             with silent():
-                return self._manager.restore(step, args=parts)
+                try:
+                    return self._manager.restore(step, args=parts)
+                except Exception:
+                    time.sleep(_LATER)
+                    raise
         except Exception as error:  # Orbax raises what it likes
             if machine_remedy(error):  # nothing is wrong with the checkpoint
                 raise
