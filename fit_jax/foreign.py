@@ -9,6 +9,7 @@ import math
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,6 +85,8 @@ def silent() -> Iterator[None]:
         os.dup2(nowhere, 2)
         yield
     finally:
+        if sys.stderr is not None:
+            sys.stderr.flush()  # what is left of a line would follow later
         os.dup2(kept, 2)
         os.close(nowhere)
         os.close(kept)

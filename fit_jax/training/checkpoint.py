@@ -26,6 +26,17 @@ _LATER = 0.5
 ASIDE = "put it back from a copy, or move that folder out of the run to go on from the one before"
 
 
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Keeps silent of what Orbax and TensorStore say of damage besides the error that they raise."""
+    with silent():
+        try:
+            yield
+        except Exception:
+            time.sleep(_LATER)
+            raise
+
+
 class Checkpoints:
     """The checkpoints of a run: the newest ones and the best.
 
@@ -153,7 +164,7 @@ class Checkpoints:
     def _check_shapes(self, step: int, wanted: dict[str, Any]) -> None:
         """Refuses a checkpoint that is whole but of another model; one that tells nothing is left to be read."""
         try:
-            with silent():  # what is wrong is told when it is read
+            with _reading():
                 tree = self._manager.item_metadata(step)["state"].tree
             shapes = {name: tuple(leaf.shape) for name, leaf in tree.items()}
         except Exception:  # damaged, which reading it will tell better
@@ -171,12 +182,8 @@ class Checkpoints:
 
     def _restore(self, step: int, parts: Any) -> Any:
         try:
-            with silent():
-                try:
-                    return self._manager.restore(step, args=parts)
-                except Exception:
-                    time.sleep(_LATER)
-                    raise
+            with _reading():
+                return self._manager.restore(step, args=parts)
         except Exception as error:  # Orbax raises what it likes
             if machine_remedy(error):  # nothing is wrong with the checkpoint
                 raise
