@@ -187,7 +187,13 @@ def starting_state(run: Run, optimizer: Optimizer | None) -> PlacedState:
 
 def open_checkpoints(run: Run, cleans: bool) -> Checkpoints:
     """The checkpoints in the run's folder; `cleans` as for `Checkpoints`."""
-    return Checkpoints(run.folder, run.config.train.keep, with_frozen=not frozen_are_given(run), cleans=cleans)
+    train = run.config.train
+    every = (train.checkpoint_every, train.validate_every)
+
+    def due(step: int) -> bool:
+        return any(n is not None and step % n == 0 for n in every)
+
+    return Checkpoints(run.folder, train.keep, with_frozen=not frozen_are_given(run), cleans=cleans, due=due)
 
 
 def read_progress(checkpoints: Checkpoints, step: int) -> Progress:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,14 @@ class Checkpoints:
         folder: Holds a folder for each step.
     """
 
-    def __init__(self, run_folder: Path, keep: int, with_frozen: bool, cleans: bool) -> None:
+    def __init__(
+        self,
+        run_folder: Path,
+        keep: int,
+        with_frozen: bool,
+        cleans: bool,
+        due: Callable[[int], bool] = lambda step: True,
+    ) -> None:
         """Opens the folder.
 
         Args:
@@ -56,6 +63,8 @@ class Checkpoints:
             with_frozen: Whether checkpoints hold the frozen parameters.
             cleans: Whether to remove what saves that were cut off left behind. Only for the process that trains:
                 to any other, the save that is under way looks the same.
+            due: Whether a checkpoint belongs after a step. One of another step, where a run was told to stop, goes
+                when a newer one is there, so that a run leaves the same whether it was stopped or not.
 
         Raises:
             InputError: A file stands where the folder should.
@@ -65,7 +74,7 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._ocp = ocp
         self._with_frozen = with_frozen
-        self._policy = _NewestAndBest(keep)
+        self._policy = _NewestAndBest(keep, due)
         check_outputs(run_folder, (), (FOLDER,))
         self.folder = (run_folder / FOLDER).resolve()
         options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, cleanup_tmp_directories=cleans)
@@ -193,10 +202,11 @@ class Checkpoints:
 
 
 class _NewestAndBest:
-    """Orbax's preservation policy: the newest `keep` checkpoints and the one of step `best`."""
+    """Orbax's preservation policy: the newest checkpoint, those before it that are due, `keep` in all, and the best."""
 
-    def __init__(self, keep: int) -> None:
+    def __init__(self, keep: int, due: Callable[[int], bool]) -> None:
         self.keep = max(keep, 1)
+        self.due = due
         self.best: int | None = None
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
@@ -204,5 +214,6 @@ class _NewestAndBest:
 
     def preserved(self, steps: Sequence[int]) -> list[bool]:
         """Which of these steps, ascending, are kept."""
-        first = len(steps) - self.keep
-        return [i >= first or step == self.best for i, step in enumerate(steps)]
+        newest_first = [*steps[-1:], *filter(self.due, reversed(steps[:-1]))]
+        kept = {*newest_first[: self.keep], self.best}
+        return [step in kept for step in steps]

@@ -73,6 +73,19 @@ def test_a_save_keeps_the_newest_and_the_best(tmp_path):
     assert checkpoints.steps() == [2, 3]
 
 
+def test_a_checkpoint_that_was_not_due_goes_when_a_newer_one_is_there(tmp_path):
+    """So that a run which was told to stop after step 5 ends with the same checkpoints as one that was not."""
+    due = lambda step: step % 2 == 0  # noqa: E731
+    checkpoints = Checkpoints(tmp_path, keep=2, with_frozen=True, cleans=True, due=due)
+    left = {}
+    for step in (2, 4, 5, 6):
+        checkpoints.save(step, state(4), {}, best=None)
+        checkpoints.wait()
+        left[step] = checkpoints.steps()
+    checkpoints.close()
+    assert left == {2: [2], 4: [2, 4], 5: [4, 5], 6: [4, 6]}
+
+
 PROGRESS = Progress(Stopping("loss", None, 0.5, 2, 1), Totals(2, 1.5, 4, 2, 60, 4, 2), 4, 300)
 
 
