@@ -12,6 +12,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,6 +71,12 @@ def check_regular(path: Path, remedy: str = "name a readable file") -> None:
         raise InputError(f"{path} cannot be read: is a folder; {remedy}")
     if not stat.S_ISREG(mode):
         raise InputError(f"{path} cannot be read: is a pipe, device or socket, not a regular file; {remedy}")
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported; a folder of its name, as some packages make where they work, is none."""
+    found = find_spec(package)
+    return found is not None and found.origin is not None
 
 
 @contextmanager

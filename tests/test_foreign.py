@@ -7,7 +7,7 @@ import time
 import pytest
 
 from fit_jax.errors import InputError
-from fit_jax.foreign import Fields, check_regular, printable, read_object, read_records, shown
+from fit_jax.foreign import Fields, check_regular, is_installed, printable, read_object, read_records, shown
 
 ASKED = {
     "whole": lambda fields: fields.whole("x", 1, 100),
@@ -126,3 +126,12 @@ def test_records_are_whole_lines(tmp_path):
         path.write_text(f"{{}}\n{line}\n")
         with pytest.raises(InputError, match=r"line 2: no JSON object .*; remedy"):
             read_records(path, "remedy")
+
+
+def test_a_folder_of_a_packages_name_is_no_package(tmp_path, monkeypatch):
+    """Trackers make one in the folder where they work."""
+    (tmp_path / "some_tracker").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not is_installed("some_tracker")
+    assert not is_installed("no_such_tracker")
+    assert is_installed("numpy")

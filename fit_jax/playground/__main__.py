@@ -10,11 +10,11 @@ import socket
 import threading
 from argparse import Namespace
 from contextlib import closing
-from importlib.util import find_spec
 from pathlib import Path
 
 from fit_jax.cli import execute, run
 from fit_jax.errors import InputError, reason
+from fit_jax.foreign import is_installed
 from fit_jax.options import Parser, add_checkpoint
 
 _HERE, _PORT = "127.0.0.1", 7860
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int | None:
 
 
 def _play(given: Namespace) -> None:
-    if find_spec("gradio") is None:
+    if not is_installed("gradio"):
         raise InputError("playground: needs Gradio, which is not installed; pip install 'gradio>=6,<7'")
     if given.before and given.other is not None:
         raise InputError("--before: takes the place of RUN2; give one of them")

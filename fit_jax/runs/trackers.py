@@ -14,13 +14,12 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
 from fit_jax.errors import InputError, reason
 from fit_jax.files import write_text
-from fit_jax.foreign import exists, read_object
+from fit_jax.foreign import exists, is_installed, read_object
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.run import Run
 from fit_jax.runs.run_folder import TRACKERS
@@ -42,7 +41,7 @@ def check_trackers(names: Collection[str]) -> None:
         InputError: It is not.
     """
     for name in names:
-        if find_spec(name) is None:
+        if not is_installed(name):
             raise InputError(
                 f"train.trackers: {name} is not installed; `pip install '.[{name}]'`, or leave it out of train.trackers"
             )

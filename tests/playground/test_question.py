@@ -162,7 +162,7 @@ def test_two_models_must_be_of_one_task(monkeypatch):
 
 
 def test_wrong_commands_end_before_a_model_is_read(monkeypatch, tmp_path):
-    monkeypatch.setattr(command, "find_spec", lambda name: object())
+    monkeypatch.setattr(command, "is_installed", lambda name: True)
     for arguments, said in (
         (["a", "b", "--before"], "--before: takes the place of RUN2"),
         (["a", "--port", "0"], "--port 0: is no port"),
@@ -171,7 +171,7 @@ def test_wrong_commands_end_before_a_model_is_read(monkeypatch, tmp_path):
     ):
         with pytest.raises(InputError, match=re.escape(said)):
             command.main(arguments)
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr(command, "is_installed", lambda name: False)
     with pytest.raises(InputError, match="needs Gradio, which is not installed; pip install"):
         command.main(["a"])
 

@@ -74,7 +74,7 @@ def fake(monkeypatch):
 
 def test_what_is_not_installed_is_told_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "trackio", None)
-    monkeypatch.setattr(trackers, "find_spec", lambda name: None if name == "trackio" else object())
+    monkeypatch.setattr(trackers, "is_installed", lambda name: name != "trackio")
     check_trackers(["wandb"])
     config = load_config(["--run_dir", str(tmp_path / "run"), "--train.trackers", "[wandb, trackio]"])
     with pytest.raises(InputError, match=r"train.trackers: trackio is not installed; `pip install '.\[trackio\]'`"):
