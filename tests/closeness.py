@@ -3,6 +3,12 @@
 import numpy as np
 
 
+def apart(actual: object, expected: object) -> float:
+    """The largest difference, by the largest magnitude expected."""
+    wanted = np.asarray(expected)
+    return float(np.abs(np.asarray(actual) - wanted).max() / np.abs(wanted).max())
+
+
 def assert_close(actual: object, expected: object, tolerance: float, err_msg: str = "") -> None:
     """Asserts that no element differs by more than `tolerance` times the largest finite magnitude expected."""
     wanted = np.asarray(expected)

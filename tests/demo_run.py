@@ -20,6 +20,19 @@ from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.parallel.mesh import make_mesh
 
+# Settings of the smallest run that the Python API tunes.
+SMALLEST = {
+    "tokenizer.vocab_size": 300,
+    "model.layers": 1,
+    "model.width": 16,
+    "model.feed_forward": 24,
+    "model.heads": 2,
+    "model.kv_heads": 1,
+    "train.steps": 2,
+    "train.batch_size": 8,
+    "evaluation.paraphrases": ["heldout"],
+}
+
 
 @pytest.fixture(scope="session")
 def config() -> Config:

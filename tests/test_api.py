@@ -12,6 +12,8 @@ import fit_jax
 from fit_jax import evaluate, focus_model
 from fit_jax.runs.run_folder import InUse, held
 
+from .demo_run import SMALLEST
+
 DESCRIPTION = {
     "name": "reviews",
     "instruction": "Is the review positive?",
@@ -21,19 +23,7 @@ DESCRIPTION = {
     "label": "label",
     "features": [{"key": "brand", "column": "brand"}],
 }
-SETTINGS = {
-    "tokenizer.vocab_size": 300,
-    "model.layers": 1,
-    "model.width": 16,
-    "model.feed_forward": 24,
-    "model.heads": 2,
-    "model.kv_heads": 1,
-    "train.steps": 2,
-    "train.batch_size": 8,
-    "train.sequence_length": 288,
-    "evaluation.examples": 6,
-    "evaluation.paraphrases": ["heldout"],
-}
+SETTINGS = SMALLEST | {"train.sequence_length": 288, "evaluation.examples": 6}
 
 
 def rows(swapped=False):

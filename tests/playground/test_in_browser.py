@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import fit_jax
+from tests.demo_run import SMALLEST
 
 pytestmark = pytest.mark.slow
 
@@ -61,19 +62,7 @@ def run(tmp_path_factory):
         "candidates": [f"bad {HOSTILE}", "good"],
         "features": [{"key": "colour", "column": "colour", "name": "the colour"}],
     }
-    settings = {
-        "tokenizer.vocab_size": 300,
-        "model.layers": 1,
-        "model.width": 16,
-        "model.feed_forward": 24,
-        "model.heads": 2,
-        "model.kv_heads": 1,
-        "train.steps": 2,
-        "train.batch_size": 8,
-        "train.sequence_length": 512,
-        "evaluation.examples": 4,
-        "evaluation.paraphrases": ["heldout"],
-    }
+    settings = SMALLEST | {"train.sequence_length": 512, "evaluation.examples": 4}
     folder = tmp_path_factory.mktemp("playground") / "run"
     fit_jax.tune(folder, settings=settings, rows=rows, description=description)
     return folder

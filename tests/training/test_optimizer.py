@@ -13,6 +13,7 @@ from fit_jax.parallel.sharding import lay_out_tree, named_leaves
 from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.optimizer import make_optimizer, make_schedule
 from fit_jax.training.state import TrainState
+from tests.closeness import assert_close
 
 NAMES = get_args(get_type_hints(OptimizerConfig)["name"])
 
@@ -175,7 +176,7 @@ def test_a_split_state_trains_as_a_whole_one(name):
     held = {leaf.sharding.shard_shape(leaf.shape) for leaf in jax.tree.leaves(state) if leaf.ndim == 3}
     assert held == (set() if name == "adafactor" else {(3, 64, 72)})
     found, _ = trained(transform, split, state, range(2))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, whole)
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-4), found, whole)
 
 
 @pytest.mark.parametrize("name", ["adafactor", "muon"])
