@@ -209,9 +209,9 @@ class FocusModel:
         text: Text,
         focus: Features = None,
         ignore: Features = None,
+        answer: str | None = None,
         candidates: Sequence[str] = (),
         instruction: str | None = None,
-        answer: str | None = None,
     ) -> Attribution:
         """Which parts of the prompt an answer rests on; the model's own answer where none is named; otherwise as `ask`.
 

@@ -14,8 +14,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Int32
 
 from fit_jax.data.packing import Batch
-from fit_jax.models.attention import Attention, Scope, take
-from fit_jax.models.block import LayerHook
+from fit_jax.models.attention import Scope, take
+from fit_jax.models.block import Gather, LayerHook, LayerNumber
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 
@@ -107,13 +107,7 @@ class _Steering(LayerHook):
     residuals: Float[Array, "L B C D"]
 
     def scope(
-        self,
-        layer: int | Int[Array, ""],
-        attention: Attention,
-        q: Float[Array, "B C H G"],
-        k: Float[Array, "B S K G"],
-        scope: Scope,
-        window: int | Int[Array, ""] | None,
+        self, layer: LayerNumber, scope: Scope, q: Float[Array, "B C H G"], k: Float[Array, "B S K G"], gather: Gather
     ) -> Scope:
         """The scope with a bias on the emphasised keys."""
         bias_BCH = jnp.zeros(q.shape[:3], jnp.float32)
@@ -122,14 +116,14 @@ class _Steering(LayerHook):
         if self.change.target_share is not None:
             # What a head gathers of values that are 1 at these keys and 0 at others is its share.
             value = jnp.broadcast_to(self.emphasised[:, :, None, None], k.shape).astype(k.dtype)
-            share = attention.attend(q, k, value, scope, window).astype(jnp.float32).reshape(q.shape)[..., 0]
+            share = gather(value, scope).astype(jnp.float32).reshape(q.shape)[..., 0]
             bias_BCH += jnp.where(share > 0, jnp.maximum(_logit(self.change.target_share) - _logit(share), 0.0), 0.0)
         if self.change.head_bias is None and self.change.target_share is None:
             return scope
         return replace(scope, key_bias=bias_BCH[..., None] * self.emphasised[:, None, None])
 
     def output(
-        self, layer: int | Int[Array, ""], x: Float[Array, "B T D"], index_BC: Int[Array, "B C"] | None
+        self, layer: LayerNumber, x: Float[Array, "B T D"], index_BC: Int[Array, "B C"] | None
     ) -> tuple["_Steering", Float[Array, "B T D"]]:
         """The steered output."""
         sign = self.sign if index_BC is None else take(self.sign, index_BC)

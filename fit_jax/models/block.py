@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Self
 
 import jax
@@ -14,7 +15,9 @@ from fit_jax.models.hash_random import Seed, dropout, folded
 from fit_jax.models.layers import FeedForward, RMSNorm, scaled
 from fit_jax.models.rope import Rope
 
-Rescope = Callable[[Attention, Array, Array, Scope, "int | Array | None"], Scope]
+LayerNumber = int | Int[Array, ""]
+Gather = Callable[[Array, Scope], Array]
+Rescope = Callable[[Scope, Array, Array, Gather], Scope]
 
 
 @jax.tree_util.register_dataclass
@@ -31,25 +34,19 @@ class LayerHook:
         return x
 
     def keys_values(
-        self, layer: int | Int[Array, ""], k: Float[Array, "B T K G"], v: Float[Array, "B T K G"]
+        self, layer: LayerNumber, k: Float[Array, "B T K G"], v: Float[Array, "B T K G"]
     ) -> tuple[Self, Float[Array, "B S K G"], Float[Array, "B S K G"]]:
         """The keys and values that the layer attends to, given those of the tokens that are read."""
         return self, k, v
 
     def scope(
-        self,
-        layer: int | Int[Array, ""],
-        attention: Attention,
-        q: Float[Array, "B C H G"],
-        k: Float[Array, "B S K G"],
-        scope: Scope,
-        window: int | Int[Array, ""] | None,
+        self, layer: LayerNumber, scope: Scope, q: Float[Array, "B C H G"], k: Float[Array, "B S K G"], gather: Gather
     ) -> Scope:
-        """What the queries see of the keys, given both; `attention` tells what they gather under a scope."""
+        """What the queries see of the keys, given both; `gather` tells what they gather of values under a scope."""
         return scope
 
     def output(
-        self, layer: int | Int[Array, ""], x: Float[Array, "B T D"], index_BC: Int[Array, "B C"] | None
+        self, layer: LayerNumber, x: Float[Array, "B T D"], index_BC: Int[Array, "B C"] | None
     ) -> tuple[Self, Float[Array, "B T D"]]:
         """The residual stream after the layer: of all tokens, or of those at `index_BC` where that is not None."""
         return self, x
@@ -101,7 +98,8 @@ class Block(nnx.Module):
         `rescope` is a hook's `scope` for this layer.
         """
         q = self.attention.queries(*normed, rope)
-        y = self.attention.attend(q, k, v, rescope(self.attention, q, k, scope, window), window)
+        gather = partial(self.attention.attend, q, k, window=window)
+        y = gather(v, rescope(scope, q, k, gather))
         y = self.attention.o_proj(y, dropout(y, self.adapter_dropout, folded(seed, 1)))
         x = x + self._out(y, self.attention_out_norm, folded(seed, 2))
         y = self.mlp(_normed(x, self.mlp_norm), folded(seed, 3), folded(seed, 4))

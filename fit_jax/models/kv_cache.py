@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from fit_jax.models.attention import Scope
-from fit_jax.models.block import LayerHook
+from fit_jax.models.block import LayerHook, LayerNumber
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 
@@ -108,7 +108,7 @@ class _Held(LayerHook):
     start: Int[Array, ""]
 
     def keys_values(
-        self, layer: int | Int[Array, ""], k: Float[Array, "B T K G"], v: Float[Array, "B T K G"]
+        self, layer: LayerNumber, k: Float[Array, "B T K G"], v: Float[Array, "B T K G"]
     ) -> tuple["_Held", Float[Array, "B S K G"], Float[Array, "B S K G"]]:
         """The layer's keys and values of all tokens that were ever read."""
 

@@ -13,7 +13,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Bool, Float
 
-from fit_jax.models.prefix_blocks import LEAST, MASKED, Blocks, Rules, Tiles, Walk, capped, uncapped_gradient, visible
+from fit_jax.models.prefix_blocks import LEAST, MASKED, Blocks, Known, Rules, Tiles, Walk, capped, uncapped, visible
 
 
 def tiles(queries: int, keys: int, head_width: int) -> Tiles:
@@ -42,19 +42,10 @@ def forward(
 
 
 def backward(
-    q: Float[Array, "B C H G"],
-    k: Float[Array, "B T K G"],
-    v: Float[Array, "B T K G"],
-    dy: Float[Array, "B C H G"],
-    lse: Float[Array, "B H C"],
-    delta: Float[Array, "B H C"],
-    blocks: Blocks,
-    rules: Rules,
+    known: Known, blocks: Blocks, rules: Rules
 ) -> tuple[Float[Array, "B C H G"], Float[Array, "B T K G"], Float[Array, "B T K G"]]:
-    """Gradients of the scaled queries, of keys and of values.
-
-    `delta` is the sum of a query's output times its gradient, less the gradient of its lse.
-    """
+    """Gradients of the scaled queries, of keys and of values."""
+    q, k, v, dy, lse, delta = known
     G, (q, k, v, dy) = q.shape[3], _widened(q, k, v, dy)
     (B, C, H, W), (T, K), tile = q.shape, k.shape[1:3], rules.tiles
     operands = (blocks.window, blocks.queries, blocks.keys, q, k, v, dy, lse, delta)
@@ -212,7 +203,7 @@ def _gradients(
     """Weights of a block, and gradients of its scores."""
     scores, seen = scored
     weights = jnp.exp(jnp.where(seen, scores, MASKED) - lse[:, None])
-    return weights, uncapped_gradient(weights * (_dot(dy, v, (1, 1)) - delta[:, None]), scores, rules.softcap)
+    return weights, uncapped(weights * (_dot(dy, v, (1, 1)) - delta[:, None]), scores, rules.softcap)
 
 
 def _dot(a: Array, b: Array, contracted: tuple[int, int]) -> Array:

@@ -18,12 +18,13 @@ from fit_jax.models.prefix_blocks import (
     LEAST,
     MASKED,
     Blocks,
+    Known,
     Rules,
     Tiles,
     Walk,
     capped,
     fitting,
-    uncapped_gradient,
+    uncapped,
     visible,
 )
 
@@ -63,19 +64,10 @@ def forward(
 
 
 def backward(
-    q: Float[Array, "B C H G"],
-    k: Float[Array, "B T K G"],
-    v: Float[Array, "B T K G"],
-    dy: Float[Array, "B C H G"],
-    lse: Float[Array, "B H C"],
-    delta: Float[Array, "B H C"],
-    blocks: Blocks,
-    rules: Rules,
+    known: Known, blocks: Blocks, rules: Rules
 ) -> tuple[Float[Array, "B C H G"], Float[Array, "B T K G"], Float[Array, "B T K G"]]:
-    """Gradients of the scaled queries, of keys and of values.
-
-    `delta` is the sum of a query's output times its gradient, less the gradient of its lse.
-    """
+    """Gradients of the scaled queries, of keys and of values."""
+    q, k, v, dy, lse, delta = known
     q, k, v, dy = (_swapped(x) for x in (q, k, v, dy))
     (B, H, C, G), (K, T) = q.shape, k.shape[1:3]
     group, queries, keys = H // K, C // rules.tiles.queries, T // rules.tiles.keys
@@ -281,7 +273,7 @@ def _gradients(
     scores, seen = _scores(rules, masked, block, window, queries, keys, q, k)
     weights = jnp.exp((scores if seen is None else jnp.where(seen, scores, MASKED)) - lse[...])
     ds = weights * (_dot(v[...], dy[...], (1, 1)) - delta[...])
-    return weights, uncapped_gradient(ds, scores, rules.softcap)
+    return weights, uncapped(ds, scores, rules.softcap)
 
 
 def _dot(a: Array, b: Array, contracted: tuple[int, int]) -> Array:

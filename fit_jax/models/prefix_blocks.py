@@ -68,6 +68,26 @@ class Blocks(NamedTuple):
     by_key: Walk
 
 
+class Known(NamedTuple):
+    """What the backward pass knows of each query, key and value.
+
+    Attributes:
+        q: Scaled queries.
+        k: Keys.
+        v: Values.
+        dy: Gradient of what each query gathers.
+        lse: Logarithm of the sum of its scores' exponentials, 0 where it sees nothing.
+        delta: Sum of what it gathers times the gradient of that, less the gradient of its lse.
+    """
+
+    q: Float[Array, "B C H G"]
+    k: Float[Array, "B T K G"]
+    v: Float[Array, "B T K G"]
+    dy: Float[Array, "B C H G"]
+    lse: Float[Array, "B H C"]
+    delta: Float[Array, "B H C"]
+
+
 def blocks_of(
     queries_B2C: Int[Array, "B 2 C"], keys_B2T: Int[Array, "B 2 T"], window: Int[Array, " 1"], rules: Rules
 ) -> Blocks:
@@ -112,7 +132,7 @@ def capped(scores: Float[Array, "..."], softcap: float | None) -> Float[Array, "
     return scores if softcap is None else softcap * jnp.tanh(scores / softcap)
 
 
-def uncapped_gradient(gradient: Float[Array, "..."], scores: Float[Array, "..."], softcap: float | None) -> Array:
+def uncapped(gradient: Float[Array, "..."], scores: Float[Array, "..."], softcap: float | None) -> Array:
     """The gradient before the cap, from that of the capped `scores`."""
     return gradient if softcap is None else gradient * (1 - jnp.square(scores / softcap))
 
