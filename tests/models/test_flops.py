@@ -64,7 +64,14 @@ def test_switches_of_later_families_are_counted(switches, remat, rank, tolerance
 
 
 @pytest.mark.parametrize(
-    ("remat", "rank", "targets"), [("none", 4, 8), ("dots", 0, 8), ("dots", 4, 8), ("full", 4, 8), ("full", 0, 80)]
+    ("remat", "rank", "targets"),
+    [
+        ("none", 4, 8),
+        ("dots", 0, 8),
+        ("full", 0, 80),
+        pytest.param("dots", 4, 8, marks=pytest.mark.slow),
+        pytest.param("full", 4, 8, marks=pytest.mark.slow),
+    ],
 )
 def test_every_matrix_product_of_the_compiled_step_is_counted(remat, rank, targets):
     model, lora = replace(MODEL, remat=remat), LoraConfig(rank=rank)
