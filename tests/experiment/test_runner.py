@@ -30,9 +30,9 @@ def config(tmp_path_factory) -> ExperimentConfig:
     run = Config(
         task=TaskConfig(train_examples=40, validation_examples=8, test_examples=6),
         tokenizer=TokenizerConfig(vocab_size=300),
-        model=ModelConfig(layers=2, width=16, feed_forward=24, heads=2, kv_heads=1),
+        model=ModelConfig(layers=1, width=16, feed_forward=24, heads=2, kv_heads=1),
         mesh=MeshConfig(data=8),
-        train=TrainConfig(steps=2, batch_size=8, sequence_length=320, validate_every=None, checkpoint_every=2),
+        train=TrainConfig(steps=1, batch_size=8, sequence_length=320, validate_every=None, checkpoint_every=1),
         evaluation=EvaluationConfig(
             splits=("iid", "flipped"), paraphrases=("heldout",), paraphrases_each=1, batch_size=8
         ),
