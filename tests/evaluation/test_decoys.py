@@ -48,8 +48,9 @@ def test_each_type_is_asked_once_with_a_held_out_decoy_in_its_text(task, asked):
         assert {decoy.label, plain.label} == ({plain.label} if decoy.kind == "same" else {y, y_s})
         if plain.instruction:
             assert (decoy.words == plain.instruction) == (decoy.kind == "same")
-        if decoy.kind == "contradicting" and plain.focus == "focus(core)":  # the same words about the other feature
-            assert decoy.words.replace(task.text.spurious["keyword"], task.text.core) == plain.instruction
+        if plain.focus == "focus(core)" and decoy.kind != "same":  # in the same words about the other feature, or not
+            swapped = decoy.words.replace(task.text.spurious["keyword"], task.text.core)
+            assert (swapped == plain.instruction) == (decoy.kind == "contradicting")
 
 
 def test_the_words_ask_for_the_label(task, asked):
