@@ -84,6 +84,14 @@ class FocusConfig:
     place: Literal["after", "before"] = "after"
     # Focus instructions trained on per example and step, all sharing one pass over the input.
     branches: int = 6
+    # Share of the training examples whose text holds a decoy: a focus instruction, in a training paraphrase, that is
+    # not to be obeyed.
+    decoy_share: float = 0.0
+
+    def check(self) -> None:
+        """Raises InputError where the share of decoys is none."""
+        if not 0 <= self.decoy_share <= 1:
+            raise InputError(f"focus.decoy_share: {self.decoy_share} is no share from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +244,9 @@ class EvaluationConfig:
     # Candidates are found by a beam search over their tokens that keeps so many beginnings; null scores every
     # candidate, which is exact and faster unless there are very many. Answers that are written freely do not need it.
     beams: int | None = None
+    # Ask `iid` and `low` (or else `flipped`) once more with decoys: focus instructions in the text of the input, in
+    # held-out paraphrases, that are not to be obeyed.
+    decoys: bool = False
     # Rows of one evaluation batch.
     batch_size: int = 32
     # Most examples of a split; null means all.

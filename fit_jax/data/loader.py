@@ -29,6 +29,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from fit_jax.config import Config
+from fit_jax.data.decoys import TrainingDecoys
 from fit_jax.data.keyed_generator import generator
 from fit_jax.data.layout import lay_out
 from fit_jax.data.packing import first_fit, stack, target_capacity
@@ -98,6 +99,8 @@ class TrainLoader(Generic[BatchType]):
         self._packing = config.train.packing
         self._taken = config.train.examples_per_step if config.train.packing else None
         self._cuts = config.train.long_text == "cut"
+        share = config.focus.decoy_share
+        self._shown = TrainingDecoys(encoder.text, share, config.seed).shown if share else _as_it_is
         self._order = lru_cache(2)(sampler.order)
         self._epoch_size = sampler.epoch_size
         self.tokens_per_row = config.train.sequence_length
@@ -261,7 +264,11 @@ class TrainLoader(Generic[BatchType]):
 
     def _drawn_of(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[DrawnItem]:
         sampled = list(zip(indices.tolist(), self._sampler.branches_of(epoch, indices)))
-        examples = [self._sampler.examples[i] for i, branches in sampled for _ in branches]
+        examples = [
+            example
+            for i, branches in sampled
+            for example in [self._shown(epoch, i, self._sampler.examples[i])] * len(branches)
+        ]
         prompts = iter(self._encoder.encode(examples, [b.instruction for _, branches in sampled for b in branches]))
         return [
             item
@@ -307,6 +314,10 @@ class TrainLoader(Generic[BatchType]):
         longest = sorted(answer_sets, key=lambda answers: room([*map(len, answers)]), reverse=True)[:_ANSWERS_ENCODED]
         encoded = self._encoder.encode([answer_sets[answers] for answers in longest], [""] * len(longest))
         return max(room([*map(len, prompt.answers)]) for prompt in encoded)
+
+
+def _as_it_is(epoch: int, index: int, example: Example) -> Example:
+    return example
 
 
 def _widths(longest: int, parts: int) -> tuple[int, ...]:

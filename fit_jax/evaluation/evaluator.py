@@ -14,6 +14,7 @@ from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.beams import search_all
 from fit_jax.evaluation.decoding import SamplingParams, generate_all
+from fit_jax.evaluation.decoys import Decoyed, decoy_queries, decoy_splits
 from fit_jax.evaluation.metrics import check_finite
 from fit_jax.evaluation.queries import Group, Prediction, Query, answered, ask, encode
 from fit_jax.evaluation.scoring import Scorer
@@ -27,10 +28,11 @@ _ENOUGH = 8
 
 
 class Evaluation(NamedTuple):
-    """The questions asked and the answers given, in the same order."""
+    """The questions asked and the answers given, in the same order; beside them those with decoys in their texts."""
 
     queries: list[Query]
     predictions: list[Prediction]
+    decoyed: Sequence[Decoyed] = ()
 
 
 Prompts = tuple[EncodedPrompt, ...]
@@ -75,13 +77,21 @@ def evaluate(
     for name in evaluated_splits(task, config):
         chosen = task.splits[name].examples[: asked.examples]
         groups += [ask(task.text, name, e, asked.paraphrases, config.seed, asked.paraphrases_each) for e in chosen]
-    result = Evaluation([], [])
+    decoys = decoy_queries(task.text, groups, config.seed) if asked.decoys else []
+    groups += [Group.of([query]) for _, query, _ in decoys]
+    queries: list[Query] = []
+    predictions: list[Prediction] = []
     written = asked.written_tokens if is_written(task, config) else None
     for number, (group, answers) in enumerate(zip(groups, answer(groups, subject, written, asked.beams)), start=1):
-        result.queries.extend(group.queries)
-        result.predictions.extend(answers)
+        queries.extend(group.queries)
+        predictions.extend(answers)
         on_progress(number, len(groups))
-    return result
+    end = len(queries) - len(decoys)
+    answer_to = {id(query): given for query, given in zip(queries[:end], predictions)}
+    decoyed = [
+        Decoyed(decoy, given, answer_to[id(plain)]) for (plain, _, decoy), given in zip(decoys, predictions[end:])
+    ]
+    return Evaluation(queries[:end], predictions[:end], decoyed)
 
 
 def is_written(task: Task, config: Config) -> bool:
@@ -145,7 +155,8 @@ def evaluated_splits(task: Task, config: Config) -> tuple[str, ...]:
     """The splits that an evaluation of this task asks.
 
     Raises:
-        InputError: A split that the task lacks or that is empty.
+        InputError: A split that the task lacks or that is empty, or none that is asked with decoys where these are
+            wanted.
     """
     names = config.evaluation.splits or task.test_splits
     for name in names:
@@ -157,6 +168,11 @@ def evaluated_splits(task: Task, config: Config) -> tuple[str, ...]:
             raise InputError(
                 f"split {name!r} of task {task.text.name} holds no example; drop it from evaluation.splits"
             )
+    if config.evaluation.decoys and not decoy_splits(names):
+        raise InputError(
+            f"evaluation.decoys: they are asked on iid, low and flipped, and the splits evaluated are "
+            f"{', '.join(names)}; add one to evaluation.splits"
+        )
     return tuple(names)
 
 

@@ -46,7 +46,7 @@ def choose_opening(queries: Sequence[Query], text: TaskText) -> Opening:
 
 def answers_to(opening: Opening, evaluation: Evaluation) -> list[Prediction]:
     """What an evaluation that asked the opening's questions has for them."""
-    wanted = {_key(q): p for q, p in zip(*evaluation)}
+    wanted = {_key(q): p for q, p in zip(evaluation.queries, evaluation.predictions)}
     return [wanted[_key(q)] for q in opening.queries]
 
 

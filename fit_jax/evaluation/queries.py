@@ -1,9 +1,10 @@
 """Which prompts an evaluation asks: every focus type of every feature, in paraphrases fixed by the seed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from math import isinf
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -142,6 +143,12 @@ class Prediction:
     def correct(self) -> bool:
         """Whether the prediction is the focus label."""
         return self.prediction == self.label
+
+
+def plain_record(prediction: Prediction) -> dict[str, Any]:
+    """The prediction as plain values for JSON; log-probabilities of -inf are None."""
+    record = asdict(prediction)
+    return {**record, "log_probs": [None if isinf(p) else p for p in record["log_probs"]]}
 
 
 def answered(

@@ -1,12 +1,11 @@
 """The `report/` folder of a run: rows, predictions, tables, pictures and the page; each file whole or not at all."""
 
-import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from math import inf, isinf
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,12 @@ from fit_jax.config import Config
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation import result_tables
+from fit_jax.evaluation.decoys import decoy_records, decoy_table, obedience
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate
 from fit_jax.evaluation.examples import choose_examples
 from fit_jax.evaluation.metrics import Accuracy, focus_accuracy, is_shifted, pooled
 from fit_jax.evaluation.opening import Opening, answers_to, choose_opening, opening_html
-from fit_jax.evaluation.queries import Prediction
+from fit_jax.evaluation.queries import Prediction, plain_record
 from fit_jax.evaluation.radar import Panel, draw_radars, radar_figures
 from fit_jax.evaluation.reference_lines import without_repeats
 from fit_jax.evaluation.verdict import run_verdict
@@ -30,6 +30,7 @@ from fit_jax.parallel.processes import is_lead
 from fit_jax.tables import Table
 
 FOLDER = "report"
+_DECOYS, _DECOY_PREDICTIONS = "decoys.jsonl", "decoy_predictions.jsonl"
 
 
 def report_run(
@@ -125,6 +126,13 @@ def write_report(
     write_predictions(folder / "predictions.jsonl", predictions)
     verdict = run_verdict(predictions)
     tables = result_tables.result_tables(predictions, task)
+    for name in (_DECOYS, _DECOY_PREDICTIONS):
+        (folder / name).unlink(missing_ok=True)  # perhaps of an earlier report
+    if evaluation.decoyed:
+        found = obedience(evaluation.decoyed, method, seed, task.text.name)
+        write_lines(folder / _DECOYS, found)
+        write_lines(folder / _DECOY_PREDICTIONS, decoy_records(evaluation.decoyed))
+        tables.append(decoy_table(found))
     write_text(folder / "summary.md", result_tables.summary(title, predictions, task, tables))
     panels, columns = radar_panels(predictions)
     for suffix in ("svg", "png"):
@@ -173,8 +181,7 @@ def radar_panels(predictions: Sequence[Prediction]) -> tuple[list[Panel], int]:
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     """Writes a `predictions.jsonl`; log-probabilities of -inf are null there."""
-    records = map(dataclasses.asdict, predictions)
-    write_lines(path, ({**r, "log_probs": [None if isinf(p) else p for p in r["log_probs"]]} for r in records))
+    write_lines(path, map(plain_record, predictions))
 
 
 def read_predictions(path: Path) -> list[Prediction]:

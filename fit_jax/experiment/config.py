@@ -80,7 +80,7 @@ def check_experiment(config: ExperimentConfig) -> None:
 
     Raises:
         InputError: An unknown or repeated method, no seed or an impossible one, a reference that is not among the
-            methods, or no shots.
+            methods, no shots, or decoys.
     """
     for method in config.methods:
         if method not in METHODS and method not in known_methods():
@@ -92,5 +92,10 @@ def check_experiment(config: ExperimentConfig) -> None:
         replace(config.run, run_dir=config.run_dir, seed=seed).check()
     if config.reference not in config.methods:
         raise InputError(f"reference: {config.reference!r} is not among the methods {', '.join(config.methods)}")
+    if config.run.evaluation.decoys:
+        raise InputError(
+            "run.evaluation.decoys: an experiment does not report them; evaluate the run of a cell with "
+            "`python -m fit_jax.evaluate CELL --evaluation.decoys true`"
+        )
     if config.shots < 1:
         raise InputError(f"shots: {config.shots}; few_shot needs at least one")

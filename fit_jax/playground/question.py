@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlencode
 
-from fit_jax.api import Answer, Attribution, FocusModel
+from fit_jax.api import PLACES, Answer, Attribution, FocusModel, insert_decoy
 
-PLACES = ("start", "middle", "end")
 # Characters of a field of a link; more is no link that anybody shares.
 _LONGEST = 20_000
 
@@ -53,7 +52,7 @@ class Question:
     def with_decoy(self) -> dict[str, str]:
         """The texts with the decoy in its place."""
         slot = self.into or next(iter(self.texts))
-        return {**self.texts, slot: _inserted(self.texts[slot], " ".join(self.decoy.split()), self.place)}
+        return {**self.texts, slot: insert_decoy(self.texts[slot], " ".join(self.decoy.split()), self.place)}
 
     def options(self) -> dict[str, Any]:
         """The focus instruction and the candidates, as `FocusModel.ask` takes them."""
@@ -159,9 +158,3 @@ def from_query(fields: Mapping[str, Sequence[str]], task: Task) -> Question | No
 def _texts(question: Question) -> list[tuple[bool, Mapping[str, str]]]:
     """The texts to ask about, and whether they hold the decoy."""
     return [(False, question.texts), *([(True, question.with_decoy())] if question.decoy.strip() else [])]
-
-
-def _inserted(text: str, decoy: str, place: str) -> str:
-    words = text.split(" ")
-    at = {"start": 0, "middle": len(words) // 2, "end": len(words)}[place]
-    return " ".join([*words[:at], decoy, *words[at:]])

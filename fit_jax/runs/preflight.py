@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from fit_jax.config import Config
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
+from fit_jax.evaluation.decoys import decoy_queries
 from fit_jax.evaluation.evaluator import evaluated_splits
 from fit_jax.evaluation.queries import ask
 from fit_jax.focus.example import Example
@@ -25,7 +26,7 @@ _WINDOW = 256  # examples that are encoded at once
 
 
 def check_examples(task: Task, encoder: PromptEncoder, config: Config) -> None:
-    """Encodes every example that will be validated on or evaluated, each under its longest focus instruction.
+    """Encodes all that will be validated on or evaluated: each example under its longest instruction, and all decoys.
 
     Raises:
         InputError: One does not fit into a row, or holds what cannot be written down.
@@ -39,9 +40,11 @@ def check_examples(task: Task, encoder: PromptEncoder, config: Config) -> None:
             window = examples[start : min(start + _WINDOW, count)]
             for example in window:
                 _check_text(name, example)
-            groups = (ask(task.text, name, e, config.evaluation.paraphrases, config.seed) for e in window)
+            groups = [ask(task.text, name, e, config.evaluation.paraphrases, config.seed) for e in window]
+            decoyed = decoy_queries(task.text, groups, config.seed) if config.evaluation.decoys else []
             try:
                 encoder.encode(window, [max(group.instructions, key=len) for group in groups])
+                encoder.encode([q.example for _, q, _ in decoyed], [q.instruction for _, q, _ in decoyed])
             except InputError as error:
                 raise InputError(f"split {name}: {error}") from error
 

@@ -56,6 +56,7 @@ MAY_DIFFER = (
     "evaluation.written",
     "evaluation.written_tokens",
     "evaluation.beams",
+    "evaluation.decoys",
     "evaluation.batch_size",
     "evaluation.examples",
 )

@@ -86,6 +86,7 @@ def test_another_experiment_in_the_folder_is_refused(report, config):
         ({"seeds": ()}, "at least one"),
         ({"methods": ("sft_y",)}, "not among the methods"),
         ({"shots": 0}, "shots"),
+        ({"run": Config(evaluation=EvaluationConfig(decoys=True))}, "decoys: an experiment does not report them"),
     ],
 )
 def test_wrong_lists_are_reported(change, message):
