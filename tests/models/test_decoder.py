@@ -104,8 +104,8 @@ def test_a_branch_of_a_tree_equals_the_plain_sequence(config, build, row):
 
 def test_positions_asked_for_equal_all_positions_gathered(config, build, row):
     model = build(config)
-    inputs = row(2, 7, config.vocab_size)
-    index = jnp.array([[6, 0, 3], [5, 5, 1]], jnp.int32)
+    inputs = row(2, 9, config.vocab_size)
+    index = jnp.array([[8, 0, 3], [5, 5, 1]], jnp.int32)
     expected = jnp.take_along_axis(model(*inputs), index[:, :, None], axis=1)
     assert_close(model(*inputs, index), expected, TOLERANCE)
 
