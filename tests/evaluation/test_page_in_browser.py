@@ -52,7 +52,11 @@ def pages(encoder, task, tmp_path_factory) -> dict[str, Path]:
         asked = hostile_task(text)
         evaluation = hostile_evaluation(asked, text)
         speaks = PromptEncoder(encoder.tokenizer, asked.text)
-        before = [p for q, p in zip(*evaluation) if q.example.uid == evaluation.queries[0].example.uid]
+        before = [
+            p
+            for q, p in zip(evaluation.queries, evaluation.predictions)
+            if q.example.uid == evaluation.queries[0].example.uid
+        ]
         write_report(folder / name, evaluation, asked, speaks, f"method {text}", 0, before)
         found[name] = folder / name / "index.html"
         cells = {(f"method {text}", 0): evaluation.predictions, ("fit", 0): evaluation.predictions}

@@ -108,7 +108,7 @@ def test_the_worst_paraphrase_stands_in_words(task, evaluation):
     asked = [replace(p, log_probs=right(p)[::-1]) if same(p, worst) else p for p in asked]
     _, _, table = result_tables.summary("t", asked, with_shift(task)).partition("## By paraphrase")
     row = next(line for line in table.splitlines() if line.startswith("| `focus(core)` | heldout |"))
-    words = next(q.instruction for q, p in zip(*evaluation) if p is worst)
+    words = next(q.instruction for q, p in zip(evaluation.queries, evaluation.predictions) if p is worst)
     assert "| 0.000 | 1.000 | " in row
     assert f"| {words} (" in row
 
@@ -176,7 +176,7 @@ def test_several_features_are_broken_down(task, evaluation):
 def test_a_split_without_a_spurious_feature_leaves_its_cells_empty(task, evaluation, encoder, tmp_path):
     """Other splits may have what one lacks: the spurious types, or a paraphrase set."""
     lacking = Evaluation([], [])
-    for query, p in zip(*evaluation):
+    for query, p in zip(evaluation.queries, evaluation.predictions):
         if p.split != "flipped" or p.focus in ("none", "focus(core)"):
             lacking.queries.append(query)
             lacking.predictions.append(p)
