@@ -45,6 +45,19 @@ def test_an_example_that_does_not_fit_is_told(task, encoder, config, split):
         check_examples(longer, short, config)
 
 
+def test_an_example_that_does_not_fit_with_its_decoy_is_told(task, encoder, config):
+    for length in range(16, 400):  # to the shortest row that holds every example as it is
+        short = PromptEncoder(encoder.tokenizer, task.text, sequence_length=length)
+        try:
+            check_examples(task, short, config)
+            break
+        except InputError:
+            pass
+    decoys = replace(config, evaluation=replace(config.evaluation, decoys=True))
+    with pytest.raises(InputError, match=rf"more than the {length} of a row"):
+        check_examples(task, short, decoys)
+
+
 def test_half_characters_are_told_wherever_they_stand(task, encoder, config):
     example = task.splits["iid"].examples[0]
     feature, value = next(iter(example.spurious.items()))
