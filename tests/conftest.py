@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 _DEVICES = "--xla_force_host_platform_device_count"
-_FLAGS = os.environ.get("XLA_FLAGS", "--xla_backend_optimization_level=0")
+_FLAGS = os.environ.get("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 if _DEVICES not in _FLAGS:
     os.environ["XLA_FLAGS"] = f"{_FLAGS} {_DEVICES}=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

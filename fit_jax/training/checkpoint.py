@@ -1,6 +1,7 @@
 """Checkpoints by Orbax: written in the background, whole or not at all, read back on any mesh."""
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from flax import nnx
 from fit_jax.errors import InputError, RunFailed, cannot_write, machine_remedy, reason
 from fit_jax.files import check_outputs
 from fit_jax.foreign import silent
+from fit_jax.parallel.processes import is_lead
 from fit_jax.parallel.sharding import named_leaves
 from fit_jax.training.state import TrainState
 
@@ -77,7 +79,11 @@ class Checkpoints:
         self._policy = _NewestAndBest(keep, due)
         check_outputs(run_folder, (), (FOLDER,))
         self.folder = (run_folder / FOLDER).resolve()
-        options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, cleanup_tmp_directories=cleans)
+        if cleans and is_lead():  # Orbax does so in the background, and fails where two managers do one after the other
+            for path in self.folder.iterdir() if self.folder.exists() else ():
+                if ocp.utils.is_tmp_checkpoint(path):
+                    shutil.rmtree(path)
+        options = ocp.CheckpointManagerOptions(preservation_policy=self._policy)
         arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_LEAST_SLICE)
         state = ocp.PyTreeCheckpointHandler(
             type_handler_registry=ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))

@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from typing import TextIO
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -116,11 +117,15 @@ def _runs(given: argparse.Namespace, end: float) -> int:
                 hurt += 1
             failed += bool(wrong)
             _tell(wrong)
-        print(
-            f"runs: {tried} killed {killed} times, {hurt} with damaged checkpoints; {failed} not as promised",
-            flush=True,
-        )
+            if number % 20 == 19:
+                _tell_runs(tried, killed, hurt, failed, sys.stderr)
+        _tell_runs(tried, killed, hurt, failed, sys.stdout)
         return failed
+
+
+def _tell_runs(tried: int, killed: int, hurt: int, failed: int, to: TextIO) -> None:
+    told = f"runs: {tried} killed {killed} times, {hurt} with damaged checkpoints; {failed} not as promised"
+    print(told, file=to, flush=True)
 
 
 def _restarts(given: argparse.Namespace) -> int:

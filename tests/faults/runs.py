@@ -1,5 +1,6 @@
 """Tiny runs that are killed at random moments, or whose files are damaged, and what must be so afterwards."""
 
+import logging
 import re
 import shutil
 import signal
@@ -56,6 +57,7 @@ def weights(run: Path) -> dict[str, bytes]:
     import numpy as np
     import orbax.checkpoint as ocp
 
+    logging.getLogger("absl").setLevel(logging.ERROR)
     found, reader = {}, ocp.PyTreeCheckpointer()
     for step in sorted((run / "checkpoints").iterdir()):
         shapes = reader.metadata(step / "state").item_metadata.tree
