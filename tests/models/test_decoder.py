@@ -170,7 +170,7 @@ def gradients(tiny, build, row):
 
 @pytest.mark.parametrize("remat", ["dots", "full"])
 def test_remat_changes_neither_values_nor_gradients(gradients, remat):
-    # Rounding is up to 2 % of the smallest gradients, those of the keys; another draw of dropout is as large as they are.
+    # Rounding is up to 2 % of the smallest gradients, those of keys; another draw of dropout is as large as they are.
     jax.tree.map(lambda a, b: assert_close(a, b, 0.1), gradients("none"), gradients(remat))
 
 
