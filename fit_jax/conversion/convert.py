@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 GENERATION = "generation_config.json"
-CARD = "MODEL_CARD.md"
 _NUMPY = {"float32": DTYPES["F32"], "float16": DTYPES["F16"], "bfloat16": DTYPES["BF16"]}
 
 
@@ -261,6 +260,8 @@ def _write_tokenizer(tokenizer: "PreTrainedTokenizerBase | None", folder: Path) 
 
 def _write_company(loaded: Loaded, folder: Path) -> None:
     """Writes what goes with a model: its tokenizer, and of a run's the card and how it is asked."""
+    from fit_jax.runs.run_folder import CARD
+
     _write_tokenizer(loaded.tokenizer, folder)
     _copy(loaded.files / CARD, folder)
     if loaded.prompts is not None:

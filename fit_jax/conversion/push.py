@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from fit_jax.conversion.convert import CARD, export_adapter, export_merged
+from fit_jax.conversion.convert import export_adapter, export_merged
 from fit_jax.errors import InputError, RunFailed, reason
 from fit_jax.focus import prompt_file
 from fit_jax.focus.example import Example
@@ -17,7 +17,7 @@ from fit_jax.foreign import read_text, shown
 from fit_jax.markdown import as_block
 from fit_jax.models.adapters import CONFIG as ADAPTER_CONFIG
 from fit_jax.runs.run import Run, open_run
-from fit_jax.runs.run_folder import saved_config
+from fit_jax.runs.run_folder import CARD, saved_config
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # What is copied besides, by the name that it gets: no example of the data is among it.

@@ -24,7 +24,7 @@ from fit_jax.foreign import read_text, shown
 from fit_jax.models.adapters import write_adapter
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.run import Run, TrainedModel, load_model, scorer, starting_state, subject_of
-from fit_jax.runs.run_folder import CONFIG, EVALUATIONS, MAY_DIFFER, saved_config
+from fit_jax.runs.run_folder import CARD, CONFIG, EVALUATIONS, MAY_DIFFER, saved_config
 
 ADAPTER = "adapter"
 # Fields that say where and how fast an evaluation runs, and not what it asks.
@@ -33,8 +33,8 @@ _LONGEST_NAME = 80
 
 
 def has_report(run: Run) -> bool:
-    """Whether the run was evaluated to the end."""
-    return (run.folder / FOLDER / "index.html").exists()
+    """Whether the run was evaluated to the end: the card comes last."""
+    return all((run.folder / name).exists() for name in (f"{FOLDER}/index.html", CARD))
 
 
 def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: str | None = None) -> Evaluation:
@@ -66,7 +66,7 @@ def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: 
         return report_run(run.folder / EVALUATIONS / name, run.task, load, config)
     evaluation = report_run(run.folder / FOLDER, run.task, load, config, partial(_before, run))
     if is_lead():
-        write_text(run.folder / "MODEL_CARD.md", model_card(config, run.task, evaluation.predictions))
+        write_text(run.folder / CARD, model_card(config, run.task, evaluation.predictions))
     return evaluation
 
 

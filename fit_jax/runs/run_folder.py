@@ -29,13 +29,14 @@ TASK = "task"
 EVALUATIONS = "evaluations"
 CHECKPOINTS = "checkpoints"
 LOCK, LOG = ".lock", "log.txt"
+CARD = "MODEL_CARD.md"
 # By what name each tracker knows the run.
 TRACKERS = "trackers.json"
 # Holds what the first stage of a method of two stages leaves: its checkpoints and metrics.
 FIRST_STAGE = "first_stage"
 
 # What commands write in a run folder and in its report.
-_FILES = (CONFIG, LOCK, LOG, "metrics.jsonl", "inputs.json", "versions.json", TRACKERS, "MODEL_CARD.md")
+_FILES = (CONFIG, LOCK, LOG, "metrics.jsonl", "inputs.json", "versions.json", TRACKERS, CARD)
 _FOLDERS = (CHECKPOINTS, FIRST_STAGE, TOKENIZER, TASK, EVALUATIONS, "tensorboard", "adapter", "report")
 _REPORT_FILES = ("index.html", "summary.md", "focus_accuracy.jsonl", "predictions.jsonl", "radar.svg", "radar.png")
 

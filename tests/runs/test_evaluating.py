@@ -12,7 +12,7 @@ from fit_jax.evaluation.evaluator import Subject, answer
 from fit_jax.evaluation.opening import choose_opening
 from fit_jax.evaluation.queries import ask
 from fit_jax.runs import evaluating
-from fit_jax.runs.run_folder import CONFIG, EVALUATIONS
+from fit_jax.runs.run_folder import CARD, CONFIG, EVALUATIONS
 
 
 @pytest.fixture
@@ -68,6 +68,8 @@ def test_a_report_that_was_cut_off_is_none(run):
     (report / "summary.md").touch()
     assert not evaluating.has_report(run)
     (report / "index.html").touch()
+    assert not evaluating.has_report(run)
+    (run.folder / CARD).touch()
     assert evaluating.has_report(run)
 
 
