@@ -103,7 +103,7 @@ def locked(folder: Path, prepare: Callable[[], object] = lambda: None) -> Iterat
     check_outputs(folder / "report", _REPORT_FILES, ())
     work = f"{os.path.basename(sys.argv[0])} {' '.join(sys.argv[1:])}"[:500]
     with held(folder), logged(folder / LOG, f"process {os.getpid()} on {socket.gethostname()}: {work}"):
-        for place in (folder, folder / "report"):
+        for place in (folder, folder / TASK, folder / "report"):
             remove_partials(place)
         prepare()
         wait_for_all("the run folder is claimed")

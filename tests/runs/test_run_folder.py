@@ -85,8 +85,8 @@ def test_what_libraries_say_goes_into_the_log(config, tmp_path, capsys):
 
 
 def test_what_a_killed_command_left_half_written_is_removed(config, tmp_path):
-    (tmp_path / "run" / "report").mkdir(parents=True)
-    for place in ("run", "run/report"):
+    for place in ("run", "run/report", "run/task"):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
         (tmp_path / place / ".partial-1234.svg").touch()
     with claimed(config):
         assert not list((tmp_path / "run").rglob(".partial*"))
