@@ -59,7 +59,10 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
                 f"lora.targets: {model.family} stores {', '.join(parts)} as one {fused}; name all of them or none"
             )
     if lora.adapter is None:
-        return lora
+        targets = tuple(name for name in lora.targets if name in _adaptable(model))
+        if lora.rank and not targets:
+            raise InputError(f"lora.targets: experts have no adapters; choose among {', '.join(_adaptable(model))}")
+        return dataclasses.replace(lora, targets=targets) if lora.rank else lora
     folder = _folder(lora.adapter)
     peft = read_object(folder / CONFIG)
     for name, allowed in _ONLY.items():
@@ -68,7 +71,7 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
                 f"{folder / CONFIG}: {name} {quoted(peft.values[name])} is not supported; only {allowed[0]!r} is"
             )
     modules = {name.split(".lora_")[0].rpartition(".")[2] for name in TensorFiles(folder).tensors}
-    stored = {projection: projection for projection in PROJECTIONS}
+    stored = {projection: projection for projection in _adaptable(model)}
     stored |= {part: fused for fused, parts in _fused(model).items() for part in parts}
     if other := sorted(modules - {*stored.values()}):
         names = ", ".join(dict.fromkeys(stored.values()))
@@ -77,7 +80,7 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
         lora,
         rank=peft.whole("r", 1, LARGEST_RANK),
         alpha=float(peft.number("lora_alpha", 0, 1e9)),
-        targets=tuple(name for name in PROJECTIONS if stored[name] in modules),
+        targets=tuple(name for name in stored if stored[name] in modules),
         rslora=peft.flag("use_rslora"),
         dora=peft.flag("use_dora"),
     )
@@ -85,6 +88,11 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
         if peft.values.get(name) not in (None, {}, allowed):
             raise InputError(f"{folder / CONFIG}: {name} {quoted(peft.values[name])} is not supported; only None is")
     return found
+
+
+def _adaptable(model: ModelConfig) -> list[str]:
+    """The projections that may have adapters: all but those of experts, which PEFT adapts in no one way."""
+    return [name for name in PROJECTIONS if name not in model.expert_projections()]
 
 
 def load_adapter(lora: LoraConfig, model: DecoderConfig, target: nnx.State) -> nnx.State:

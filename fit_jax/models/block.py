@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from fit_jax.models.attention import Attention, Scope
 from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.experts import Experts
 from fit_jax.models.hash_random import Seed, dropout, folded
 from fit_jax.models.layers import FeedForward, RMSNorm, scaled
 from fit_jax.models.rope import Rope
@@ -69,7 +70,8 @@ class Block(nnx.Module):
         self.attention_norm = RMSNorm(config.width, config) if config.pre_norms else None
         self.attention = Attention(config, lora, seed=seed.fold(0))
         self.mlp_norm = RMSNorm(config.width, config) if config.pre_norms else None
-        self.mlp = FeedForward(config, lora, seed=seed.fold(1))
+        mixed, seed_1 = config.experts > 0, seed.fold(1)
+        self.mlp = Experts(config, seed=seed_1) if mixed else FeedForward(config, lora, seed=seed_1)
         self.attention_out_norm = RMSNorm(config.width, config) if config.post_norms else None
         self.mlp_out_norm = RMSNorm(config.width, config) if config.post_norms else None
 

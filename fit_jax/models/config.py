@@ -10,6 +10,8 @@ from fit_jax.plugins import plugin_names
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
+EXPERT_PROJECTIONS = PROJECTIONS[4:]
+
 ROPE_NUMBERS = (
     "theta",
     "factor",
@@ -40,6 +42,7 @@ LARGEST = {
     "layers": 1 << 12,
     "width": 1 << 20,
     "feed_forward": 1 << 23,
+    "experts": 1 << 12,
     "heads": 1 << 16,
     "kv_heads": 1 << 16,
     "head_dim": 1 << 16,
@@ -64,6 +67,8 @@ Family = Literal[
     "granite",
     "ministral",
     "ministral3",
+    "mixtral",
+    "qwen3_moe",
 ]
 
 
@@ -137,6 +142,12 @@ class ModelConfig:
     width: int = 96
     # Feed-forward width F.
     feed_forward: int = 256
+    # Experts E in place of each layer's feed-forward part, every one of width F; 0 means none.
+    experts: int = 0
+    # Experts that a token goes to: those that the router scores highest.
+    experts_per_token: int = 2
+    # The scores of a token's experts are divided by their sum (Mixtral).
+    normalize_router: bool = True
     # Query heads H.
     heads: int = 4
     # Key/value heads K.
@@ -226,6 +237,10 @@ class ModelConfig:
                     raise InputError(f"model.{name}: there is no layer {layer}; they are 0 to {self.layers - 1}")
         if self.heads % self.kv_heads:
             raise InputError(f"model.heads: {self.heads} heads do not divide into {self.kv_heads} key/value heads")
+        if self.experts < 0 or (self.experts and not 1 <= self.experts_per_token <= self.experts):
+            raise InputError(
+                f"model.experts_per_token: {self.experts_per_token} of {self.experts} experts; choose from 1 to all"
+            )
         if self.head_dim is None and self.width % self.heads:
             raise InputError(f"model.width: {self.width} does not divide into {self.heads} heads; set model.head_dim")
         if self.head_width % 2:
@@ -251,10 +266,22 @@ class ModelConfig:
         return self.attention_multiplier or (self.query_scale or self.head_width) ** -0.5
 
     def projection_shapes(self) -> dict[str, tuple[int, int]]:
-        """(inputs, outputs) of each projection of a layer."""
+        """(inputs, outputs) of each projection of a layer; of those of experts, of one."""
         D, F, H, K = self.width, self.feed_forward, self.heads * self.head_width, self.kv_heads * self.head_width
         pairs = ((D, H), (D, K), (D, K), (H, D), (D, F), (D, F), (F, D))
         return dict(zip(PROJECTIONS, pairs))
+
+    def expert_projections(self) -> tuple[str, ...]:
+        """The projections that every expert has for itself."""
+        return EXPERT_PROJECTIONS if self.experts else ()
+
+    def copies(self, projection: str) -> int:
+        """How often a layer has a projection: once, or once an expert."""
+        return self.experts if projection in self.expert_projections() else 1
+
+    def uses(self, projection: str) -> int:
+        """How many of its copies a token goes through."""
+        return self.experts_per_token if projection in self.expert_projections() else 1
 
     def rotates(self, layer: int) -> bool:
         """Whether the layer turns queries and keys by their positions."""

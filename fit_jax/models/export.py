@@ -16,7 +16,8 @@ from flax import nnx
 from fit_jax.models.block import Block
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
-from fit_jax.models.families import LAYER_PREFIX, sources
+from fit_jax.models.experts import ExpertLinear
+from fit_jax.models.families import LAYER_PREFIX, Source, leading_axes, sources
 from fit_jax.models.lora import Linear, LoraParam
 from fit_jax.models.tensor_files import Making, write_tensors
 from fit_jax.models.weights import OWN, QUANTIZED
@@ -43,8 +44,7 @@ def save_merged(folder: Path, decoder: Decoder, dtype: np.dtype, file_bytes: int
     shapes: dict[int, dict[str, tuple[tuple[int, ...], np.dtype]]] = {}
     for path, leaf in named_leaves(plain).items():
         for source in sources(path, config):
-            shape = leaf.shape[1:] if path.startswith("blocks.") else leaf.shape
-            tensor = (source.tensor_shape(shape), np.dtype(dtype))
+            tensor = (source.tensor_shape(leaf.shape[leading_axes(path, config) :]), np.dtype(dtype))
             shapes.setdefault(_place(source.name, config), {})[source.name] = tensor
     tensors = {name: tensor for place in sorted(shapes) for name, tensor in sorted(shapes[place].items())}
 
@@ -93,10 +93,10 @@ def _place(name: str, config: DecoderConfig) -> int:
 
 
 class _Held(NamedTuple):
-    """A tensor on the devices: its array, the layer it is of where the array holds several, and whether to turn it."""
+    """A tensor on the devices: its array, which of the layers and experts there it is, and whether to turn it."""
 
     array: jax.Array
-    layer: int | None = None
+    at: tuple[int, ...] = ()
     transposed: bool = False
 
 
@@ -116,10 +116,17 @@ def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, list[_
             values, layer = _merge_layer(*nnx.split(block), layer, part, dtype), None
     if any(value.dtype != dtype for value in values.values()):
         values, layer = _cast(values, layer, dtype), None
-    found = {path: sources(path, config)[row] for path in values}
+    found: list[tuple[Source, _Held]] = []
+    for path, value in values.items():
+        stacked = path.startswith("blocks.")
+        tensors, by_expert = sources(path, config), leading_axes(path, config) - stacked
+        each = len(tensors) // (config.layers - 1 if stacked else 1)
+        for expert, source in enumerate(tensors[row * each : (row + 1) * each]):
+            index = (*([] if layer is None else [layer]), *([expert] * by_expert))
+            found.append((source, _Held(value, index, source.transposed)))
     parts: dict[str, list[_Held]] = {}
-    for path in sorted(found, key=lambda path: found[path].first):
-        parts.setdefault(found[path].name, []).append(_Held(values[path], layer, found[path].transposed))
+    for source, held in sorted(found, key=lambda pair: pair[0].first):
+        parts.setdefault(source.name, []).append(held)
     return parts
 
 
@@ -132,7 +139,7 @@ def _merge_layer(
     kept = named_leaves(nnx.state(block, lambda _, value: not isinstance(value, LoraParam)))
     merged = {path: value for path, value in kept.items() if not path.endswith(QUANTIZED)}
     for path, module in nnx.iter_modules(block):
-        if isinstance(module, Linear):
+        if isinstance(module, Linear | ExpertLinear):
             merged[".".join(map(str, path)) + ".kernel"] = module.merged_kernel()
     return {f"{part}.{path}": value.astype(dtype) for path, value in merged.items()}
 
@@ -151,22 +158,22 @@ def _making(parts: list[_Held]) -> Making:
     if all(held.array.is_fully_addressable for held in parts):
         return lambda: itertools.chain.from_iterable(map(_assembled, parts))
     # All hosts must gather in one order, so not from several threads.
-    wholes = [(to_host(_of_layer(held.array, held.layer)), held.transposed) for held in parts]
+    wholes = [(to_host(held.array[held.at]), held.transposed) for held in parts]
     return partial(iter, [whole.T if transposed else whole for whole, transposed in wholes])
 
 
 def _assembled(held: _Held) -> Iterator[np.ndarray]:
     """Blocks of a tensor's rows, put together from the devices' shards in one buffer that stays in the cache."""
-    array, layer, transposed = held
-    shape = array.shape if layer is None else array.shape[1:]
+    array, index, transposed = held
+    shape = array.shape[len(index) :]
     parts = []
     for shard in array.addressable_shards:
         if not shard.replica_id:
             # A CPU device's memory is read where it lies; from others only the layer is fetched.
-            near = layer is not None and shard.device.platform == "cpu"
-            part = np.asarray(shard.data)[layer] if near else np.asarray(_of_layer(shard.data, layer))
-            index = [of.indices(size)[:2] for of, size in zip(shard.index[layer is not None :], shape)]
-            parts.append((index[::-1], part.T) if transposed else (index, part))
+            near = index and shard.device.platform == "cpu"
+            part = np.asarray(shard.data)[index] if near else np.asarray(shard.data[index])
+            at = [of.indices(size)[:2] for of, size in zip(shard.index[len(index) :], shape)]
+            parts.append((at[::-1], part.T) if transposed else (at, part))
     shape = shape[::-1] if transposed else shape
     height = max(1, _BLOCK_BYTES // (math.prod(shape[1:]) * array.dtype.itemsize))
     buffer = np.empty((height, *shape[1:]), array.dtype)

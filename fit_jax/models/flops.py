@@ -16,7 +16,8 @@ class Flops(NamedTuple):
     """Operations by part; `total` is their sum.
 
     Attributes:
-        projections: The seven projections of the layers.
+        projections: The seven projections of the layers; of those of experts, as many as a token goes to, and the
+            router.
         adapters: Low-rank updates on them.
         attention: Scores and weighted values.
         head: The vocabulary projection.
@@ -80,9 +81,20 @@ def forward_flops(config: DecoderConfig, lora: LoraConfig, rows: int, sequence_l
 def parameter_count(config: DecoderConfig, lora: LoraConfig = LoraConfig()) -> tuple[int, int]:  # noqa: B008
     """Parameters of projections, embeddings and adapters: (base, adapters); norms and biases are left out."""
     shapes = config.projection_shapes()
-    base = config.layers * sum(i * o for i, o in shapes.values()) + config.vocab_size * config.width * (2 - config.tied)
+    base = _base_count(config, config.copies)
     adapters = config.layers * lora.rank * sum(sum(shapes[name]) for name in lora.targets) if lora.rank else 0
     return base, adapters
+
+
+def active_parameter_count(config: DecoderConfig) -> int:
+    """Parameters of the base that a token goes through: with experts, those of as many as it is sent to."""
+    return _base_count(config, config.uses)
+
+
+def _base_count(config: DecoderConfig, times: Callable[[str], int]) -> int:
+    layer = sum(times(name) * i * o for name, (i, o) in config.projection_shapes().items())
+    router = config.width * config.experts
+    return config.layers * (layer + router) + config.vocab_size * config.width * (2 - config.tied)
 
 
 def _count(
@@ -95,9 +107,10 @@ def _count(
     for layers, queries in ((config.layers - 1, sequence_length), (1, targets)):
         for name, (inputs, outputs) in shapes.items():
             n = layers * rows * (sequence_length if name in ("k_proj", "v_proj") else queries)
-            projections += passes.projection(name) * 2 * n * inputs * outputs
+            projections += passes.projection(name) * 2 * n * config.uses(name) * inputs * outputs
             if name in adapted:
                 adapters += 2 * n * lora.rank * (passes.a(name) * inputs + passes.b(name) * outputs)
+        projections += passes.projection("router") * 2 * layers * rows * queries * config.width * config.experts
         pairs = layers * rows * queries * sequence_length * config.heads
         attention += (passes.scores + passes.values) * 2 * pairs * config.head_width
     computed = math.prod(chunks_of(targets))

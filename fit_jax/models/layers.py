@@ -33,6 +33,11 @@ def scaled(x: Float[Array, "*n"], factor: float) -> Float[Array, "*n"]:
     return x if factor == 1 else (x.astype(jnp.float32) * factor).astype(x.dtype)
 
 
+def gated(activation: str, gate: Float[Array, "*n F"], up: Float[Array, "*n F"]) -> Float[Array, "*n F"]:
+    """act(gate) * up."""
+    return (jax.nn.silu(gate) if activation == "silu" else jax.nn.gelu(gate, approximate=True)) * up
+
+
 class FeedForward(nnx.Module):
     """Gated feed-forward layer: down(act(gate(x)) * up(x))."""
 
@@ -51,7 +56,5 @@ class FeedForward(nnx.Module):
     ) -> Float[Array, "B T D"]:
         """Transforms normalised inputs; the seeds draw the adapters' dropout (None: none)."""
         adapter_x = dropout(x, self.adapter_dropout, input_seed)
-        gate = self.gate_proj(x, adapter_x)
-        gate = jax.nn.silu(gate) if self.activation == "silu" else jax.nn.gelu(gate, approximate=True)
-        hidden = gate * self.up_proj(x, adapter_x)
+        hidden = gated(self.activation, self.gate_proj(x, adapter_x), self.up_proj(x, adapter_x))
         return self.down_proj(hidden, dropout(hidden, self.adapter_dropout, hidden_seed))

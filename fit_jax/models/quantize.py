@@ -7,8 +7,10 @@ weight is clipped. nf4 codes are the quantiles of a normal distribution, two to 
 
 import itertools
 import math
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int8, UInt8
@@ -56,10 +58,11 @@ class QuantizedKernel(nnx.Module):
     int8 codes are (in, out); nf4 codes are (in / 2, out), the lower half-byte holding the earlier input.
     """
 
-    def __init__(self, kernel: Float[Array, "inputs outputs"], kind: Kind) -> None:
-        """Quantises `kernel`; its number of inputs must be even."""
+    def __init__(self, kernel: Float[Array, "*E inputs outputs"], kind: Kind) -> None:
+        """Quantises `kernel`, or the kernels of several experts; the number of inputs must be even."""
         self.kind: Kind = kind
-        self.codes, self.scales, self.scale_max = map(FrozenParam, quantize(kernel, kind))
+        one = partial(quantize, kind=kind)
+        self.codes, self.scales, self.scale_max = map(FrozenParam, (jax.vmap(one) if kernel.ndim == 3 else one)(kernel))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -67,9 +70,11 @@ class QuantizedKernel(nnx.Module):
         rows, outputs = self.codes.shape
         return (rows * 2 if self.kind == "nf4" else rows), outputs
 
-    def dequantized(self, dtype: Any) -> Float[Array, "inputs outputs"]:
-        """The kernel that the codes stand for."""
-        return dequantize(self.kind, Quantized(self.codes[...], self.scales[...], self.scale_max[...]), dtype)
+    def dequantized(self, dtype: Any) -> Float[Array, "*E inputs outputs"]:
+        """The kernel, or the experts' kernels, that the codes stand for."""
+        stored = Quantized(self.codes[...], self.scales[...], self.scale_max[...])
+        one = partial(dequantize, self.kind, dtype=dtype)
+        return (jax.vmap(one) if stored.codes.ndim == 3 else one)(stored)
 
 
 def quantize(kernel: Float[Array, "inputs outputs"], kind: Kind) -> Quantized:

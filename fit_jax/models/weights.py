@@ -1,6 +1,7 @@
 """Models from disk: Hugging Face folders and imported ones, straight to the shards of each device."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from fit_jax.foreign import exists, read_object
 from fit_jax.hub import local_folder
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
-from fit_jax.models.families import Source, config_from_hf, sources, text_name, text_of
+from fit_jax.models.families import Source, config_from_hf, leading_axes, sources, text_name, text_of
 from fit_jax.models.quantize import Quantized, quantize
 from fit_jax.models.tensor_files import TensorFiles, listed
 from fit_jax.parallel.sharding import named_leaves, path_name
@@ -157,14 +158,13 @@ class _Part:
 
     def __init__(self, files: TensorFiles, path: str, leaf: Any, found: Pretrained) -> None:
         self.files, self.path, self.leaf = files, path, leaf
-        self.stacked = path.startswith("blocks.") and not found.own
+        self.leading = 0 if found.own else leading_axes(path, found.config)
         given = [Source(path, False)] if found.own else sources(path, found.config)
         self.names, self.source = [source.name for source in given], given[0]
 
     def stored_shape(self) -> tuple[int, ...]:
         """The shape that each of its tensors must have."""
-        shape = self.leaf.shape[1:] if self.stacked else self.leaf.shape
-        return self.source.tensor_shape(shape)
+        return self.source.tensor_shape(self.leaf.shape[self.leading :])
 
     def array(self) -> jax.Array:
         """The parameter, each device holding its shard."""
@@ -187,17 +187,19 @@ class _Part:
 
     def _slices(self, index: tuple[slice, ...]) -> np.ndarray:
         full = tuple(slice(*s.indices(n)) for s, n in zip(index, self.leaf.shape))
-        layers, inner = (range(self.leaf.shape[0])[full[0]], full[1:]) if self.stacked else (range(1), full)
+        inner, counts = full[self.leading :], self.leaf.shape[: self.leading]
+        # Which of its tensors: of a layer, and there of an expert.
+        wanted = np.arange(math.prod(counts)).reshape(counts)[full[: self.leading]]
         stored = inner[::-1] if self.source.transposed else inner
         if first := self.source.first:
             stored = (slice(stored[0].start + first, stored[0].stop + first), *stored[1:])
-        shape = (len(layers), *(s.stop - s.start for s in stored))
+        shape = (wanted.size, *(s.stop - s.start for s in stored))
         value = np.empty(shape, self.files.tensors[self.names[0]].dtype)
-        for row, layer in enumerate(layers):
-            value[row] = self.files.read(self.names[layer], stored)
+        for row, number in enumerate(wanted.flat):
+            value[row] = self.files.read(self.names[number], stored)
         value = value.astype(self.leaf.dtype, copy=False)
         value = value.swapaxes(1, 2) if self.source.transposed else value
-        return value if self.stacked else value[0]
+        return value.reshape(*wanted.shape, *value.shape[1:])
 
 
 def _check(files: TensorFiles, parts: dict[str, _Part], model: DecoderConfig) -> None:
@@ -257,8 +259,12 @@ def _quantize_group(kernel: jax.Array, path: str, group: dict[str, Any], model: 
     assert model.quantize != "none", "of a model that has codes"
     shardings = Quantized(**{part: leaf.sharding for part, leaf in group.items()})
     one = partial(quantize, kind=model.quantize)
-    # Layer by layer, so that the fp32 arithmetic needs one layer's memory.
-    function = one if kernel.ndim == 2 else partial(jax.lax.map, one)
+
+    def function(kernel: jax.Array) -> Any:  # matrix by matrix, so that the fp32 arithmetic needs one's memory
+        leading = kernel.shape[:-2]
+        done = jax.lax.map(one, kernel.reshape(-1, *kernel.shape[-2:]))
+        return jax.tree.map(lambda a: a.reshape(*leading, *a.shape[1:]), done)
+
     put = None if None in shardings else shardings
     done = jax.jit(function, out_shardings=put)(kernel)
     return {f"{path}.{part}": value for part, value in jax.block_until_ready(done)._asdict().items()}

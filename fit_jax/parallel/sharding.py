@@ -13,9 +13,10 @@ from fit_jax.parallel.config import CONTEXT, FSDP, ROWS, TENSOR
 # What splits each dimension of a batch's arrays: rows (B), tokens (T), target positions (C).
 BATCH_AXES = {"B": ROWS, "T": CONTEXT, "C": None}
 
-# First match wins. A spec is about the trailing dimensions; a leading layer axis is never split. Projections into heads
-# or the feed-forward width split their output over `tensor`, those back to the model's width split their input, so that
-# a pair needs one sum over `tensor`. An adapter follows the kernel it stands beside; its rank is never split.
+# First match wins. A spec is about the trailing dimensions; leading axes, of layers and experts, are never split.
+# Projections into heads or the feed-forward width split their output over `tensor`, those back to the model's width
+# split their input, so that a pair needs one sum over `tensor`. An adapter follows the kernel it stands beside; its
+# rank is never split.
 RULES: tuple[tuple[re.Pattern[str], P], ...] = tuple(
     (re.compile(rf"(^|\.){pattern}$"), spec)
     for pattern, spec in (
@@ -27,6 +28,7 @@ RULES: tuple[tuple[re.Pattern[str], P], ...] = tuple(
         (r"(o|down)_proj\.kernel(\.codes|\.scales)?", P(TENSOR, FSDP)),
         (r"(o|down)_proj\.lora_a", P(TENSOR, None)),
         (r"(o|down)_proj\.lora_b", P(None, FSDP)),
+        (r"router\.kernel", P()),
         (r"embed\.embedding", P(TENSOR, FSDP)),
         (r"lm_head\.kernel", P(FSDP, TENSOR)),
         (r"(o|down)_proj\.(bias|kernel\.scale_max|lora_magnitude)", P()),

@@ -93,16 +93,14 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
     tokens = microbatch_rows(load, mesh) * load.sequence_length // mesh.shape[CONTEXT]
     shapes = model.projection_shapes()
     split = {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}
-    outputs = sum(outs / (tensor if name in split else 1) for name, (_, outs) in shapes.items())
+    outputs = sum(model.uses(name) * outs / (tensor if name in split else 1) for name, (_, outs) in shapes.items())
     adapters = load.lora.rank * len(set(load.lora.targets) & set(PROJECTIONS))
     scores = 0.0
     if not uses_fused_attention(load):
         scores = tokens * load.sequence_length * model.heads / tensor  # elements
-    in_flight = (
-        item
-        * tokens
-        * (outputs + adapters + WIDTHS_IN_FLIGHT * model.width + FEED_FORWARDS_IN_FLIGHT * model.feed_forward / tensor)
-    )
+    # The experts' inputs lie there once for each expert that a token goes to.
+    widths, hidden = WIDTHS_IN_FLIGHT + 2 * model.uses("up_proj") - 2, model.uses("up_proj") * model.feed_forward
+    in_flight = item * tokens * (outputs + adapters + widths * model.width + FEED_FORWARDS_IN_FLIGHT * hidden / tensor)
     in_flight += scores * (4 + 4 + item)
     layers = model.layers - 1
     residual = item * tokens * model.width
@@ -117,8 +115,9 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
 
 
 def _layer_weights(load: Workload) -> float:
-    item = jnp.dtype(load.model.compute_dtype).itemsize
-    return item * sum(ins * outs for ins, outs in load.model.projection_shapes().values())
+    model = load.model
+    item = jnp.dtype(model.compute_dtype).itemsize
+    return item * sum(model.copies(name) * ins * outs for name, (ins, outs) in model.projection_shapes().items())
 
 
 def _head(load: Workload, mesh: Mesh) -> float:

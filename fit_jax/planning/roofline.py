@@ -168,9 +168,10 @@ def _moved(load: Workload, state: TrainState, mesh: Mesh) -> float:
     item = jnp.dtype(model.compute_dtype).itemsize
     passes = 3 + (model.remat == "full")
     tokens = microbatch_rows(load, mesh) * load.sequence_length // mesh.shape[CONTEXT]
-    shapes = model.projection_shapes().values()
-    weights = item * sum(ins * outs for ins, outs in shapes) / tensor
-    activations = item * tokens * sum(ins + outs for ins, outs in shapes) / math.sqrt(tensor)
+    shapes = model.projection_shapes().items()
+    weights = item * sum(model.copies(name) * ins * outs for name, (ins, outs) in shapes) / tensor
+    activations = item * tokens * sum(model.uses(name) * (ins + outs) for name, (ins, outs) in shapes)
+    activations /= math.sqrt(tensor)
     scores = 0.0
     if not uses_fused_attention(load):
         scores = 3 * 4 * tokens * load.sequence_length * model.heads / tensor  # written, normalised and read, fp32

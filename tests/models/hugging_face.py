@@ -94,13 +94,23 @@ FAMILIES = {
             "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
         },
     ),
+    "mixtral": ("MixtralConfig", {"num_local_experts": 5, "num_experts_per_tok": 2, "sliding_window": None}),
+    "qwen3_moe": (
+        "Qwen3MoeConfig",
+        {"head_dim": 24, "num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 40},
+    ),
+    "qwen3_moe_normalized": (
+        "Qwen3MoeConfig",
+        {"head_dim": 24, "num_experts": 6, "moe_intermediate_size": 40, "norm_topk_prob": True}
+        | {"num_experts_per_tok": 2, "use_sliding_window": True, "sliding_window": 6},
+    ),
     "ministral3": ("Ministral3Config", {"head_dim": 20, "rope_parameters": MINISTRAL3, "pad_token_id": 0}),
 }
 
 
 # Those of which the default suite looks at the logits; the slow one takes all families through everything.
 LATER = ("smollm3_sliding", "olmo3", "phi4_mini", "granite", "ministral3")
-SLOW = ("llama_yarn", "qwen3_yarn", "smollm3", "olmo2", "phi3", "phi3_short", "ministral")
+SLOW = ("qwen3_moe_normalized", "llama_yarn", "qwen3_yarn", "smollm3", "olmo2", "phi3", "phi3_short", "ministral")
 
 
 def hf_config(family: str):

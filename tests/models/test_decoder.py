@@ -50,11 +50,12 @@ VARIANTS = {
         "residual_multiplier": 0.4,
         "attention_multiplier": 0.5,
     },
+    "experts": {"experts": 3, "experts_per_token": 2},
     "norms": {"pre_norms": False, "post_norms": True, "qk_norm": True, "qk_norm_whole": True, "logit_divisor": 3.0},
 }
 
 
-@pytest.fixture(params=["plain", "switches", pytest.param("norms", marks=pytest.mark.slow)])
+@pytest.fixture(params=["plain", "switches", "experts", pytest.param("norms", marks=pytest.mark.slow)])
 def config(request, tiny):
     return dataclasses.replace(tiny, **VARIANTS[request.param])
 

@@ -166,8 +166,8 @@ def test_configs_of_earlier_transformers_are_read():
 @pytest.mark.parametrize(
     ("family", "change", "message"),
     [
-        ("qwen3_moe", {"num_experts": 8}, "lacks a mixture of experts; the nearest that it has is qwen3;"),
-        ("mixtral", {"num_local_experts": 8}, "lacks a mixture of experts; the nearest that it has is mistral;"),
+        ("gpt_oss", {"num_local_experts": 8}, "lacks its mixture of experts; the nearest that it has is llama;"),
+        ("qwen2_moe", {"num_experts": 8}, "lacks its mixture of experts; the nearest that it has is qwen3_moe;"),
         (
             "gemma4_text",
             {"num_kv_shared_layers": 2},
@@ -195,6 +195,8 @@ FIELDS = {
     "phi3": ("partial_rotary_factor", "sliding_window"),
     "granite": ("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"),
     "ministral3": ("rope_scaling", "rope_parameters", "sliding_window"),
+    "mixtral": ("num_local_experts", "num_experts_per_tok", "sliding_window"),
+    "qwen3_moe": ("num_experts", "moe_intermediate_size", "norm_topk_prob", "decoder_sparse_step", "mlp_only_layers"),
 }
 
 

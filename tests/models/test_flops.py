@@ -7,7 +7,7 @@ import pytest
 
 from fit_jax.config import MeshConfig, OptimizerConfig
 from fit_jax.models.config import DecoderConfig, LoraConfig, RopeConfig
-from fit_jax.models.flops import parameter_count, train_flops
+from fit_jax.models.flops import active_parameter_count, parameter_count, train_flops
 from fit_jax.parallel.hlo import ARRAY, INSTRUCTION, executed
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.training.optimizer import make_optimizer
@@ -85,6 +85,20 @@ def test_the_count_is_that_of_an_unrolled_compile(monkeypatch):
     monkeypatch.setattr(jax.lax, "scan", lambda f, init, xs=None, **kw: rolled(f, init, xs, **{**kw, "unroll": True}))
     counted = compiled(model, LoraConfig(), 4, 128, 8).cost_analysis()["flops"]
     assert train_flops(model, LoraConfig(), 4, 128, 8).total == pytest.approx(counted, rel=0.02)
+
+
+def test_experts_that_a_token_does_not_go_to_are_stored_and_not_computed():
+    model = DecoderConfig(
+        layers=48, width=2048, feed_forward=768, heads=32, kv_heads=4, head_dim=128, vocab_size=151936, experts=128
+    )
+    model = replace(model, experts_per_token=8)
+    # What its makers say of Qwen3-30B-A3B: 30.5 billion parameters, of which 3.3 billion are active.
+    assert parameter_count(model)[0] == pytest.approx(30.5e9, rel=0.005)
+    assert active_parameter_count(model) == pytest.approx(3.3e9, rel=0.02)
+    tokens = 4 * 128
+    lora = LoraConfig(rank=4, targets=("q_proj", "v_proj"))
+    layers = active_parameter_count(model) - 2 * model.vocab_size * model.width
+    assert train_flops(model, lora, 4, 128, 8).projections == pytest.approx(4 * layers * tokens, rel=0.05)
 
 
 def test_rules_of_thumb():

@@ -21,6 +21,8 @@ from fit_jax.models.export import save_own
 from fit_jax.models.quantize import quantize
 from fit_jax.models.tensor_files import INDEX, TensorFiles, new_folder, write_tensors
 from fit_jax.models.weights import abstract_parameters, load_weights, open_pretrained, resolve
+from fit_jax.parallel.config import MeshConfig
+from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.sharding import lay_out_tree
 
 from .hugging_face import random_model, saved
@@ -43,15 +45,29 @@ def load(folder, **fields):
 
 
 def test_every_device_gets_its_own_shard(llama):
-    mesh = jax.make_mesh(
-        (2, 2, 2, 1), ("data", "fsdp", "tensor", "context"), axis_types=(jax.sharding.AxisType.Auto,) * 4
-    )
+    mesh = make_mesh(MeshConfig(fsdp=2, tensor=2))
     model = resolve(ModelConfig(pretrained=str(llama)))
     _, shapes = abstract_parameters(model, lambda tree: lay_out_tree(tree, mesh).shardings)
     split, (_, _, whole) = load_weights(model, shapes), load(llama)
     jax.tree.map(np.testing.assert_array_equal, split, whole)
     kernel = split["blocks"]["mlp"]["down_proj"]["kernel"][...]
     assert {shard.data.shape for shard in kernel.addressable_shards} == {(2, 40, 24)}
+
+
+def test_experts_are_read_shard_by_shard_and_quantised_one_by_one(tmp_path):
+    folder = saved(random_model("qwen3_moe"), tmp_path)
+    mesh = make_mesh(MeshConfig(fsdp=2, tensor=2))
+    model, _, whole = load(folder)
+    _, shapes = abstract_parameters(model, lambda tree: lay_out_tree(tree, mesh).shardings)
+    split = load_weights(model, shapes)
+    jax.tree.map(np.testing.assert_array_equal, split, whole)
+    up = split["blocks"]["mlp"]["up_proj"]["kernel"][...]
+    assert {shard.data.shape for shard in up.addressable_shards} == {(2, 6, 24, 20)}
+
+    _, _, quantized = load(folder, quantize="int8")
+    codes = quantized["blocks"]["mlp"]["up_proj"]["kernel"]["codes"][...]
+    for layer, expert in np.ndindex(2, 6):
+        np.testing.assert_array_equal(codes[layer, expert], quantize(up[layer, expert], "int8").codes)
 
 
 def test_parameters_take_the_asked_dtype(llama):

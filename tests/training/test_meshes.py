@@ -2,6 +2,7 @@
 
 import logging
 import re
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -28,6 +29,8 @@ KINDS = {
     "lora": (LORA, "none"),
     "int8": (LORA, "int8"),
     "nf4": (LORA, "nf4"),
+    "experts": (LoraConfig(), "none"),
+    "experts_nf4": (LORA, "nf4"),
 }
 SHAPES = [
     (data, fsdp, tensor, 8 // (data * fsdp * tensor))
@@ -37,7 +40,7 @@ SHAPES = [
     if 8 % (data * fsdp * tensor) == 0
 ]
 # What the default run of the tests looks at; `pytest -m slow` looks at all the others.
-FEW = {("full", (2, 2, 2, 1)), ("nf4", (1, 2, 2, 2))}
+FEW = {("full", (2, 2, 2, 1)), ("nf4", (1, 2, 2, 2)), ("experts", (1, 2, 2, 2))}
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,8 @@ def base(tiny, smallest, tmp_path_factory):
     @cache
     def make(kind: str) -> str:
         shape = tiny if KINDS[kind][1] == "none" else smallest
+        if kind.startswith("experts"):
+            shape = replace(smallest, experts=3)
         placed = init_state(shape, LoraConfig(), None, make_mesh(MeshConfig(), jax.devices()[:1]), 0)
         folder = tmp_path_factory.mktemp("base")
         save_own(folder, nnx.merge(placed.graphdef, *placed.state.params), {})

@@ -11,7 +11,7 @@ from fit_jax.errors import InputError
 from fit_jax.foreign import Fields, quoted
 from fit_jax.models.config import LARGEST, DecoderConfig, Family
 from fit_jax.models.families.family import LIMIT, MOST_TOKENS, FamilyTraits, Source
-from fit_jax.models.families.names import LAYER_PREFIX, tensor_sources
+from fit_jax.models.families.names import LAYER_PREFIX, leading_axes, tensor_sources
 from fit_jax.models.families.rotary_fields import read_ropes, rope_scaling
 from fit_jax.models.families.text_part import TextPart, text_name, text_part
 from fit_jax.models.families.unknown import unknown_family
@@ -24,6 +24,7 @@ __all__ = [
     "config_from_hf",
     "config_to_hf",
     "family_traits",
+    "leading_axes",
     "position_limit",
     "sources",
     "text_name",
@@ -82,17 +83,10 @@ def config_from_hf(hf: Mapping[str, Any], where: str) -> DecoderConfig:
         "norm_epsilon": fields.number("rms_norm_eps", 0, 1, 1e-6),
         "rope": rope,
         "sliding_theta": sliding_theta if found.get("window") else None,
+        "feed_forward": feed_forward,
         **found,
     }
-    config = DecoderConfig(
-        family=family,
-        layers=layers,
-        width=width,
-        feed_forward=feed_forward,
-        heads=heads,
-        vocab_size=vocab_size,
-        **values,
-    )
+    config = DecoderConfig(family=family, layers=layers, width=width, heads=heads, vocab_size=vocab_size, **values)
     try:
         config.check()
     except InputError as error:
@@ -147,7 +141,7 @@ def position_limit(family: str, hf: Mapping[str, Any]) -> int:
 
 
 def sources(path: str, config: DecoderConfig) -> list[Source]:
-    """The Hugging Face tensors that a parameter is made of: one, or for a stacked parameter one a layer, in order."""
+    """The Hugging Face tensors that a parameter is made of, in order, as `tensor_sources`."""
     return tensor_sources(path, config, family_traits(config.family))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fit_jax.foreign import Fields
-from fit_jax.models.config import LARGEST, DecoderConfig
+from fit_jax.models.config import EXPERT_PROJECTIONS, LARGEST, DecoderConfig
 
 LIMIT = "max_position_embeddings"
 MOST_TOKENS = 1 << 31
@@ -76,6 +76,7 @@ class FamilyTraits:
         rope_kinds: By the name in config.json, the scalings of the rotary embedding that the family has.
         partial_rotary: Whether heads may turn in part.
         fused: A module whose tensor holds several projections one after another, and these.
+        experts: Names of the router and of an expert's projections; `{}` stands for the expert.
     """
 
     architecture: str
@@ -89,6 +90,12 @@ class FamilyTraits:
     )
     partial_rotary: bool = False
     fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    experts: Mapping[str, str] = field(
+        default_factory=lambda: {
+            "router": "mlp.gate",
+            **{name: f"mlp.experts.{{}}.{name}" for name in EXPERT_PROJECTIONS},
+        }
+    )
 
 
 class Source(NamedTuple):

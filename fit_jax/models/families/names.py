@@ -18,13 +18,28 @@ _POST_NORMS = {
 }
 
 
+def leading_axes(path: str, config: DecoderConfig) -> int:
+    """The axes of a parameter, from the first on, along which its tensors are stacked: layers, then experts."""
+    projection = path.split(".")[-2:-1]
+    return path.startswith("blocks.") + (projection != [] and projection[0] in config.expert_projections())
+
+
 def tensor_sources(path: str, config: DecoderConfig, traits: FamilyTraits) -> list[Source]:
-    """The tensors that a parameter is made of: one, or for a stacked parameter one a layer, in order."""
+    """The tensors that a parameter is made of, in order: one, or for a stacked parameter one a layer.
+
+    The experts' kernels are one parameter: of each layer there is a tensor for every expert, in order.
+    """
     if path in _WHOLE:
         return [_WHOLE[path]]
     part, _, rest = path.partition(".")
     layers = range(config.layers - 1) if part == "blocks" else (config.layers - 1,)
     module, _, leaf = rest.rpartition(".")
+    if config.experts and module.startswith("mlp."):
+        projection = module.removeprefix("mlp.")
+        names = [traits.experts[projection]]
+        if projection in config.expert_projections():
+            names = [names[0].format(expert) for expert in range(config.experts)]
+        return [Source(f"{LAYER_PREFIX}{layer}.{name}.weight", True) for layer in layers for name in names]
     first, rows = 0, None
     for whole, parts in traits.fused.items():
         around, _, projection = module.rpartition(".")

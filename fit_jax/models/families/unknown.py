@@ -9,7 +9,7 @@ from fit_jax.foreign import Fields, quoted
 
 # By fields of config.json that only such a model has, in the order in which they are told.
 _LACKS = {
-    "a mixture of experts": ("num_experts", "num_local_experts", "n_routed_experts", "moe_intermediate_size"),
+    "its mixture of experts": ("num_experts", "num_local_experts", "n_routed_experts", "moe_intermediate_size"),
     "latent attention": ("kv_lora_rank",),
     "state-space or linear-attention layers": (
         "state_size",

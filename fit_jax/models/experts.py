@@ -1,0 +1,99 @@
+"""The feed-forward part as a mixture of experts: a router sends each token to a few of them (Shazeer et al. 2017).
+
+No token is dropped: the tokens of an expert are brought together, however many they are, and multiplied as one group
+(MegaBlocks: Gale et al. 2022).
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
+
+from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.hash_random import Seed
+from fit_jax.models.layers import gated
+from fit_jax.models.lora import Linear
+from fit_jax.models.quantize import QuantizedKernel
+from fit_jax.parallel.config import CONTEXT, ROWS, TENSOR
+
+
+class ExpertLinear(nnx.Module):
+    """One projection of every expert: a kernel (E, in, out), quantised as other projections are."""
+
+    def __init__(self, inputs: int, outputs: int, config: DecoderConfig, *, scale: float = 1.0, seed: Seed) -> None:
+        """Random kernels with entries of variance `scale`² / inputs."""
+        shape, dtype = (config.experts, inputs, outputs), jnp.dtype(config.param_dtype)
+        kernel = seed.weights(shape, scale * inputs**-0.5, dtype)
+        if config.quantize == "none":
+            self.kernel = nnx.Param(kernel)
+        else:
+            self.kernel = QuantizedKernel(kernel, config.quantize)
+
+    def weight(self, dtype: jnp.dtype) -> Float[Array, "E inputs outputs"]:
+        """The kernels in `dtype`."""
+        if isinstance(self.kernel, QuantizedKernel):
+            return self.kernel.dequantized(dtype)
+        return self.kernel[...].astype(dtype)
+
+    def merged_kernel(self) -> Float[Array, "E inputs outputs"]:
+        """The kernels in fp32; experts have no adapters."""
+        return self.weight(jnp.dtype(jnp.float32))
+
+
+class Experts(nnx.Module):
+    """The sum of a token's experts, each down(act(gate(x)) * up(x)), weighted by the router's softmax."""
+
+    def __init__(self, config: DecoderConfig, *, seed: Seed) -> None:
+        """Random weights; the output projections are scaled down by the depth."""
+        D, F = config.width, config.feed_forward
+        self.config = config
+        self.router = Linear("router", D, config.experts, config, LoraConfig(), seed=seed.fold(3))
+        self.gate_proj = ExpertLinear(D, F, config, seed=seed.fold(0))
+        self.up_proj = ExpertLinear(D, F, config, seed=seed.fold(1))
+        self.down_proj = ExpertLinear(F, D, config, scale=(2 * config.layers) ** -0.5, seed=seed.fold(2))
+
+    def __call__(
+        self, x: Float[Array, "B T D"], input_seed: Seed | None, hidden_seed: Seed | None
+    ) -> Float[Array, "B T D"]:
+        """Transforms normalised inputs; the seeds, which draw an adapter's dropout, have none here to draw for."""
+        scores = jax.nn.softmax(self.router(x).astype(jnp.float32), axis=-1)
+        weights, chosen = jax.lax.top_k(scores, self.config.experts_per_token)
+        if self.config.normalize_router:
+            weights /= weights.sum(axis=-1, keepdims=True)
+        gate, up, down = (part.weight(x.dtype) for part in (self.gate_proj, self.up_proj, self.down_proj))
+        run = partial(_of_a_shard, self.config.activation)
+        mesh = jax.sharding.get_abstract_mesh()
+        if not mesh.empty:  # each device sorts its own tokens, so that none travels
+            split = TENSOR if self.config.feed_forward % mesh.shape[TENSOR] == 0 else None
+            tokens = P(ROWS, CONTEXT if x.shape[1] % mesh.shape[CONTEXT] == 0 else None, None)
+            inner, outer = P(None, None, split), P(None, split, None)
+            run = partial(run, over=TENSOR if split else None)
+            specs = (tokens, tokens, tokens, inner, inner, outer)
+            run = jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=tokens, check_vma=False)
+        return run(x, weights.astype(x.dtype), chosen, gate, up, down)
+
+
+def _of_a_shard(
+    activation: str,
+    x: Float[Array, "B T D"],
+    weights: Float[Array, "B T k"],
+    chosen: Int[Array, "B T k"],
+    gate: Float[Array, "E D F"],
+    up: Float[Array, "E D F"],
+    down: Float[Array, "E F D"],
+    over: str | None = None,
+) -> Float[Array, "B T D"]:
+    """The experts' sum for the tokens that a device has, with its part of the experts' width; `over`, all its parts."""
+    B, T, D = x.shape
+    k = chosen.shape[-1]
+    order = jnp.argsort(chosen.reshape(-1), stable=True)
+    sizes = jnp.bincount(chosen.reshape(-1), length=gate.shape[0])
+    rows = x.reshape(B * T, D)[order // k]
+    hidden = gated(activation, jax.lax.ragged_dot(rows, gate, sizes), jax.lax.ragged_dot(rows, up, sizes))
+    y = jax.lax.ragged_dot(hidden, down, sizes)
+    back = jnp.zeros_like(order).at[order].set(jnp.arange(order.size, dtype=order.dtype), unique_indices=True)
+    y = (y[back].reshape(B, T, k, D) * weights[..., None]).sum(axis=2)
+    return y if over is None else jax.lax.psum(y, over)

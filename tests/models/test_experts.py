@@ -1,0 +1,79 @@
+"""A mixture of experts is a loop over its experts, whatever the router chooses, and its base may be quantised."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from fit_jax.errors import InputError
+from fit_jax.models.adapters import resolve_lora
+from fit_jax.models.config import PROJECTIONS, LoraConfig
+from fit_jax.models.experts import Experts
+from fit_jax.models.hash_random import Seed
+
+from ..closeness import apart, assert_close
+
+E, K = 5, 2
+
+
+@pytest.fixture(params=[True, False], ids=["normalized", "as it is"])
+def experts(tiny, request) -> Experts:
+    config = dataclasses.replace(tiny, experts=E, experts_per_token=K, normalize_router=request.param)
+    return Experts(config, seed=Seed.of(jax.random.key(0)))
+
+
+def looped(experts: Experts, x: jax.Array) -> jax.Array:
+    """Each expert on every token, times its weight there, which is 0 where the router did not choose it."""
+    scores = jax.nn.softmax(x @ experts.router.kernel[...], axis=-1)
+    least = jnp.sort(scores, axis=-1)[..., -K, None]
+    weights = jnp.where(scores >= least, scores, 0.0)
+    if experts.config.normalize_router:
+        weights /= weights.sum(axis=-1, keepdims=True)
+    gate, up, down = (part.kernel[...] for part in (experts.gate_proj, experts.up_proj, experts.down_proj))
+    return sum(weights[..., n, None] * ((jax.nn.silu(x @ gate[n]) * (x @ up[n])) @ down[n]) for n in range(E))
+
+
+def test_grouped_products_equal_a_loop_over_the_experts(experts, tiny):
+    x = jax.random.normal(jax.random.key(1), (2, 7, tiny.width))
+    x = x.at[1].set(x[0, 0])  # tokens that all go to the same experts, so that others get few or none
+    graphdef, state = nnx.split(experts)
+
+    def both(function):
+        def total(state, x):
+            y = function(nnx.merge(graphdef, state), x)
+            return (y * jnp.cos(jnp.arange(y.size).reshape(y.shape))).sum(), y
+
+        return jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))(state, x)
+
+    ours, theirs = both(lambda experts, x: experts(x, None, None)), both(looped)
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-4), ours, theirs)
+
+
+@pytest.mark.parametrize(("kind", "error"), [("int8", 0.01), ("nf4", 0.2)])
+def test_each_expert_is_quantised_by_itself(tiny, kind, error):
+    config = dataclasses.replace(tiny, experts=E, experts_per_token=K)
+    plain, stored = (
+        Experts(dataclasses.replace(config, quantize=how), seed=Seed.of(jax.random.key(0))) for how in ("none", kind)
+    )
+    for name in ("gate_proj", "up_proj", "down_proj"):
+        kernel, found = getattr(plain, name).weight(jnp.float32), getattr(stored, name).weight(jnp.float32)
+        assert 0 < apart(found, kernel) < error
+        assert not np.array_equal(found[0], found[1])
+    np.testing.assert_array_equal(stored.router.kernel[...], plain.router.kernel[...])
+
+
+def test_adapters_are_those_of_attention(tiny):
+    model = dataclasses.replace(tiny, experts=E)
+    assert resolve_lora(LoraConfig(rank=2), model).targets == PROJECTIONS[:4]
+    assert resolve_lora(LoraConfig(rank=2), tiny).targets == PROJECTIONS
+    with pytest.raises(InputError, match="experts have no adapters; choose among q_proj"):
+        resolve_lora(LoraConfig(rank=2, targets=("up_proj",)), model)
+
+
+@pytest.mark.parametrize("chosen", [0, E + 1])
+def test_a_token_goes_to_one_expert_or_more_and_to_no_more_than_there_are(tiny, chosen):
+    with pytest.raises(InputError, match="experts_per_token"):
+        dataclasses.replace(tiny, experts=E, experts_per_token=chosen).check()
