@@ -19,7 +19,7 @@ help:
 	@echo "make test    lint and the tests (the exhaustive ones: .venv/bin/python -m pytest -m slow)"
 	@echo "make lint    style, format and types alone"
 	@echo "make format  rewrite the sources as ruff formats them"
-	@echo "make lock    write the hashes of the pinned versions anew"
+	@echo "make lock    write the hashes of the pinned versions again"
 
 $(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) $(LOCK)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -5,7 +5,7 @@
     model = fit_jax.tune("runs/demo", "demo")      # or fit_jax.load("runs/demo")
     model.ask("The handle is awful, and Marlin it came with a sticker.", focus="keyword").answer
 
-docs/api.md tells more.
+See docs/api.md.
 """
 
 import importlib

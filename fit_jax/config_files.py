@@ -47,7 +47,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in names:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} appears twice", key.start_mark)
                 names.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -261,4 +261,4 @@ def _expected(kind: Any) -> str:
         return f"a mapping to values, each {_expected(inner[1])}"
     if is_dataclass(kind):
         return "a mapping of fields"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}[kind]
+    return {int: "an integer", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}[kind]

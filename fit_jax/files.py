@@ -101,7 +101,7 @@ def check_outputs(folder: Path, files: Iterable[str], folders: Iterable[str]) ->
                     raise InputError(f"{path}: is no {kind}; move it away")
             except FileNotFoundError:
                 if path.is_symlink():
-                    raise InputError(f"{path}: is a link to nothing; move it away") from None
+                    raise InputError(f"{path}: is a broken symbolic link; move it away") from None
                 continue
             except OSError as error:
                 raise InputError(f"{path}: {error.strerror}; move it away") from error

@@ -194,10 +194,10 @@ class Fields:
         return self.values.get(name) is not None
 
     def whole(self, name: str, low: int, high: int, default: int | None = None) -> int:
-        """A whole number from `low` to `high`."""
+        """An integer from `low` to `high`."""
         value = self._given(name, default)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise self.error(name, value, f"no whole number from {low} to {high}")
+            raise self.error(name, value, f"no integer from {low} to {high}")
         return value
 
     def number(self, name: str, low: float, high: float, default: float | None = None) -> float:

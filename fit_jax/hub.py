@@ -47,7 +47,7 @@ def local_folder(name: str | Path, patterns: Sequence[str], what: str) -> Path:
     except (OSError, ValueError) as error:  # what huggingface_hub raises when offline, unknown, gated or no id at all
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{what} {name}: neither a folder here nor to be had from the hub; "
+            f"{what} {name}: neither a local folder nor available from the hub; "
             f"check the name and the connection, or give a downloaded folder ({reason})"
         ) from error
     if folder.parent.name == "snapshots":  # the hub's cache: snapshots/COMMIT

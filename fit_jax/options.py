@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
         """As argparse's, but raises."""
-        raise InputError(f"{printable(message)[:150]}; --help tells more")
+        raise InputError(f"{printable(message)[:150]}; see --help")
 
     def _joined(self, arguments: Iterable[str]) -> list[str]:
         """The arguments with `--name value` as `--name=value`, whose value may begin with a dash."""

@@ -39,9 +39,9 @@ def load_plugin(kind: Kind, name: str, *anyof: str) -> Any:
         module = entry.load()
     except Exception as error:  # the user's module does what it likes
         reason = shown(" ".join(f"{type(error).__name__}: {error}".split()))
-        raise InputError(f"{where} cannot be imported ({reason}); mend or uninstall the package") from error
+        raise InputError(f"{where} cannot be imported ({reason}); fix or uninstall the package") from error
     if not any(hasattr(module, attribute) for attribute in anyof):
-        raise InputError(f"{where} has no {' or '.join(anyof)}; mend or uninstall the package")
+        raise InputError(f"{where} has no {' or '.join(anyof)}; fix or uninstall the package")
     return module
 
 

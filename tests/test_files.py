@@ -75,7 +75,7 @@ def test_outputs_that_cannot_be_written_are_told(tmp_path):
         (("folder",), (), "folder: is no file; move it away"),
         ((), ("file",), "file: is no folder; move it away"),
         (("loop",), (), "loop: Too many levels of symbolic links; move it away"),
-        ((), ("dangling",), "dangling: is a link to nothing"),
+        ((), ("dangling",), "dangling: is a broken symbolic link"),
     ):
         with pytest.raises(InputError, match=said):
             check_outputs(tmp_path, files, folders)

@@ -98,7 +98,7 @@ def test_a_broken_package_is_one_line_with_its_name(text, said, tmp_path, monkey
     entries = {"fit_jax.tasks": {"bad": module, "demo": module}}
     install(tmp_path, name, {"__init__.py": text}, entries)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(InputError, match=f"package {name}: {module}, .*{said}.* mend or uninstall") as error:
+    with pytest.raises(InputError, match=f"package {name}: {module}, .*{said}.* fix or uninstall") as error:
         build_task(TaskConfig(name="bad"), 0)
     assert "\n" not in str(error.value)
     assert build_task(TaskConfig(train_examples=40, validation_examples=12, test_examples=10), 0)  # its own goes first

@@ -32,10 +32,10 @@ need() {
   [[ -n ${!1:-} ]] || die "$1 is not set ($3); run: export $1=$2"
 }
 
-# need_count VARIABLE DEFAULT: a variable that holds a positive whole number.
+# need_count VARIABLE DEFAULT: a variable that holds a positive integer.
 need_count() {
   printf -v "$1" '%s' "${!1:-$2}"
-  [[ ${!1} =~ ^[1-9][0-9]*$ ]] || die "$1=$(quote "${!1}") is no positive whole number; run: export $1=$2"
+  [[ ${!1} =~ ^[1-9][0-9]*$ ]] || die "$1=$(quote "${!1}") is no positive integer; run: export $1=$2"
 }
 
 need_capacity() {

@@ -152,12 +152,12 @@ def export_adapter(source: str, target: Path) -> None:
     loaded = open_model(source)
     base = loaded.decoder.config.pretrained
     if not loaded.lora.rank:
-        raise InputError(f"{source}: was trained whole, without an adapter; use export-merged")
+        raise InputError(f"{source}: was fully fine-tuned, without an adapter; use export-merged")
     if base is None:
         raise InputError(f"{source}: its adapter stands on random weights that no one else has; use export-merged")
     if open_pretrained(base).left_out:
         raise InputError(
-            f"{base}: holds other towers, beside which PEFT names the text's layers otherwise; use export-merged"
+            f"{base}: holds other encoders, beside which PEFT names the text's layers otherwise; use export-merged"
         )
     _demand_finite(loaded, source)
     with new_folder(target) as folder:

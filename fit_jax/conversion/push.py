@@ -23,9 +23,9 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # What is copied besides, by the name that it gets: no example of the data is among it.
 _METRICS = {"metrics.jsonl": "metrics.jsonl", "report/focus_accuracy.jsonl": "focus_accuracy.jsonl"}
 
-# What to do about the hub's refusals, which are the user's to mend, and about its failures, by status.
+# What to do about the hub's refusals, which are the user's to fix, and about its failures, by status.
 _REFUSED = {
-    401: "the hub does not take the token; log in anew with `hf auth login`, or set HF_TOKEN",
+    401: "the hub does not take the token; log in again with `hf auth login`, or set HF_TOKEN",
     403: "the token may not write there; take a name of your own, or a token with the right to write",
     404: "the hub knows no such user or organisation, or the token may not see it; check --to",
 }

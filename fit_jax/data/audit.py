@@ -209,7 +209,7 @@ def feature_rows(split: Split, examples: Iterable[Example]) -> list[FeatureRow]:
 
 
 def leaks(task: Task) -> list[Leak]:
-    """Inputs that stand twice in a split, or in two of train, validation and test."""
+    """Inputs that appear twice in a split, or in two of train, validation and test."""
     parts: dict[str, dict[int, Example]] = {}
     found: list[Leak] = []
     for name, split in task.splits.items():

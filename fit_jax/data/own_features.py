@@ -71,7 +71,7 @@ def _function(feature: FeatureConfig, folder: Path) -> ValueOf:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise InputError(f"{here} failed ({_reason(error)}) on the row {shown(row)}; mend the function") from error
+            raise InputError(f"{here} failed ({_reason(error)}) on the row {shown(row)}; fix the function") from error
 
     return value
 

@@ -111,7 +111,7 @@ def read_delimited(path: Path, bad: Malformed, delimiter: str, quoted: bool = Tr
     try:
         header = next(reader, [])
         if twice := [name for name in header if name and header.count(name) > 1]:
-            raise InputError(f"{path}: the column {shown(twice[0])!r} stands twice in the header; rename one")
+            raise InputError(f"{path}: the column {shown(twice[0])!r} appears twice in the header; rename one")
         for row in reader:
             if len(row) == len(header):
                 yield here, dict(zip(header, row))

@@ -163,7 +163,7 @@ def _search(
     """log p of the path to each node, -inf of nodes never reached.
 
     The beams W of a row share what the cache holds of its prompt's tokens; only what comes after is moved when beams
-    are chosen anew.
+    are chosen again.
     """
     decoder: Decoder = nnx.merge(graphdef, *params)
     (B, T), W = tokens_BT.shape, width

@@ -28,7 +28,7 @@ class Mean(NamedTuple):
 
     Attributes:
         value: The mean over seeds of each seed's mean over its examples.
-        variance: Of the value, over seeds and clusters drawn anew; infinite where one seed met one cluster only.
+        variance: Of the value, over seeds and resampled clusters; infinite where one seed met one cluster only.
         df: Degrees of freedom of the variance.
         seeds: Number of seeds.
         examples: Number of distinct examples.

@@ -112,6 +112,6 @@ def _answers(path: Path, queries: dict[Key, Query]) -> Evaluation:
     if wrong:
         raise InputError(
             f"{path}: is damaged: {len(wrong)} of its answers are missing, incomplete or to no question; delete it, "
-            "and they are made anew"
+            "and they are made again"
         )
     return Evaluation(list(queries.values()), [by_key[key] for key in queries])

@@ -112,9 +112,9 @@ def read_budget(path: Path) -> Budget:
     Raises:
         InputError: The file is damaged.
     """
-    fields = read_object(path, "put it back from a copy, or delete the cell's folder, and it is done anew")
+    fields = read_object(path, "put it back from a copy, or delete the cell's folder, and it is done again")
     if fields.values.keys() != set(Budget._fields):
-        raise InputError(f"{path}: lacks fields or has others; delete the cell's folder, and it is done anew")
+        raise InputError(f"{path}: lacks fields or has others; delete the cell's folder, and it is done again")
     return Budget(**fields.values)
 
 

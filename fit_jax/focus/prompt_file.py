@@ -16,7 +16,7 @@ _FILE = '''"""The prompts that this model was trained on, for tokenizers called 
 # The answer ends in END.
 START, END, CUE = {start!r}, {end!r}, {cue!r}
 TASK, INPUT = {instruction!r}, {input!r}
-# One wording of each focus instruction; "" asks without any.
+# One paraphrase of each focus instruction; "" asks without any.
 INSTRUCTIONS = {instructions}
 
 
@@ -47,7 +47,7 @@ def prompt_file(encoder: PromptEncoder) -> str:
 
 
 def focus_instructions(text: TaskText) -> Mapping[str, str]:
-    """The first wording of every focus instruction of a task, by its specification."""
+    """The first paraphrase of every focus instruction of a task, by its specification."""
     specs = [spec_for(focus, feature) for feature in text.spurious for focus in FOCUS_TYPES[1:]]
     return {str(spec): first_instruction(text, spec) for spec in specs}
 

@@ -15,7 +15,7 @@ from fit_jax.methods.training_free import Base, TrainingFree
 
 
 def few_shot(base: Base, task: Task, config: Config, shots: int) -> tuple[Subject, str]:
-    """The base model, whose prompts begin with `shots` solved training examples, drawn anew for every text.
+    """The base model, whose prompts begin with `shots` solved training examples, drawn afresh for every text.
 
     The examples and the focus type of each are a pure function of the seed and the text that is asked about; its
     questions under different instructions share them. No type recurs before all have been shown. Rows grow with the
@@ -41,7 +41,7 @@ class _Shots:
     encoder: PromptEncoder
 
     def __call__(self, group: Group, prompts: Prompts) -> Prompts:
-        """The prompts of the group, made anew with the shots of its text."""
+        """The prompts of the group, rebuilt with the shots of its text."""
         text, example = self.task.text, group.queries[0].example
         # A rule on a line of its own, since the prompt code keeps no empty line between the instruction and the input.
         instruction = "\n---\n".join([text.instruction, *self._solved(example.uid), ""])

@@ -2,7 +2,7 @@
 1).
 
 In some heads, what is not the highlighted part of the prompt is attended to less: the weights of all other tokens are
-multiplied by alpha = 0.01 and each row is normalised anew. That is the same as log(1 / alpha) added to the scores of
+multiplied by alpha = 0.01 and each row is renormalised. That is the same as log(1 / alpha) added to the scores of
 the highlighted tokens before the softmax. Highlighted is the focus instruction.
 
 The heads come from profiling (section 3.3): each head of the model is steered alone, on training examples, and heads

@@ -44,7 +44,7 @@ class Pretrained:
         config: Its shape and switches; an imported model's also says how it is stored.
         hf: The Hugging Face config that it came with.
         own: Whether it is an imported model, stored under our parameters' names, stacked.
-        left_out: Other towers that are stored with it, which are not read; `hf` is then that of the text alone.
+        left_out: Other encoders that are stored with it, which are not read; `hf` is then that of the text alone.
     """
 
     folder: Path
@@ -73,7 +73,7 @@ def open_pretrained(name: str, files: Sequence[str] = HUB_FILES) -> Pretrained:
 
 
 def _open_own(folder: Path) -> Pretrained:
-    path, remedy = folder / OWN, "import the model anew"
+    path, remedy = folder / OWN, "import the model again"
     stored = read_object(path, remedy)
     model, hf = stored.section("model"), stored.section("hf")
     if model is None or hf is None or set(model.values) != {f.name for f in dataclasses.fields(DecoderConfig)}:
@@ -102,7 +102,7 @@ def resolve_pretrained(model: ModelConfig, name: str) -> DecoderConfig:
         if model.quantize not in ("none", found.config.quantize):
             raise InputError(
                 f"model.quantize {model.quantize}: {found.folder} is stored as {found.config.quantize}; "
-                "leave it `none`, or import the model anew"
+                "leave it `none`, or import the model again"
             )
         kept["quantize"] = found.config.quantize
     return dataclasses.replace(found.config, **kept)

@@ -47,7 +47,7 @@ class Workload:
 def workload(config: Config, slices: int = 1) -> Workload:
     """The workload of a run on `slices` slices.
 
-    Where the pretrained model's config is neither here nor to be had from the hub, its shape is the one written under
+    Where the pretrained model's config is neither local nor available from the hub, its shape is the one written under
     `model`, and the notes say so.
 
     Raises:

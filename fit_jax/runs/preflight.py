@@ -58,7 +58,7 @@ def _check_text(split: str, example: Example) -> None:
         except UnicodeEncodeError as error:
             raise InputError(
                 f"split {split}, example {example.uid!r}: its text {text[:60]!r} holds half a character "
-                f"({error.reason}); mend it in the data"
+                f"({error.reason}); fix it in the data"
             ) from error
 
 

@@ -65,7 +65,7 @@ def test_a_push_is_one_commit(hub, run, capsys):
 @pytest.mark.parametrize(
     ("end", "status", "error", "said"),
     [
-        ("whoami-v2", 401, InputError, "does not take the token; log in anew"),
+        ("whoami-v2", 401, InputError, "does not take the token; log in again"),
         ("create", 403, InputError, "may not write there"),
         ("create", 404, InputError, "knows no such user"),
         ("commit/main", 403, InputError, "may not write there"),

@@ -56,7 +56,7 @@ def test_a_line_that_is_no_object_is_counted(read, line, said):
     [
         ("id,text\nt1,a\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
         (b"id,text,urgent,channel\rt1,a,no,mail\r", "ordinary line ends"),
-        (b"id,text,urgent,channel,text\nt1,a,no,mail,b\n", "'text' stands twice"),
+        (b"id,text,urgent,channel,text\nt1,a,no,mail,b\n", "'text' appears twice"),
     ],
 )
 def test_a_table_of_another_encoding_is_told(read, content, said):

@@ -114,7 +114,7 @@ def test_a_rows_answer_does_not_depend_on_the_rows_beside_it(model):
 
 
 def test_rows_are_split_over_the_mesh_which_changes_nothing(model, monkeypatch):
-    """Seven prompts on eight shards of rows: the last one stands twice."""
+    """Seven prompts on eight shards of rows: the last one appears twice."""
     split = []
     monkeypatch.setattr(beams_module, "split_by_rows", lambda *args: split.append(split_by_rows(*args)) or split[-1])
     graphdef, (state,) = model

@@ -67,7 +67,7 @@ def test_padding_on_either_side_changes_nothing(model, plain):
 
 
 def test_rows_are_split_over_the_mesh_which_changes_nothing(model, plain, monkeypatch):
-    """Three prompts on four shards of rows: the last one stands twice."""
+    """Three prompts on four shards of rows: the last one appears twice."""
     asked = []
     monkeypatch.setattr(decoding, "decode", lambda *args: asked.append(args[3]) or decode(*args))
     graphdef, (state,) = model

@@ -4,7 +4,7 @@ python -m tests.faults [--minutes N] [--seed S] [--inputs N] [--kills N] [--proc
     [--keep FOLDER] [--only NAME]
 
 Prints how many of each kind ended how, and keeps each failure as a case in the folder (default: faults). Put a case
-that was mended into tests/faults/cases, where the tests try it again.
+that was fixed into tests/faults/cases, where the tests try it again.
 """
 
 import argparse

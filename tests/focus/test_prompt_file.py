@@ -32,7 +32,7 @@ def test_its_prompts_have_the_tokens_of_training(template, place, with_template,
     assert tokenizer.convert_tokens_to_ids(space["END"]) == encoder.end_id
 
 
-def test_it_holds_a_wording_of_every_focus_instruction(tiny_tokenizer, text):
+def test_it_holds_a_paraphrase_of_every_focus_instruction(tiny_tokenizer, text):
     found = built(PromptEncoder(tiny_tokenizer, replace(text, spurious={"keyword": "the keyword", "tone": "the tone"})))
     assert len(found["INSTRUCTIONS"]) == 2 * 5 - 1  # focus(core) is the same for both
     assert found["INSTRUCTIONS"]["focus(core)"] == "Please focus on the sentiment."

@@ -75,7 +75,7 @@ def test_a_panic_in_rust_is_one_line_and_nothing_besides(part, content, tiny_tok
 def test_what_is_no_tokenizer_is_one_line(tmp_path, tiny_tokenizer):
     with pytest.raises(InputError, match=r"tokenizer .*nowhere: there is no such path; name a folder"):
         load_tokenizer(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="no-one/no-such-model: neither a folder here nor to be had from the hub"):
+    with pytest.raises(InputError, match="no-one/no-such-model: neither a local folder nor available from the hub"):
         load_tokenizer("no-one/no-such-model")
     (tmp_path / "empty").mkdir()
     save_tokenizer(tiny_tokenizer, tmp_path / "broken")

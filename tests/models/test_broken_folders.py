@@ -44,7 +44,7 @@ def test_a_malformed_config_is_told(content, said, tmp_path):
 @pytest.mark.parametrize("content", [{}, {"model": {"rope": {}, "colour": 1, "sliding_layers": None}, "hf": {}}])
 def test_an_imported_model_of_another_version_is_told(content, tmp_path):
     (tmp_path / OWN).write_text(json.dumps(content))
-    with pytest.raises(InputError, match="import the model anew"):
+    with pytest.raises(InputError, match="import the model again"):
         open_pretrained(str(tmp_path))
 
 
@@ -59,7 +59,7 @@ def test_a_llama2c_file_of_impossible_size_is_told(size, tmp_path):
 @pytest.mark.parametrize("value", ["32", [32], {}, -1, 0, 1.5, True, 10**9, 10**18, float("nan")])
 def test_every_size_is_a_whole_number_within_bounds(name, value, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**LLAMA, name: value}))
-    with pytest.raises(InputError, match=rf"config.json: {name} \S+ is no whole number from 1 to \d+; fetch"):
+    with pytest.raises(InputError, match=rf"config.json: {name} \S+ is no integer from 1 to \d+; fetch"):
         open_pretrained(str(tmp_path))
 
 
@@ -81,7 +81,7 @@ def test_every_optional_field_is_typed(name, value, tmp_path):
 def test_an_imported_model_with_wrong_values_is_told(field, value, tmp_path):
     model = dataclasses.asdict(DecoderConfig(vocab_size=300)) | {field: value}
     (tmp_path / OWN).write_text(json.dumps({"model": model, "hf": {}}))
-    with pytest.raises(InputError, match=rf"{field}.*; import the model anew"):
+    with pytest.raises(InputError, match=rf"{field}.*; import the model again"):
         open_pretrained(str(tmp_path))
 
 

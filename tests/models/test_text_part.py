@@ -1,4 +1,4 @@
-"""Checkpoints with other towers beside a text model: the text is loaded and handed back, the rest is named."""
+"""Checkpoints with other encoders beside a text model: the text is loaded and handed back, the rest is named."""
 
 import json
 

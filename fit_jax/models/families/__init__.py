@@ -95,7 +95,7 @@ def config_from_hf(hf: Mapping[str, Any], where: str) -> DecoderConfig:
 
 
 def text_of(hf: Mapping[str, Any], where: str) -> TextPart:
-    """The config that a text model would have alone, of a checkpoint that may hold other towers; errors as there."""
+    """The config that a text model would have alone, of a checkpoint that may hold other encoders; errors as there."""
     part = text_part(hf, where, (*get_args(Family), *plugin_names("families")))
     if part.left_out:
         part.hf["architectures"] = [family_traits(part.hf["model_type"]).architecture]
@@ -157,7 +157,7 @@ def family_traits(family: str) -> FamilyTraits:
     if not isinstance(traits, FamilyTraits) or LIMIT not in traits.defaults:
         raise InputError(
             f"the model family {family} of another package: its FAMILY is no FamilyTraits with a default for {LIMIT}; "
-            "mend or uninstall the package"
+            "fix or uninstall the package"
         )
     return traits
 

@@ -1,4 +1,4 @@
-"""Checkpoints that hold other towers beside a text model, as those of Gemma 3 and Mistral 3: their text part alone."""
+"""Checkpoints that hold other encoders beside a text model, as Gemma 3 and Mistral 3 do: their text part alone."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ class TextPart(NamedTuple):
 
     Attributes:
         hf: Its `config.json`.
-        left_out: The other towers of the checkpoint that it came from; empty where it came alone.
+        left_out: The other encoders of the checkpoint that it came from; empty where it came alone.
     """
 
     hf: dict[str, Any]
