@@ -286,34 +286,34 @@ class TrainLoader(Generic[BatchType]):
         """
         item = lay_out(prompts, answers)
         tokens, targets = len(item.tokens), len(item.target_ids)
-        token_room, target_room = self.tokens_per_row, self._target_limit or targets
-        if tokens <= token_room and targets <= target_room:
+        token_capacity, target_capacity = self.tokens_per_row, self._target_limit or targets
+        if tokens <= token_capacity and targets <= target_capacity:
             return [DrawnItem(example, item)]
         half = len(answers) // 2
         if half and self._packing:
             parts = slice(None, half), slice(half, None)
             return [drawn for part in parts for drawn in self._laid_out(example, prompts[part], answers[part])]
         uid = self._sampler.examples[example].uid
-        if tokens > token_room:
+        if tokens > token_capacity:
             cut = "" if self._cuts else "set train.long_text to cut, "
             raise InputError(
-                f"example {uid}: {tokens} tokens, a row holds {token_room}; raise train.sequence_length, "
+                f"example {uid}: {tokens} tokens, a row holds {token_capacity}; raise train.sequence_length, "
                 f"{cut}or lower focus.branches"
             )
         raise InputError(
-            f"example {uid}: {targets} target tokens, a row holds {target_room}; set train.targets_per_row to "
+            f"example {uid}: {targets} target tokens, a row holds {target_capacity}; set train.targets_per_row to "
             f"{targets} or more"
         )
 
     def _longest_answer(self) -> int:
         """Target positions that a branch takes at most: of those with the most characters among the first examples."""
-        examples, room = self._sampler.examples, self._sampler.target_room
+        examples, needed = self._sampler.examples, self._sampler.targets_needed
         answer_sets: dict[tuple[str, ...], Example] = {}
         for i in range(min(_ANSWERS_SEEN, len(examples))):
             answer_sets.setdefault(examples[i].candidates, examples[i])
-        longest = sorted(answer_sets, key=lambda answers: room([*map(len, answers)]), reverse=True)[:_ANSWERS_ENCODED]
+        longest = sorted(answer_sets, key=lambda answers: needed([*map(len, answers)]), reverse=True)[:_ANSWERS_ENCODED]
         encoded = self._encoder.encode([answer_sets[answers] for answers in longest], [""] * len(longest))
-        return max(room([*map(len, prompt.answers)]) for prompt in encoded)
+        return max(needed([*map(len, prompt.answers)]) for prompt in encoded)
 
 
 def _as_it_is(epoch: int, index: int, example: Example) -> Example:

@@ -99,18 +99,18 @@ def _first_fit(lengths: np.ndarray, targets: np.ndarray, T: int, C: int) -> list
 
 def _in_order(order: Sequence[int], lengths: np.ndarray, targets: np.ndarray, T: int, C: int) -> list[list[int]]:
     """Puts each item, in `order`, into the first row with room for its tokens and its targets."""
-    token_room = np.full(len(lengths), T)
-    target_room = np.full(len(lengths), C)
+    tokens_left = np.full(len(lengths), T)
+    targets_left = np.full(len(lengths), C)
     rows: list[list[int]] = []
     for i in order:
         # One more row than is open: an empty row has room for any item.
         at = slice(len(rows) + 1)
-        row = int(((token_room[at] >= lengths[i]) & (target_room[at] >= targets[i])).argmax())
+        row = int(((tokens_left[at] >= lengths[i]) & (targets_left[at] >= targets[i])).argmax())
         if row == len(rows):
             rows.append([])
         rows[row].append(i)
-        token_room[row] -= lengths[i]
-        target_room[row] -= targets[i]
+        tokens_left[row] -= lengths[i]
+        targets_left[row] -= targets[i]
     return rows
 
 

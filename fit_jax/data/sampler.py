@@ -95,7 +95,7 @@ class Sampler(ABC, Generic[BatchType]):
     def branches_of(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[tuple[Branch, ...]]:
         """The branches of each of these examples in an epoch."""
 
-    def target_room(self, lengths: Sequence[int]) -> int:
+    def targets_needed(self, lengths: Sequence[int]) -> int:
         """Target positions that a branch takes, from the lengths of the example's candidates: those of one answer."""
         return max(lengths)
 

@@ -110,11 +110,11 @@ class HarnessModel(TemplateLM):
         asked = [(r.arguments[0], _Decoding.of(r.arguments[1], self.max_gen_toks)) for r in requests]
         texts: dict[int, str] = {}
         for how in dict.fromkeys(how for _, how in asked):
-            room = self.sequence_length - how.tokens
-            if room < 1:
+            limit = self.sequence_length - how.tokens
+            if limit < 1:
                 raise InputError(f"lm_eval: {how.tokens} tokens to write leave no context of {self.sequence_length}")
             numbers = [number for number, (_, other) in enumerate(asked) if other == how]
-            prompts = [np.array(self.tok_encode(asked[n][0])[-room:], np.int32) for n in numbers]
+            prompts = [np.array(self.tok_encode(asked[n][0])[-limit:], np.int32) for n in numbers]
             sampling = SamplingParams(
                 tokens=how.tokens,
                 temperature=how.temperature,
@@ -140,15 +140,15 @@ class HarnessModel(TemplateLM):
     def _prompt(self, requests: Sequence[Request]) -> list[EncodedPrompt]:
         """Requests of one context: one prompt with its answers, or, where some are too long, prompts of their own."""
         _, context, _ = requests[0]
-        rooms = [self.sequence_length + 1 - len(continuation) for _, _, continuation in requests]
-        if min(rooms) < 1:
+        limits = [self.sequence_length + 1 - len(continuation) for _, _, continuation in requests]
+        if min(limits) < 1:
             longest = max(len(continuation) for _, _, continuation in requests)
             raise InputError(f"lm_eval: a continuation of {longest} tokens does not fit into {self.sequence_length}")
         answers = [np.array(continuation, np.int32) for _, _, continuation in requests]
         ids = np.array(context, np.int32)
-        if min(rooms) >= len(ids):
+        if min(limits) >= len(ids):
             return [EncodedPrompt(ids, tuple(answers))]
-        return [EncodedPrompt(ids[-room:], (answer,)) for room, answer in zip(rooms, answers)]
+        return [EncodedPrompt(ids[-limit:], (answer,)) for limit, answer in zip(limits, answers)]
 
     def _text(self, ids: list[int] | np.ndarray, **how: bool) -> str:
         """One sequence of tokens as text."""

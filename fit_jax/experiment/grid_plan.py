@@ -104,7 +104,7 @@ def print_grid(
             *counts,
             f"{row.hours:.1f}",
             _dollars(row.hours, topology, price),
-            _room(row, topology),
+            _memory(row, topology),
         )
     hours = sum(row.hours for row in rows)
     left, done = sum(row.left for row in rows), sum(row.done for row in rows)
@@ -121,7 +121,7 @@ def fits(row: PlannedCells, topology: Topology) -> bool:
     return not trains(row.method) or row.bytes <= topology.accelerator.memory
 
 
-def _room(row: PlannedCells, topology: Topology) -> str:
+def _memory(row: PlannedCells, topology: Topology) -> str:
     if not trains(row.method):
         return ""
     need = f"{row.bytes / GIB:.1f} of {topology.accelerator.memory / GIB:.1f}"

@@ -81,8 +81,8 @@ class CandidateSampler(Sampler[CandidateBatch]):
         """One branch with every candidate."""
         return [(Branch("", range(len(self.examples[i].candidates))),) for i in indices.tolist()]
 
-    def target_room(self, lengths: Sequence[int]) -> int:
-        """Room for all candidates."""
+    def targets_needed(self, lengths: Sequence[int]) -> int:
+        """Target positions of all candidates."""
         return sum(lengths)
 
     def batch(

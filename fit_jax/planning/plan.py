@@ -150,8 +150,8 @@ def _advice(load: Workload, planned: Memory, topology: Topology) -> tuple[str, .
         remedies["temp"].append("attention without an array of scores: --model.attention auto")
     sizes = planned._asdict()
     chosen = [line for part in sorted(remedies, key=lambda p: -sizes[p]) for line in remedies[part]]
-    need, room = planned.total / GIB, topology.accelerator.memory / GIB
-    return (*chosen, f"a machine with at least {need / room:.1f} times the memory: more chips, or chips with more")
+    need, memory = planned.total / GIB, topology.accelerator.memory / GIB
+    return (*chosen, f"a machine with at least {need / memory:.1f} times the memory: more chips, or chips with more")
 
 
 def with_mesh(config: Config, load: Workload) -> Config:

@@ -51,8 +51,8 @@ def search(
         InputError: Nothing fits.
     """
     found = sorted(candidates(workload(config, topology.slices), topology), key=lambda c: c.time.total)
-    room = topology.accelerator.memory
-    fitting = [c for c in found if c.bytes <= MARGIN * room]
+    memory = topology.accelerator.memory
+    fitting = [c for c in found if c.bytes <= MARGIN * memory]
     for candidate in fitting[:COMPILED]:
         on_try(candidate)
         chosen = with_mesh(config, candidate.load)
@@ -72,7 +72,7 @@ def search(
         )
     raise InputError(
         f"nothing fits {topology}: the leanest of {len(found)} layouts needs {least.bytes / GIB:.1f} GiB a device of "
-        f"{room / GIB:.1f}; {remedy}"
+        f"{memory / GIB:.1f}; {remedy}"
     )
 
 

@@ -93,6 +93,6 @@ def test_accumulation_sums_gradients_in_fp32(planned, machine):
     assert more == 4 * sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(halved[1].trainable))
 
 
-def test_logits_take_room_by_targets(planned, machine):
+def test_logits_take_memory_by_targets(planned, machine):
     few, many = (memory_of(planned, machine, "--train.targets_per_row", n).temp for n in ("4", "8"))
     assert many - few == 2 * 4 * 16 * 4 * 96  # logits and their gradient of four more targets a row, in fp32
