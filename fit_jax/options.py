@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
         about = "`--debug` anywhere shows the traceback of an error besides its line."
         shape = argparse.RawDescriptionHelpFormatter
         super().__init__(allow_abbrev=False, formatter_class=shape, epilog=about, **settings)
-        self.register("action", None, _Once)
+        self.register("action", None, _StoreOnce)
         self._commands: Mapping[str, Parser] = {}
 
     def add_subparsers(self, **settings: Any) -> Any:
@@ -83,7 +83,7 @@ class Parser(argparse.ArgumentParser):
         return joined
 
 
-class _Once(argparse.Action):
+class _StoreOnce(argparse.Action):
     """Keeps a value, and refuses a second one."""
 
     def __call__(

@@ -21,7 +21,7 @@ from fit_jax.options import Parser, add_fields, new_file
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fit_jax.data.audit import Outside
+    from fit_jax.data.audit import SourceTable
     from fit_jax.data.balance import Balance
     from fit_jax.data.task import Task
     from fit_jax.focus.example import Example
@@ -114,13 +114,13 @@ def _audit(given: Namespace) -> None:
     from fit_jax.runs.resolve import resolve
 
     tokenizer = resolve(config).tokenizer
-    task, outside, balance, notes = _audited(config)
+    task, source, balance, notes = _audited(config)
     encoder = _encoder(task, config, tokenizer)
 
     def lengths(examples: "Sequence[Example]") -> list[int]:
         return [len(prompt) for prompt in encoder.encode(examples, [""] * len(examples))]
 
-    audit = audit_task(task, lengths, config.train.sequence_length, outside)
+    audit = audit_task(task, lengths, config.train.sequence_length, source)
     audit = dataclasses.replace(audit, balance=balance, notes=notes)
     prompts = shown_prompts(task, encoder)
     if given.html is not None:
@@ -136,12 +136,12 @@ def _audit(given: Namespace) -> None:
             print(f"page: {given.html}")
 
 
-def _audited(config: Config) -> "tuple[Task, Outside | None, list[Balance], tuple[str, ...]]":
+def _audited(config: Config) -> "tuple[Task, SourceTable | None, list[Balance], tuple[str, ...]]":
     """What to audit, the table it is of, what setting rho leaves out, and notes.
 
     Data of one's own are audited as the files hold them, before rho is set.
     """
-    from fit_jax.data.audit import Outside
+    from fit_jax.data.audit import SourceTable
     from fit_jax.data.balance import balances_of
     from fit_jax.data.tasks import build_task
     from fit_jax.data.tasks.jsonl import raw_table
@@ -150,12 +150,12 @@ def _audited(config: Config) -> "tuple[Task, Outside | None, list[Balance], tupl
         task = build_task(config.task, config.seed)
         return task, None, balances_of(task), tuple(task.notes)
     table = raw_table(config.task)
-    outside, notes = Outside(table.row, table.described), tuple(table.task.notes)
+    source, notes = SourceTable(table.row, table.described), tuple(table.task.notes)
     try:
         task = build_task(config.task, config.seed)
     except InputError as error:  # which the audit helps to understand
-        return table.task, outside, [], (*notes, f"no splits can be drawn: {error}")
-    return table.task, outside, balances_of(task), tuple(dict.fromkeys((*notes, *task.notes)))
+        return table.task, source, [], (*notes, f"no splits can be drawn: {error}")
+    return table.task, source, balances_of(task), tuple(dict.fromkeys((*notes, *task.notes)))
 
 
 def _encoder(task: "Task", config: Config, tokenizer: TokenizerConfig) -> "PromptEncoder":

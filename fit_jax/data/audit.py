@@ -95,7 +95,7 @@ class Audit:
     notes: Sequence[str]
 
 
-class Outside(NamedTuple):
+class SourceTable(NamedTuple):
     """The table that a task was made from, whose other columns may be shortcuts too.
 
     Attributes:
@@ -111,7 +111,7 @@ def audit_task(
     task: Task,
     length: Callable[[Sequence[Example]], Sequence[int]] | None = None,
     sequence_length: int | None = None,
-    outside: Outside | None = None,
+    source: SourceTable | None = None,
 ) -> Audit:
     """Audits every split of a task.
 
@@ -119,7 +119,7 @@ def audit_task(
         task: The task.
         length: Lengths of examples in tokens, prompt and answers together; None counts the words of the input.
         sequence_length: Tokens of a row; with `length`, the share of longer examples is measured.
-        outside: The table that the task was made from.
+        source: The table that the task was made from.
     """
     features: list[FeatureRow] = []
     associations: list[Association] = []
@@ -145,7 +145,7 @@ def audit_task(
         labels=labels,
         features=features,
         associations=associations,
-        evidence=label_evidence(task.splits["train"].examples, outside),
+        evidence=label_evidence(task.splits["train"].examples, source),
         balance=balances_of(task),
         tokens=sorted(tokens, key=lambda row: (-row.z, row.token)),
         tested=tested,
@@ -159,7 +159,7 @@ def audit_task(
     )
 
 
-def label_evidence(examples: Sequence[Example], outside: Outside | None = None) -> list[Evidence]:
+def label_evidence(examples: Sequence[Example], source: SourceTable | None = None) -> list[Evidence]:
     """What each property of the examples tells about the label, strongest first; of a fair sample where there are many.
 
     Nothing where each row has answers of its own, for labels of two rows then have nothing in common.
@@ -177,8 +177,8 @@ def label_evidence(examples: Sequence[Example], outside: Outside | None = None) 
         properties[f"feature {feature}"] = codes(values)
     for slot in dict.fromkeys(slot for slots in texts for slot in slots):
         properties[f"length of {slot}"] = quarters([len(slots.get(slot, "").split()) for slots in texts])
-    rows = [outside.row(int(n)) for n in at] if outside else []
-    described = outside.described if outside else ()
+    rows = [source.row(int(n)) for n in at] if source else []
+    described = source.described if source else ()
     for name in dict.fromkeys(name for row in rows for name in row if name not in described):
         cells = [row.get(name) for row in rows]
         kind = kind_of(cells)

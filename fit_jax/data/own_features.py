@@ -76,7 +76,7 @@ def _function(feature: FeatureConfig, folder: Path) -> ValueOf:
     return value
 
 
-class _Left(BaseException):
+class _ExitCalled(BaseException):
     """The user's function tried to end the process."""
 
 
@@ -85,7 +85,7 @@ def _staying() -> Iterator[None]:
     """Keeps `os._exit`, which ends the process without a word, from the user's function."""
 
     def refuse(status: int) -> None:
-        raise _Left(f"os._exit({status}) was called")
+        raise _ExitCalled(f"os._exit({status}) was called")
 
     kept, os._exit = os._exit, refuse  # pyright: ignore[reportAttributeAccessIssue]
     try:

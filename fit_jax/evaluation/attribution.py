@@ -72,8 +72,8 @@ class Attributor:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class _Moved(LayerHook):
-    """Moves each token's embedding.
+class _ShiftedEmbeddings(LayerHook):
+    """Shifts each token's embedding.
 
     Attributes:
         by: What is added.
@@ -82,7 +82,7 @@ class _Moved(LayerHook):
     by: Float[Array, "B T D"]
 
     def embedded(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """The moved embeddings."""
+        """The shifted embeddings."""
         return x + self.by
 
 
@@ -90,7 +90,7 @@ def _weighing_function(graphdef: nnx.GraphDef) -> Any:
     def log_odds(by: Array, params: Any, batch: Batch, answer: Array, candidates: Array) -> Array:
         decoder = nnx.merge(graphdef, *params)
         scope = Scope.of_rows(batch.positions, batch.visible_until)
-        hidden, _ = decoder.walk(batch.tokens, scope, _Moved(by), batch.target_index)
+        hidden, _ = decoder.walk(batch.tokens, scope, _ShiftedEmbeddings(by), batch.target_index)
         log_prob, _ = target_log_probs(decoder, hidden, batch.target_ids)
         slots = batch.target_slot.shape[1]
         used = jnp.where(batch.target_weight[0] > 0, log_prob[0], 0.0)

@@ -29,7 +29,7 @@ TOGETHER = 8  # batches whose rows are sorted by length
 WIDTHS = 3  # sequence lengths
 WORTH = 24  # batches for which more than one sequence length is worth compiling
 STEP = 16  # of the lengths of rows
-SAMPLE = 512  # items from which the room for targets is chosen
+SAMPLE = 512  # items from which the capacity for targets is chosen
 
 
 class AnswerScores(NamedTuple):
@@ -120,17 +120,17 @@ class Scorer:
             return
         T, C = row_shape(items, self._step)
         local = rows_of_this_process(self.rows, self._mesh)
-        flying: deque[tuple[Any, np.ndarray]] = deque()
+        in_flight: deque[tuple[Any, np.ndarray]] = deque()
         batches = self._batches(items, T, C)
         while True:
-            for batch, places in islice(batches, 1 + IN_FLIGHT - len(flying)):
+            for batch, places in islice(batches, 1 + IN_FLIGHT - len(in_flight)):
                 batch = to_global(Batch(*(a[local] for a in batch)), self._mesh)
                 with jax.set_mesh(self._mesh):  # the model's activations are constrained to the mesh in context
                     scores = self._score(params, batch)
-                flying.append((scores, places))
-            if not flying:
+                in_flight.append((scores, places))
+            if not in_flight:
                 return
-            scores, places = flying.popleft()
+            scores, places = in_flight.popleft()
             yield jax.device_get(scores), places
 
     def _batches(self, items: Sequence[Item], T: int, C: int) -> Iterator[tuple[Batch, np.ndarray]]:

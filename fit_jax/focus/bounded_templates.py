@@ -62,9 +62,9 @@ def render_bounded(source: str, values: Mapping[str, Any]) -> str:
     environment = _Bounded()
     pieces, length = [], 0
     try:
-        tree = environment.parse(source)
-        _charge_loops(tree)
-        for piece in environment.from_string(tree).generate(values):
+        template_ast = environment.parse(source)
+        _charge_loops(template_ast)
+        for piece in environment.from_string(template_ast).generate(values):
             length += len(piece)
             if length > _LONGEST_OUTPUT:
                 raise TemplateTooCostly(f"it makes more than {_LONGEST_OUTPUT} characters")
@@ -79,12 +79,12 @@ def render_bounded(source: str, values: Mapping[str, Any]) -> str:
     return rendered
 
 
-def _charge_loops(tree: nodes.Template) -> None:
+def _charge_loops(template_ast: nodes.Template) -> None:
     """Puts a charge on each turn of each loop, by the text in its body, and one on `~`, which no sandbox sees."""
-    for loop in tree.find_all(nodes.For):
+    for loop in template_ast.find_all(nodes.For):
         text = sum(len(data.data) for data in loop.find_all(nodes.TemplateData))
         loop.iter = nodes.Filter(loop.iter, "_turns", [nodes.Const(text)], [], None, None).set_lineno(loop.lineno)
-    _replace_joins(tree)
+    _replace_joins(template_ast)
 
 
 def _replace_joins(node: nodes.Node) -> None:

@@ -19,7 +19,7 @@ from fit_jax.models.decoder import Decoder
 from fit_jax.models.experts import ExpertLinear
 from fit_jax.models.families import LAYER_PREFIX, Source, leading_axes, sources
 from fit_jax.models.lora import Linear, LoraParam
-from fit_jax.models.tensor_files import Making, write_tensors
+from fit_jax.models.tensor_files import TensorBlocks, write_tensors
 from fit_jax.models.weights import OWN, QUANTIZED
 from fit_jax.parallel.sharding import named_leaves
 
@@ -48,10 +48,10 @@ def save_merged(folder: Path, decoder: Decoder, dtype: np.dtype, file_bytes: int
             shapes.setdefault(_place(source.name, config), {})[source.name] = tensor
     tensors = {name: tensor for place in sorted(shapes) for name, tensor in sorted(shapes[place].items())}
 
-    def values() -> Iterator[Making]:
+    def values() -> Iterator[TensorBlocks]:
         for place in sorted(shapes):
             held = _exported(decoder, place, np.dtype(dtype))
-            yield from (_making(held[name]) for name in sorted(shapes[place]))
+            yield from (_tensor_blocks(held[name]) for name in sorted(shapes[place]))
 
     write_tensors(folder, tensors, values(), file_bytes)
 
@@ -67,7 +67,7 @@ def save_own(folder: Path, decoder: Decoder, hf: dict[str, Any], file_bytes: int
     """
     leaves = named_leaves(nnx.state(decoder))
     tensors = {path: (leaf.shape, np.dtype(leaf.dtype)) for path, leaf in leaves.items()}
-    write_tensors(folder, tensors, (_making([_Held(leaf)]) for leaf in leaves.values()), file_bytes)
+    write_tensors(folder, tensors, (_tensor_blocks([_DeviceTensor(leaf)]) for leaf in leaves.values()), file_bytes)
     model = dataclasses.asdict(dataclasses.replace(decoder.config, pretrained=None))
     (folder / OWN).write_text(json.dumps({"model": model, "hf": hf}, indent=2) + "\n", encoding="utf-8")
 
@@ -92,7 +92,7 @@ def _place(name: str, config: DecoderConfig) -> int:
     return -1 if "embed" in name else config.layers
 
 
-class _Held(NamedTuple):
+class _DeviceTensor(NamedTuple):
     """A tensor on the devices: its array, which of the layers and experts there it is, and whether to turn it."""
 
     array: jax.Array
@@ -100,7 +100,7 @@ class _Held(NamedTuple):
     transposed: bool = False
 
 
-def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, list[_Held]]:
+def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, list[_DeviceTensor]]:
     """The tensors that stand at one place, by Hugging Face name, each in the parts that it is made of, in order."""
     config = decoder.config
     if place in (-1, config.layers):
@@ -116,15 +116,15 @@ def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, list[_
             values, layer = _merge_layer(*nnx.split(block), layer, part, dtype), None
     if any(value.dtype != dtype for value in values.values()):
         values, layer = _cast(values, layer, dtype), None
-    found: list[tuple[Source, _Held]] = []
+    found: list[tuple[Source, _DeviceTensor]] = []
     for path, value in values.items():
         stacked = path.startswith("blocks.")
         tensors, by_expert = sources(path, config), leading_axes(path, config) - stacked
         each = len(tensors) // (config.layers - 1 if stacked else 1)
         for expert, source in enumerate(tensors[row * each : (row + 1) * each]):
             index = (*([] if layer is None else [layer]), *([expert] * by_expert))
-            found.append((source, _Held(value, index, source.transposed)))
-    parts: dict[str, list[_Held]] = {}
+            found.append((source, _DeviceTensor(value, index, source.transposed)))
+    parts: dict[str, list[_DeviceTensor]] = {}
     for source, held in sorted(found, key=lambda pair: pair[0].first):
         parts.setdefault(source.name, []).append(held)
     return parts
@@ -153,7 +153,7 @@ def _of_layer(tree: Any, layer: int | None) -> Any:
     return tree if layer is None else jax.tree.map(lambda a: a[layer], tree)
 
 
-def _making(parts: list[_Held]) -> Making:
+def _tensor_blocks(parts: list[_DeviceTensor]) -> TensorBlocks:
     """What brings a tensor to this host as the files hold it, its parts below each other."""
     if all(held.array.is_fully_addressable for held in parts):
         return lambda: itertools.chain.from_iterable(map(_assembled, parts))
@@ -162,7 +162,7 @@ def _making(parts: list[_Held]) -> Making:
     return partial(iter, [whole.T if transposed else whole for whole, transposed in wholes])
 
 
-def _assembled(held: _Held) -> Iterator[np.ndarray]:
+def _assembled(held: _DeviceTensor) -> Iterator[np.ndarray]:
     """Blocks of a tensor's rows, put together from the devices' shards in one buffer that stays in the cache."""
     array, index, transposed = held
     shape = array.shape[len(index) :]

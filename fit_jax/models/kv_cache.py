@@ -94,13 +94,13 @@ def extend(
     )
     lengths = jnp.broadcast_to(cache.limits[:, None], tokens_BT.shape)
     scope = Scope(index_BT, positions_BT, cache.positions, cache.visible_until, lengths=lengths)
-    hidden, held = decoder.walk(tokens_BT, scope, _Held(cache.keys, cache.values, start), out_index_BC)
+    hidden, held = decoder.walk(tokens_BT, scope, _CacheWriter(cache.keys, cache.values, start), out_index_BC)
     return hidden, cache._replace(keys=held.keys, values=held.values)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class _Held(LayerHook):
+class _CacheWriter(LayerHook):
     """A cache's keys and values, to which each layer adds those of the tokens that are read, from slot `start` on."""
 
     keys: Float[Array, "L B S K G"]
@@ -109,7 +109,7 @@ class _Held(LayerHook):
 
     def keys_values(
         self, layer: LayerNumber, k: Float[Array, "B T K G"], v: Float[Array, "B T K G"]
-    ) -> tuple["_Held", Float[Array, "B S K G"], Float[Array, "B S K G"]]:
+    ) -> tuple["_CacheWriter", Float[Array, "B S K G"], Float[Array, "B S K G"]]:
         """The layer's keys and values of all tokens that were ever read."""
 
         def put(held: Array, new: Array) -> tuple[Array, Array]:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from fit_jax.models.prefix_blocks import Blocks, Known, Rules, blocks_of
+from fit_jax.models.prefix_blocks import BackwardInputs, Blocks, Rules, blocks_of
 from fit_jax.parallel.config import CONTEXT, ROWS, TENSOR
 
 
@@ -126,8 +126,8 @@ def _attend_backward(program: _Program, kept: Any, gradients: tuple[Array, Array
     # With an lse of 0 the weights of a query that sees nothing come out as 0 rather than as NaN.
     seeing = jnp.isfinite(lse)
     delta = delta_BCH.swapaxes(1, 2) - jnp.where(seeing, dlse, 0.0)
-    known = Known(q, k, v, dy, jnp.where(seeing, lse, 0.0), delta)
-    dq, dk, dv = program.kernels.backward(known, blocks, program.rules)
+    inputs = BackwardInputs(q, k, v, dy, jnp.where(seeing, lse, 0.0), delta)
+    dq, dk, dv = program.kernels.backward(inputs, blocks, program.rules)
     return dq, dk, dv, None
 
 

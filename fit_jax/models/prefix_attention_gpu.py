@@ -13,7 +13,18 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Bool, Float
 
-from fit_jax.models.prefix_blocks import LEAST, MASKED, Blocks, Known, Rules, Tiles, Walk, capped, uncapped, visible
+from fit_jax.models.prefix_blocks import (
+    LEAST,
+    MASKED,
+    BackwardInputs,
+    Blocks,
+    Rules,
+    Tiles,
+    Walk,
+    capped,
+    uncapped,
+    visible,
+)
 
 
 def tiles(queries: int, keys: int, head_width: int) -> Tiles:
@@ -42,10 +53,10 @@ def forward(
 
 
 def backward(
-    known: Known, blocks: Blocks, rules: Rules
+    inputs: BackwardInputs, blocks: Blocks, rules: Rules
 ) -> tuple[Float[Array, "B C H G"], Float[Array, "B T K G"], Float[Array, "B T K G"]]:
     """Gradients of the scaled queries, of keys and of values."""
-    q, k, v, dy, lse, delta = known
+    q, k, v, dy, lse, delta = inputs
     G, (q, k, v, dy) = q.shape[3], _widened(q, k, v, dy)
     (B, C, H, W), (T, K), tile = q.shape, k.shape[1:3], rules.tiles
     operands = (blocks.window, blocks.queries, blocks.keys, q, k, v, dy, lse, delta)

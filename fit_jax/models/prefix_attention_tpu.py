@@ -17,8 +17,8 @@ from jaxtyping import Array, Bool, Float
 from fit_jax.models.prefix_blocks import (
     LEAST,
     MASKED,
+    BackwardInputs,
     Blocks,
-    Known,
     Rules,
     Tiles,
     Walk,
@@ -64,10 +64,10 @@ def forward(
 
 
 def backward(
-    known: Known, blocks: Blocks, rules: Rules
+    inputs: BackwardInputs, blocks: Blocks, rules: Rules
 ) -> tuple[Float[Array, "B C H G"], Float[Array, "B T K G"], Float[Array, "B T K G"]]:
     """Gradients of the scaled queries, of keys and of values."""
-    q, k, v, dy, lse, delta = known
+    q, k, v, dy, lse, delta = inputs
     q, k, v, dy = (_swapped(x) for x in (q, k, v, dy))
     (B, H, C, G), (K, T) = q.shape, k.shape[1:3]
     group, queries, keys = H // K, C // rules.tiles.queries, T // rules.tiles.keys

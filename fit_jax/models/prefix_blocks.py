@@ -68,7 +68,7 @@ class Blocks(NamedTuple):
     by_key: Walk
 
 
-class Known(NamedTuple):
+class BackwardInputs(NamedTuple):
     """What the backward pass knows of each query, key and value.
 
     Attributes:

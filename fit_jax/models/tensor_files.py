@@ -34,7 +34,7 @@ DTYPES = {
 _WRITERS = 2
 
 # Brings the entries of a tensor when called: blocks of its rows in order, each used before the next is asked for.
-Making = Callable[[], Iterable[np.ndarray]]
+TensorBlocks = Callable[[], Iterable[np.ndarray]]
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -101,7 +101,10 @@ def listed(names: Iterable[str], most: int = 8) -> str:
 
 
 def write_tensors(
-    folder: Path, tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]], values: Iterator[Making], most_bytes: int
+    folder: Path,
+    tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]],
+    values: Iterator[TensorBlocks],
+    most_bytes: int,
 ) -> None:
     """Writes tensors into files of about `most_bytes`, with an index where there are several.
 
@@ -121,7 +124,10 @@ def write_tensors(
 
 
 def _write_files(
-    folder: Path, tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]], values: Iterator[Making], most_bytes: int
+    folder: Path,
+    tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]],
+    values: Iterator[TensorBlocks],
+    most_bytes: int,
 ) -> None:
     files = _divide(tensors, most_bytes)
     place = {}
@@ -138,7 +144,7 @@ def _write_files(
 def _write_file(
     path: Path,
     tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]],
-    values: Iterator[Making],
+    values: Iterator[TensorBlocks],
     writers: ThreadPoolExecutor,
 ) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -165,7 +171,7 @@ def _write_file(
             wait(writing)  # once the file is closed, its number may be another file's
 
 
-def _write_tensor(file: int, place: int, tensor: tuple[tuple[int, ...], np.dtype], value: Making) -> None:
+def _write_tensor(file: int, place: int, tensor: tuple[tuple[int, ...], np.dtype], value: TensorBlocks) -> None:
     end = place + _size(tensor)
     for block in value():
         assert block.dtype == tensor[1], (block.dtype, tensor)

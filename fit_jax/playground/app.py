@@ -216,13 +216,13 @@ def _middleware(host: str) -> list[Any]:
     from starlette.middleware import Middleware  # pyright: ignore[reportMissingImports]  (Gradio's)
     from starlette.middleware.trustedhost import TrustedHostMiddleware  # pyright: ignore[reportMissingImports]
 
-    found = [Middleware(_OnlyHere)]
+    found = [Middleware(_ContentPolicy)]
     if host in ("127.0.0.1", "localhost"):
         found.append(Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"]))
     return found
 
 
-class _OnlyHere:
+class _ContentPolicy:
     """Adds a policy to each answer under which a browser loads nothing from elsewhere."""
 
     _POLICY = (

@@ -61,7 +61,7 @@ class Question:
         return {"focus": self.focus, "ignore": self.ignore, "candidates": self.candidates}
 
 
-class Column(NamedTuple):
+class ModelAnswers(NamedTuple):
     """What one model answers.
 
     Attributes:
@@ -77,14 +77,14 @@ class Column(NamedTuple):
     all: list[Answer]
 
 
-def ask(models: Mapping[str, FocusModel], question: Question) -> list[Column]:
+def ask(models: Mapping[str, FocusModel], question: Question) -> list[ModelAnswers]:
     """Each model's answers without the decoy and, where there is one, with it.
 
     Raises:
         InputError: As `FocusModel.ask`.
     """
     return [
-        Column(
+        ModelAnswers(
             name,
             decoy,
             model.ask(texts, **question.options()),

@@ -5,7 +5,7 @@ from html import escape
 
 from fit_jax.api import Answer, Attribution
 from fit_jax.foreign import printable
-from fit_jax.playground.question import Column
+from fit_jax.playground.question import ModelAnswers
 
 # Candidates that are shown of an answer, the most probable ones.
 _SHOWN = 6
@@ -24,7 +24,7 @@ def notice(message: str) -> str:
     return f'<p class="fx-notice" role="alert">{safe(message)}</p>'
 
 
-def answers(columns: Sequence[Column]) -> str:
+def answers(columns: Sequence[ModelAnswers]) -> str:
     """The answers under the question's own instruction and under every focus type, models side by side."""
     asked, every = [c.asked for c in columns], list(zip(*(c.all for c in columns)))
     named = [same[0].focus for same in every]
@@ -39,7 +39,7 @@ def answers(columns: Sequence[Column]) -> str:
     )
 
 
-def summary(columns: Sequence[Column]) -> list[str]:
+def summary(columns: Sequence[ModelAnswers]) -> list[str]:
     """What the decoy turned and where two models part, in a sentence each."""
     sentences = []
     for with_decoy in (c for c in columns if c.decoy):
@@ -68,7 +68,7 @@ def heat_map(name: str, found: Attribution) -> str:
     )
 
 
-def _row(same: Sequence[Answer], columns: Sequence[Column], title: str, asked: bool) -> str:
+def _row(same: Sequence[Answer], columns: Sequence[ModelAnswers], title: str, asked: bool) -> str:
     """One instruction and what is answered under it, column by column."""
     marks = (_mark(number, same, columns) for number in range(len(columns)))
     cells = "".join(map(_cell, same, columns, marks))
@@ -77,7 +77,7 @@ def _row(same: Sequence[Answer], columns: Sequence[Column], title: str, asked: b
     return f'<tr{kind}><th scope="row"><code>{mine}{safe(title)}</code>{words}</th>{cells}</tr>'
 
 
-def _cell(answer: Answer, column: Column, mark: str) -> str:
+def _cell(answer: Answer, column: ModelAnswers, mark: str) -> str:
     ranked = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
     shown = [pair for pair in answer.probabilities.items() if pair in ranked[:_SHOWN]]
     bars = "".join(
@@ -92,7 +92,7 @@ def _cell(answer: Answer, column: Column, mark: str) -> str:
     )
 
 
-def _mark(number: int, same: Sequence[Answer], columns: Sequence[Column]) -> str:
+def _mark(number: int, same: Sequence[Answer], columns: Sequence[ModelAnswers]) -> str:
     """What is to be noticed of an answer: that the decoy turned it, or that it is not the first model's."""
     column = columns[number]
     if column.decoy:
@@ -100,7 +100,7 @@ def _mark(number: int, same: Sequence[Answer], columns: Sequence[Column]) -> str
     return "differs" if same[number].answer != same[0].answer else ""
 
 
-def _title(column: Column) -> str:
+def _title(column: ModelAnswers) -> str:
     return f"{column.model} + decoy" if column.decoy else column.model
 
 

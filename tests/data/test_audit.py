@@ -10,7 +10,7 @@ import yaml
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.__main__ import main as data_command
-from fit_jax.data.audit import Outside, audit_task, leaks
+from fit_jax.data.audit import SourceTable, audit_task, leaks
 from fit_jax.data.inspection_tables import audit_page
 from fit_jax.data.label_words import LEVEL, token_rows
 from fit_jax.data.splits import Split
@@ -86,7 +86,7 @@ def own(tmp_path):
 
 def test_columns_that_nobody_described_are_looked_at(own):
     table = raw_table(TaskConfig(name="jsonl", file=str(own)))
-    audit = audit_task(table.task, outside=Outside(table.row, table.described))
+    audit = audit_task(table.task, source=SourceTable(table.row, table.described))
     found = {row.name: row for row in audit.evidence}
     assert found.keys() == {
         *("all words together", "feature sender", "length of text", "column queue, not described"),
