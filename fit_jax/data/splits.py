@@ -183,8 +183,8 @@ def partition(rows: Rows, within: np.ndarray, needs: Sequence[float], rng: np.ra
     begin, size = np.unique(stratum[order], return_index=True, return_counts=True)[1:]
     rank = np.empty(len(first))
     rank[order] = (np.arange(len(first)) - np.repeat(begin, size) + 0.5) / np.repeat(size, size)
-    pool = np.searchsorted(np.cumsum(needs)[:-1] / np.sum(needs), rank)[group]
-    return [within[pool == i] for i in range(len(needs))]
+    pool_of_row = np.searchsorted(np.cumsum(needs)[:-1] / np.sum(needs), rank)[group]
+    return [within[pool_of_row == i] for i in range(len(needs))]
 
 
 def partition_unequal(
@@ -202,15 +202,15 @@ def partition_unequal(
     np.add.at(count_GV, (group, rows.value[within]), 1)
     wanted_PV = np.outer(np.divide(needs, np.sum(needs)), count_GV.sum(0))
     have_PV = np.zeros_like(wanted_PV)
-    pool = np.zeros(len(keys), int)
+    pool_of_group = np.zeros(len(keys), int)
     for g in np.lexsort((rng.random(len(keys)), -count_GV.sum(1))):
         more = count_GV[g] * (2 * (have_PV - wanted_PV) + count_GV[g])
-        pool[g] = np.argmin(np.divide(more, wanted_PV, where=wanted_PV > 0, out=np.zeros_like(more)).sum(1))
-        have_PV[pool[g]] += count_GV[g]
-    for empty in set(range(len(needs))) - set(pool.tolist()):  # better one group too many than none
-        fullest = np.flatnonzero(pool == np.bincount(pool).argmax())
-        pool[fullest[count_GV[fullest].sum(1).argmin()]] = empty
-    return [within[pool[group] == i] for i in range(len(needs))]
+        pool_of_group[g] = np.argmin(np.divide(more, wanted_PV, where=wanted_PV > 0, out=np.zeros_like(more)).sum(1))
+        have_PV[pool_of_group[g]] += count_GV[g]
+    for empty in set(range(len(needs))) - set(pool_of_group.tolist()):  # better one group too many than none
+        fullest = np.flatnonzero(pool_of_group == np.bincount(pool_of_group).argmax())
+        pool_of_group[fullest[count_GV[fullest].sum(1).argmin()]] = empty
+    return [within[pool_of_group[group] == i] for i in range(len(needs))]
 
 
 def sample_split(
