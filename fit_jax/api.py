@@ -11,7 +11,7 @@ from typing import Any
 from fit_jax.config import load_config
 from fit_jax.errors import InputError
 from fit_jax.files import check_folder_name
-from fit_jax.focus.decoys import PLACES, insert_decoy
+from fit_jax.focus.decoy_text import PLACES, insert_decoy
 from fit_jax.focus_model import Answer, Attribution, Checkpoint, FocusModel, Scores, option_list
 from fit_jax.runs.job import train_and_report
 from fit_jax.runs.run import set_up

@@ -29,7 +29,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from fit_jax.config import Config
-from fit_jax.data.decoys import TrainingDecoys
+from fit_jax.data.decoy_sampling import TrainingDecoys
 from fit_jax.data.keyed_generator import generator
 from fit_jax.data.layout import lay_out
 from fit_jax.data.packing import first_fit, stack, target_capacity

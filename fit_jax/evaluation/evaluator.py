@@ -14,7 +14,7 @@ from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.beams import search_all
 from fit_jax.evaluation.decoding import SamplingParams, generate_all
-from fit_jax.evaluation.decoys import Decoyed, decoy_queries, decoy_splits
+from fit_jax.evaluation.decoy_evaluation import Decoyed, decoy_queries, decoy_splits
 from fit_jax.evaluation.metrics import check_finite
 from fit_jax.evaluation.queries import Group, Prediction, Query, answered, ask, encode
 from fit_jax.evaluation.scoring import Scorer

@@ -13,7 +13,7 @@ from fit_jax.config import Config
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation import result_tables
-from fit_jax.evaluation.decoys import decoy_records, decoy_table, obedience
+from fit_jax.evaluation.decoy_evaluation import decoy_records, decoy_table, obedience
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate
 from fit_jax.evaluation.examples import choose_examples
 from fit_jax.evaluation.metrics import Accuracy, focus_accuracy, is_shifted, pooled

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from fit_jax.config import Config
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
-from fit_jax.evaluation.decoys import decoy_queries
+from fit_jax.evaluation.decoy_evaluation import decoy_queries
 from fit_jax.evaluation.evaluator import evaluated_splits
 from fit_jax.evaluation.queries import ask
 from fit_jax.focus.example import Example

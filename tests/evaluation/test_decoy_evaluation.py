@@ -7,11 +7,19 @@ from dataclasses import replace
 import pytest
 
 from fit_jax.errors import InputError
-from fit_jax.evaluation.decoys import KINDS, Decoy, Decoyed, decoy_queries, decoy_splits, decoy_table, obedience
+from fit_jax.evaluation.decoy_evaluation import (
+    KINDS,
+    Decoy,
+    Decoyed,
+    decoy_queries,
+    decoy_splits,
+    decoy_table,
+    obedience,
+)
 from fit_jax.evaluation.evaluator import Subject, evaluate, evaluated_splits
 from fit_jax.evaluation.queries import answered, ask
 from fit_jax.evaluation.report import write_report
-from fit_jax.focus.decoys import PLACES, insert_decoy
+from fit_jax.focus.decoy_text import PLACES, insert_decoy
 from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.spec import FOCUS_TYPES, focus_label, spec_for
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from fit_jax.data.keyed_generator import generator
 from fit_jax.evaluation.metrics import group_by, main_set, ordered, share_of
 from fit_jax.evaluation.queries import Group, Prediction, Query, plain_record
-from fit_jax.focus.decoys import PLACES, quoted_decoy, with_decoy
+from fit_jax.focus.decoy_text import PLACES, quoted_decoy, with_decoy
 from fit_jax.focus.example import TaskText
 from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.spec import focus_label, spec_for

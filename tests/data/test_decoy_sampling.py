@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fit_jax.config import Config, FocusConfig, TrainConfig
-from fit_jax.data.decoys import TrainingDecoys
+from fit_jax.data.decoy_sampling import TrainingDecoys
 from fit_jax.data.focus_sampling import FocusSampler
 from fit_jax.data.loader import TrainLoader
 from fit_jax.errors import InputError

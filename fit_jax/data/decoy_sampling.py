@@ -1,7 +1,7 @@
 """Which training examples hold a decoy, and which: a pure function of (seed, epoch, example)."""
 
 from fit_jax.data.keyed_generator import generator
-from fit_jax.focus.decoys import PLACES, quoted_decoy, with_decoy
+from fit_jax.focus.decoy_text import PLACES, quoted_decoy, with_decoy
 from fit_jax.focus.example import Example, TaskText
 from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.spec import FOCUS_TYPES, SPURIOUS, spec_for
