@@ -17,7 +17,7 @@ from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.foreign import Fields, check_regular, exists, read_object
 from fit_jax.models.adapters import write_adapter
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
-from fit_jax.models.decoder import Decoder
+from fit_jax.models.decoder import Decoder, Params
 from fit_jax.models.export import save_merged, save_own
 from fit_jax.models.families import config_to_hf
 from fit_jax.models.llama2c import convert, is_llama2c
@@ -46,7 +46,7 @@ class Loaded(NamedTuple):
     """
 
     graphdef: nnx.GraphDef
-    params: tuple[Any, ...]
+    params: Params
     hf: Mapping[str, Any]
     files: Path
     tokenizer: "PreTrainedTokenizerBase | None"

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ from flax import nnx
 from jaxtyping import Float, Int
 
 from fit_jax.models.config import DecoderConfig
+from fit_jax.models.decoder import Params
 
 # Largest difference of logits, relative to the largest logit, that rounding of the weights to a dtype explains.
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
@@ -50,13 +50,13 @@ def probe_tokens(config: DecoderConfig) -> Int[np.ndarray, "B T"]:
     return np.random.default_rng(0).integers(0, config.vocab_size, (ROWS, TOKENS), np.int32)
 
 
-def probe_logits(graphdef: nnx.GraphDef, params: tuple[Any, ...], tokens: Int[np.ndarray, "B T"]) -> np.ndarray:
+def probe_logits(graphdef: nnx.GraphDef, params: Params, tokens: Int[np.ndarray, "B T"]) -> np.ndarray:
     """A decoder's logits, fp32, at every position of plain rows."""
     return np.asarray(_logits(graphdef, params, jnp.asarray(tokens)))
 
 
 @partial(jax.jit, static_argnums=0)
-def _logits(graphdef: nnx.GraphDef, params: tuple[Any, ...], tokens: jax.Array) -> jax.Array:
+def _logits(graphdef: nnx.GraphDef, params: Params, tokens: jax.Array) -> jax.Array:
     decoder = nnx.merge(graphdef, *params)
     B, T = tokens.shape
     positions = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32)[None], (B, T))

@@ -1,9 +1,9 @@
 """Which tokens of a prompt an answer rests on: gradient x input."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import lcm
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from fit_jax.evaluation.scoring import row_shape
 from fit_jax.focus.prompts import EncodedPrompt
 from fit_jax.models.attention import Scope
 from fit_jax.models.block import LayerHook
+from fit_jax.models.decoder import Params
 from fit_jax.models.head import target_log_probs
 from fit_jax.parallel.config import CONTEXT
 from fit_jax.parallel.processes import rows_of_this_process, to_global
@@ -52,7 +53,7 @@ class Attributor:
         self._step = lcm(step, mesh.shape[CONTEXT])
         self._weigh = jax.jit(_weighing_function(graphdef))
 
-    def attribute(self, params: Any, prompt: EncodedPrompt, answer: int) -> Float[np.ndarray, " tokens"]:
+    def attribute(self, params: Params, prompt: EncodedPrompt, answer: int) -> Float[np.ndarray, " tokens"]:
         """How much the log-odds of an answer depend on each of the prompt's tokens, in nats; 0 or more.
 
         Args:
@@ -86,8 +87,8 @@ class _ShiftedEmbeddings(LayerHook):
         return x + self.by
 
 
-def _weighing_function(graphdef: nnx.GraphDef) -> Any:
-    def log_odds(by: Array, params: Any, batch: Batch, answer: Array, candidates: Array) -> Array:
+def _weighing_function(graphdef: nnx.GraphDef) -> Callable[[Params, Batch, Array, Array], Float[Array, "B T"]]:
+    def log_odds(by: Array, params: Params, batch: Batch, answer: Array, candidates: Array) -> Array:
         decoder = nnx.merge(graphdef, *params)
         scope = Scope.of_rows(batch.positions, batch.visible_until)
         hidden, _ = decoder.walk(batch.tokens, scope, _ShiftedEmbeddings(by), batch.target_index)
@@ -99,7 +100,7 @@ def _weighing_function(graphdef: nnx.GraphDef) -> Any:
         others = (number < candidates) & (number != answer)
         return scores[answer] - jax.nn.logsumexp(scores, where=others)
 
-    def weigh(params: Any, batch: Batch, answer: Array, candidates: Array) -> Float[Array, "B T"]:
+    def weigh(params: Params, batch: Batch, answer: Array, candidates: Array) -> Float[Array, "B T"]:
         embeddings = nnx.merge(graphdef, *params).embed_tokens(batch.tokens)
         gradient = jax.grad(log_odds)(jnp.zeros_like(embeddings), params, batch, answer, candidates)
         return jnp.abs(gradient.astype(jnp.float32) * embeddings.astype(jnp.float32)).sum(axis=-1)

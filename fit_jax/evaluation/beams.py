@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import by_length, padded, whole_rows
 from fit_jax.focus.prompts import EncodedPrompt
-from fit_jax.models.decoder import Decoder
+from fit_jax.models.decoder import Decoder, Params
 from fit_jax.models.export import to_host
 from fit_jax.models.kv_cache import Cache, empty_cache, extend, repeated, select
 from fit_jax.parallel.mesh import mesh_of
@@ -114,7 +114,7 @@ def build_tries(answers: Sequence[Sequence[Int[np.ndarray, " n"]]]) -> AnswerTri
 
 
 def beam_search(
-    graphdef: nnx.GraphDef, params: tuple[Any, ...], prompts: Sequence[EncodedPrompt], beams: int | None = None
+    graphdef: nnx.GraphDef, params: Params, prompts: Sequence[EncodedPrompt], beams: int | None = None
 ) -> list[Float32[np.ndarray, " answers"]]:
     """log p(answer | prompt) in nats of the answers that the search reached, -inf of those whose beginning fell out.
 
@@ -144,7 +144,7 @@ def beam_search(
 
 
 def search_all(
-    graphdef: nnx.GraphDef, params: tuple[Any, ...], prompts: Sequence[EncodedPrompt], beams: int | None, rows: int
+    graphdef: nnx.GraphDef, params: Params, prompts: Sequence[EncodedPrompt], beams: int | None, rows: int
 ) -> list[Float32[np.ndarray, " answers"]]:
     """As `beam_search` for any number of prompts: `rows` at a time, those of like length together."""
     return by_length(prompts, lambda p: len(p.prompt), rows, lambda _, part: beam_search(graphdef, params, part, beams))
@@ -155,7 +155,7 @@ def _search(
     graphdef: nnx.GraphDef,
     width: int,
     depth: int,
-    params: tuple[Any, ...],
+    params: Params,
     tokens_BT: Int[Array, "B T"],
     valid_BT: Bool[Array, "B T"],
     trie: Trie,

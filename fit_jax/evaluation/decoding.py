@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Int32, Key
 
 from fit_jax.errors import InputError
-from fit_jax.models.decoder import Decoder
+from fit_jax.models.decoder import Decoder, Params
 from fit_jax.models.export import to_host
 from fit_jax.models.kv_cache import empty_cache, extend
 from fit_jax.parallel.mesh import mesh_of
@@ -58,7 +58,7 @@ class SamplingParams:
 
 def generate(
     graphdef: nnx.GraphDef,
-    params: tuple[Any, ...],
+    params: Params,
     prompts: Sequence[Int[np.ndarray, " n"]],
     sampling: SamplingParams,
     key: Key[Array, ""] | None = None,
@@ -91,7 +91,7 @@ def generate(
 
 def generate_all(
     graphdef: nnx.GraphDef,
-    params: tuple[Any, ...],
+    params: Params,
     prompts: Sequence[Int[np.ndarray, " n"]],
     sampling: SamplingParams,
     rows: int,
@@ -147,7 +147,7 @@ def padded(prompts: Sequence[Int[np.ndarray, " n"]]) -> tuple[Int32[np.ndarray, 
 def decode(
     graphdef: nnx.GraphDef,
     sampling: SamplingParams,
-    params: tuple[Any, ...],
+    params: Params,
     tokens_BT: Int[Array, "B T"],
     valid_BT: Bool[Array, "B T"],
     key: Key[Array, ""],

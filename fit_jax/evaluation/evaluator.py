@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -17,9 +17,10 @@ from fit_jax.evaluation.decoding import SamplingParams, generate_all
 from fit_jax.evaluation.decoy_evaluation import Decoyed, decoy_queries, decoy_splits
 from fit_jax.evaluation.metrics import check_finite
 from fit_jax.evaluation.queries import Group, Prediction, Query, answered, ask, encode
-from fit_jax.evaluation.scoring import Scorer
+from fit_jax.evaluation.scoring import ForwardParams, Scorer
 from fit_jax.focus.example import Example, group_answer
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
+from fit_jax.models.decoder import Params
 
 # Groups whose prompts are searched together, those of like length in one batch.
 _SEARCHED = 256
@@ -51,7 +52,7 @@ class Subject:
 
     encoder: PromptEncoder
     scorer: Scorer
-    params: Any
+    params: ForwardParams
     prepare: Callable[[Group, Prompts], Prompts] = lambda group, prompts: prompts
 
 
@@ -134,9 +135,10 @@ def _log_probs(prompts: Iterable[Prompts], subject: Subject, beams: int | None) 
         return
     if not scorer.plain:
         raise InputError("evaluation.beams: a steered model is only scored; set it to null, or leave its method out")
+    params = cast(Params, subject.params)  # as the scorer is plain
     waiting = iter(prompts)
     while part := list(islice(waiting, _SEARCHED)):
-        found = iter(search_all(scorer.graphdef, subject.params, list(chain(*part)), beams, scorer.rows))
+        found = iter(search_all(scorer.graphdef, params, list(chain(*part)), beams, scorer.rows))
         for group in part:
             yield [next(found) for _ in group]
 
@@ -147,7 +149,8 @@ def _written(prompts: Sequence[np.ndarray], subject: Subject, tokens: int) -> li
     if not scorer.plain:
         raise InputError("evaluation.written: a steered model only chooses; set it to false, or leave its method out")
     sampling = SamplingParams(tokens=tokens, stop=(encoder.end_id,))
-    made = generate_all(scorer.graphdef, subject.params, prompts, sampling, scorer.rows)
+    params = cast(Params, subject.params)  # as the scorer is plain
+    made = generate_all(scorer.graphdef, params, prompts, sampling, scorer.rows)
     return encoder.tokenizer.batch_decode([ids.tolist() for ids in made], skip_special_tokens=True)
 
 
@@ -211,7 +214,7 @@ class Validation:
         self._groups = [self._group(task, example, config, asked) for example in chosen]
         self._prompts = list(encode(encoder, self._groups))
 
-    def __call__(self, params: Any) -> dict[str, float]:
+    def __call__(self, params: Params) -> dict[str, float]:
         """Measures of the model with `params`.
 
         Returns:

@@ -21,6 +21,7 @@ from fit_jax.evaluation.perplexity import prefix_id
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import EncodedPrompt
 from fit_jax.focus.templates import end_token_id, render_messages
+from fit_jax.models.decoder import Params
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,7 +38,9 @@ class HarnessModel(TemplateLM):
 
     max_gen_toks = 256  # where a task does not say
 
-    def __init__(self, scorer: Scorer, params: Any, tokenizer: "PreTrainedTokenizerBase", sequence_length: int) -> None:
+    def __init__(
+        self, scorer: Scorer, params: Params, tokenizer: "PreTrainedTokenizerBase", sequence_length: int
+    ) -> None:
         """A model of the scorer's structure.
 
         Args:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import exp, log
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import EncodedPrompt
 from fit_jax.focus.templates import end_token_id
+from fit_jax.models.decoder import Params
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -52,7 +53,7 @@ class Perplexity:
 
 
 def perplexity(
-    texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", scorer: Scorer, params: Any, sequence_length: int
+    texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", scorer: Scorer, params: Params, sequence_length: int
 ) -> Perplexity:
     """Perplexity of some texts, each read in windows of `sequence_length` tokens that do not overlap.
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fit_jax.config import Config
 from fit_jax.data.task import Task
@@ -28,6 +28,9 @@ from fit_jax.foreign import read_records, shown
 from fit_jax.html import Words, page
 from fit_jax.parallel.processes import is_lead
 from fit_jax.tables import Table
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
 
 FOLDER = "report"
 _DECOYS, _DECOY_PREDICTIONS = "decoys.jsonl", "decoy_predictions.jsonl"
@@ -87,7 +90,7 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def print_table(table: Any) -> None:
+def print_table(table: "RichTable") -> None:
     """Prints a `rich` table, as wide as it needs where output is no terminal."""
     from fit_jax.terminal import Terminal
 

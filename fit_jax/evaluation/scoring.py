@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 from fit_jax.data.layout import Item, lay_out
 from fit_jax.data.packing import Batch, first_fit, stack, target_capacity
 from fit_jax.focus.prompts import EncodedPrompt
-from fit_jax.models.decoder import Decoder
+from fit_jax.models.decoder import Decoder, Params
 from fit_jax.models.head import target_log_probs
 from fit_jax.parallel.config import CONTEXT
 from fit_jax.parallel.processes import rows_of_this_process, to_global
@@ -44,11 +44,15 @@ class AnswerScores(NamedTuple):
     greedy: Bool[np.ndarray, " answers"]
 
 
+# What a `Forward` takes: the model's states, or these and an intervention.
+ForwardParams = Params | tuple[Params, Any]
+# (params, batch) -> per slot log p of its answer, and whether greedy decoding would give it.
+Score = Callable[[ForwardParams, Batch], tuple[Float[Array, "B C"], Bool[Array, "B C"]]]
 # (graphdef, params, batch) -> the decoder, its hidden states at the targets, and the batch as the decoder knows it.
 Forward = Callable[[nnx.GraphDef, Any, Batch], tuple[Decoder, Float[Array, "B C D"], Batch]]
 
 
-def plain_forward(graphdef: nnx.GraphDef, params: Any, batch: Batch) -> tuple[Decoder, Float[Array, "B C D"], Batch]:
+def plain_forward(graphdef: nnx.GraphDef, params: Params, batch: Batch) -> tuple[Decoder, Float[Array, "B C D"], Batch]:
     """The decoder's own forward pass, without dropout."""
     decoder = nnx.merge(graphdef, *params)
     return decoder, decoder(batch.tokens, batch.positions, batch.visible_until, batch.target_index), batch
@@ -89,12 +93,12 @@ class Scorer:
         self._step = lcm(step, mesh.shape[CONTEXT])  # of row lengths, which the mesh must divide
         self._score = jax.jit(_score_function(graphdef, forward), out_shardings=NamedSharding(mesh, PartitionSpec()))
 
-    def compile(self, params: Any, batch: Batch) -> jax.stages.Compiled:
+    def compile(self, params: ForwardParams, batch: Batch) -> jax.stages.Compiled:
         """Compiles the step that scores a batch, from arrays or `jax.ShapeDtypeStruct`s, without running it."""
         with jax.set_mesh(self._mesh):
             return self._score.lower(params, batch).compile()
 
-    def score(self, params: Any, groups: Iterable[Sequence[EncodedPrompt]]) -> Iterator[list[AnswerScores]]:
+    def score(self, params: ForwardParams, groups: Iterable[Sequence[EncodedPrompt]]) -> Iterator[list[AnswerScores]]:
         """Yields, for each group in the order given, the scores of each of its prompts' answers.
 
         Args:
@@ -114,7 +118,7 @@ class Scorer:
                 yield done.pop(following)
                 following += 1
 
-    def _run(self, params: Any, items: Sequence[Item]) -> Iterator[tuple[Any, np.ndarray]]:
+    def _run(self, params: ForwardParams, items: Sequence[Item]) -> Iterator[tuple[Any, np.ndarray]]:
         """Scores of the answers of each batch, and where each item stands; the device works ahead of the reader."""
         if not items:
             return
@@ -173,8 +177,8 @@ def _round_up(size: int, step: int) -> int:
     return -(-size // step) * step
 
 
-def _score_function(graphdef: nnx.GraphDef, forward: Forward) -> Any:
-    def score(params: Any, batch: Batch) -> tuple[Float[Array, "B C"], Bool[Array, "B C"]]:
+def _score_function(graphdef: nnx.GraphDef, forward: Forward) -> Score:
+    def score(params: ForwardParams, batch: Batch) -> tuple[Float[Array, "B C"], Bool[Array, "B C"]]:
         decoder, hidden, batch = forward(graphdef, params, batch)
         log_prob, is_argmax = target_log_probs(decoder, hidden, batch.target_ids)
         used = batch.target_weight > 0

@@ -14,7 +14,6 @@ paper shows a sweep of layers on held-out questions and then fixes one for each 
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +32,7 @@ from fit_jax.focus.prompts import EncodedPrompt
 from fit_jax.methods.intervention import AWAY, TOWARDS, intervened, mark
 from fit_jax.methods.steering import best_intervention, nothing, opposed
 from fit_jax.methods.training_free import Base, TrainingFree
+from fit_jax.models.decoder import Params
 from fit_jax.parallel.processes import rows_of_this_process, to_global
 from fit_jax.parallel.sharding import row_shards
 
@@ -96,7 +96,7 @@ def _contrasts(base: Base, pairs: Sequence[Query]) -> Float[Array, "L D"]:
     unchanged = nothing(base)
 
     @jax.jit
-    def contrast(states: Any, batch: Batch) -> Float[Array, "L D"]:
+    def contrast(states: Params, batch: Batch) -> Float[Array, "L D"]:
         decoder = nnx.merge(base.graphdef, *states)
         _, residuals = intervened(decoder, batch, jnp.zeros_like(batch.tokens), unchanged)
         return jnp.einsum("lbcd,bc->ld", residuals.astype(jnp.float32), batch.target_weight)

@@ -5,7 +5,7 @@ and the packing carry it along like any token, and `Intervened` takes it off aga
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from fit_jax.data.packing import Batch
 from fit_jax.models.attention import Scope, take
 from fit_jax.models.block import Gather, LayerHook, LayerNumber
 from fit_jax.models.config import DecoderConfig
-from fit_jax.models.decoder import Decoder
+from fit_jax.models.decoder import Decoder, Params
 
 _SURE = 1e-6  # shares of attention nearer to 0 and 1 than this count as this
 _BITS = 24  # token ids are below 2 ** 24
@@ -79,7 +79,9 @@ def intervened(
     return hidden, hook.residuals
 
 
-def intervened_forward(graphdef: nnx.GraphDef, params: Any, batch: Batch) -> tuple[Decoder, Array, Batch]:
+def intervened_forward(
+    graphdef: nnx.GraphDef, params: tuple[Params, Intervention], batch: Batch
+) -> tuple[Decoder, Array, Batch]:
     """For a `Scorer` whose params are (the model's states, an `Intervention`)."""
     states, change = params
     decoder = nnx.merge(graphdef, *states)

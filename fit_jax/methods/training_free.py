@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flax import nnx
 from jax.sharding import Mesh
@@ -12,6 +12,7 @@ from fit_jax.data.task import Task
 from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.models.decoder import Params
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Base:
     """
 
     graphdef: nnx.GraphDef
-    states: Any
+    states: Params
     mesh: Mesh
     encoder: PromptEncoder
     rows: int

@@ -26,6 +26,8 @@ from fit_jax.models.rope import Ropes, ropes_at, sequence_lengths
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 Hook = TypeVar("Hook", bound=LayerHook)
+# A decoder's states, as `nnx.merge(graphdef, *params)` takes them.
+Params = tuple[nnx.State, ...]
 
 # A window that limits nothing, for the full layers of a model whose layers alternate; fits an int32 difference.
 UNLIMITED = 2**30

@@ -1,10 +1,9 @@
 """Linear layers and the low-rank adapters on them, with PEFT's semantics (Hu et al. 2021; DoRA: Liu et al. 2024)."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from fit_jax.models.config import PROJECTIONS, DecoderConfig, LoraConfig
@@ -76,7 +75,7 @@ class Linear(nnx.Module):
             y = y + _over_rows(self.bias[...].astype(y.dtype), y)
         return y
 
-    def weight(self, dtype: Any) -> Float[Array, "inputs outputs"]:
+    def weight(self, dtype: DTypeLike) -> Float[Array, "inputs outputs"]:
         """The kernel without the adapter."""
         if isinstance(self.kernel, QuantizedKernel):
             return self.kernel.dequantized(dtype)

@@ -4,6 +4,7 @@ A program has one block of queries, or for the gradient of keys and values one o
 it meets. After FlashAttention-2 (Dao 2023, arXiv 2307.08691).
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -110,7 +111,7 @@ def _all(tokens: int) -> pl.BlockSpec:
     return pl.BlockSpec((None, 2, tokens), lambda i, h, b: (b, 0, 0))
 
 
-def _call(body: Any, rules: Rules, walk: Walk, *, in_specs: list[pl.BlockSpec], **options: Any) -> Any:
+def _call(body: Any, rules: Rules, walk: Walk, *, in_specs: list[pl.BlockSpec], **options: Any) -> Callable[..., Any]:
     """A program for each block of a walk."""
     N, M = walk.visit.shape[1:]
     lead = [

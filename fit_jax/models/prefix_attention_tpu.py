@@ -104,7 +104,7 @@ def _swapped(x: Array) -> Array:
 
 def _call(
     body: Any, rules: Rules, walk: Walk, *, grid: tuple[int, ...], scratch: list[tuple[int, ...]], **specs: Any
-) -> Any:
+) -> Callable[..., Any]:
     """A pass over the blocks of a walk; of the grid, rows come first, the walk's blocks third and its turns last."""
     shapes = specs.pop("out_shape")
     run = pl.pallas_call(

@@ -8,11 +8,12 @@ weight is clipped. nf4 codes are the quantiles of a normal distribution, two to 
 import itertools
 import math
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int8, UInt8
 
 Kind = Literal["int8", "nf4"]
@@ -70,7 +71,7 @@ class QuantizedKernel(nnx.Module):
         rows, outputs = self.codes.shape
         return (rows * 2 if self.kind == "nf4" else rows), outputs
 
-    def dequantized(self, dtype: Any) -> Float[Array, "*E inputs outputs"]:
+    def dequantized(self, dtype: DTypeLike) -> Float[Array, "*E inputs outputs"]:
         """The kernel, or the experts' kernels, that the codes stand for."""
         stored = Quantized(self.codes[...], self.scales[...], self.scale_max[...])
         one = partial(dequantize, self.kind, dtype=dtype)
@@ -99,7 +100,7 @@ def quantize(kernel: Float[Array, "inputs outputs"], kind: Kind) -> Quantized:
     return Quantized(codes, scales.astype(jnp.uint8), scale_max)
 
 
-def dequantize(kind: Kind, stored: Quantized, dtype: Any) -> Float[Array, "inputs outputs"]:
+def dequantize(kind: Kind, stored: Quantized, dtype: DTypeLike) -> Float[Array, "inputs outputs"]:
     """The kernel that the codes stand for, in `dtype`."""
     codes, scales, scale_max = stored
     if kind == "int8":

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from fit_jax.models.flops import Flops, forward_flops, train_flops
 from fit_jax.parallel.config import CONTEXT, DATA, FSDP, TENSOR
 from fit_jax.parallel.hlo import Collective
+from fit_jax.parallel.mesh import Device
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.memory import bytes_held, microbatch_rows, uses_fused_attention
 from fit_jax.planning.workload import Workload
@@ -141,7 +142,7 @@ def _share(size: int) -> float:
     return (size - 1) / size
 
 
-def _along(mesh: Mesh, axis: str) -> list[Any]:
+def _along(mesh: Mesh, axis: str) -> list[Device]:
     """The devices of one group along an axis."""
     at = tuple(slice(None) if name == axis else 0 for name in mesh.axis_names)
     return list(mesh.devices[at].flat)

@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from flax import nnx
-
 from fit_jax.errors import InputError
 from fit_jax.evaluation.perplexity import perplexity
 from fit_jax.evaluation.report import print_table
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.files import make_folder, write_text
+from fit_jax.models.decoder import Params
 from fit_jax.models.families import position_limit
 from fit_jax.models.weights import open_pretrained
 from fit_jax.parallel.processes import is_lead
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
 Which = int | Literal["best", "last"]
-# A model's states, as `nnx.merge(graphdef, *params)` takes them.
-Params = tuple[nnx.State, ...]
 Measures = dict[str, float]
 
 

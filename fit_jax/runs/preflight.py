@@ -80,7 +80,7 @@ def check_batch(model: DecoderConfig, config: Config, mesh: jax.sharding.Mesh) -
     _compare(least, batch, mesh, "at least ", config)
 
 
-def check_program(program: Any, config: Config, mesh: jax.sharding.Mesh) -> None:
+def check_program(program: jax.stages.Compiled, config: Config, mesh: jax.sharding.Mesh) -> None:
     """Holds what a compiled step takes besides its arguments against the memory there is.
 
     Raises:
