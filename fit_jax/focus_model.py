@@ -17,7 +17,6 @@ from fit_jax.evaluation.interactive import (
     asked_spec,
     common_candidates,
     labelled_texts,
-    slot_names,
 )
 from fit_jax.evaluation.metrics import focus_accuracy
 from fit_jax.evaluation.queries import Prediction
@@ -130,7 +129,7 @@ class FocusModel:
         self.step = self._model.step
         self.names = {CORE: run.task.text.core, **run.task.text.spurious}
         self.features = tuple(self.names)
-        self.slots = slot_names(run.task.text)
+        self.slots = run.task.text.slots
         self.candidates = common_candidates(run.task)
         self.splits = tuple(name for name in run.task.splits if name != "train")
 

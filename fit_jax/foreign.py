@@ -5,7 +5,6 @@ in an `InputError` that names the file and the field. Nothing else comes out of 
 """
 
 import json
-import math
 import os
 import re
 import stat
@@ -203,8 +202,7 @@ class Fields:
     def number(self, name: str, low: float, high: float, default: float | None = None) -> float:
         """A finite number above `low`, and `high` at most."""
         value = self._given(name, default)
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and low < value <= high
-        if not fits or (isinstance(value, float) and not math.isfinite(value)):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not low < value <= high:
             raise self.error(name, value, f"no number above {low:g} and up to {high:g}")
         return value
 

@@ -1,7 +1,7 @@
 """What commands show on a terminal: the text of data stands in it, and neither `rich` nor the terminal obeys it."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -9,7 +9,15 @@ from rich.segment import Segment
 from fit_jax.foreign import printable
 
 
-class Terminal(Console):
+class PipedConsole(Console):
+    """A console whose reader may go (`| head`) without a failure being told."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Leaves the error to the frame of all commands; `rich` itself would end with status 1."""
+        raise
+
+
+class Terminal(PipedConsole):
     """A console that takes every text for text: no markup, no emoji codes, control characters written out."""
 
     def __init__(self, **options: Any) -> None:

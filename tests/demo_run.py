@@ -102,7 +102,7 @@ def browse(tmp_path_factory):
         text = re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
         copy.write_text(text.replace("</body>", f"<script>{script}</script></body>"))
         command = [browser, *quiet.split(), *more.split(), copy.as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -125,7 +125,7 @@ def test_a_copy_holds_what_asking_needs_and_no_more(model, tmp_path):
 
 
 def test_a_table_comes_back_with_its_answers(model):
-    pandas = pytest.importorskip("pandas")
+    pandas = pytest.importorskip("pandas", reason="tables of one's own are tried with pandas")
     frame = pandas.DataFrame({"id": [7, 8, 9], "text": TEXTS})
     found = model.ask_frame(frame, focus="core")
     batch = model.ask_batch(TEXTS, focus="core")
@@ -142,8 +142,8 @@ def test_a_table_comes_back_with_its_answers(model):
 
 def test_rows_may_come_from_a_table_or_a_data_set(model, folder):
     """The same rows are the same run, which has nothing left to train."""
-    pandas = pytest.importorskip("pandas")
-    datasets = pytest.importorskip("datasets")
+    pandas = pytest.importorskip("pandas", reason="tables of one's own are tried with pandas")
+    datasets = pytest.importorskip("datasets", reason="tables of one's own are tried with datasets")
     expected = model.ask(TEXTS[0], focus="core")
     for same in (pandas.DataFrame(rows()), datasets.Dataset.from_list(list(rows()))):
         again = fit_jax.tune(folder, settings=SETTINGS, rows=same, description=DESCRIPTION)

@@ -18,6 +18,7 @@ from fit_jax.experiment import __main__ as experiment
 from fit_jax.options import Parser, add_checkpoint, new_file
 from fit_jax.parallel import processes
 from fit_jax.playground import __main__ as playground
+from fit_jax.terminal import Terminal
 
 MODULES = {
     "train": train,
@@ -181,6 +182,17 @@ def test_closed_output_is_no_failure():
     assert done.stderr == ""
 
 
+def test_a_table_into_a_pipe_that_closes_ends_as_all_output_does(monkeypatch):
+    """By status 141, as `cat` does: 1 would say that a plan does not fit."""
+    read, write = os.pipe()
+    os.close(read)
+
+    def command(_):
+        Terminal(file=open(write, "w")).print("a table")  # noqa: SIM115 (its reader has gone)
+
+    assert ends(command, monkeypatch) == 141
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_both_ways_to_a_command_have_one_help_that_needs_no_jax(name):
     """What is imported says more about the time it takes than a clock on a busy machine."""
@@ -244,7 +256,7 @@ def test_a_trained_run_offers_what_may_change(command, capsys):
 )
 def test_a_shell_completes_commands_and_fields(typed, offered, tmp_path):
     """As argcomplete's function for the shell asks."""
-    pytest.importorskip("argcomplete")
+    pytest.importorskip("argcomplete", reason="completion needs argcomplete")
     out = tmp_path / "offered"
     asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(out)}
     asked |= {"COMP_LINE": typed, "COMP_POINT": str(len(typed))}

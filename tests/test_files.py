@@ -1,11 +1,13 @@
 """Files whole or not at all, and names and places that can hold no run."""
 
+import errno
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fit_jax.errors import InputError
+from fit_jax.errors import InputError, explain
 from fit_jax.files import (
     PARTIAL,
     check_folder_name,
@@ -111,6 +113,33 @@ def test_a_write_that_breaks_off_leaves_what_was_there_and_nothing_else(tmp_path
         replace_with(tmp_path / "a.txt", breaks_off)
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "whole"
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    """And its name is before the writer goes on: a machine that stops leaves no empty file of that name."""
+    done, sync, put = [], os.fsync, os.replace
+
+    def noted_sync(handle):
+        done.append("file" if stat.S_ISREG(os.fstat(handle).st_mode) else "folder")
+        sync(handle)
+
+    def noted_put(partial, path):
+        done.append("name")
+        put(partial, path)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(os, "replace", noted_put)
+    write_text(tmp_path / "a.txt", "whole")
+    assert done == ["file", "name", "folder"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_disk_is_full_by_three_names(number):
+    """Of the system's own error, and in the text of a library's."""
+    for error in (OSError(number, os.strerror(number)), ValueError(f"tensorstore: {os.strerror(number)}")):
+        status, line = explain(error)
+        assert status == 2
+        assert line.endswith("; free space, then start the same command again")
 
 
 def test_a_full_disk_is_wrong_input(tmp_path):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from fit_jax.errors import InputError
-from fit_jax.foreign import Fields, check_regular, is_installed, printable, read_object, read_records, shown
+from fit_jax.foreign import Fields, check_regular, is_installed, printable, read_bytes, read_object, read_records, shown
 
 ASKED = {
     "whole": lambda fields: fields.whole("x", 1, 100),
@@ -95,6 +95,16 @@ def test_what_is_no_object_is_told(written, said, tmp_path):
 def test_a_byte_order_mark_is_no_fault(tmp_path):
     (tmp_path / "a.json").write_text("\ufeff" + json.dumps({"a": 1}))
     assert read_object(tmp_path / "a.json").values == {"a": 1}
+    (tmp_path / "rows.jsonl").write_text('\ufeff{"a": 1}\n{"a": 2}\n', encoding="utf-8")
+    assert read_records(tmp_path / "rows.jsonl", "remedy") == [{"a": 1}, {"a": 2}]
+
+
+def test_a_file_that_is_too_large_is_told_and_not_cut(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(b"1234")
+    assert read_bytes(path, most=4) == b"1234"
+    with pytest.raises(InputError, match=r"config\.json: is larger than 3 bytes"):
+        read_bytes(path, most=3)
 
 
 def test_only_regular_files_are_read(tmp_path):

@@ -74,7 +74,7 @@ def test_own_table(short):
 
 @pytest.mark.slow
 def test_hugging_face(short, tmp_path, encoder):
-    pytest.importorskip("peft")
+    pytest.importorskip("peft", reason="the notebook loads its adapter with peft")
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     folder = tmp_path / "base"

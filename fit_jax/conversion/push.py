@@ -132,7 +132,7 @@ def _write(folder: Path, made: Path, name: str, adapter: bool) -> str | None:
 def _with_usage(card: str, run: Run, name: str, adapter: bool) -> str:
     """A run's card as the hub shows it: with the exact prompt and the code that loads and asks the model."""
     text = run.encoder.text
-    slots = prompt_file.slots_of(text)
+    slots = text.slots
     instruction = next(iter(prompt_file.focus_instructions(text).values()), "")
     blank = Example("prompt", {slot: f"{{{slot}}}" for slot in slots}, (), 0, {})
     load = (_LOAD_ADAPTER if adapter else _LOAD_MERGED) + _ASK

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from string import Formatter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +11,7 @@ from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.metrics import probabilities
-from fit_jax.focus.example import CORE, Example, TaskText
+from fit_jax.focus.example import CORE, Example
 from fit_jax.focus.instructions import first_instruction
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES, FocusSpec, check_spec, spec_for
@@ -73,7 +72,7 @@ class FocusQuestions:
             InputError: A feature that the task lacks or that stands on both sides, or answers that differ from example
                 to example and are not given, or given without a choice among them.
         """
-        self.slots = slot_names(task.text)
+        self.slots = task.text.slots
         self._text = task.text
         self._asked: list[tuple[FocusSpec | None, str]]
         if instruction is not None:
@@ -174,7 +173,7 @@ def labelled_texts(task: Task, split: str, count: int) -> list[LabelledText]:
         raise InputError(f"split {quoted(split)}: task {task.text.name} has {', '.join(task.splits)}")
     return [
         LabelledText(
-            text={name: example.slots[name] for name in slot_names(task.text)},
+            text={name: example.slots[name] for name in task.text.slots},
             candidates=example.candidates,
             values={name: feature.value for name, feature in example.spurious.items()},
             answers={CORE: example.candidates[example.label]}
@@ -225,11 +224,6 @@ def asked_spec(task: Task, focus: str, ignore: str) -> FocusSpec:
     if set(spec.ignore) == set(features):
         raise InputError(f"--ignore {ignore}: nothing is left to answer by; leave out one of {', '.join(features)}")
     return spec
-
-
-def slot_names(text: TaskText) -> tuple[str, ...]:
-    """Names of the texts that make up an input of the task."""
-    return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(text.input_template) if name))
 
 
 def common_candidates(task: Task) -> tuple[str, ...]:

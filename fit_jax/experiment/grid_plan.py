@@ -19,6 +19,7 @@ from fit_jax.experiment.runner import STEPS, cells_of, is_done
 from fit_jax.methods import trains
 from fit_jax.parallel.topology import GIB, Topology
 from fit_jax.planning.plan import Outline, outline
+from fit_jax.terminal import PipedConsole
 
 CAVEATS = (
     "by shapes alone: `python -m fit_jax.plan` compiles one training and is exact about memory",
@@ -82,7 +83,7 @@ def print_grid(
     rows: list[PlannedCells], topology: Topology, price: float | None, console: Console | None = None
 ) -> None:
     """Prints hours and, with a price of a chip for an hour, dollars: per method and model, and in sum."""
-    console = console or Console(width=None if sys.stdout.isatty() else 140)
+    console = console or PipedConsole(width=None if sys.stdout.isatty() else 140)
     table = Table()
     for name in (
         "model",

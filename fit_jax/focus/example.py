@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from string import Formatter
 from typing import NamedTuple
 
 CORE = "core"
@@ -98,3 +99,8 @@ class TaskText:
     other_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     free: bool = False
     biased: tuple[str, ...] = ()
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the texts that make an input."""
+        return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(self.input_template) if name))

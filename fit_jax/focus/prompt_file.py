@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pprint import pformat
-from string import Formatter
 
 from fit_jax.focus.example import TaskText
 from fit_jax.focus.instructions import first_instruction
@@ -41,7 +40,7 @@ def prompt_file(encoder: PromptEncoder) -> str:
         instruction=text.instruction,
         input=text.input_template,
         instructions=pformat(focus_instructions(text), width=110, sort_dicts=False),
-        slots=", ".join(slots_of(text)),
+        slots=", ".join(text.slots),
         order=", ".join(focused if encoder.place == "before" else focused[::-1]),
     )
 
@@ -50,8 +49,3 @@ def focus_instructions(text: TaskText) -> Mapping[str, str]:
     """The first paraphrase of every focus instruction of a task, by its specification."""
     specs = [spec_for(focus, feature) for feature in text.spurious for focus in FOCUS_TYPES[1:]]
     return {str(spec): first_instruction(text, spec) for spec in specs}
-
-
-def slots_of(text: TaskText) -> list[str]:
-    """The names of the texts that make an input."""
-    return list(dict.fromkeys(name for _, name, _, _ in Formatter().parse(text.input_template) if name))

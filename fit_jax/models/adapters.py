@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,16 +63,16 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
         if lora.rank and not targets:
             raise InputError(f"lora.targets: experts have no adapters; choose among {', '.join(_adaptable(model))}")
         return dataclasses.replace(lora, targets=targets) if lora.rank else lora
-    folder = _folder(lora.adapter)
+    folder = _folder(lora.adapter, (CONFIG,))
     peft = read_object(folder / CONFIG)
     for name, allowed in _ONLY.items():
         if peft.values.get(name) not in allowed and name in peft.values:
             raise InputError(
                 f"{folder / CONFIG}: {name} {quoted(peft.values[name])} is not supported; only {allowed[0]!r} is"
             )
-    modules = {name.split(".lora_")[0].rpartition(".")[2] for name in TensorFiles(folder).tensors}
     stored = {projection: projection for projection in _adaptable(model)}
     stored |= {part: fused for fused, parts in _fused(model).items() for part in parts}
+    modules = _adapted(lora.adapter, peft.values.get("target_modules"), {*stored.values()})
     if other := sorted(modules - {*stored.values()}):
         names = ", ".join(dict.fromkeys(stored.values()))
         raise InputError(f"{folder}: adapts {listed(map(shown, other))}; only {names} can be adapted")
@@ -187,8 +187,19 @@ def start_magnitudes(decoder: Decoder) -> None:
             module.lora_magnitude[...] = (jax.vmap(of_layer) if stacked else of_layer)(state)
 
 
-def _folder(name: str) -> Path:
-    folder = local_folder(name, ("adapter_*",), "adapter")
+def _adapted(adapter: str, listed: Any, known: Collection[str]) -> set[str]:
+    """The modules that an adapter adapts: those that its config lists, so that a plan reads no weights.
+
+    Where the config holds a pattern, or names that are none of the known ones and may fit nothing, its tensors tell.
+    """
+    modules = {str(name).rpartition(".")[2] for name in listed} if isinstance(listed, list) else set()
+    if modules and modules <= {*known}:
+        return modules
+    return {name.split(".lora_")[0].rpartition(".")[2] for name in TensorFiles(_folder(adapter)).tensors}
+
+
+def _folder(name: str, files: tuple[str, ...] = ("adapter_*",)) -> Path:
+    folder = local_folder(name, files, "adapter")
     if not exists(folder / CONFIG):
         raise InputError(f"{folder}: holds no PEFT adapter ({CONFIG} is missing)")
     return folder

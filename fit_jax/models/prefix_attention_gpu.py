@@ -23,6 +23,7 @@ from fit_jax.models.prefix_blocks import (
     Tiles,
     Walk,
     capped,
+    dot,
     uncapped,
     visible,
 )
@@ -144,7 +145,7 @@ def _forward(rules: Rules, count: Any, visit: Any, window: Any, *refs: Any) -> N
         weights = jnp.exp(scores - high[:, None])
         decay = jnp.exp(greatest - high)
         v = v_ref[at]
-        gathered = gathered * decay[:, None] + _dot(weights.astype(v.dtype), v, (1, 0))
+        gathered = gathered * decay[:, None] + dot(weights.astype(v.dtype), v, (1, 0))
         return high, total * decay + weights.sum(axis=1), gathered
 
     row = jnp.zeros(q.shape[0], jnp.float32)
@@ -166,7 +167,7 @@ def _query_gradient(rules: Rules, count: Any, visit: Any, window: Any, *refs: An
         k = k_ref[at]
         scored = _scores(rules, window, queries, own, keys, at, q, k)
         _, ds = _gradients(rules, scored, v_ref[at], dy, lse, delta)
-        return total + _dot(ds.astype(k.dtype), k, (1, 0))
+        return total + dot(ds.astype(k.dtype), k, (1, 0))
 
     total = jax.lax.fori_loop(0, count[block], step, jnp.zeros(q.shape, jnp.float32))
     dq[...] = total.astype(dq.dtype)
@@ -183,7 +184,7 @@ def _key_gradient(rules: Rules, count: Any, visit: Any, window: Any, *refs: Any)
         scored = _scores(rules, window, queries, at, keys, own, q, k)
         weights, ds = _gradients(rules, scored, v, dy, lse_ref[head, at], delta_ref[head, at])
         total_k, total_v = totals
-        return total_k + _dot(ds.astype(q.dtype), q, (0, 0)), total_v + _dot(weights.astype(dy.dtype), dy, (0, 0))
+        return total_k + dot(ds.astype(q.dtype), q, (0, 0)), total_v + dot(weights.astype(dy.dtype), dy, (0, 0))
 
     def steps(head: Array, totals: tuple[Array, Array]) -> tuple[Array, Array]:
         return jax.lax.fori_loop(0, count[block], partial(step, head), totals)
@@ -202,7 +203,7 @@ def _scores(
     rules: Rules, window: Any, queries: Any, query_span: Any, keys: Any, key_span: Any, q: Array, k: Array
 ) -> tuple[Float[Array, "c t"], Bool[Array, "c t"]]:
     """Capped scores of a block, and which of them count."""
-    scores = capped(_dot(q, k, (1, 1)), rules.softcap)
+    scores = capped(dot(q, k, (1, 1)), rules.softcap)
     key = key_span.start + jnp.arange(k.shape[0], dtype=jnp.int32)
     index, at = queries[0, query_span][:, None], queries[1, query_span][:, None]
     ends, key_at = keys[0, key_span][None], keys[1, key_span][None]
@@ -215,10 +216,4 @@ def _gradients(
     """Weights of a block, and gradients of its scores."""
     scores, seen = scored
     weights = jnp.exp(jnp.where(seen, scores, MASKED) - lse[:, None])
-    return weights, uncapped(weights * (_dot(dy, v, (1, 1)) - delta[:, None]), scores, rules.softcap)
-
-
-def _dot(a: Array, b: Array, contracted: tuple[int, int]) -> Array:
-    """The product over an axis of each matrix, summed in fp32."""
-    axes = (contracted[:1], contracted[1:])
-    return jax.lax.dot_general(a, b, (axes, ((), ())), preferred_element_type=jnp.float32)
+    return weights, uncapped(weights * (dot(dy, v, (1, 1)) - delta[:, None]), scores, rules.softcap)

@@ -23,6 +23,7 @@ from fit_jax.models.prefix_blocks import (
     Tiles,
     Walk,
     capped,
+    dot,
     fitting,
     uncapped,
     visible,
@@ -191,7 +192,7 @@ def _forward(rules: Rules, count: Any, visit: Any, window: Any, *refs: Any) -> N
         decay = jnp.exp(greatest[...] - high)
         greatest[...] = high
         total[...] = total[...] * decay + weights.sum(axis=0, keepdims=True)
-        gathered[...] = gathered[...] * decay + _dot(v[...], weights.astype(v.dtype), (0, 0))
+        gathered[...] = gathered[...] * decay + dot(v[...], weights.astype(v.dtype), (0, 0))
 
     _at_turn(count, visit, 3, step)
 
@@ -212,7 +213,7 @@ def _query_gradient(rules: Rules, count: Any, visit: Any, window: Any, *refs: An
 
     def step(block: Array, masked: bool) -> None:
         _, ds = _gradients(rules, masked, block, window, *inputs)
-        total[...] += _dot(k[...], ds.astype(k.dtype), (0, 0))
+        total[...] += dot(k[...], ds.astype(k.dtype), (0, 0))
 
     _at_turn(count, visit, 3, step)
 
@@ -232,8 +233,8 @@ def _key_gradient(rules: Rules, count: Any, visit: Any, window: Any, *refs: Any)
 
     def step(_: Array, masked: bool) -> None:
         weights, ds = _gradients(rules, masked, own, window, *inputs)
-        total_v[...] += _dot(weights.astype(dy.dtype), dy[...], (1, 0))
-        total_k[...] += _dot(ds.astype(q.dtype), q[...], (1, 0))
+        total_v[...] += dot(weights.astype(dy.dtype), dy[...], (1, 0))
+        total_k[...] += dot(ds.astype(q.dtype), q[...], (1, 0))
 
     _at_turn(count, visit, 4, step)
 
@@ -257,7 +258,7 @@ def _scores(
     rules: Rules, masked: bool, block: Array, window: Any, queries: Any, keys: Any, q: Any, k: Any
 ) -> tuple[Float[Array, "t c"], Bool[Array, "t c"] | None]:
     """Capped scores of a block of keys, keys by queries, and which of them count; None means all."""
-    scores = capped(_dot(k[...], q[...], (1, 1)), rules.softcap)
+    scores = capped(dot(k[...], q[...], (1, 1)), rules.softcap)
     if not masked:
         return scores, None
     key = block * rules.tiles.keys + jax.lax.broadcasted_iota(jnp.int32, (scores.shape[0], 1), 0)
@@ -272,11 +273,5 @@ def _gradients(
     queries, keys, q, k, v, dy, lse, delta = inputs
     scores, seen = _scores(rules, masked, block, window, queries, keys, q, k)
     weights = jnp.exp((scores if seen is None else jnp.where(seen, scores, MASKED)) - lse[...])
-    ds = weights * (_dot(v[...], dy[...], (1, 1)) - delta[...])
+    ds = weights * (dot(v[...], dy[...], (1, 1)) - delta[...])
     return weights, uncapped(ds, scores, rules.softcap)
-
-
-def _dot(a: Array, b: Array, contracted: tuple[int, int]) -> Array:
-    """The product over an axis of each matrix, summed in fp32."""
-    axes = (contracted[:1], contracted[1:])
-    return jax.lax.dot_general(a, b, (axes, ((), ())), preferred_element_type=jnp.float32)

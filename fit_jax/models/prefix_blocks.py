@@ -8,6 +8,7 @@ needs no mask, from the least of each. With a window, positions say the same onc
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -162,3 +163,9 @@ def _each_query(values_BN: Int[Array, "B N"]) -> Int[Array, "B N 1"]:
 
 def _each_key(values_BM: Int[Array, "B M"]) -> Int[Array, "B 1 M"]:
     return values_BM[:, None]
+
+
+def dot(a: Array, b: Array, contracted: tuple[int, int]) -> Array:
+    """The product over an axis of each matrix, summed in fp32."""
+    axes = (contracted[:1], contracted[1:])
+    return jax.lax.dot_general(a, b, (axes, ((), ())), preferred_element_type=jnp.float32)

@@ -9,6 +9,7 @@ from fit_jax.parallel.config import AXES
 from fit_jax.parallel.topology import GIB
 from fit_jax.planning.plan import Plan
 from fit_jax.planning.roofline import ASSUMPTIONS
+from fit_jax.terminal import PipedConsole
 
 
 def as_json(plan: Plan, price: float | None = None) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def as_json(plan: Plan, price: float | None = None) -> dict[str, Any]:
 
 def print_plan(plan: Plan, price: float | None = None, console: Console | None = None) -> None:
     """Prints the verdict, then memory, time and cost."""
-    console = console or Console()
+    console = console or PipedConsole()
     facts = as_json(plan, price)
     available = plan.topology.accelerator.memory
     mesh = " x ".join(f"{axis} {size}" for axis, size in facts["mesh"].items())

@@ -1,10 +1,9 @@
 """Answers and attributions as HTML; every text of the data is escaped, whatever it holds."""
 
 from collections.abc import Sequence
-from html import escape
 
 from fit_jax.api import Answer, Attribution
-from fit_jax.foreign import printable
+from fit_jax.html import as_html
 from fit_jax.playground.question import ModelAnswers
 
 # Candidates that are shown of an answer, the most probable ones.
@@ -15,8 +14,7 @@ _NAMED = 4
 
 def safe(text: str) -> str:
     """A text that stands in a page as it is: no markup, no template, no character that hides or turns others."""
-    escaped = escape(printable(text))
-    return escaped.replace("$", "&#36;").replace("{", "&#123;").replace("}", "&#125;").replace("`", "&#96;")
+    return as_html(text).replace("$", "&#36;").replace("{", "&#123;").replace("}", "&#125;").replace("`", "&#96;")
 
 
 def notice(message: str) -> str:

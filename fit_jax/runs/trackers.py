@@ -147,7 +147,20 @@ class _Tracker(Protocol):
     def close(self, failed: bool) -> None: ...
 
 
-class _Wandb:
+class _Board:
+    """What W&B's library and Trackio's, which is made after it, have in common."""
+
+    _library: Any
+    _run: Any
+
+    def write(self, values: Mapping[str, float], step: int) -> None:
+        self._run.log(dict(values), step=step)
+
+    def write_table(self, header: Sequence[str], rows: Rows) -> None:
+        self._run.log({_TABLE: self._library.Table(columns=list(header), data=[list(row) for row in rows])})
+
+
+class _Wandb(_Board):
     def __init__(self, title: str, known: str | None, config: Mapping[str, Any]) -> None:
         self._library = import_module("wandb")
         self.name = known or secrets.token_hex(4)
@@ -159,12 +172,6 @@ class _Wandb:
             config=dict(config),
             settings=self._library.Settings(console="off", silent=True),
         )
-
-    def write(self, values: Mapping[str, float], step: int) -> None:
-        self._run.log(dict(values), step=step)
-
-    def write_table(self, header: Sequence[str], rows: Rows) -> None:
-        self._run.log({_TABLE: self._library.Table(columns=list(header), data=[list(row) for row in rows])})
 
     def close(self, failed: bool) -> None:
         self._run.finish(exit_code=int(failed))
@@ -203,7 +210,7 @@ class _MLflow:
         self._client.set_terminated(self.name, "FAILED" if failed else "FINISHED")
 
 
-class _Trackio:
+class _Trackio(_Board):
     def __init__(self, title: str, known: str | None, config: Mapping[str, Any]) -> None:
         self._library = import_module("trackio")
         self.name = known or f"{title}-{secrets.token_hex(4)}"
@@ -214,12 +221,6 @@ class _Trackio:
             config=dict(config),
             embed=False,
         )
-
-    def write(self, values: Mapping[str, float], step: int) -> None:
-        self._run.log(dict(values), step=step)
-
-    def write_table(self, header: Sequence[str], rows: Rows) -> None:
-        self._run.log({_TABLE: self._library.Table(columns=list(header), data=[list(row) for row in rows])})
 
     def close(self, failed: bool) -> None:
         self._run.finish()

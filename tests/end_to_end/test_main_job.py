@@ -151,7 +151,7 @@ def test_a_folder_without_a_run_is_told(command, tmp_path):
 
 def test_the_program_ends_with_status_2_and_one_line():
     command = [sys.executable, "-m", "fit_jax.train", "--train.stepz", "1"]
-    ended = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=120, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=300, check=False)
     assert ended.returncode == 2
     assert ended.stderr.strip().splitlines() == [
         "error: --train.stepz: there is no such option; did you mean '--train.steps'?"

@@ -6,7 +6,7 @@ import pytest
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject
-from fit_jax.evaluation.interactive import FocusQuestions, all_specs, read_slots, slot_names
+from fit_jax.evaluation.interactive import FocusQuestions, all_specs, read_slots
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 
 
@@ -95,4 +95,4 @@ def test_nothing_is_asked_twice(task):
     specs = all_specs(replace(task, text=text))
     assert len(specs) == len(set(specs))
     assert set(specs) == {spec_for(focus, feature) for focus in FOCUS_TYPES for feature in text.spurious}
-    assert slot_names(text) == ("a", "b")
+    assert text.slots == ("a", "b")

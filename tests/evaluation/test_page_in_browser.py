@@ -30,7 +30,7 @@ WIDE, PHONE = (1280, 900), (360, 740)
 
 @pytest.fixture(scope="module")
 def driver():
-    webdriver = pytest.importorskip("selenium.webdriver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium, which drives the browser")
     browser, service = shutil.which("chromium"), shutil.which("chromedriver")
     if browser is None or service is None:
         pytest.skip("needs Chromium and its driver on PATH: apt-get install chromium chromium-driver")

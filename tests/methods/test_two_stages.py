@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +13,15 @@ from fit_jax.methods import training_method
 from fit_jax.methods.dfr import of_last_layer
 from fit_jax.methods.jtt import error_set
 from fit_jax.parallel.sharding import named_leaves
+from fit_jax.runs import trainer
 from fit_jax.runs.run import load_model, subject
 from fit_jax.runs.run_folder import FIRST_STAGE
 from fit_jax.runs.trainer import Ending, train
+from fit_jax.training import loop
 
 from .biased_task import make_run
 
-SHORT = {"steps": 8, "validate_every": None, "checkpoint_every": 3}
+SHORT = {"steps": 8, "validate_every": None, "checkpoint_every": 1}
 
 
 def steps_of(folder) -> int:
@@ -93,6 +96,38 @@ def test_a_run_whose_second_stage_was_lost_goes_on_from_its_first(runs, tmp_path
     through, again = parameters(runs["jtt"]), parameters(run)
     for name, expected in through.items():
         np.testing.assert_array_equal(again[name], expected)
+
+
+def test_a_second_stage_that_was_cut_off_goes_on_from_its_own_checkpoint(runs, tmp_path):
+    """With the same parameters, bit for bit, as one that ran through."""
+    shutil.copytree(runs["dfr"].folder, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "checkpoints" / "2")  # the last
+    run = make_run(tmp_path, "dfr", **SHORT)
+    assert train(run) is Ending.ALL_STEPS
+    through, again = parameters(runs["dfr"]), parameters(run)
+    for name, expected in through.items():
+        np.testing.assert_array_equal(again[name], expected)
+
+
+def test_the_second_stage_takes_the_last_checkpoint_of_the_first(runs, tmp_path, monkeypatch):
+    asked = []
+
+    def load(run, which):
+        asked.append((run.folder, which))
+        raise InputError("no further")
+
+    shutil.copytree(runs["jtt"].folder / FIRST_STAGE, tmp_path / FIRST_STAGE)
+    monkeypatch.setattr(trainer, "load_model", load)
+    with pytest.raises(InputError, match="no further"):
+        train(make_run(tmp_path, "jtt", **SHORT))
+    assert asked == [(tmp_path / FIRST_STAGE, "last")]
+
+
+def test_a_run_told_to_stop_in_its_first_stage_stops(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "stop_requests", lambda: nullcontext(lambda step: True))
+    assert train(make_run(tmp_path, "jtt", **SHORT)) is Ending.STOPPED
+    assert [path.name for path in (tmp_path / FIRST_STAGE / "checkpoints").iterdir()] == ["1"]
+    assert not (tmp_path / "metrics.jsonl").exists()
 
 
 @pytest.mark.parametrize(

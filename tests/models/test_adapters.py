@@ -135,6 +135,15 @@ def written(base, tmp_path):
     return tmp_path, model, graphdef, adapter
 
 
+def test_a_plan_asks_the_config_alone_what_is_adapted(written):
+    folder, model, *_ = written
+    asked = LoraConfig(adapter=str(folder))
+    whole = resolve_lora(asked, model)
+    (folder / "adapter_model.safetensors").unlink()
+    assert resolve_lora(asked, model) == whole
+    assert whole.targets == KINDS["lora"].targets
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -28,7 +28,8 @@ def test_the_real_model_tells_its_story(data_dir, tmp_path):
 def test_an_imported_model_exports_what_it_computes(data_dir, tmp_path):
     import_model(str(data_dir / "stories260k" / "stories260K.bin"), tmp_path / "hf")
     import_model(str(tmp_path / "hf"), tmp_path / "ours", quantize="int8")
-    assert export_merged(str(tmp_path / "ours"), tmp_path / "back").largest < 1e-4
+    agreement = export_merged(str(tmp_path / "ours"), tmp_path / "back")
+    assert agreement.largest < 1e-4 * agreement.scale
     config = json.loads((tmp_path / "back" / "config.json").read_text())
     assert (config["model_type"], config["eos_token_id"], config["dtype"]) == ("llama", 2, "float32")
     with pytest.raises(InputError, match="exists already"):

@@ -80,7 +80,7 @@ def test_an_error_ends_one_process_of_many_as_it_ends_the_only_one(error, status
     job = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
     busy, failing, alone = started(**job, JAX_PROCESS_ID="0"), started(**job, JAX_PROCESS_ID="1"), started()
     try:
-        told, told_alone = failing.communicate(timeout=50)[1], alone.communicate(timeout=50)[1]
+        told, told_alone = failing.communicate(timeout=200)[1], alone.communicate(timeout=200)[1]
         assert busy.poll() is None
     finally:
         busy.kill()

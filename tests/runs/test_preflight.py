@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -92,6 +93,21 @@ def test_a_program_beyond_the_memory_is_told(config, mesh, monkeypatch):
 
 def test_memory_is_known_on_linux():
     assert 2**20 < host_memory() < 2**50
+
+
+def test_a_containers_limit_is_the_memory_where_it_is_less(monkeypatch):
+    group = "/sys/fs/cgroup/memory"
+    files = {
+        "/proc/meminfo": "MemTotal: 16 kB\nMemAvailable: 8 kB\n",
+        f"{group}.max": "5000\n",
+        f"{group}.current": "2000\n",
+        f"{group}.stat": "anon 1500\ninactive_file 500\n",
+    }
+    monkeypatch.setattr(Path, "read_text", lambda self: files[str(self)])
+    assert host_memory() == 3500  # what files are cached in is given back
+    for most in ("99999\n", "max\n"):
+        files[f"{group}.max"] = most
+        assert host_memory() == 8192
 
 
 def test_a_disk_too_small_for_the_checkpoints_is_told(tmp_path, config, monkeypatch):

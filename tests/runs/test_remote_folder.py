@@ -146,6 +146,22 @@ def test_what_is_being_written_waits(tmp_path, shelf):
     }
 
 
+def test_nothing_is_deleted_after_a_look_that_missed_something(tmp_path, shelf):
+    """A link to nothing is as a file that went between being listed and being looked at."""
+    folder = tmp_path / "run"
+    mirror = Mirror(RemoteStore(URL), folder)
+    put(folder, 1, **{"config.yaml": "a", "tokenizer__a": "1"})
+    mirror.send(last=True)
+    there = objects(shelf)
+    shutil.rmtree(folder / "tokenizer")
+    (folder / "gone").symlink_to("nowhere")
+    mirror.send(last=False)
+    assert objects(shelf) == there
+    (folder / "gone").unlink()
+    mirror.send(last=False)
+    assert objects(shelf).keys() == {"config.yaml"}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
@@ -223,6 +239,16 @@ def test_what_was_done_before_an_error_is_kept(shelf):
     assert objects(shelf).keys() == {"checkpoints/2/a", "checkpoints/2.whole"}
     with working_folder(URL, writes=False) as folder:
         assert content(folder) == {"checkpoints/2/a": b"2"}
+
+
+def test_nothing_is_sent_to_a_place_that_another_has_taken(shelf, monkeypatch):
+    def lost(self):
+        raise InputError("another process has taken it over")
+
+    monkeypatch.setattr(RemoteLock, "check", lost)
+    with pytest.raises(InputError, match=r"taken it over.*copy it away first"):
+        work()
+    assert not objects(shelf)
 
 
 def test_a_store_that_fails_costs_nothing(tmp_path, monkeypatch):

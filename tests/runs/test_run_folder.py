@@ -12,7 +12,7 @@ from fit_jax.config import Config
 from fit_jax.errors import InputError
 from fit_jax.experiment import __main__ as experiment
 from fit_jax.runs.run import read_progress
-from fit_jax.runs.run_folder import CONFIG, TOKENIZER, claimed, saved_config
+from fit_jax.runs.run_folder import CONFIG, FIRST_STAGE, TOKENIZER, TRACKERS, claimed, saved_config
 from fit_jax.runs.trainer import last_progress
 from fit_jax.training.checkpoint import Checkpoints
 
@@ -38,6 +38,33 @@ def test_a_run_with_a_checkpoint_does_not(config, tmp_path):
     with pytest.raises(InputError, match="seed: 0 -> 1"), claimed(replace(config, seed=1)):
         pass
     assert saved_config(tmp_path / "run") == config
+
+
+def test_a_run_with_a_checkpoint_of_its_first_stage_alone_does_not(config, tmp_path):
+    with claimed(config):
+        (tmp_path / "run" / FIRST_STAGE / "checkpoints" / "3").mkdir(parents=True)
+    with pytest.raises(InputError, match="seed: 0 -> 1"), claimed(replace(config, seed=1)):
+        pass
+
+
+@pytest.mark.parametrize("name", ["checkpoints/3", "metrics.jsonl"])
+def test_results_of_no_known_run_are_left_alone(config, tmp_path, name):
+    path = tmp_path / "run" / name
+    path.parent.mkdir(parents=True)
+    path.touch()
+    with pytest.raises(InputError, match=f"holds {name.partition('/')[0]} but no config.yaml"), claimed(config):
+        pass
+    assert path.exists()
+
+
+def test_another_run_is_another_one_for_its_trackers(config, tmp_path):
+    known = tmp_path / "run" / TRACKERS
+    with claimed(config):
+        known.write_text('{"wandb": "abc"}')
+    with claimed(config):
+        assert known.exists()
+    with claimed(replace(config, seed=1)):
+        assert not known.exists()
 
 
 def test_a_config_that_was_cut_off_is_told(config, tmp_path):

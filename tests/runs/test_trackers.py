@@ -7,8 +7,9 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from fit_jax.config import load_config
+from fit_jax.config import Config, TrainConfig, load_config
 from fit_jax.errors import InputError
+from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.runs import trackers
 from fit_jax.runs.job import train_and_report
 from fit_jax.runs.trackers import Trackers, check_trackers
@@ -121,10 +122,26 @@ def test_a_damaged_list_of_names_is_wrong_input(fake, tmp_path):
         Trackers(["wandb"], tmp_path, {}).open()
 
 
-def test_only_the_lead_process_writes(fake, monkeypatch, tmp_path):
+@pytest.fixture
+def run(tmp_path):
+    """What trackers read of a run."""
+    config = Config(run_dir=str(tmp_path), train=TrainConfig(trackers=("wandb",)))
+    return SimpleNamespace(config=config, folder=tmp_path, model=DecoderConfig(vocab_size=300), lora=LoraConfig())
+
+
+def test_a_run_that_fails_ends_as_failed_in_its_tracker(fake, run):
+    def fails():
+        with trackers.tracked(run) as followed:
+            followed.open()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
+    assert fake.runs[0].ended == 1
+
+
+def test_only_the_lead_process_writes(fake, monkeypatch, tmp_path, run):
     monkeypatch.setattr(trackers, "is_lead", lambda: False)
-    monkeypatch.setattr(trackers, "_described", lambda run: {})
-    run = SimpleNamespace(config=SimpleNamespace(train=SimpleNamespace(trackers=("wandb",))), folder=tmp_path)
     with trackers.tracked(run) as followed:
         followed.open()
         followed.write(RECORD)

@@ -131,12 +131,12 @@ class Job:
 
     def stop(self) -> int:
         """Sends a stop request once training runs, and waits for the end."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not self.ready.exists():
             assert time.monotonic() < end
             time.sleep(0.01)
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=10)
+        return self.process.wait(timeout=60)
 
     @property
     def saved(self) -> bool:

@@ -37,7 +37,7 @@ class Host:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
         return subprocess.run(
-            ["bash", self.worker, *arguments], env=self.env, capture_output=True, text=True, timeout=30
+            ["bash", self.worker, *arguments], env=self.env, capture_output=True, text=True, timeout=120
         )
 
     def status(self) -> str:
@@ -49,7 +49,7 @@ class Host:
         (self.record.parent / "part").rename(f"{self.record}.go")
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < end, self.status()
             time.sleep(0.02)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,12 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from fit_jax.errors import InputError
+from fit_jax.config import MeshConfig, TrainConfig
+from fit_jax.errors import InputError, RunFailed
+from fit_jax.models.config import LoraConfig
+from fit_jax.parallel.mesh import make_mesh
+from fit_jax.runs.run import Run
+from fit_jax.runs.trainer import Ending, train
 from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.metrics import Totals
 from fit_jax.training.progress import Progress
@@ -62,6 +68,26 @@ def test_checkpoints_too_many_are_deleted_at_the_next_start(folder):
     checkpoints.close()
     assert checkpoints.steps() == [1, 4]
     assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["1", "4"]
+
+
+def test_a_finished_run_that_starts_again_keeps_its_best(tmp_path, smallest, task, encoder, config):
+    checkpoints = Checkpoints(tmp_path, keep=9, with_frozen=True, cleans=True)
+    for step, finished in ((2, None), (4, None), (6, "steps")):
+        progress = Progress(Stopping("loss", None, 0.5, 2), step=step, finished=finished)
+        checkpoints.save(step, state(4), progress.to_json(), best=2)
+    checkpoints.close()
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    config = replace(config, train=TrainConfig(keep=1, checkpoint_every=2))
+    assert train(Run(config, tmp_path, task, encoder, mesh, smallest, LoraConfig())) is Ending.ALREADY
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["2", "6"]
+
+
+def test_a_step_that_orbax_did_not_save_is_an_error(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, keep=2, with_frozen=True, cleans=True)
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", lambda *_, **__: False)
+    with pytest.raises(RunFailed, match=r"checkpoint 3 in .* was not saved; start the same command again"):
+        checkpoints.save(3, state(4), {}, best=None)
+    checkpoints.close()
 
 
 def test_a_save_keeps_the_newest_and_the_best(tmp_path):

@@ -1,9 +1,12 @@
 """The loop's decisions, on a model that is only a list of losses."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from fit_jax.config import TrainConfig
+from fit_jax.errors import InputError
 from fit_jax.training.loop import Events, Loop, TrainingFailed
 from fit_jax.training.objective import LossSums
 from fit_jax.training.progress import Progress
@@ -14,8 +17,8 @@ from fit_jax.training.stopping import Stopping
 class Parts:
     """Stands for everything around the loop and notes what is asked of it."""
 
-    def __init__(self, losses=None, validations=None):
-        self.losses, self.validations = losses or {}, iter(validations or [])
+    def __init__(self, losses=None, validations=None, norms=None):
+        self.losses, self.validations, self.norms = losses or {}, iter(validations or []), norms or {}
         self.params, self.saved, self.records, self.events = None, [], [], []
 
     def iterate(self, start, stop):
@@ -29,7 +32,8 @@ class Parts:
         self.events.append(("step", step))
         loss = self.losses.get(step, 2.0)
         sums = LossSums(np.float32(loss), np.float32(2), np.float32(1))
-        return state, StepMetrics(sums, np.int32(30), np.int32(2), np.int32(1), np.float32(1), np.float32(1e-3))
+        norm = np.float32(self.norms.get(step, 1))
+        return state, StepMetrics(sums, np.int32(30), np.int32(2), np.int32(1), norm, np.float32(1e-3))
 
     def validate(self, params):
         self.events.append(("validate", len(self.records)))
@@ -94,6 +98,13 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(value):
     assert [r["step"] for r in parts.records] == [1, 2, 3, 4, 5]
 
 
+def test_a_gradient_that_is_not_finite_stops():
+    config = TrainConfig(log_every=1, validate_every=None, checkpoint_every=2)
+    parts, _, error = run(20, config, norms={3: float("nan")})
+    assert "with gradient norm nan at step 3" in error
+    assert [step for step, _, _ in parts.saved] == [2]
+
+
 def test_a_validation_that_is_not_finite_stops():
     config = TrainConfig(validate_every=2)
     parts, _, error = run(20, config, validations=[1.0, float("nan")])
@@ -111,3 +122,36 @@ def test_patience_ends_training_and_keeps_the_best():
 def test_progress_is_the_same_after_a_round_trip():
     _, progress, _ = run(5, TrainConfig(log_every=3, validate_every=2), validations=[0.1, 0.3, 0.2])
     assert Progress.from_json(progress.to_json(), progress.step) == progress
+
+
+def test_a_last_save_that_fails_is_told(monkeypatch):
+    """It is written in the background, so the loop must wait for it."""
+
+    def full(self):
+        raise InputError("cannot write checkpoints")
+
+    monkeypatch.setattr(Parts, "wait", full)
+    with pytest.raises(InputError, match="cannot write"):
+        run(2, TrainConfig())
+
+
+def test_the_time_of_training_is_without_validations_and_saves(monkeypatch):
+    now = 0
+
+    def takes(name, seconds):
+        act = getattr(Parts, name)
+
+        def slow(self, *arguments):
+            nonlocal now
+            now += seconds
+            return act(self, *arguments)
+
+        monkeypatch.setattr(Parts, name, slow)
+
+    takes("train_step", 1)
+    takes("validate", 100)
+    takes("save", 1000)
+    monkeypatch.setattr("fit_jax.training.loop.time", SimpleNamespace(monotonic=lambda: now))
+    parts, _, _ = run(4, TrainConfig(log_every=1, validate_every=2, checkpoint_every=2))
+    assert len([event for event in parts.events if event[0] == "validate"]) == 2
+    assert sum(record["seconds"] for record in parts.records) == 4

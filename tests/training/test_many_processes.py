@@ -88,4 +88,4 @@ def test_told_to_stop_and_started_as_another_number_of_processes(before, after, 
     assert [end.status for end in resumed] == [0] * after, resumed
     assert "resuming after step" in resumed[0].output
     for row, expected in zip(records(run), records(straight), strict=True):
-        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-5)

@@ -1,6 +1,7 @@
 """Product of experts and group DRO on a mesh: the losses of one device, by epochs, and resumed bit for bit."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -21,13 +22,17 @@ from fit_jax.training.state import TrainState, abstract_state, with_objective
 TINY = """
 task: {rho_train: 0.8, train_examples: 96, validation_examples: 8, test_examples: 4}
 tokenizer: {vocab_size: 300}
-model: {layers: 1, width: 16, feed_forward: 24, heads: 2, kv_heads: 2}
-optimizer: {learning_rate: 0.003}
+model: {layers: 1, width: 16, feed_forward: 24, heads: 2, kv_heads: 2, param_dtype: float32, compute_dtype: float32}
+lora: {rank: 4, dropout: 0.0}  # which microbatches would draw otherwise than a whole batch
+optimizer: {learning_rate: 0.01}
 mesh: {data: 2, fsdp: 2, tensor: 2}
-train: {steps: null, epochs: 2, batch_size: 8, sequence_length: 192, accumulate: 2, group_step: 0.5, log_every: 1,
-  validate_every: null, checkpoint_every: 3}
+train: {epochs: 2, batch_size: 8, sequence_length: 192, accumulate: 2, group_step: 0.5, log_every: 1,
+  validate_every: null, checkpoint_every: 3, patience: null}
 evaluation: {validation_examples: 8, batch_size: 8}
 """
+
+
+PAPER = Path(__file__).parents[2] / "configs" / "paper" / "base.yaml"
 
 
 class BrokenOff(Exception):
@@ -41,13 +46,13 @@ def method(request) -> str:
 
 @pytest.fixture(scope="module")
 def config_of(tmp_path_factory, method):
-    """The config of a run of the method, by the folder's name."""
+    """The config of a run of the method, by the folder's name: the paper's runs, tiny and in float32."""
     folder = tmp_path_factory.mktemp(method)
     (folder / "tiny.yaml").write_text(TINY)
 
     def make(name: str) -> Config:
         options = ["--run_dir", str(folder / name), "--train.method", method]
-        return load_config(["--config", str(folder / "tiny.yaml"), *options])
+        return load_config(["--config", str(PAPER), "--config", str(folder / "tiny.yaml"), *options])
 
     return make
 

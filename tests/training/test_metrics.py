@@ -1,8 +1,11 @@
+import math
+import os
+
 import numpy as np
 import pytest
 
 from fit_jax.errors import InputError
-from fit_jax.training.metrics import MetricsLog, Totals, read_metrics
+from fit_jax.training.metrics import MetricsLog, Totals, read_metrics, scalars
 from fit_jax.training.objective import LossSums
 from fit_jax.training.step import StepMetrics
 
@@ -43,6 +46,22 @@ def test_a_log_goes_on_where_its_checkpoint_was(tmp_path):
     assert read_metrics(tmp_path / "metrics.jsonl") == [record(1), record(2)]
 
 
+def test_a_checkpoint_waits_until_the_disk_holds_its_records(tmp_path, monkeypatch):
+    synced, sync, path = [], os.fsync, tmp_path / "metrics.jsonl"
+
+    def noted(handle):
+        if os.path.samestat(os.fstat(handle), path.stat()):  # TensorBoard's file may be synced too
+            synced.append(os.fstat(handle).st_size)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    log = MetricsLog(tmp_path, 0, 0)
+    log.write(record(1))
+    size = log.sync()
+    log.close()
+    assert synced == [size]
+
+
 def test_a_line_half_written_is_cut_off(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"st')
     MetricsLog(tmp_path, 12, 1).close()
@@ -58,6 +77,10 @@ def test_a_value_that_is_no_number_is_told(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "loss": "low"}\n')
     with pytest.raises(InputError, match=r"line 2: loss is .*low.*, no number"):
         read_metrics(tmp_path / "metrics.jsonl")
+
+
+def test_boards_get_finite_numbers_alone():
+    assert scalars({"step": 3, "loss": math.inf, "validation_loss": math.nan, "tokens": 4}) == {"train/tokens": 4}
 
 
 def board(folder) -> list:
