@@ -52,7 +52,7 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
     if other := sorted(set(lora.targets) - set(PROJECTIONS)):
         raise InputError(f"lora.targets: {listed(other)}: no such projection; choose among {', '.join(PROJECTIONS)}")
     if model.quantize != "none" and lora.rank == 0 and lora.adapter is None:
-        raise InputError(f"model.quantize {model.quantize}: a quantised model cannot be trained whole; set lora.rank")
+        raise InputError(f"model.quantize {model.quantize}: a quantised model cannot be fully fine-tuned; set lora.rank")
     for fused, parts in _fused(model).items():
         if lora.adapter is None and lora.rank and 0 < len({*parts} & {*lora.targets}) < len(parts):
             raise InputError(
@@ -109,7 +109,7 @@ def load_adapter(lora: LoraConfig, model: DecoderConfig, target: nnx.State) -> n
     assert lora.adapter is not None, "by the caller's config"
     files = TensorFiles(_folder(lora.adapter))
     if whole := [n for n, tensor in files.tensors.items() if not jnp.issubdtype(tensor.dtype, jnp.floating)]:
-        raise InputError(f"{files.folder}: {listed(map(shown, whole))}: holds whole numbers; train the adapter anew")
+        raise InputError(f"{files.folder}: {listed(map(shown, whole))}: holds integers; train the adapter again")
     wanted = {path: _place(path, model) for path in named_leaves(target)}
     needed = {name for place in wanted.values() for name in place.names}
     missing, unused = sorted(needed - set(files.tensors)), sorted(set(files.tensors) - needed)
@@ -148,7 +148,7 @@ def write_adapter(folder: Path, decoder: Decoder, lora: LoraConfig) -> None:
     trained = nnx.state(decoder, LoraParam)
     leaves = named_leaves(trained)
     if not any(bool((leaf != 0).any()) for path, leaf in leaves.items() if path.endswith("lora_b")):
-        raise RunFailed("every B of the adapter is zero: it learnt nothing; train on, or with a higher learning rate")
+        raise RunFailed("every B of the adapter is zero: it learned nothing; train longer, or with a higher learning rate")
     _write(folder, leaves, decoder.config, lora)
     written = resolve_lora(dataclasses.replace(lora, adapter=str(folder)), decoder.config)
     back = load_adapter(written, decoder.config, trained)
@@ -241,7 +241,7 @@ class _Place(NamedTuple):
         if self.kind == "lora_a":
             return value[ranks] if apart else value
         if apart and np.delete(value[rows], np.r_[ranks], axis=1).any():
-            raise InputError(f"{self.names[0]}: has a rank for each part but mixes them; train the adapter anew")
+            raise InputError(f"{self.names[0]}: has a rank for each part but mixes them; train the adapter again")
         return value[rows, ranks] if apart else value[rows]
 
 

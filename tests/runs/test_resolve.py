@@ -59,7 +59,7 @@ def test_a_model_stored_in_few_bits_stays_so(configs_alone):
     assert resolve(config).model.quantize == "int8"
     with pytest.raises(InputError, match=r"model\.quantize nf4: .* is stored as int8"):
         resolve(replace(config, model=replace(config.model, quantize="nf4")))
-    with pytest.raises(InputError, match=r"cannot be trained whole; set lora\.rank"):
+    with pytest.raises(InputError, match=r"cannot be fully fine-tuned; set lora\.rank"):
         resolve(asked(configs_alone))
 
 
