@@ -1,6 +1,7 @@
 """Fixtures shared by all packages' tests; simulated devices are set up before JAX starts.
 
-XLA optimises and fuses little where `XLA_FLAGS` is unset; `docs/tests.md` says why, and under which settings every test passes.
+XLA optimises and fuses little where `XLA_FLAGS` is unset; `docs/tests.md` says why, and under which settings every test
+passes.
 """
 
 import os

@@ -52,7 +52,9 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
     if other := sorted(set(lora.targets) - set(PROJECTIONS)):
         raise InputError(f"lora.targets: {listed(other)}: no such projection; choose among {', '.join(PROJECTIONS)}")
     if model.quantize != "none" and lora.rank == 0 and lora.adapter is None:
-        raise InputError(f"model.quantize {model.quantize}: a quantised model cannot be fully fine-tuned; set lora.rank")
+        raise InputError(
+            f"model.quantize {model.quantize}: a quantised model cannot be fully fine-tuned; set lora.rank"
+        )
     for fused, parts in _fused(model).items():
         if lora.adapter is None and lora.rank and 0 < len({*parts} & {*lora.targets}) < len(parts):
             raise InputError(
@@ -148,7 +150,7 @@ def write_adapter(folder: Path, decoder: Decoder, lora: LoraConfig) -> None:
     trained = nnx.state(decoder, LoraParam)
     leaves = named_leaves(trained)
     if not any(bool((leaf != 0).any()) for path, leaf in leaves.items() if path.endswith("lora_b")):
-        raise RunFailed("every B of the adapter is zero: it learned nothing; train longer, or with a higher learning rate")
+        raise RunFailed("every B of the adapter is zero: it learned nothing; train longer or with a higher rate")
     _write(folder, leaves, decoder.config, lora)
     written = resolve_lora(dataclasses.replace(lora, adapter=str(folder)), decoder.config)
     back = load_adapter(written, decoder.config, trained)
