@@ -76,7 +76,7 @@ def test_experiments_know_the_method(installed):
     ("arguments", "said"),
     [
         (["--train.method", "gentle"], "train.method: 'gentle' is not one of fit, "),
-        (["--model.family", "our_model"], "model.family: 'our_model' is not one of llama, "),
+        (["--model.family", "our_model"], "model.family: 'our_model' is unknown; choose among llama, "),
     ],
 )
 def test_without_the_package_names_are_unknown(arguments, said):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fit_jax.errors import InputError, cannot_write
+from fit_jax.focus.built_in_templates import built_in_template
 from fit_jax.focus.raw_tokenizers import find_raw, load_raw
 from fit_jax.foreign import check_regular, exists, read_object, shown, silent
 from fit_jax.hub import local_folder
@@ -50,6 +51,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "PreTrainedTokeniz
 def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
     """Loads a tokenizer from a Hugging Face folder or hub id, or from the bare vocabulary files of a model.
 
+    One without a chat template gets the one that its model is known to have been trained on.
+
     Raises:
         InputError: No such folder or model, the hub cannot be reached, or the files hold no tokenizer.
     """
@@ -70,6 +73,7 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
         raise InputError(f"tokenizer {path}: cannot be read ({reason}); {_REMEDY}") from error
     if empty:
         raise InputError(f"tokenizer {path}: its vocabulary is empty; {_REMEDY}")
+    tokenizer.chat_template = tokenizer.chat_template or built_in_template(str(path))
     return tokenizer
 
 

@@ -216,7 +216,7 @@ class ModelConfig:
         """Raises InputError for an unknown family, or sizes that no decoder can have."""
         if self.family not in get_args(Family) and self.family not in plugin_names("families"):
             known = (*get_args(Family), *plugin_names("families"))
-            raise InputError(f"model.family: {shown(self.family)!r} is not one of {', '.join(known)}")
+            raise InputError(f"model.family: {shown(self.family)!r} is unknown; choose among {', '.join(known)}")
         for name in ("layers", "width", "feed_forward", "heads", "kv_heads"):
             if getattr(self, name) < 1:
                 raise InputError(f"model.{name}: {getattr(self, name)} is less than 1")

@@ -81,7 +81,7 @@ def _open_own(folder: Path) -> Pretrained:
     try:
         config = decode_config(DecoderConfig, dict(model.values))
     except InputError as error:
-        raise InputError(f"{path}: {error}; {remedy}") from error
+        raise InputError(f"{path}: {str(error).partition('; ')[0]}; {remedy}") from error
     return Pretrained(folder, config, dict(hf.values), own=True)
 
 

@@ -290,6 +290,8 @@ def _opening(run: Run, placed: PlacedState, step: int, steps: int) -> list[str]:
     ]
     if run.model.pretrained and (towers := open_pretrained(run.model.pretrained).left_out):
         lines.append(f"{run.model.pretrained}: its text model alone; left out: {', '.join(towers)}")
+    if run.model.pretrained and run.config.tokenizer.template == "auto" and not run.encoder.tokenizer.chat_template:
+        lines.append(f"{run.model.pretrained}: its tokenizer has no chat template; prompts are plain text")
     if step:
         lines.append(f"resuming after step {step}")
     return [*run.task.notes, *placed.replicated, *lines]
