@@ -21,7 +21,7 @@ from fit_jax.models.export import to_host
 from fit_jax.models.families import family_traits, sources
 from fit_jax.models.lora import Linear, LoraParam, column_norms
 from fit_jax.models.tensor_files import TensorFiles, listed, write_tensors
-from fit_jax.parallel.sharding import named_leaves, path_name
+from fit_jax.parallel.sharding import is_stacked, named_leaves, path_name
 
 CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
@@ -127,7 +127,7 @@ def load_adapter(lora: LoraConfig, model: DecoderConfig, target: nnx.State) -> n
         layers = np.stack([place.own(files.read(name), leaf.shape[-1], lora.rank) for name in names])
         layers = layers.astype(leaf.dtype)
         layers = layers.swapaxes(1, 2) if layers.ndim == 3 else layers
-        value = layers if path_name(path).startswith("blocks.") else layers[0]
+        value = layers if is_stacked(path_name(path)) else layers[0]
         if value.shape != leaf.shape:
             found, expected = value.shape[::-1], leaf.shape[::-1]
             raise InputError(f"{files.folder}: {names[0]} has shape {found}; the model asks for {expected}")
@@ -163,7 +163,7 @@ def _write(folder: Path, leaves: Mapping[str, jax.Array], model: DecoderConfig, 
     parts: dict[str, dict[int, np.ndarray]] = {}
     for path, leaf in leaves.items():
         host, place = to_host(leaf), _place(path, model)
-        for name, value in zip(place.names, host if path.startswith("blocks.") else host[None]):
+        for name, value in zip(place.names, host if is_stacked(path) else host[None]):
             parts.setdefault(name, {})[place.part] = value.T
     values = {name: _together(name, [of[part] for part in sorted(of)]) for name, of in parts.items()}
     tensors = {name: (values[name].shape, values[name].dtype) for name in sorted(values)}

@@ -21,7 +21,7 @@ from fit_jax.models.families import LAYER_PREFIX, Source, leading_axes, sources
 from fit_jax.models.lora import Linear, LoraParam
 from fit_jax.models.tensor_files import TensorBlocks, write_tensors
 from fit_jax.models.weights import OWN, QUANTIZED
-from fit_jax.parallel.sharding import named_leaves
+from fit_jax.parallel.sharding import is_stacked, named_leaves
 
 FILE_BYTES = 5 * 10**9
 # Bytes assembled before they are written, and columns turned at a time.
@@ -118,7 +118,7 @@ def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, list[_
         values, layer = _cast(values, layer, dtype), None
     found: list[tuple[Source, _DeviceTensor]] = []
     for path, value in values.items():
-        stacked = path.startswith("blocks.")
+        stacked = is_stacked(path)
         tensors, by_expert = sources(path, config), leading_axes(path, config) - stacked
         each = len(tensors) // (config.layers - 1 if stacked else 1)
         for expert, source in enumerate(tensors[row * each : (row + 1) * each]):

@@ -54,6 +54,11 @@ def path_name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
 
 
+def is_stacked(name: str) -> bool:
+    """Whether a named parameter has a leading axis of layers: those of all layers but the last."""
+    return name.startswith("blocks.")
+
+
 def named_leaves(tree: Any) -> dict[str, Any]:
     """The leaves of a tree by dotted name, in the order of `jax.tree.leaves`."""
     return {path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from fit_jax.config import OptimizerConfig
 from fit_jax.errors import InputError
-from fit_jax.parallel.sharding import path_name
+from fit_jax.parallel.sharding import is_stacked, path_name
 
 Schedule = Callable[[ArrayLike], Float[Array, ""]]
 
@@ -183,7 +183,7 @@ def _each_matrix(transform: optax.GradientTransformation) -> optax.GradientTrans
             return transform.update(update, transform.init(param), param)[0]
 
         def leaf(path: tuple[Any, ...], update: Array, param: Array) -> Array:
-            stacked = path_name(path).startswith("blocks.")
+            stacked = is_stacked(path_name(path))
             return (jax.vmap(alone) if stacked else alone)(update, param)
 
         return jax.tree_util.tree_map_with_path(leaf, updates, params)

@@ -2,6 +2,7 @@
 
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.families.family import FamilyTraits, Source
+from fit_jax.parallel.sharding import is_stacked
 
 LAYER_PREFIX = "model.layers."
 _WHOLE = {
@@ -21,7 +22,7 @@ _POST_NORMS = {
 def leading_axes(path: str, config: DecoderConfig) -> int:
     """The axes of a parameter, from the first on, along which its tensors are stacked: layers, then experts."""
     projection = path.split(".")[-2:-1]
-    return path.startswith("blocks.") + (projection != [] and projection[0] in config.expert_projections())
+    return is_stacked(path) + (projection != [] and projection[0] in config.expert_projections())
 
 
 def tensor_sources(path: str, config: DecoderConfig, traits: FamilyTraits) -> list[Source]:
