@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fit_jax.models.config import DecoderConfig, RopeConfig
+from fit_jax.models.config import DecoderConfig
+from fit_jax.models.rope_config import RopeConfig
 
 
 class Rope(NamedTuple):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from fit_jax.errors import InputError
-from fit_jax.models.config import DecoderConfig, RopeConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.kv_cache import empty_cache, extend
 from fit_jax.models.rope import frequencies, ropes_at, rotate, sequence_lengths
+from fit_jax.models.rope_config import RopeConfig
 
 from ..closeness import apart, assert_close
 

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from fit_jax.errors import InputError
 from fit_jax.foreign import Fields
-from fit_jax.models.config import RopeConfig
 from fit_jax.models.families.family import LARGEST_NUMBER, LIMIT, MOST_TOKENS, FamilyTraits, read_optional
+from fit_jax.models.rope_config import RopeConfig
 
 _THETA = 10000.0
 _FULL, _LOCAL = "full_attention", "sliding_attention"
