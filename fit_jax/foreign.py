@@ -109,9 +109,9 @@ def read_bytes(path: Path, remedy: str = "name a readable file", most: int = MOS
         with path.open("rb") as file:
             content = file.read(most + 1)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; {remedy}") from error
+        raise InputError(f"{named(path)} cannot be read: {error.strerror}; {remedy}") from error
     if len(content) > most:
-        raise InputError(f"{path}: is larger than {most} bytes, which no such file is; {remedy}")
+        raise InputError(f"{named(path)}: is larger than {most} bytes, which no such file is; {remedy}")
     return content
 
 
@@ -120,7 +120,7 @@ def read_text(path: Path, remedy: str = "name a readable file", most: int = MOST
     try:
         return read_bytes(path, remedy, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: no UTF-8 text at byte {error.start}; {remedy}") from error
+        raise InputError(f"{named(path)}: no UTF-8 text at byte {error.start}; {remedy}") from error
 
 
 def parse_json(text: str) -> Any:

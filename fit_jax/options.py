@@ -24,7 +24,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known := list(known), n=1)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"known here: {', '.join(known)}" if len(known) <= 12 and len(name) <= 40 else "--help lists what there is"
+    names = ", ".join(map(shown, known))
+    return f"known here: {names}" if len(names) <= 100 and len(name) <= 40 else "--help lists what there is"
 
 
 class Parser(argparse.ArgumentParser):

@@ -15,7 +15,7 @@ from fit_jax.config_files import dump_config
 from fit_jax.data import __main__ as data
 from fit_jax.errors import InputError, RunFailed
 from fit_jax.experiment import __main__ as experiment
-from fit_jax.options import Parser, add_checkpoint, new_file
+from fit_jax.options import Parser, add_checkpoint, nearest, new_file
 from fit_jax.parallel import processes
 from fit_jax.playground import __main__ as playground
 from fit_jax.terminal import Terminal
@@ -65,6 +65,12 @@ def test_options_are_given_as_one_word_or_two(parser):
         assert (given.text, given.slot, given.json) == ("a=b", ["c", "d"], False)
     assert parser.parse_args(["--text", "-well-", "--json"]).text == "-well-"
     assert parser.parse_args(["--text", "-1"]).text == "-1"
+
+
+def test_what_there_is_is_listed_where_it_is_short():
+    assert nearest("colour", ["colours", "b"]) == "did you mean 'colours'?"
+    assert nearest("zzz", ["one", "two"]) == "known here: one, two"
+    assert nearest("zzz", ["one", "é" * 99]) == "--help lists what there is"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -208,6 +209,10 @@ def _load(model: ModelConfig, found: Pretrained) -> Loaded:
 
 
 def _demand(agreement: Agreement, dtype: str, what: str) -> None:
+    if not math.isfinite(agreement.scale):
+        raise InputError(
+            "the model's logits are not finite: its weights are damaged; take them from their source again"
+        )
     if not agreement.within(dtype):
         raise RunFailed(
             f"{what} computes other logits than the original: they differ by up to {agreement.largest:.3g} "

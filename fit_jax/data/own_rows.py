@@ -8,7 +8,7 @@ from fit_jax.data.malformed import NO_TEXT, Malformed, none_of
 from fit_jax.data.own_data import MOST_ANSWERS, FeatureConfig, OwnData
 from fit_jax.data.own_features import ValueOf, value_of
 from fit_jax.data.spelling import Spellings, fold, near
-from fit_jax.foreign import is_text, parse_json, quoted
+from fit_jax.foreign import is_text, parse_json, quoted, shown
 
 # A feature without a label column ties no label to a row.
 _NO_LABEL = -1
@@ -74,16 +74,16 @@ class OwnReader:
         """What keeps the row from being used, its texts, labels and features aside."""
         own = self.own
         if len(set(candidates)) < 2 or len(set(candidates)) < len(candidates):
-            return f"column {own.candidates_column!r} holds no list of two or more different answers"
+            return f"column {shown(own.candidates_column)!r} holds no list of two or more different answers"
         if len(candidates) > MOST_ANSWERS:
-            return f"column {own.candidates_column!r} holds more than {MOST_ANSWERS} answers"
+            return f"column {shown(own.candidates_column)!r} holds more than {MOST_ANSWERS} answers"
         named = {"slices": own.slices, "cluster": (own.cluster,) if own.cluster else ()}
         for by, columns in named.items():
             for column in columns:
                 if column not in row:
-                    return f"no field {column!r}, which `{by}` names"
+                    return f"no field {shown(column)!r}, which `{by}` names"
         if own.uid and row.get(own.uid) in (None, ""):
-            return f"no uid in field {own.uid!r}"
+            return f"no uid in field {shown(own.uid)!r}"
         return None
 
 

@@ -14,6 +14,7 @@ from fit_jax.evaluation.perplexity import perplexity
 from fit_jax.evaluation.report import print_table
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.files import make_folder, write_text
+from fit_jax.foreign import read_text
 from fit_jax.models.decoder import Params
 from fit_jax.models.families import position_limit
 from fit_jax.models.weights import open_pretrained
@@ -42,10 +43,7 @@ def report_perplexity(run: Run, which: Which, file: Path, folder: Path) -> dict[
     Raises:
         InputError: The file is no text, there is no such checkpoint, or its scores are not finite.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--perplexity {file}: {error}; name a text file in UTF-8") from error
+    text = read_text(file, "name a text file in UTF-8")
     sequence_length = run.config.train.sequence_length
 
     def measure(scores: Scorer, params: Params) -> Measures:

@@ -59,9 +59,10 @@ def test_rows_that_hang_together_are_one_cluster_and_features_have_other_names(t
     for example in task.splits["train"].examples:
         assert example.cluster == ("a", "b")[int(example.uid.removeprefix("t")) % 3 > 0]
     assert task.text.other_names == {"core": ("what it says",), "channel": ("the way",)}
-    told["cluster"] = "plane"
-    with pytest.raises(InputError, match="no field 'plane', which `cluster` names"):
-        build(write(tmp_path, map(ticket, range(400)), **told))
+    for column, told_as in (("plane", "plane"), ("é" * 500, r"é{1,100}\.\.\.")):
+        told["cluster"] = column
+        with pytest.raises(InputError, match=f"no field '{told_as}', which `cluster` names"):
+            build(write(tmp_path, map(ticket, range(400)), **told))
 
 
 def test_column_feature_with_estimated_ties(tmp_path):
