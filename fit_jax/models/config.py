@@ -59,6 +59,7 @@ Family = Literal[
     "ministral3",
     "mixtral",
     "qwen3_moe",
+    "olmoe",
 ]
 
 

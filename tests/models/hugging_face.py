@@ -95,6 +95,10 @@ FAMILIES = {
         },
     ),
     "mixtral": ("MixtralConfig", {"num_local_experts": 5, "num_experts_per_tok": 2, "sliding_window": None}),
+    "olmoe": (
+        "OlmoeConfig",
+        {"num_experts": 5, "num_experts_per_tok": 2, "pad_token_id": 0, "eos_token_id": 1},
+    ),
     "qwen3_moe": (
         "Qwen3MoeConfig",
         {"head_dim": 24, "num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 40},
@@ -110,7 +114,17 @@ FAMILIES = {
 
 # Those of which the default suite looks at the logits; the slow one takes all families through everything.
 LATER = ("smollm3_sliding", "olmo3", "phi4_mini", "granite", "ministral3")
-SLOW = ("qwen3_moe_normalized", "llama_yarn", "qwen3_yarn", "smollm3", "olmo2", "phi3", "phi3_short", "ministral")
+SLOW = (
+    "olmoe",
+    "qwen3_moe_normalized",
+    "llama_yarn",
+    "qwen3_yarn",
+    "smollm3",
+    "olmo2",
+    "phi3",
+    "phi3_short",
+    "ministral",
+)
 
 
 def hf_config(family: str):

@@ -195,6 +195,7 @@ FIELDS = {
     "phi3": ("partial_rotary_factor", "sliding_window"),
     "granite": ("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"),
     "ministral3": ("rope_scaling", "rope_parameters", "sliding_window"),
+    "olmoe": ("num_experts", "num_experts_per_tok", "norm_topk_prob", "clip_qkv"),
     "mixtral": ("num_local_experts", "num_experts_per_tok", "sliding_window"),
     "qwen3_moe": ("num_experts", "moe_intermediate_size", "norm_topk_prob", "decoder_sparse_step", "mlp_only_layers"),
 }
