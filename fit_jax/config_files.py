@@ -167,7 +167,7 @@ def _read(cls: type, path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]
     try:
         text = read_text(path, "name a readable YAML file", _LONGEST)
     except InputError as error:
-        raise InputError(f"--config {error}") from error
+        raise InputError(f"config {error}") from error
     if path.resolve() in above:
         raise InputError(f"--config {path}: its `base:` leads back to itself; name another file there")
     mapping = _from_yaml(text, f"--config {path}: no YAML") or {}

@@ -23,7 +23,14 @@ from fit_jax.models.export import save_merged, save_own
 from fit_jax.models.families import config_to_hf
 from fit_jax.models.llama2c import convert, is_llama2c
 from fit_jax.models.tensor_files import DTYPES, listed, new_folder
-from fit_jax.models.weights import Pretrained, abstract_parameters, load_weights, open_pretrained, resolve_pretrained
+from fit_jax.models.weights import (
+    Pretrained,
+    abstract_parameters,
+    load_weights,
+    open_pretrained,
+    resolve_pretrained,
+    unlike_family,
+)
 from fit_jax.parallel.sharding import named_leaves
 
 if TYPE_CHECKING:
@@ -121,6 +128,8 @@ def export_merged(source: str, target: Path, dtype: str | None = None) -> Agreem
     _demand_finite(loaded, source)
     dtype = dtype or _dtype(loaded.hf, source)
     config = loaded.decoder.config
+    if why := unlike_family(config):
+        raise InputError(f"{source}: {why}, so transformers has no such model; train one with another model.family")
     with new_folder(target) as folder:
         save_merged(folder, loaded.decoder, _NUMPY[dtype])
         _write_json(

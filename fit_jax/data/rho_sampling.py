@@ -119,7 +119,8 @@ def subsample(
             counts = ", ".join(f"{n} {o}" for n, o in zip(have, rows.outcomes))
             raise InputError(
                 f"split {name}: rho {rho:.3g} on {rows.outcomes[outcome]} cannot be drawn from the rows with "
-                f"{value.feature} = {value.name}: {counts}; ask for another rho or leave the value out"
+                f"{value.feature} = {value.name}: {counts}; give more rows, hold more of them back "
+                "(`test:` of a description), ask for another task.rho_low or task.rho_high, or leave the value out"
             )
     if not sum(most):
         raise InputError(f"split {name}: there is no row to draw from; give more data or ask for smaller other splits")

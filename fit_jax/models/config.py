@@ -172,7 +172,9 @@ class ModelConfig:
                     raise InputError(f"model.{name}: there is no layer {layer}; they are 0 to {self.layers - 1}")
         if self.heads % self.kv_heads:
             raise InputError(f"model.heads: {self.heads} heads do not divide into {self.kv_heads} key/value heads")
-        if self.experts < 0 or (self.experts and not 1 <= self.experts_per_token <= self.experts):
+        if self.experts < 0:
+            raise InputError(f"model.experts: {self.experts} is less than 0; 0 stands for none")
+        if self.experts and not 1 <= self.experts_per_token <= self.experts:
             raise InputError(
                 f"model.experts_per_token: {self.experts_per_token} of {self.experts} experts; choose from 1 to all"
             )

@@ -16,11 +16,11 @@ from flax import nnx
 
 from fit_jax.config_files import decode_config
 from fit_jax.errors import InputError
-from fit_jax.foreign import exists, read_object
+from fit_jax.foreign import exists, read_object, shown
 from fit_jax.hub import local_folder
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
-from fit_jax.models.families import Source, config_from_hf, leading_axes, sources, text_name, text_of
+from fit_jax.models.families import Source, config_from_hf, config_to_hf, leading_axes, sources, text_name, text_of
 from fit_jax.models.quantize import Quantized, quantize
 from fit_jax.models.tensor_files import TensorFiles, listed
 from fit_jax.parallel.sharding import named_leaves, path_name
@@ -106,6 +106,30 @@ def resolve_pretrained(model: ModelConfig, name: str) -> DecoderConfig:
             )
         kept["quantize"] = found.config.quantize
     return dataclasses.replace(found.config, **kept)
+
+
+def unlike_family(model: DecoderConfig) -> str | None:
+    """Why no model of `model.family` can be like this one; None where one can.
+
+    A model from random weights may be of any shape, but is exported as one of its family alone.
+    """
+    try:
+        again = config_from_hf(config_to_hf(model, max_positions=1 << 17, tokens={}), "model")
+    except InputError as error:
+        return str(error).partition("; ")[0]
+    apart = {*RUN_FIELDS, "head_dim", "sliding_layers", "nope_layers"}
+    if not model.experts:
+        apart |= {"experts_per_token", "normalize_router"}
+    names = [f.name for f in dataclasses.fields(model) if f.name not in apart]
+    unlike = [name for name in names if getattr(model, name) != getattr(again, name)]
+    layers = range(model.layers)
+    if [model.slides(n) for n in layers] != [again.slides(n) for n in layers]:
+        unlike.append("sliding_layers")
+    if [model.rotates(n) for n in layers] != [again.rotates(n) for n in layers]:
+        unlike.append("nope_layers")
+    if not unlike:
+        return None
+    return f"a {model.family} has no {', '.join(f'model.{name} {shown(getattr(model, name))}' for name in unlike)}"
 
 
 def load_weights(model: DecoderConfig, target: nnx.State) -> nnx.State:

@@ -19,7 +19,7 @@ from fit_jax.evaluation.evaluator import Validation, evaluated_splits
 from fit_jax.files import make_folder
 from fit_jax.methods import training_method
 from fit_jax.methods.method import TrainingMethod
-from fit_jax.models.weights import open_pretrained
+from fit_jax.models.weights import open_pretrained, unlike_family
 from fit_jax.parallel.config import CONTEXT
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.inputs import record_versions
@@ -292,6 +292,8 @@ def _opening(run: Run, placed: PlacedState, step: int, steps: int) -> list[str]:
         lines.append(f"{run.model.pretrained}: its text model alone; left out: {', '.join(towers)}")
     if run.model.pretrained and run.config.tokenizer.template == "auto" and not run.encoder.tokenizer.chat_template:
         lines.append(f"{run.model.pretrained}: its tokenizer has no chat template; prompts are plain text")
+    if not run.model.pretrained and (why := unlike_family(run.model)):
+        lines.append(f"{why}: this model cannot be exported; another model.family may have it (mixtral: experts)")
     if step:
         lines.append(f"resuming after step {step}")
     return [*run.task.notes, *placed.replicated, *lines]

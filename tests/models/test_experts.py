@@ -13,6 +13,7 @@ from fit_jax.models.adapters import resolve_lora
 from fit_jax.models.config import PROJECTIONS, LoraConfig
 from fit_jax.models.experts import Experts
 from fit_jax.models.hash_random import Seed
+from fit_jax.models.weights import unlike_family
 
 from ..closeness import apart, assert_close
 
@@ -71,6 +72,15 @@ def test_adapters_are_those_of_attention(tiny):
     assert resolve_lora(LoraConfig(rank=2), tiny).targets == PROJECTIONS
     with pytest.raises(InputError, match="experts have no adapters; choose among q_proj"):
         resolve_lora(LoraConfig(rank=2, targets=("up_proj",)), model)
+
+
+def test_a_family_that_has_no_experts_is_told_before_training(tiny):
+    assert unlike_family(tiny) is None
+    mixed = dataclasses.replace(tiny, experts=E)
+    assert unlike_family(mixed) == f"a llama has no model.experts {E}"
+    assert unlike_family(dataclasses.replace(mixed, family="mixtral")) is None
+    assert "qk_norm" in unlike_family(dataclasses.replace(mixed, family="qwen3_moe"))
+    assert "hidden_activation" in unlike_family(dataclasses.replace(tiny, family="gemma2"))
 
 
 @pytest.mark.parametrize("chosen", [0, E + 1])
