@@ -89,6 +89,10 @@ class Scores:
             predictions, run.config.train.method, run.config.seed, run.task.text.name
         )
 
+    def __repr__(self) -> str:
+        """How many answers there are to how many cells."""
+        return f"Scores({len(self.predictions)} answers, {len(self.rows)} rows)"
+
     def to_pandas(self) -> "pandas.DataFrame":
         """The rows as a table."""
         import pandas

@@ -69,6 +69,7 @@ def test_options_are_given_as_one_word_or_two(parser):
 
 def test_what_there_is_is_listed_where_it_is_short():
     assert nearest("colour", ["colours", "b"]) == "did you mean 'colours'?"
+    assert nearest("--splits", ["--task.split_by", "--evaluation.splits"]) == "did you mean '--evaluation.splits'?"
     assert nearest("zzz", ["one", "two"]) == "known here: one, two"
     assert nearest("zzz", ["é" * 99, "ü" * 99]) == "--help lists what there is"
 

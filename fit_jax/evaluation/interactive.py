@@ -102,7 +102,9 @@ class FocusQuestions:
         slots = {}
         if whole is not None:
             if len(self.slots) != 1:
-                raise InputError(f"--text: task {self._text.name} has {len(self.slots)} texts; write {usage}")
+                raise InputError(
+                    f"task {self._text.name} has {len(self.slots)} texts; write {usage} (from Python, a mapping of them)"
+                )
             if named:
                 raise InputError("--text and --slot: the task has one text; give it once")
             slots[self.slots[0]] = whole
