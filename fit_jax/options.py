@@ -23,7 +23,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A hint at the known name that a wrong one is closest to, or at all of them where they are few."""
     known = list(known)
     last = [full for full in known if full.rpartition(".")[2] == name.lstrip("-")]  # `--splits` of `evaluation.splits`
-    near = last or difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, known, 1, 0.9) or last or difflib.get_close_matches(name, known, 1)
     if near:
         return f"did you mean {near[0]!r}?"
     names = ", ".join(map(shown, known))

@@ -103,7 +103,7 @@ class FocusQuestions:
         if whole is not None:
             if len(self.slots) != 1:
                 raise InputError(
-                    f"task {self._text.name} has {len(self.slots)} texts; write {usage} (from Python, a mapping of them)"
+                    f"task {self._text.name} has {len(self.slots)} texts; write {usage} (in Python a mapping)"
                 )
             if named:
                 raise InputError("--text and --slot: the task has one text; give it once")
