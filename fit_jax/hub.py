@@ -9,17 +9,17 @@ from fit_jax.errors import InputError
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 # The commit of each hub id that this process has used or is to use: what a name stands for may change at any moment.
-_revisions: dict[str, str] = {}
+commits_of_ids: dict[str, str] = {}
 
 
 def pin(revisions: Mapping[str, str]) -> None:
     """Has these hub ids stand for these commits from now on."""
-    _revisions.update(revisions)
+    commits_of_ids.update(revisions)
 
 
 def pinned() -> dict[str, str]:
     """The commits of the hub ids used or pinned so far."""
-    return dict(_revisions)
+    return dict(commits_of_ids)
 
 
 def local_folder(name: str | Path, patterns: Sequence[str], what: str) -> Path:
@@ -43,7 +43,9 @@ def local_folder(name: str | Path, patterns: Sequence[str], what: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(snapshot_download(str(name), revision=_revisions.get(str(name)), allow_patterns=list(patterns)))
+        folder = Path(
+            snapshot_download(str(name), revision=commits_of_ids.get(str(name)), allow_patterns=list(patterns))
+        )
     except (OSError, ValueError) as error:  # what huggingface_hub raises when offline, unknown, gated or no id at all
         reason = " ".join(str(error).split())[:200]
         raise InputError(

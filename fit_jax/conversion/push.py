@@ -104,7 +104,7 @@ def push(folder: Path, name: str, merged: bool = False, private: bool = False) -
         api.whoami()  # before minutes of writing
     with TemporaryDirectory() as scratch:
         made = Path(scratch) / "model"
-        base = _write(folder, made, name, adapter)
+        base = write_upload(folder, made, name, adapter)
         message = f"The {'adapter' if adapter else 'model'} of a run of fit_jax"
         with _hub(name):
             api.create_repo(name, private=private or None, exist_ok=True)
@@ -112,7 +112,7 @@ def push(folder: Path, name: str, merged: bool = False, private: bool = False) -
     return Pushed(str(commit.commit_url), adapter, base)
 
 
-def _write(folder: Path, made: Path, name: str, adapter: bool) -> str | None:
+def write_upload(folder: Path, made: Path, name: str, adapter: bool) -> str | None:
     """Writes all that is pushed; returns the adapter's base where that is a folder of this machine."""
     base = None
     if adapter:

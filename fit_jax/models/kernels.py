@@ -36,7 +36,7 @@ def choose(kind: str, q: Array, softcap: float | None, *, biased: bool = False) 
         InputError: A kernel is asked for that the platform does not have.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    platform = _platform(mesh)
+    platform = platform_of(mesh)
     own: Kernel = "tpu" if platform == "tpu" else "gpu" if platform in ("gpu", "cuda") else "xla"
     if own == "gpu" and kind in ("auto", "cudnn"):  # ours compiles for GPUs, but has not been run on one
         own = "cudnn"
@@ -65,7 +65,7 @@ def cudnn(
     )
 
 
-def _platform(mesh: AbstractMesh) -> str:
+def platform_of(mesh: AbstractMesh) -> str:
     """Of the mesh in context, which may be one that is only compiled for; without one of the default backend."""
     device = mesh.abstract_device
     return jax.default_backend() if device is None else device.platform

@@ -64,13 +64,13 @@ def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: 
 
     if name is not None:
         return report_run(run.folder / EVALUATIONS / name, run.task, load, config)
-    evaluation = report_run(run.folder / FOLDER, run.task, load, config, partial(_before, run))
+    evaluation = report_run(run.folder / FOLDER, run.task, load, config, partial(answers_before_tuning, run))
     if is_lead():
         write_text(run.folder / CARD, model_card(config, run.task, evaluation.predictions))
     return evaluation
 
 
-def _before(run: Run, opening: Opening) -> list[Prediction]:
+def answers_before_tuning(run: Run, opening: Opening) -> list[Prediction]:
     """What the model that the run was tuned from answers; nothing where it has none, or one that is gone."""
     if run.model.pretrained is None:
         return []

@@ -49,7 +49,7 @@ def run(tmp_path, monkeypatch) -> Path:
         for file in ("README.md", "model.safetensors"):
             (made / file).write_text("content")
 
-    monkeypatch.setattr(pushing, "_write", write)
+    monkeypatch.setattr(pushing, "write_upload", write)
     return folder
 
 

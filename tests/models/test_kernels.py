@@ -54,7 +54,7 @@ def test_kernels_are_chosen_by_what_they_can_compute(monkeypatch):
 
 
 def test_rows_that_the_mesh_does_not_divide_are_left_to_xla(monkeypatch):
-    monkeypatch.setattr(kernels, "_platform", lambda mesh: "tpu")
+    monkeypatch.setattr(kernels, "platform_of", lambda mesh: "tpu")
     q = jnp.zeros((2, T, 4, 64), jnp.bfloat16)
     with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))):
         assert choose("auto", q, None) == "xla"

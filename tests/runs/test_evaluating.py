@@ -80,17 +80,17 @@ def test_the_model_before_tuning_answers_the_same_questions(monkeypatch, capsys,
     monkeypatch.setattr(evaluating, "starting_state", lambda run, optimizer: placed)
     monkeypatch.setattr(evaluating, "scorer", lambda run, graphdef: make_scorer())
     run = SimpleNamespace(config=Config(), task=task, encoder=encoder, model=SimpleNamespace(pretrained="a/model"))
-    before = evaluating._before(run, opening)
+    before = evaluating.answers_before_tuning(run, opening)
     assert [p.focus for p in before] == [q.focus for q in opening.queries]
     (expected,) = answer([group], Subject(encoder, make_scorer(), params))
     assert {(p.focus, p.log_probs) for p in before} <= {(p.focus, p.log_probs) for p in expected}
     run.model.pretrained = None
-    assert evaluating._before(run, opening) == []
+    assert evaluating.answers_before_tuning(run, opening) == []
     run.model.pretrained = "gone"
 
     def gone(run, optimizer):
         raise InputError("gone: no weights; fetch them")
 
     monkeypatch.setattr(evaluating, "starting_state", gone)
-    assert evaluating._before(run, opening) == []
+    assert evaluating.answers_before_tuning(run, opening) == []
     assert "no answers from before tuning: gone" in capsys.readouterr().out

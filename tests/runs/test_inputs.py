@@ -111,7 +111,7 @@ def test_a_copy_that_could_not_be_renewed_is_renewed_later(config, begun, tmp_pa
 def test_a_run_keeps_the_commits_of_hub_ids(config, begun, monkeypatch):
     kept = read_inputs(begun)
     write_inputs(begun, replace(kept, revisions={"a/kept": "commit"}))
-    monkeypatch.setattr(hub, "_revisions", {})
+    monkeypatch.setattr(hub, "commits_of_ids", {})
     set_up(config, trains=True)
     assert hub.pinned()["a/kept"] == "commit"
     assert read_inputs(begun).revisions["a/kept"] == "commit"
