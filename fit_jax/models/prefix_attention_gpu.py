@@ -14,19 +14,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Bool, Float
 
-from fit_jax.models.prefix_blocks import (
-    LEAST,
-    MASKED,
-    BackwardInputs,
-    Blocks,
-    Rules,
-    Tiles,
-    Walk,
-    capped,
-    dot,
-    uncapped,
-    visible,
-)
+from fit_jax.models import prefix_blocks
+from fit_jax.models.prefix_blocks import BackwardInputs, Blocks, Rules, Tiles, Walk, capped, dot, uncapped, visible
 
 
 def tiles(queries: int, keys: int, head_width: int) -> Tiles:
@@ -140,7 +129,7 @@ def _forward(rules: Rules, count: Any, visit: Any, window: Any, *refs: Any) -> N
         greatest, total, gathered = carry
         at = _span(visit[block, n] >> 1, rules.tiles.keys)
         scores, seen = _scores(rules, window, queries, own, keys, at, q, k_ref[at])
-        scores = jnp.where(seen, scores, MASKED)
+        scores = jnp.where(seen, scores, prefix_blocks.MASKED)
         high = jnp.maximum(greatest, scores.max(axis=1))
         weights = jnp.exp(scores - high[:, None])
         decay = jnp.exp(greatest - high)
@@ -150,7 +139,7 @@ def _forward(rules: Rules, count: Any, visit: Any, window: Any, *refs: Any) -> N
 
     row = jnp.zeros(q.shape[0], jnp.float32)
     greatest, total, gathered = jax.lax.fori_loop(
-        0, count[block], step, (row + LEAST, row, jnp.zeros(q.shape, jnp.float32))
+        0, count[block], step, (row + prefix_blocks.LEAST, row, jnp.zeros(q.shape, jnp.float32))
     )
     sums = jnp.where(total == 0, 1.0, total)
     y[...] = (gathered / sums[:, None]).astype(y.dtype)
@@ -215,5 +204,5 @@ def _gradients(
 ) -> tuple[Float[Array, "c t"], Float[Array, "c t"]]:
     """Weights of a block, and gradients of its scores."""
     scores, seen = scored
-    weights = jnp.exp(jnp.where(seen, scores, MASKED) - lse[:, None])
+    weights = jnp.exp(jnp.where(seen, scores, prefix_blocks.MASKED) - lse[:, None])
     return weights, uncapped(weights * (dot(dy, v, (1, 1)) - delta[:, None]), scores, rules.softcap)
