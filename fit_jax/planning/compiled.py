@@ -19,7 +19,7 @@ from fit_jax.training.state import PlacedState, TrainState, abstract_state
 from fit_jax.training.step import abstract_batch, compile_train_step
 
 # The compiler's lowest effort: half the compile time, the same partitioning.
-EFFORT = -1.0
+EFFORT, _EFFORT = -1.0, "jax_exec_time_optimization_effort"
 
 
 class Program(NamedTuple):
@@ -83,8 +83,9 @@ def compile_evaluation(load: Workload, topology: Topology) -> Program:
 
 def _program(build: Callable[[], jax.stages.Compiled], mesh: Mesh) -> Program:
     started = time.monotonic()
-    effort = jax.config.jax_exec_time_optimization_effort  # pyright: ignore[reportAttributeAccessIssue]  # JAX sets it late
-    jax.config.update("jax_exec_time_optimization_effort", EFFORT)
+    effort = getattr(jax.config, _EFFORT, None)  # newer versions of JAX have no such option
+    if effort is not None:
+        jax.config.update(_EFFORT, EFFORT)
     try:
         compiled = build()
     except jax.errors.JaxRuntimeError as error:
@@ -93,7 +94,8 @@ def _program(build: Callable[[], jax.stages.Compiled], mesh: Mesh) -> Program:
             raise
         return Program(time.monotonic() - started, 0, 0, (), _reason(str(error)))
     finally:
-        jax.config.update("jax_exec_time_optimization_effort", effort)
+        if effort is not None:
+            jax.config.update(_EFFORT, effort)
     memory, text = compiled.memory_analysis(), compiled.as_text()
     assert memory is not None  # every compiler of JAX's says so
     assert text is not None
