@@ -97,6 +97,8 @@ def check_outputs(folder: Path, files: Iterable[str], folders: Iterable[str]) ->
         for name in names:
             path = folder / name
             try:
+                if kind == "file" and path.is_symlink() and path.exists():  # what it leads to is nobody's to write over
+                    raise InputError(f"{path}: is a symbolic link; move it away")
                 if not is_kind(path.stat().st_mode):
                     raise InputError(f"{path}: is no {kind}; move it away")
             except FileNotFoundError:

@@ -119,7 +119,7 @@ def held(folder: Path) -> Iterator[None]:
         InputError: The lock cannot be opened.
     """
     try:
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise InputError(f"{folder / LOCK}: cannot be opened ({error.strerror}); move it away") from error
     try:

@@ -111,6 +111,17 @@ def test_what_libraries_say_goes_into_the_log(config, tmp_path, capsys):
     assert all(words in log for words in ("ERROR absl: a remark\n", "another\n", "Traceback", "the cause"))
 
 
+@pytest.mark.parametrize("name", [".lock", "log.txt", "metrics.jsonl"])
+def test_a_link_in_the_place_of_a_file_is_not_followed(config, tmp_path, name):
+    other = tmp_path / "other.txt"
+    other.write_text("healthy")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(other)
+    with pytest.raises(InputError, match="is a symbolic link; move it away"), claimed(config):
+        pass
+    assert other.read_text() == "healthy"
+
+
 def test_what_a_killed_command_left_half_written_is_removed(config, tmp_path):
     for place in ("run", "run/report", "run/task"):
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
