@@ -128,7 +128,7 @@ def export_merged(source: str, target: Path, dtype: str | None = None) -> Agreem
     _demand_finite(loaded, source)
     dtype = dtype or _dtype(loaded.hf, source)
     config = loaded.decoder.config
-    if why := unlike_family(config):
+    if config.pretrained is None and (why := unlike_family(config)):
         raise InputError(f"{source}: {why}, so transformers has no such model; train one with another model.family")
     with new_folder(target) as folder:
         save_merged(folder, loaded.decoder, _NUMPY[dtype])

@@ -4,6 +4,7 @@ No token is dropped: the tokens of an expert are brought together, however many 
 (MegaBlocks: Gale et al. 2022).
 """
 
+import math
 from functools import partial
 
 import jax
@@ -68,7 +69,8 @@ class Experts(nnx.Module):
         mesh = jax.sharding.get_abstract_mesh()
         if not mesh.empty:  # each device sorts its own tokens, so that none travels
             split = TENSOR if self.config.feed_forward % mesh.shape[TENSOR] == 0 else None
-            tokens = P(ROWS, CONTEXT if x.shape[1] % mesh.shape[CONTEXT] == 0 else None, None)
+            rows = ROWS if x.shape[0] % math.prod(mesh.shape[axis] for axis in ROWS) == 0 else None
+            tokens = P(rows, CONTEXT if x.shape[1] % mesh.shape[CONTEXT] == 0 else None, None)
             inner, outer = P(None, None, split), P(None, split, None)
             run = partial(run, over=TENSOR if split else None)
             specs = (tokens, tokens, tokens, inner, inner, outer)

@@ -158,7 +158,7 @@ def _tensor_blocks(parts: list[_DeviceTensor]) -> TensorBlocks:
     if all(held.array.is_fully_addressable for held in parts):
         return lambda: itertools.chain.from_iterable(map(_assembled, parts))
     # All hosts must gather in one order, so not from several threads.
-    wholes = [(to_host(held.array[held.at]), held.transposed) for held in parts]
+    wholes = [(to_host(held.array[held.at] if held.at else held.array), held.transposed) for held in parts]
     return partial(iter, [whole.T if transposed else whole for whole, transposed in wholes])
 
 
@@ -171,7 +171,7 @@ def _assembled(held: _DeviceTensor) -> Iterator[np.ndarray]:
         if not shard.replica_id:
             # A CPU device's memory is read where it lies; from others only the layer is fetched.
             near = index and shard.device.platform == "cpu"
-            part = np.asarray(shard.data)[index] if near else np.asarray(shard.data[index])
+            part = np.asarray(shard.data)[index] if near else np.asarray(shard.data[index] if index else shard.data)
             at = [of.indices(size)[:2] for of, size in zip(shard.index[len(index) :], shape)]
             parts.append((at[::-1], part.T) if transposed else (at, part))
     shape = shape[::-1] if transposed else shape

@@ -14,6 +14,8 @@ from fit_jax.models.config import PROJECTIONS, LoraConfig
 from fit_jax.models.experts import Experts
 from fit_jax.models.hash_random import Seed
 from fit_jax.models.weights import unlike_family
+from fit_jax.parallel.config import MeshConfig
+from fit_jax.parallel.mesh import make_mesh
 
 from ..closeness import apart, assert_close
 
@@ -51,6 +53,16 @@ def test_grouped_products_equal_a_loop_over_the_experts(experts, tiny):
 
     ours, theirs = both(lambda experts, x: experts(x, None, None)), both(looped)
     jax.tree.map(lambda a, b: assert_close(a, b, 1e-4), ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (3, 6), (4, 5)])
+def test_rows_and_tokens_that_the_mesh_does_not_divide_are_computed_too(experts, tiny, shape):
+    x = jax.random.normal(jax.random.key(1), (*shape, tiny.width))
+    graphdef, state = nnx.split(experts)
+    run = jax.jit(lambda state, x: nnx.merge(graphdef, state)(x, None, None))
+    alone = run(state, x)
+    with jax.set_mesh(make_mesh(MeshConfig(fsdp=2, tensor=2, context=2))):
+        assert_close(run(state, x), alone, 1e-5)
 
 
 @pytest.mark.parametrize(("kind", "error"), [("int8", 0.01), ("nf4", 0.2)])
