@@ -1,4 +1,4 @@
-"""llama2.c models: a written one reads back, the real one tells its story, damaged ones are named."""
+"""Models imported and exported: what is written computes what was read, and a damaged file leaves nothing behind."""
 
 import json
 import struct
