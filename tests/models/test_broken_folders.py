@@ -10,7 +10,6 @@ import pytest
 from fit_jax.errors import InputError
 from fit_jax.models.adapters import CONFIG, resolve_lora
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
-from fit_jax.models.llama2c import convert
 from fit_jax.models.tensor_files import INDEX, TensorFiles, write_tensors
 from fit_jax.models.weights import OWN, open_pretrained
 
@@ -46,13 +45,6 @@ def test_an_imported_model_of_another_version_is_told(content, tmp_path):
     (tmp_path / OWN).write_text(json.dumps(content))
     with pytest.raises(InputError, match="import the model again"):
         open_pretrained(str(tmp_path))
-
-
-@pytest.mark.parametrize("size", [0, 3, 31])
-def test_a_llama2c_file_of_impossible_size_is_told(size, tmp_path):
-    (tmp_path / "model.bin").write_bytes(bytes(size))
-    with pytest.raises(InputError, match=f"{size} bytes"):
-        convert(tmp_path / "model.bin", tmp_path)
 
 
 @pytest.mark.parametrize("name", [name for name, value in LLAMA.items() if isinstance(value, int)])
