@@ -14,8 +14,8 @@ from fit_jax.models.export import save_merged
 from fit_jax.models.families import config_from_hf, text_name, text_of
 from fit_jax.models.weights import abstract_parameters, load_weights, open_pretrained, resolve
 
-from ..closeness import assert_close
-from .hugging_face import GEMMA, MINISTRAL3, SHAPE, draw, saved, stored_tensors, their_logits
+from ...closeness import assert_close
+from ..hugging_face import GEMMA, MINISTRAL3, SHAPE, draw, saved, stored_tensors, their_logits
 
 PIXTRAL = {"model_type": "pixtral", "num_attention_heads": 2, "head_dim": 8, "image_size": 16, "patch_size": 8}
 SIGLIP = {"model_type": "siglip_vision_model", "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
