@@ -1,0 +1,53 @@
+"""The two sentences that the numbers give."""
+
+import re
+
+import pytest
+
+from fit_jax.evaluation.metrics import kind_of
+from fit_jax.evaluation.verdict import following, methods_verdict, run_verdict
+
+from .chosen_answers import evaluated, y, y_s
+
+
+@pytest.mark.parametrize(
+    ("choose", "says"),
+    [
+        (lambda q: q.label, "the model follows the focus instruction: 1.000 of the answers are y where y is asked for"),
+        (y, "answers with the true label y even where the instruction asks for y_s"),
+        (y_s, "answers with y_s even where the instruction asks for the true label y"),
+        (lambda q: 1 - q.label, "the model does not follow the focus instruction: 0.000"),
+        (lambda q: q.label if int(q.example.uid[-1]) > 1 else 1 - q.label, "follows the focus instruction in part"),
+    ],
+)
+def test_the_verdict_says_what_happened_good_or_bad(task, choose, says):
+    text = run_verdict(evaluated(task, choose).predictions)
+    assert says in text
+    assert len(re.findall(r"\.(?: |$)", text)) == 2  # sentences
+
+
+def test_the_verdict_names_the_worst_cell_beside_what_reading_nothing_reaches(task):
+    def fails(query) -> int:
+        return 1 - query.label if query.focus == "ignore(spurious)" else query.label
+
+    text = run_verdict(evaluated(task, fails).predictions)
+    assert re.search(
+        r"worst under ignore\(spurious\) on the split iid: 0.000 \[0.000, 0.0\d+\] of 100 examples, below", text
+    )
+
+
+def test_few_examples_get_no_verdict(task):
+    text = run_verdict(evaluated(task, lambda q: q.label, copies=1).predictions)
+    assert "too little to tell" in text
+    assert "No cell of the tables has 30 examples" in text
+    plain = [p for p in evaluated(task, y).predictions if kind_of(p.focus) == "core"]
+    assert run_verdict(plain).startswith("Nothing was asked in which y and y_s differ")
+
+
+def test_an_experiment_is_judged_by_its_reference_and_the_best_of_the_others(task, obedient):
+    found = {"FIT": following(obedient.predictions), "SFT(y)": following(evaluated(task, y).predictions)}
+    text = methods_verdict(found, "FIT")
+    assert "FIT follows the focus instruction (one seed)" in text
+    assert "SFT(y) comes closest: 1.000 of the answers are y where y is asked for, 0.000 are y_s" in text
+    assert "FIT does better: 1.000" in methods_verdict(found, "SFT(y)")
+    assert "No method is judged" in methods_verdict({}, "FIT")
