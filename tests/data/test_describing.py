@@ -3,9 +3,7 @@
 import csv
 import json
 import random
-import tracemalloc
 
-import numpy as np
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -13,8 +11,6 @@ from hypothesis import strategies as st
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.__main__ import main
-from fit_jax.data.association import bag_of_words, evidence, information
-from fit_jax.data.columns import kind_of, profile
 from fit_jax.data.describing import describe
 from fit_jax.data.own_data import read_description
 from fit_jax.data.tasks import build_task
@@ -245,74 +241,3 @@ def test_any_table_gives_a_description_that_can_be_used_or_one_line(tmp_path, ta
     assert set(yaml.safe_load(text)) >= {"name", "files", "label", "features"}
     task = build_task(TaskConfig(name="jsonl", file=str(out)), 0)
     assert all(len(split.examples) for split in task.splits.values())
-
-
-@pytest.mark.parametrize(
-    ("cells", "kind"),
-    [
-        (["", None, "NA"], "empty"),
-        (["a", "A ", ""], "constant"),
-        (["a", "b"] * 10, "category"),
-        ([f"u{n}" for n in range(30)], "identifier"),
-        ([f"2024-01-{n}" for n in range(10, 30)], "date"),
-        ([n / 7 for n in range(30)], "number"),
-        ([f"this is text {n}" for n in range(30)], "text"),
-        ([["a"], ["b"]], "nested"),
-        ([f"v{n}" for n in range(30)] + ["v1"], "many values"),
-    ],
-)
-def test_kinds(cells, kind):
-    assert kind_of(cells) == kind
-
-
-def test_permutations_pass_a_weak_shortcut_and_no_noise():
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 2, 2000)
-    noise = {f"noise {n}": rng.integers(0, 2 + n, 2000) for n in range(20)}
-    weak = np.where(rng.random(2000) < 0.58, y, 1 - y)
-    found = {row.name: row for row in evidence({"weak": weak, **noise}, y, np.zeros(2000, int))}
-    assert [name for name, row in found.items() if row.passes] == ["weak"]
-    for name, row in found.items():
-        values = 2 if name == "weak" else 2 + int(name.split()[1])
-        assert row.chance == pytest.approx((values - 1) / (2 * 2000 * np.log(2)), rel=0.5)
-
-
-def test_what_the_words_tell_is_not_counted_twice():
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 2, 2000)
-    topic = np.where(rng.random(2000) < 0.9, y, 1 - y)
-    sender = np.where(rng.random(2000) < 0.9, y, 1 - y)
-    texts = [f"about topic{t} and filler{rng.integers(9)}" for t in topic]
-    words = bag_of_words(texts, y)
-    assert information(words, topic) > 0.95
-    found = {row.name: row for row in evidence({"topic": topic, "sender": sender}, y, words)}
-    assert found["topic"].bits > 0.4
-    assert found["topic"].beyond_words < 0.01
-    assert found["sender"].beyond_words > 0.2
-
-
-def test_memory_does_not_grow_with_the_table():
-    def rows(count):
-        for n in range(count):
-            yield f"t.csv:{n}", {"id": f"row {n}", "text": f"word {n} " * 30, "label": "ab"[n % 2], "n": str(n % 5000)}
-
-    def peak(count):
-        tracemalloc.start()
-        found = profile(rows(count))
-        _, most = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        return found, most
-
-    from fit_jax.data import columns
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns, "MOST_ROWS", 200)
-        (small, few), (large, many) = peak(2_000), peak(20_000)
-    assert (large.rows, len(large.sample)) == (20_000, 200)
-    assert large.columns["n"].different is None
-    assert large.columns["label"].counts == {"a": 10_000, "b": 10_000}
-    assert small.columns["n"].different is None
-    # Keys of the column in which no two cells are the same are all that grows.
-    assert many - few < 18_000 * 200
-    numbers = [int(row["id"].split()[1]) for row in large.sample]
-    assert abs(np.mean(numbers) / 10_000 - 1) < 0.15
