@@ -11,8 +11,6 @@ import yaml
 from fit_jax.config import TaskConfig
 from fit_jax.data.__main__ import main as data_command
 from fit_jax.data.audit import SourceTable, audit_task, leaks
-from fit_jax.data.inspection_tables import audit_page
-from fit_jax.data.label_words import LEVEL, token_rows
 from fit_jax.data.splits import Split
 from fit_jax.data.task import Task
 from fit_jax.data.tasks.jsonl import raw_table
@@ -37,30 +35,6 @@ def test_independent_keywords_are_not_proposed(built):
     assert not {"bayesian", "pineapple"} & {row.token for row in audit.tokens if row.split in ("train", "iid")}
     strength = {row.split: row for row in audit.associations}
     assert strength["train"].information <= strength["train"].bias
-
-
-def test_finds_negation_in_smnli(built):
-    rows, _, _ = token_rows("train", built("smnli").splits["train"].examples)
-    assert {"no", "not", "never", "nothing"} <= {row.token for row in rows if row.label == "contradiction"}
-
-
-def test_finds_connectives_in_shans(built):
-    rows, _, _ = token_rows("train", built("shans").splits["train"].examples[:6000])
-    assert {"or", "if", "unless"} <= {row.token for row in rows if row.label == "non-entailment"}
-
-
-def test_shuffled_labels_give_no_proposals(built):
-    examples = built("ss").splits["train"].examples[:2000]
-    alarms = 0
-    for seed in range(20):
-        labels = [example.label for example in examples]
-        random.Random(seed).shuffle(labels)
-        rows, tested, _ = token_rows("x", [replace(e, label=y) for e, y in zip(examples, labels)])
-        assert tested > 300
-        alarms += bool(rows)
-    # Binomial(20, LEVEL): more than two alarms have a probability below 0.2 percent.
-    assert LEVEL == 0.01
-    assert alarms <= 2
 
 
 @pytest.fixture
@@ -102,16 +76,6 @@ def test_columns_that_nobody_described_are_looked_at(own):
     assert found["all words together"].bits >= queue.bits - 0.02
 
 
-def test_words_are_parted_by_what_they_are(own):
-    rows, _, _ = token_rows("train", raw_table(TaskConfig(name="jsonl", file=str(own))).task.splits["train"].examples)
-    kinds = {row.token: row.kind for row in rows}
-    assert {token for token, kind in kinds.items() if kind == "shortcut"} == {"shop", "press", "7pm"}
-    assert {"the", "is", "down", "a", "was", "not"} <= {
-        token for token, kind in kinds.items() if kind == "function word"
-    }
-    assert {token for token, kind in kinds.items() if kind == "content"} == {"server", "bill", "sent"}
-
-
 def test_a_table_that_cannot_be_balanced_is_audited(own, capsys, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     rows = [row for row in rows if (row["sender"] == "shop") == (row["urgent"] == "yes")]
@@ -151,13 +115,3 @@ def test_lengths_and_truncation(built):
         assert sum(count for _, count in audit.lengths[name]) == audit.sizes[name] == len(split.examples)
         longer = sum(len(e.slots["text"].split()) > 20 for e in split.examples)
         assert audit.truncated[name] == pytest.approx(longer / len(split.examples))
-
-
-def test_page_stands_alone_and_escapes(built):
-    audit = replace(audit_task(built("demo")), notes=("<script>alert(1)</script>",))
-    page = audit_page(audit, [{"focus": "none", "prompt": "a <b>", "target": "yes"}])
-    assert "<script>alert" not in page
-    assert "&lt;script&gt;alert" in page
-    assert not re.search(r'(?:src|href)="(?!#)', page)
-    assert "marlin" in page
-    assert "a &lt;b&gt; <mark>yes</mark>" in page

@@ -1,8 +1,6 @@
 """Whose a run folder is."""
 
-import logging
 import os
-import sys
 from dataclasses import replace
 
 import pytest
@@ -95,20 +93,6 @@ def test_a_folder_where_a_file_should_be_is_told(config, tmp_path, name):
     (tmp_path / "run" / name).mkdir(parents=True)
     with pytest.raises(InputError, match=f"run/{name}: is no file; move it away"), claimed(config):
         pass
-
-
-def test_what_libraries_say_goes_into_the_log(config, tmp_path, capsys):
-    def work():
-        logging.getLogger("absl").error("a remark")
-        print("another", file=sys.stderr)
-        raise ZeroDivisionError("the cause")
-
-    with pytest.raises(ZeroDivisionError), claimed(config):
-        work()
-    print("told to the user", file=sys.stderr)
-    assert capsys.readouterr().err == "told to the user\n"
-    log = (tmp_path / "run" / "log.txt").read_text()
-    assert all(words in log for words in ("ERROR absl: a remark\n", "another\n", "Traceback", "the cause"))
 
 
 @pytest.mark.parametrize("name", [".lock", "log.txt", "metrics.jsonl"])

@@ -1,7 +1,5 @@
 """Checkpoints by themselves: what is kept, what is told of damaged ones and of those of another model."""
 
-import copy
-import json
 from dataclasses import replace
 
 import jax
@@ -17,7 +15,6 @@ from fit_jax.parallel.mesh import make_mesh
 from fit_jax.runs.run import Run
 from fit_jax.runs.trainer import Ending, train
 from fit_jax.training.checkpoint import Checkpoints
-from fit_jax.training.metrics import Totals
 from fit_jax.training.progress import Progress
 from fit_jax.training.state import TrainState
 from fit_jax.training.stopping import Stopping
@@ -110,42 +107,3 @@ def test_a_checkpoint_that_was_not_due_goes_when_a_newer_one_is_there(tmp_path):
         left[step] = checkpoints.steps()
     checkpoints.close()
     assert left == {2: [2], 4: [2, 4], 5: [4, 5], 6: [4, 6]}
-
-
-PROGRESS = Progress(Stopping("loss", None, 0.5, 2, 1), Totals(2, 1.5, 4, 2, 60, 4, 2), 4, 300)
-
-
-def wrong_values():
-    """The progress with each value in turn replaced by others that cannot stand there, left out or added to."""
-    whole = PROGRESS.to_json() | {"loader": {"stream": {"lanes": 1, "window": 9}, "marks": [[0, 0, 2]]}}
-
-    def places(values, at=()):
-        for key, value in values.items() if isinstance(values, dict) else enumerate(values):
-            yield (*at, key)
-            if isinstance(value, dict | list):
-                yield from places(value, (*at, key))
-
-    for *above, last in places(whole):
-        for wrong in (-1, "x", [None], {"a": None}, True, 1e400, 2.5):
-            changed = copy.deepcopy(whole)
-            inner = changed
-            for key in above:
-                inner = inner[key]
-            right = inner[last]
-            fits = {"measure": str, "best_value": float | int, "loss": float | int}.get(last)
-            if fits and isinstance(wrong, fits) and wrong is not True and wrong not in (-1, 1e400):
-                continue
-            if wrong == right:
-                continue
-            inner[last] = wrong
-            yield changed
-    yield from ([], None, 3, {}, whole | {"more": 1}, {k: v for k, v in whole.items() if k != "step"})
-
-
-def test_progress_is_read_whole_or_not_at_all():
-    assert Progress.from_json(json.loads(json.dumps(PROGRESS.to_json())), 4) == PROGRESS
-    with pytest.raises(ValueError, match="of step 4"):
-        Progress.from_json(PROGRESS.to_json(), 5)
-    for values in wrong_values():
-        with pytest.raises(ValueError):
-            print(values, Progress.from_json(values, 4))
