@@ -59,3 +59,10 @@ def test_words_are_explained_once_in_a_table_and_by_the_keyboard():
         ("word-low", "low"),
         ("word-core", "core"),
     ]
+
+
+def test_latex_escapes_its_special_characters():
+    text = Table("title", "5 % of y_s & ~^\\", ("x", "y"), (("{1}", "0.5 ± 0.1"),), name="a_b").latex()
+    assert r"5 \% of y\_s \& \textasciitilde{}\textasciicircum{}\textbackslash{}" in text
+    assert r"\{1\} & 0.5 $\pm$ 0.1 \\" in text
+    assert r"\label{tab:a-b}" in text
