@@ -5,7 +5,6 @@ import re
 from dataclasses import replace
 
 import pytest
-from rich.table import Table as RichTable
 
 from fit_jax.evaluation import result_tables
 from fit_jax.evaluation.model_card import model_card
@@ -13,60 +12,16 @@ from fit_jax.evaluation.report import write_report
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.foreign import printable
 from fit_jax.html import page, script_json
-from fit_jax.markdown import as_block, as_code, as_text
 from fit_jax.tables import Table
 from fit_jax.terminal import Terminal
 
+from ..hostile_texts import TEXTS
 from .hostile_run import FIELDS, HOSTILE, LONG, Markup, hostile_evaluation, hostile_task, without_code
 
-TEXTS = (
-    "<script>alert(1)</script>",
-    "</script><img src=x onerror=alert(1)>",
-    "a | b",
-    "`code` **bold** _it_ [link](javascript:alert(1)) ![i](x)",
-    "# heading",
-    "- item",
-    "a\n\n# heading\n\n<b>",
-    "\x1b[31mred\x1b]0;title\x07",
-    "[red]text[/nope]",
-    ":smile:",
-    "\u202eabc",
-)
 TABLE_ELEMENTS = {
     *(["section", "h2", "p", "div", "table", "caption", "thead", "tbody", "tr", "th", "td", "button", "span"])
 }
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
-@pytest.mark.parametrize("text", TEXTS)
-def test_markdown_shows_text_as_it_is(text):
-    shown = as_text(text)
-    assert not {*"<>\n\x1b\u202e"} & {*shown}
-    plain = shown.replace("\\\\", "")
-    for special in "`|[]*#":
-        assert plain.count(special) == plain.count("\\" + special)
-    assert "\n" not in as_code(text)
-    assert as_code(text).count("|") == as_code(text).count("\\|")
-
-
-def test_code_ends_where_it_should():
-    assert as_code("a") == "`a`"
-    assert as_code("a``b`") == "``` a``b` ```"
-    assert as_block("x: |\n  ```\n", "yaml") == "````yaml\nx: |\n  ```\n````"
-
-
-@pytest.mark.parametrize("text", TEXTS)
-def test_a_terminal_shows_text_as_it_is(text):
-    out = io.StringIO()
-    table = RichTable(title=text)
-    table.add_column(text)
-    table.add_row(text)
-    Terminal(file=out, force_terminal=True, width=400).print(table)
-    shown = out.getvalue()
-    assert "\x1b]" not in shown
-    assert "\x1b[31m" not in shown
-    if text.isprintable():
-        assert shown.count(text) == 3
 
 
 @pytest.mark.parametrize("text", [HOSTILE, LONG])
