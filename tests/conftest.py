@@ -45,6 +45,13 @@ def _compile_once(tmp_path_factory):
 
 
 @pytest.fixture
+def no_silent_broadcasting():
+    """Arrays of different ranks meet on purpose or not at all."""
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture
 def machine(monkeypatch) -> Topology:
     """`v5e:2x4` whose eight chips are this machine's simulated devices, so that no TPU compiler is needed."""
     monkeypatch.setattr(Topology, "devices", lambda self: jax.devices()[: self.chips])

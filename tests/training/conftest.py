@@ -27,9 +27,8 @@ RATE = 1e-2
 
 
 @pytest.fixture(autouse=True)
-def _no_silent_broadcasting():
-    with jax.numpy_rank_promotion("raise"):
-        yield
+def _strict(no_silent_broadcasting):
+    """For all tests of this folder."""
 
 
 @pytest.fixture(scope="session")

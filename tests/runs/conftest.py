@@ -1,0 +1,8 @@
+"""Settings of all tests of this folder."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _strict(no_silent_broadcasting):
+    """Runs are computed as they are for users, but for silent broadcasting, which is an error."""
