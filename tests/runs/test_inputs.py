@@ -3,7 +3,6 @@
 import json
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -239,23 +238,3 @@ def test_changed_versions_are_told_at_the_next_start(tmp_path):
     assert record_versions(tmp_path) == []  # told once
     (tmp_path / VERSIONS).write_text("{")
     assert record_versions(tmp_path) == []
-
-
-def test_a_hub_id_stays_at_the_commit_it_had_first(tmp_path, monkeypatch):
-    asked = []
-
-    def download(name, revision, allow_patterns):
-        asked.append(revision)
-        folder = tmp_path / "snapshots" / (revision or f"newest{len(asked)}")
-        folder.mkdir(parents=True, exist_ok=True)
-        return str(folder)
-
-    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", SimpleNamespace(snapshot_download=download))
-    hub.pin({"a/kept": "commit"})
-    folders = [hub.local_folder(name, ["*"], "model").name for name in ("a/kept", "a/new", "a/new")]
-    assert folders == ["commit", "newest2", "newest2"]
-    assert asked == ["commit", None, "newest2"]
-    write_inputs(tmp_path, Inputs({}, hub.pinned()))
-    kept = read_inputs(tmp_path)
-    assert kept is not None
-    assert kept.revisions["a/new"] == "newest2"
