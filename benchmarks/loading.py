@@ -100,7 +100,8 @@ def here(folder: Path) -> dict[str, float]:
 
     from fit_jax.models.config import ModelConfig
     from fit_jax.models.export import save_merged
-    from fit_jax.models.weights import abstract_parameters, load_weights, resolve
+    from fit_jax.models.model_folder import resolve
+    from fit_jax.models.weights import abstract_parameters, load_weights
     from fit_jax.parallel.sharding import lay_out_tree
 
     mesh = jax.make_mesh(

@@ -133,7 +133,7 @@ def batches(asked: list[tuple], shared: bool) -> list:
 def measured(shared: bool, folder: Path, lora: bool) -> dict[str, float]:
     import jax
 
-    from fit_jax.models.weights import resolve
+    from fit_jax.models.model_folder import resolve
     from fit_jax.parallel.mesh import make_mesh
     from fit_jax.parallel.processes import to_global
     from fit_jax.runs.pretrained import pretrained_state

@@ -11,8 +11,9 @@ from fit_jax.evaluation.decoding import SamplingParams, generate
 from fit_jax.foreign import exists, shown
 from fit_jax.models.adapters import CONFIG as ADAPTER
 from fit_jax.models.config import ModelConfig
+from fit_jax.models.model_folder import open_pretrained, resolve_pretrained
 from fit_jax.models.tensor_files import TensorFiles
-from fit_jax.models.weights import abstract_parameters, load_weights, open_pretrained, resolve_pretrained
+from fit_jax.models.weights import abstract_parameters, load_weights
 
 GREEDY_TOKENS, PROMPT_TOKENS = 64, 8
 

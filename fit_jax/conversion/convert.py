@@ -22,15 +22,9 @@ from fit_jax.models.decoder import Decoder, Params
 from fit_jax.models.export import save_merged, save_own
 from fit_jax.models.families import config_to_hf
 from fit_jax.models.llama2c import convert, is_llama2c
+from fit_jax.models.model_folder import Pretrained, open_pretrained, resolve_pretrained, unlike_family
 from fit_jax.models.tensor_files import DTYPES, listed, new_folder
-from fit_jax.models.weights import (
-    Pretrained,
-    abstract_parameters,
-    load_weights,
-    open_pretrained,
-    resolve_pretrained,
-    unlike_family,
-)
+from fit_jax.models.weights import abstract_parameters, load_weights
 from fit_jax.parallel.sharding import named_leaves
 
 if TYPE_CHECKING:

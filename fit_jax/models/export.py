@@ -19,8 +19,9 @@ from fit_jax.models.decoder import Decoder
 from fit_jax.models.experts import ExpertLinear
 from fit_jax.models.families import LAYER_PREFIX, Source, leading_axes, sources
 from fit_jax.models.lora import Linear, LoraParam
+from fit_jax.models.model_folder import OWN
 from fit_jax.models.tensor_files import TensorBlocks, write_tensors
-from fit_jax.models.weights import OWN, QUANTIZED
+from fit_jax.models.weights import QUANTIZED
 from fit_jax.parallel.sharding import is_stacked, named_leaves
 
 FILE_BYTES = 5 * 10**9

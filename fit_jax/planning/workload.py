@@ -6,7 +6,7 @@ from fit_jax.config import Config, MeshConfig, OptimizerConfig, TokenizerConfig
 from fit_jax.errors import InputError
 from fit_jax.hub import local_folder
 from fit_jax.models.config import DecoderConfig, LoraConfig
-from fit_jax.models.weights import CONFIG_FILES
+from fit_jax.models.model_folder import CONFIG_FILES
 from fit_jax.runs.resolve import ResolvedConfig, resolve
 
 # Target positions of a row where the config leaves them to the data: as many as rows of short, packed examples have.

@@ -17,7 +17,7 @@ from fit_jax.files import make_folder, write_text
 from fit_jax.foreign import read_text
 from fit_jax.models.decoder import Params
 from fit_jax.models.families import position_limit
-from fit_jax.models.weights import open_pretrained
+from fit_jax.models.model_folder import open_pretrained
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.run import Run, load_model, scorer, starting_state
 

@@ -14,8 +14,8 @@ from fit_jax.errors import InputError, cannot_write
 from fit_jax.files import write_text
 from fit_jax.foreign import exists
 from fit_jax.hub import pinned
+from fit_jax.models.model_folder import CONFIG_FILES, HUB_FILES
 from fit_jax.models.tensor_files import new_folder
-from fit_jax.models.weights import CONFIG_FILES, HUB_FILES
 from fit_jax.runs.inputs import Inputs, fingerprints, tokenizer_print, write_inputs
 from fit_jax.runs.resolve import resolve
 from fit_jax.runs.run import Run, TrainedModel, frozen_are_given

@@ -19,7 +19,7 @@ from fit_jax.evaluation.evaluator import Validation, evaluated_splits
 from fit_jax.files import make_folder
 from fit_jax.methods import training_method
 from fit_jax.methods.method import TrainingMethod
-from fit_jax.models.weights import open_pretrained, unlike_family
+from fit_jax.models.model_folder import open_pretrained, unlike_family
 from fit_jax.parallel.config import CONTEXT
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.inputs import record_versions

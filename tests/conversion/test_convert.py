@@ -11,7 +11,8 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import SamplingParams, generate
 from fit_jax.focus.tokenizers import load_tokenizer
 from fit_jax.models.config import ModelConfig
-from fit_jax.models.weights import abstract_parameters, load_weights, resolve
+from fit_jax.models.model_folder import resolve
+from fit_jax.models.weights import abstract_parameters, load_weights
 
 STORY = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park."
 

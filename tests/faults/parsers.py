@@ -26,8 +26,8 @@ from fit_jax.models import llama2c
 from fit_jax.models.adapters import resolve_lora
 from fit_jax.models.config import DecoderConfig, Family, LoraConfig, ModelConfig
 from fit_jax.models.families import config_to_hf
+from fit_jax.models.model_folder import open_pretrained
 from fit_jax.models.tensor_files import TensorFiles, write_tensors
-from fit_jax.models.weights import open_pretrained
 from fit_jax.runs.inputs import fingerprints
 from fit_jax.runs.resolve import resolve
 from fit_jax.runs.run_folder import opened_config

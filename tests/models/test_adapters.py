@@ -16,7 +16,8 @@ from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged
 from fit_jax.models.lora import LoraParam
-from fit_jax.models.weights import load_weights, resolve
+from fit_jax.models.model_folder import resolve
+from fit_jax.models.weights import load_weights
 
 from ..closeness import assert_close
 from .hugging_face import random_model, saved, stored_tensors, their_logits

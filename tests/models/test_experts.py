@@ -13,7 +13,7 @@ from fit_jax.models.adapters import resolve_lora
 from fit_jax.models.config import PROJECTIONS, LoraConfig
 from fit_jax.models.experts import Experts
 from fit_jax.models.hash_random import Seed
-from fit_jax.models.weights import unlike_family
+from fit_jax.models.model_folder import unlike_family
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.mesh import make_mesh
 

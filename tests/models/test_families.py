@@ -16,7 +16,8 @@ from fit_jax.evaluation.decoding import SamplingParams, generate
 from fit_jax.models.config import Family, ModelConfig
 from fit_jax.models.export import save_merged
 from fit_jax.models.families import config_from_hf, config_to_hf, position_limit
-from fit_jax.models.weights import abstract_parameters, load_weights, resolve
+from fit_jax.models.model_folder import resolve
+from fit_jax.models.weights import abstract_parameters, load_weights
 
 from ..closeness import assert_close
 from .hugging_face import (

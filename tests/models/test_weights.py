@@ -15,9 +15,10 @@ from fit_jax.conversion.parity import compare, probe_logits, probe_tokens
 from fit_jax.errors import InputError
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.export import save_own
+from fit_jax.models.model_folder import open_pretrained, resolve
 from fit_jax.models.quantize import quantize
 from fit_jax.models.tensor_files import INDEX, TensorFiles, new_folder, write_tensors
-from fit_jax.models.weights import abstract_parameters, load_weights, open_pretrained, resolve
+from fit_jax.models.weights import abstract_parameters, load_weights
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.sharding import lay_out_tree

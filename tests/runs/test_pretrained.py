@@ -12,7 +12,7 @@ from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_own
 from fit_jax.models.head import target_log_probs
-from fit_jax.models.weights import resolve
+from fit_jax.models.model_folder import resolve
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.runs.pretrained import pretrained_state
 from fit_jax.training.optimizer import make_optimizer

@@ -13,7 +13,7 @@ from flax import nnx
 from fit_jax.config import MeshConfig, OptimizerConfig
 from fit_jax.models.config import LoraConfig, ModelConfig
 from fit_jax.models.export import save_own
-from fit_jax.models.weights import resolve
+from fit_jax.models.model_folder import resolve
 from fit_jax.parallel.config import AXES
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.processes import to_global

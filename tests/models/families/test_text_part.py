@@ -12,7 +12,8 @@ from fit_jax.errors import InputError
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.export import save_merged
 from fit_jax.models.families import config_from_hf, text_name, text_of
-from fit_jax.models.weights import abstract_parameters, load_weights, open_pretrained, resolve
+from fit_jax.models.model_folder import open_pretrained, resolve
+from fit_jax.models.weights import abstract_parameters, load_weights
 
 from ...closeness import assert_close
 from ..hugging_face import GEMMA, MINISTRAL3, SHAPE, draw, saved, stored_tensors, their_logits
