@@ -9,7 +9,7 @@ from fit_jax.conversion.parity import TOLERANCE, compare, probe_logits, probe_to
 from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import SamplingParams, generate
 from fit_jax.foreign import exists, shown
-from fit_jax.models.adapters import CONFIG as ADAPTER
+from fit_jax.models.adapter_config import CONFIG as ADAPTER
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.model_folder import open_pretrained, resolve_pretrained
 from fit_jax.models.tensor_files import TensorFiles

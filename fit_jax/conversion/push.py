@@ -15,7 +15,7 @@ from fit_jax.focus import prompt_file
 from fit_jax.focus.example import Example
 from fit_jax.foreign import read_text, shown
 from fit_jax.markdown import as_block
-from fit_jax.models.adapters import CONFIG as ADAPTER_CONFIG
+from fit_jax.models.adapter_config import CONFIG as ADAPTER_CONFIG
 from fit_jax.runs.run import Run, open_run
 from fit_jax.runs.run_folder import CARD, saved_config
 

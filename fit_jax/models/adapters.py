@@ -1,8 +1,8 @@
-"""LoRA adapters in PEFT's format, both ways (`adapter_config.json`, `adapter_model.safetensors`)."""
+"""Parameters of LoRA adapters in PEFT's format, both ways (`adapter_model.safetensors`)."""
 
 import dataclasses
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,88 +13,18 @@ import numpy as np
 from flax import nnx
 
 from fit_jax.errors import InputError, RunFailed
-from fit_jax.foreign import exists, quoted, read_object, shown
-from fit_jax.hub import local_folder
-from fit_jax.models.config import LARGEST_RANK, PROJECTIONS, DecoderConfig, LoraConfig, ModelConfig
+from fit_jax.foreign import shown
+from fit_jax.models.adapter_config import CONFIG, adapter_folder, fused_projections, peft_config, resolve_lora
+from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import to_host
-from fit_jax.models.families import family_traits, sources
-from fit_jax.models.lora import Linear, LoraParam, column_norms
+from fit_jax.models.families import sources
+from fit_jax.models.lora import LoraParam
 from fit_jax.models.tensor_files import TensorFiles, listed, write_tensors
 from fit_jax.parallel.sharding import is_stacked, named_leaves, path_name
 
-CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
 _SUFFIXES = {"lora_a": ".lora_A.weight", "lora_b": ".lora_B.weight", "lora_magnitude": ".lora_magnitude_vector"}
-# Settings of PEFT that change what an adapter computes, and the values for which this decoder computes it too.
-_ONLY: dict[str, tuple[Any, ...]] = {
-    "peft_type": ("LORA",),
-    "bias": ("none", None),
-    "modules_to_save": (None, []),
-    "layers_to_transform": (None, []),
-    "layer_replication": (None, []),
-    "fan_in_fan_out": (None, False),
-    "lora_bias": (None, False),
-}
-
-
-def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
-    """The config with rank, alpha, targets and kind of the adapter it goes on from, if it names one.
-
-    Args:
-        lora: What the run asks for.
-        model: The model that it adapts.
-
-    Raises:
-        InputError: A projection that does not exist, a quantised model without an adapter, no such adapter, or PEFT
-            settings that this decoder does not have.
-    """
-    if other := sorted(set(lora.targets) - set(PROJECTIONS)):
-        raise InputError(f"lora.targets: {listed(other)}: no such projection; choose among {', '.join(PROJECTIONS)}")
-    if model.quantize != "none" and lora.rank == 0 and lora.adapter is None:
-        raise InputError(
-            f"model.quantize {model.quantize}: a quantised model cannot be fully fine-tuned; set lora.rank"
-        )
-    for fused, parts in _fused(model).items():
-        if lora.adapter is None and lora.rank and 0 < len({*parts} & {*lora.targets}) < len(parts):
-            raise InputError(
-                f"lora.targets: {model.family} stores {', '.join(parts)} as one {fused}; name all of them or none"
-            )
-    if lora.adapter is None:
-        targets = tuple(name for name in lora.targets if name in _adaptable(model))
-        if lora.rank and not targets:
-            raise InputError(f"lora.targets: experts have no adapters; choose among {', '.join(_adaptable(model))}")
-        return dataclasses.replace(lora, targets=targets) if lora.rank else lora
-    folder = _folder(lora.adapter, (CONFIG,))
-    peft = read_object(folder / CONFIG)
-    for name, allowed in _ONLY.items():
-        if peft.values.get(name) not in allowed and name in peft.values:
-            raise InputError(
-                f"{folder / CONFIG}: {name} {quoted(peft.values[name])} is not supported; only {allowed[0]!r} is"
-            )
-    stored = {projection: projection for projection in _adaptable(model)}
-    stored |= {part: fused for fused, parts in _fused(model).items() for part in parts}
-    modules = _adapted(lora.adapter, peft.values.get("target_modules"), {*stored.values()})
-    if other := sorted(modules - {*stored.values()}):
-        names = ", ".join(dict.fromkeys(stored.values()))
-        raise InputError(f"{folder}: adapts {listed(map(shown, other))}; only {names} can be adapted")
-    found = dataclasses.replace(
-        lora,
-        rank=peft.whole("r", 1, LARGEST_RANK),
-        alpha=float(peft.number("lora_alpha", 0, 1e9)),
-        targets=tuple(name for name in stored if stored[name] in modules),
-        rslora=peft.flag("use_rslora"),
-        dora=peft.flag("use_dora"),
-    )
-    for name, allowed in _patterns(found, model).items():
-        if peft.values.get(name) not in (None, {}, allowed):
-            raise InputError(f"{folder / CONFIG}: {name} {quoted(peft.values[name])} is not supported; only None is")
-    return found
-
-
-def _adaptable(model: ModelConfig) -> list[str]:
-    """The projections that may have adapters: all but those of experts, which PEFT adapts in no one way."""
-    return [name for name in PROJECTIONS if name not in model.expert_projections()]
 
 
 def load_adapter(lora: LoraConfig, model: DecoderConfig, target: nnx.State) -> nnx.State:
@@ -109,7 +39,7 @@ def load_adapter(lora: LoraConfig, model: DecoderConfig, target: nnx.State) -> n
         InputError: Tensors are missing, unused or of another shape.
     """
     assert lora.adapter is not None, "by the caller's config"
-    files = TensorFiles(_folder(lora.adapter))
+    files = TensorFiles(adapter_folder(lora.adapter))
     if whole := [n for n, tensor in files.tensors.items() if not jnp.issubdtype(tensor.dtype, jnp.floating)]:
         raise InputError(f"{files.folder}: {listed(map(shown, whole))}: holds integers; train the adapter again")
     wanted = {path: _place(path, model) for path in named_leaves(target)}
@@ -169,42 +99,7 @@ def _write(folder: Path, leaves: Mapping[str, jax.Array], model: DecoderConfig, 
     tensors = {name: (values[name].shape, values[name].dtype) for name in sorted(values)}
     write_tensors(folder, tensors, (partial(iter, [values[name]]) for name in tensors), most_bytes=2**62)
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
-    (folder / CONFIG).write_text(json.dumps(_peft_config(lora, model), indent=2) + "\n", encoding="utf-8")
-
-
-def start_magnitudes(decoder: Decoder) -> None:
-    """Sets DoRA's magnitudes to the norms of the base kernels, where PEFT starts them; for a new adapter."""
-
-    def norms(linear: Linear) -> jax.Array:
-        return column_norms(linear.weight(jnp.float32))
-
-    for _, module in nnx.iter_modules(decoder):
-        if isinstance(module, Linear) and hasattr(module, "lora_magnitude"):
-            stacked = module.lora_magnitude[...].ndim == 2
-            graphdef, state = nnx.split(module)
-
-            def of_layer(state: nnx.State, graphdef: Any = graphdef) -> jax.Array:
-                return norms(nnx.merge(graphdef, state))
-
-            module.lora_magnitude[...] = (jax.vmap(of_layer) if stacked else of_layer)(state)
-
-
-def _adapted(adapter: str, listed: Any, known: Collection[str]) -> set[str]:
-    """The modules that an adapter adapts: those that its config lists, so that a plan reads no weights.
-
-    Where the config holds a pattern, or names that are none of the known ones and may fit nothing, its tensors tell.
-    """
-    modules = {str(name).rpartition(".")[2] for name in listed} if isinstance(listed, list) else set()
-    if modules and modules <= {*known}:
-        return modules
-    return {name.split(".lora_")[0].rpartition(".")[2] for name in TensorFiles(_folder(adapter)).tensors}
-
-
-def _folder(name: str, files: tuple[str, ...] = ("adapter_*",)) -> Path:
-    folder = local_folder(name, files, "adapter")
-    if not exists(folder / CONFIG):
-        raise InputError(f"{folder}: holds no PEFT adapter ({CONFIG} is missing)")
-    return folder
+    (folder / CONFIG).write_text(json.dumps(peft_config(lora, model), indent=2) + "\n", encoding="utf-8")
 
 
 class _Place(NamedTuple):
@@ -252,13 +147,8 @@ def _place(path: str, model: DecoderConfig) -> _Place:
     kernels = sources(f"{module}.kernel", model)
     names = [_PREFIX + kernel.name.removesuffix(".weight") + _SUFFIXES[kind] for kernel in kernels]
     projection = module.rpartition(".")[2]
-    parts = next((parts for parts in _fused(model).values() if projection in parts), (projection,))
+    parts = next((parts for parts in fused_projections(model).values() if projection in parts), (projection,))
     return _Place(names, kind, parts.index(projection), len(parts), kernels[0].first)
-
-
-def _fused(model: ModelConfig) -> dict[str, tuple[str, ...]]:
-    """The fused projections of a family by name, and their parts."""
-    return {whole.rpartition(".")[2]: parts for whole, parts in family_traits(model.family).fused.items()}
 
 
 def _together(name: str, parts: list[np.ndarray]) -> np.ndarray:
@@ -272,37 +162,3 @@ def _together(name: str, parts: list[np.ndarray]) -> np.ndarray:
         whole[row : row + part.shape[0], column : column + part.shape[1]] = part
         row, column = row + part.shape[0], column + part.shape[1]
     return whole
-
-
-def _patterns(lora: LoraConfig, model: ModelConfig) -> dict[str, dict[str, float]]:
-    """`rank_pattern` and `alpha_pattern`: fused projections have a rank for each part, and the scale of all others."""
-    counts = {fused: len(parts) for fused, parts in _fused(model).items() if parts[0] in lora.targets}
-    alphas = {fused: lora.alpha * (count**0.5 if lora.rslora else count) for fused, count in counts.items()}
-    return {
-        "rank_pattern": {fused: lora.rank * count for fused, count in counts.items()},
-        "alpha_pattern": {fused: _plain(alpha) for fused, alpha in alphas.items()},
-    }
-
-
-def _plain(number: float) -> float:
-    return int(number) if number == int(number) else number
-
-
-def _peft_config(lora: LoraConfig, model: DecoderConfig) -> Mapping[str, Any]:
-    stored = {part: fused for fused, parts in _fused(model).items() for part in parts}
-    return {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": model.pretrained,
-        "r": lora.rank,
-        "lora_alpha": _plain(lora.alpha),
-        "lora_dropout": lora.dropout,
-        "target_modules": list(dict.fromkeys(stored.get(name, name) for name in lora.targets)),
-        **_patterns(lora, model),
-        "use_rslora": lora.rslora,
-        "use_dora": lora.dora,
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-        "modules_to_save": None,
-    }

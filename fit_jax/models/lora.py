@@ -101,5 +101,18 @@ def column_norms(kernel: Float[Array, "inputs outputs"]) -> Float[Array, " outpu
     return jnp.linalg.norm(kernel.astype(jnp.float32), axis=0)
 
 
+def start_magnitudes(decoder: nnx.Module) -> None:
+    """Sets DoRA's magnitudes to the norms of the base kernels, where PEFT starts them; for a new adapter."""
+    for _, module in nnx.iter_modules(decoder):
+        if isinstance(module, Linear) and hasattr(module, "lora_magnitude"):
+            stacked = module.lora_magnitude[...].ndim == 2
+            graphdef, state = nnx.split(module)
+
+            def of_layer(state: nnx.State, graphdef: nnx.GraphDef[Linear] = graphdef) -> Float[Array, " outputs"]:
+                return column_norms(nnx.merge(graphdef, state).weight(jnp.float32))
+
+            module.lora_magnitude[...] = (jax.vmap(of_layer) if stacked else of_layer)(state)
+
+
 def _over_rows(vector: Float[Array, " outputs"], like: Float[Array, "*n outputs"]) -> Float[Array, "*n outputs"]:
     return jnp.broadcast_to(jnp.expand_dims(vector, tuple(range(like.ndim - 1))), like.shape)

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from fit_jax.config import Config, TokenizerConfig, TrainConfig
 from fit_jax.errors import InputError
-from fit_jax.models.adapters import resolve_lora
+from fit_jax.models.adapter_config import resolve_lora
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig, with_vocabulary
 from fit_jax.models.model_folder import resolve as resolve_model
 from fit_jax.parallel.config import CONTEXT

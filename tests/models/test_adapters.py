@@ -11,7 +11,8 @@ from safetensors.numpy import save_file
 
 from fit_jax.conversion.parity import probe_logits, probe_tokens
 from fit_jax.errors import InputError, RunFailed
-from fit_jax.models.adapters import load_adapter, resolve_lora, write_adapter
+from fit_jax.models.adapter_config import resolve_lora
+from fit_jax.models.adapters import load_adapter, write_adapter
 from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fit_jax.errors import InputError
-from fit_jax.models.adapters import CONFIG, resolve_lora
+from fit_jax.models.adapter_config import CONFIG, resolve_lora
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.model_folder import OWN, open_pretrained
 from fit_jax.models.tensor_files import INDEX, TensorFiles, write_tensors

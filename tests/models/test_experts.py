@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from fit_jax.errors import InputError
-from fit_jax.models.adapters import resolve_lora
+from fit_jax.models.adapter_config import resolve_lora
 from fit_jax.models.config import PROJECTIONS, LoraConfig
 from fit_jax.models.experts import Experts
 from fit_jax.models.hash_random import Seed
