@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fit_jax.errors import InputError
-from fit_jax.evaluation import result_tables
 from fit_jax.evaluation.attribution import Attributor, pieces
 from fit_jax.evaluation.interactive import (
     FocusAnswer,
@@ -20,6 +19,7 @@ from fit_jax.evaluation.interactive import (
 )
 from fit_jax.evaluation.metrics import focus_accuracy
 from fit_jax.evaluation.queries import Prediction
+from fit_jax.evaluation.result_summary import summary
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.example import CORE
 from fit_jax.focus.instructions import first_instruction
@@ -101,7 +101,7 @@ class Scores:
 
     def to_markdown(self) -> str:
         """The report's tables."""
-        return result_tables.summary("Focus accuracy", self.predictions, self._run.task)
+        return summary("Focus accuracy", self.predictions, self._run.task)
 
 
 class FocusModel:

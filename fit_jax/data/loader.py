@@ -26,24 +26,20 @@ from functools import lru_cache, partial
 from typing import Any, Generic, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
 
 from fit_jax.config import Config
-from fit_jax.data.decoy_sampling import TrainingDecoys
+from fit_jax.data.item_stream import ItemStream
 from fit_jax.data.keyed_generator import generator
-from fit_jax.data.layout import lay_out
 from fit_jax.data.packing import first_fit, stack, target_capacity
 from fit_jax.data.row_stream import Mark, Row, RowStream
-from fit_jax.data.sampler import BatchType, DrawnItem, Sampler
+from fit_jax.data.sampler import BatchType, Sampler
 from fit_jax.errors import InputError
-from fit_jax.focus.example import Example
-from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
+from fit_jax.focus.prompts import PromptEncoder
 
-# Examples from which the shapes are chosen, examples whose answers are looked at, and longest ones that are encoded.
+# Examples from which the shapes are chosen.
 _SAMPLE = 1024
 # Widths of rows that do not pack.
 _WIDTHS = 8
-_ANSWERS_SEEN, _ANSWERS_ENCODED = 1 << 15, 64
 # Batches prepared ahead: enough to bridge the building of a window.
 _PREFETCH = 16
 
@@ -93,30 +89,26 @@ class TrainLoader(Generic[BatchType]):
                 batch, or an example cannot be drawn or encoded.
         """
         self._sampler = sampler
-        self._encoder = encoder
+        self._items = ItemStream(sampler, encoder, config)
         self._seed = config.seed
         self._batch_size = config.train.batch_size
         self._packing = config.train.packing
         self._taken = config.train.examples_per_step if config.train.packing else None
-        self._cuts = config.train.long_text == "cut"
-        share = config.focus.decoy_share
-        self._shown = TrainingDecoys(encoder.text, share, config.seed).shown if share else _as_it_is
-        self._order = lru_cache(2)(sampler.order)
         self._epoch_size = sampler.epoch_size
         self.tokens_per_row = config.train.sequence_length
-        self._target_limit = config.train.targets_per_row  # None only while the sample is drawn
 
         drawn = min(_SAMPLE, self._epoch_size)
-        sample = [d.item for d in self._drawn(0, drawn)]
-        if self._target_limit is None:
+        sample = [d.item for d in self._items.take(0, drawn)]
+        targets = self._items.targets_per_row
+        if targets is None:
             # A row must hold the longest answer, whether or not it is in the sample; unpacked, one on every branch.
-            longest = self._longest_answer()
-            self._target_limit = (
+            longest = self._items.longest_answer()
+            targets = (
                 max(longest, target_capacity(sample, self.tokens_per_row))
                 if self._packing
                 else max(longest * sampler.branches, *(len(item.target_ids) for item in sample))
             )
-        self.targets_per_row: int = self._target_limit
+        self.targets_per_row = self._items.targets_per_row = targets
         rows = len(first_fit(sample, self.tokens_per_row, self.targets_per_row)) if self._packing else drawn
         self.steps_per_epoch = self._epoch_size * rows / drawn / self._batch_size
         self._lanes: list[RowStream] = []
@@ -215,7 +207,7 @@ class TrainLoader(Generic[BatchType]):
     def _packed(self, lane: int, lanes: int, number: int) -> list[Row]:
         """Rows of a lane's `number`-th window, in random order: first fit leaves the worst filled ones last."""
         window = number * lanes + lane
-        drawn = self._drawn(window * self._window, (window + 1) * self._window)
+        drawn = self._items.take(window * self._window, (window + 1) * self._window)
         rows = first_fit([d.item for d in drawn], self.tokens_per_row, self.targets_per_row)
         order = generator(self._seed, "rows", window).permutation(len(rows))
         return [[drawn[i] for i in rows[r]] for r in order]
@@ -223,7 +215,7 @@ class TrainLoader(Generic[BatchType]):
     def _sorted_window(self, window: int) -> list[Row]:
         """A window's batches of items of similar length, in random order."""
         B, start = self._batch_size, window * self._window
-        drawn = sorted(self._drawn(start, start + self._window), key=lambda d: len(d.item.tokens))
+        drawn = sorted(self._items.take(start, start + self._window), key=lambda d: len(d.item.tokens))
         order = generator(self._seed, "rows", window).permutation(self._window_steps)
         return [drawn[n * B : (n + 1) * B] for n in order]
 
@@ -234,7 +226,7 @@ class TrainLoader(Generic[BatchType]):
             InputError: The examples do not fit.
         """
         assert self._taken is not None
-        drawn = self._drawn(step * self._taken, (step + 1) * self._taken)
+        drawn = self._items.take(step * self._taken, (step + 1) * self._taken)
         items = [d.item for d in drawn]
         longest, B = max(len(item.tokens) for item in items), self._batch_size
         rows: list[list[int]] = []
@@ -251,73 +243,6 @@ class TrainLoader(Generic[BatchType]):
     def _stacked(self, rows: Sequence[Row], width: int) -> BatchType:
         batch, places = stack([[d.item for d in row] for row in rows], width, self.targets_per_row)
         return self._sampler.batch(batch, places, np.array([d.example for row in rows for d in row], np.int64))
-
-    def _drawn(self, start: int, stop: int) -> list[DrawnItem]:
-        """Examples `start` to `stop` of the endless stream, drawn, encoded and laid out."""
-        drawn = []
-        while start < stop:
-            epoch, offset = divmod(start, self._epoch_size)
-            indices = self._order(epoch)[offset : offset + stop - start]
-            drawn += self._drawn_of(epoch, indices)
-            start += len(indices)
-        return drawn
-
-    def _drawn_of(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[DrawnItem]:
-        sampled = list(zip(indices.tolist(), self._sampler.branches_of(epoch, indices)))
-        examples = [
-            example
-            for i, branches in sampled
-            for example in [self._shown(epoch, i, self._sampler.examples[i])] * len(branches)
-        ]
-        prompts = iter(self._encoder.encode(examples, [b.instruction for _, branches in sampled for b in branches]))
-        return [
-            item
-            for i, branches in sampled
-            for item in self._laid_out(i, [next(prompts) for _ in branches], [b.answers for b in branches])
-        ]
-
-    def _laid_out(
-        self, example: int, prompts: Sequence[EncodedPrompt], answers: Sequence[Sequence[int]]
-    ) -> list[DrawnItem]:
-        """The example's branches as one item; as several where rows are packed and do not hold them together.
-
-        Raises:
-            InputError: An item is larger than a row.
-        """
-        item = lay_out(prompts, answers)
-        tokens, targets = len(item.tokens), len(item.target_ids)
-        token_capacity, target_capacity = self.tokens_per_row, self._target_limit or targets
-        if tokens <= token_capacity and targets <= target_capacity:
-            return [DrawnItem(example, item)]
-        half = len(answers) // 2
-        if half and self._packing:
-            parts = slice(None, half), slice(half, None)
-            return [drawn for part in parts for drawn in self._laid_out(example, prompts[part], answers[part])]
-        uid = self._sampler.examples[example].uid
-        if tokens > token_capacity:
-            cut = "" if self._cuts else "set train.long_text to cut, "
-            raise InputError(
-                f"example {uid}: {tokens} tokens, a row holds {token_capacity}; raise train.sequence_length, "
-                f"{cut}or lower focus.branches"
-            )
-        raise InputError(
-            f"example {uid}: {targets} target tokens, a row holds {target_capacity}; set train.targets_per_row to "
-            f"{targets} or more"
-        )
-
-    def _longest_answer(self) -> int:
-        """Target positions that a branch takes at most: of those with the most characters among the first examples."""
-        examples, needed = self._sampler.examples, self._sampler.targets_needed
-        answer_sets: dict[tuple[str, ...], Example] = {}
-        for i in range(min(_ANSWERS_SEEN, len(examples))):
-            answer_sets.setdefault(examples[i].candidates, examples[i])
-        longest = sorted(answer_sets, key=lambda answers: needed([*map(len, answers)]), reverse=True)[:_ANSWERS_ENCODED]
-        encoded = self._encoder.encode([answer_sets[answers] for answers in longest], [""] * len(longest))
-        return max(needed([*map(len, prompt.answers)]) for prompt in encoded)
-
-
-def _as_it_is(epoch: int, index: int, example: Example) -> Example:
-    return example
 
 
 def _widths(longest: int, parts: int) -> tuple[int, ...]:

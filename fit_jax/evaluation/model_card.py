@@ -7,8 +7,8 @@ import yaml
 from fit_jax.config import Config
 from fit_jax.config_files import dump_config
 from fit_jax.data.task import Task
-from fit_jax.evaluation import result_tables
 from fit_jax.evaluation.queries import Prediction
+from fit_jax.evaluation.result_summary import summary
 from fit_jax.focus.instructions import first_instruction
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 from fit_jax.markdown import as_block, as_code, as_text
@@ -69,9 +69,7 @@ def model_card(config: Config, task: Task, predictions: Sequence[Prediction]) ->
         "## Limits",
         UNSEEN[task.splits["validation"].examples[0].own_answers],
         ANSWERS[any(p.meant is not None for p in predictions)],
-        result_tables.summary("Focus accuracy", predictions, task)
-        .replace("\n#", "\n##")
-        .replace("# Focus", "## Focus", 1),
+        summary("Focus accuracy", predictions, task).replace("\n#", "\n##").replace("# Focus", "## Focus", 1),
         "## Configuration",
         as_block(dump_config(config), "yaml"),
     ]

@@ -21,6 +21,7 @@ from fit_jax.evaluation.opening import Opening, answers_to, choose_opening, open
 from fit_jax.evaluation.queries import Prediction, plain_record
 from fit_jax.evaluation.radar import Panel, draw_radars, radar_figures
 from fit_jax.evaluation.reference_lines import without_repeats
+from fit_jax.evaluation.result_summary import summary
 from fit_jax.evaluation.verdict import run_verdict
 from fit_jax.files import make_folder, replace_with, write_text
 from fit_jax.focus.prompts import PromptEncoder
@@ -136,7 +137,7 @@ def write_report(
         write_lines(folder / _DECOYS, found)
         write_lines(folder / _DECOY_PREDICTIONS, decoy_records(evaluation.decoyed))
         tables.append(decoy_table(found))
-    write_text(folder / "summary.md", result_tables.summary(title, predictions, task, tables))
+    write_text(folder / "summary.md", summary(title, predictions, task, tables))
     panels, columns = radar_panels(predictions)
     for suffix in ("svg", "png"):
         replace_with(folder / f"radar.{suffix}", partial(draw_radars, panels, columns, kind=suffix))

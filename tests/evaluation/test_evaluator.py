@@ -15,7 +15,7 @@ from fit_jax.evaluation.matching import UNPARSEABLE, match
 from fit_jax.evaluation.metrics import calibration_error, focus_accuracy
 from fit_jax.evaluation.queries import answered, ask
 from fit_jax.evaluation.report import read_predictions, write_predictions
-from fit_jax.evaluation.result_tables import summary
+from fit_jax.evaluation.result_summary import summary
 from fit_jax.focus.example import Example
 from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for

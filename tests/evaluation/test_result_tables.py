@@ -7,24 +7,25 @@ from dataclasses import replace
 from rich.console import Console
 
 from fit_jax.evaluation import result_tables
+from fit_jax.evaluation.result_summary import summary
 
 
 def test_flipped_that_repeats_low_is_said_to_and_left_out_of_spreads(task_with_shift, evaluation):
     flipped = [p for p in evaluation.predictions if p.split == "flipped"]
     low = [replace(p, split="low", log_probs=p.log_probs[::-1]) for p in flipped]
-    text = result_tables.summary("t", evaluation.predictions + low, task_with_shift)
+    text = summary("t", evaluation.predictions + low, task_with_shift)
     assert "| flipped (as low) |" in text.replace("\n", "|")
     assert "`flipped` has the P(y = y_s) of `low`: with two answers they are one distribution." in text
     (spread,) = re.findall(r"spread over splits of focus\(core\) \| heldout \|  \| ([\d.]+)", text)
     assert spread == "0.400"  # 0.7 on iid, 0.3 on low
-    assert "(as low)" not in result_tables.summary("t", evaluation.predictions, task_with_shift)
+    assert "(as low)" not in summary("t", evaluation.predictions, task_with_shift)
 
 
 def test_the_worst_paraphrase_stands_in_words(task_with_shift, evaluation):
     worst = next(p for p in evaluation.predictions if p.focus == "focus(core)" and p.paraphrases == "heldout")
     asked = [replace(p, log_probs=p.log_probs if same(p, worst) else right(p)) for p in evaluation.predictions]
     asked = [replace(p, log_probs=right(p)[::-1]) if same(p, worst) else p for p in asked]
-    _, _, table = result_tables.summary("t", asked, task_with_shift).partition("## By paraphrase")
+    _, _, table = summary("t", asked, task_with_shift).partition("## By paraphrase")
     row = next(line for line in table.splitlines() if line.startswith("| `focus(core)` | heldout |"))
     words = next(q.instruction for q, p in zip(evaluation.queries, evaluation.predictions) if p is worst)
     assert "| 0.000 | 1.000 | " in row
@@ -50,7 +51,7 @@ def test_the_terminal_table_shows_the_paraphrases_never_seen(evaluation):
 
 def test_several_features_are_broken_down(task_with_shift, evaluation):
     other = [replace(p, feature="other") for p in evaluation.predictions]
-    text = result_tables.summary("t", evaluation.predictions + other, task_with_shift)
+    text = summary("t", evaluation.predictions + other, task_with_shift)
     assert "## By feature" in text
 
 
@@ -58,17 +59,17 @@ def test_bbq_rows_get_their_bias_scores(task, task_with_shift, evaluation):
     slices = {"condition": "disambig", "unknown": "2"}
     asked = [replace(p, slices=slices, split="natural") for p in evaluation.predictions if p.split == "iid"]
     splits = {**task.splits, "natural": task.splits["iid"]}
-    text = result_tables.summary("t", asked, replace(task, splits=splits))
+    text = summary("t", asked, replace(task, splits=splits))
     _, _, bias = text.partition("## Social bias")
     assert "/ none |" in bias
     assert "`focus(core)`" in bias
     assert "`focus(spurious)`" not in bias.partition("##")[0]
-    assert "## Social bias" not in result_tables.summary("t", evaluation.predictions, task_with_shift)
+    assert "## Social bias" not in summary("t", evaluation.predictions, task_with_shift)
 
 
 def test_reference_lines_stand_in_every_table_of_accuracies(task_with_shift, evaluation):
     other = [replace(p, feature="other") for p in evaluation.predictions]
-    text = result_tables.summary("t", evaluation.predictions + other, task_with_shift)
+    text = summary("t", evaluation.predictions + other, task_with_shift)
     # Two sets of paraphrases, and two features in the table by feature.
     for line in ("an answer at random", "always the commonest y (core", "always the commonest y_s", "always y_s (core"):
         assert len(re.findall(rf"^\| (?:\w+ \| )?{re.escape(line)}.* 0\.\d", text, flags=re.MULTILINE)) == 4, line
