@@ -12,7 +12,8 @@ from fit_jax.config import load_config
 from fit_jax.errors import InputError
 from fit_jax.files import check_folder_name
 from fit_jax.focus.decoy_text import PLACES, insert_decoy
-from fit_jax.focus_model import Answer, Attribution, Checkpoint, FocusModel, Scores, option_list
+from fit_jax.focus_model import Checkpoint, FocusModel, option_list
+from fit_jax.focus_results import Answer, Attribution, Scores
 from fit_jax.runs.job import train_and_report
 from fit_jax.runs.run import set_up
 from fit_jax.runs.run_folder import opened_config

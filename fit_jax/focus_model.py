@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,12 +17,10 @@ from fit_jax.evaluation.interactive import (
     common_candidates,
     labelled_texts,
 )
-from fit_jax.evaluation.metrics import focus_accuracy
-from fit_jax.evaluation.queries import Prediction
-from fit_jax.evaluation.result_summary import summary
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.example import CORE
 from fit_jax.focus.instructions import first_instruction
+from fit_jax.focus_results import Answer, Attribution, Scores
 from fit_jax.foreign import shown
 from fit_jax.runs.copying import copy_run
 from fit_jax.runs.evaluating import evaluate_run, evaluation_name
@@ -38,70 +36,6 @@ Checkpoint = int | Literal["best", "last"]
 
 # A text asked alone is padded to a multiple of so many tokens: one program then serves texts of many lengths.
 _ALONE = 256
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model answers to one text under one focus instruction.
-
-    Attributes:
-        answer: The most probable candidate.
-        probabilities: Of each candidate, given that the answer is one of them.
-        instruction: The words of the focus instruction; empty where there is none.
-        focus: What is focused on and ignored, as in `focus(core) & ignore(keyword)`; empty under an instruction of
-            one's own.
-    """
-
-    answer: str
-    probabilities: Mapping[str, float]
-    instruction: str
-    focus: str
-
-
-@dataclass(frozen=True)
-class Attribution:
-    """How much the log-odds of an answer depend on each part of its prompt: gradient x input, in nats.
-
-    Attributes:
-        answer: The answer that is explained, against all other candidates.
-        pieces: The prompt, cut where its tokens begin; together they are its text.
-        weights: Of each piece, 0 or more.
-    """
-
-    answer: str
-    pieces: tuple[str, ...]
-    weights: tuple[float, ...]
-
-
-class Scores:
-    """The focus accuracies of an evaluation.
-
-    Attributes:
-        rows: One mapping for each split, focus type, feature and paraphrase set, as in `focus_accuracy.jsonl`.
-        predictions: Every answer.
-    """
-
-    def __init__(self, run: Run, predictions: Sequence[Prediction]) -> None:
-        """Counts an evaluation's answers."""
-        self._run = run
-        self.predictions = predictions
-        self.rows: list[dict[str, Any]] = focus_accuracy(
-            predictions, run.config.train.method, run.config.seed, run.task.text.name
-        )
-
-    def __repr__(self) -> str:
-        """How many answers there are to how many cells."""
-        return f"Scores({len(self.predictions)} answers, {len(self.rows)} rows)"
-
-    def to_pandas(self) -> "pandas.DataFrame":
-        """The rows as a table."""
-        import pandas
-
-        return pandas.DataFrame(self.rows)
-
-    def to_markdown(self) -> str:
-        """The report's tables."""
-        return summary("Focus accuracy", self.predictions, self._run.task)
 
 
 class FocusModel:

@@ -8,9 +8,10 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING, get_args
 
-from fit_jax.config import Config, TrainedMethod
+from fit_jax.config import Config
 from fit_jax.errors import InputError
 from fit_jax.plugins import load_plugin, plugin_names
+from fit_jax.train_config import TrainedMethod
 
 if TYPE_CHECKING:
     from fit_jax.data.task import Task
