@@ -1,12 +1,10 @@
 """The audit finds shortcuts that are there, and none where there are none."""
 
 import json
-import random
 import re
 from dataclasses import replace
 
 import pytest
-import yaml
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.__main__ import main as data_command
@@ -14,8 +12,6 @@ from fit_jax.data.audit import SourceTable, audit_task, leaks
 from fit_jax.data.splits import Split
 from fit_jax.data.task import Task
 from fit_jax.data.tasks.jsonl import raw_table
-
-from ..tickets import TICKETS
 
 
 def test_finds_the_keywords_of_ss(built):
@@ -35,27 +31,6 @@ def test_independent_keywords_are_not_proposed(built):
     assert not {"bayesian", "pineapple"} & {row.token for row in audit.tokens if row.split in ("train", "iid")}
     strength = {row.split: row for row in audit.associations}
     assert strength["train"].information <= strength["train"].bias
-
-
-@pytest.fixture
-def own(tmp_path):
-    """A table in which sender and queue tell the label, the latter as the text does; `hour` and `id` do not."""
-    rng = random.Random(0)
-    rows = []
-    for n in range(900):
-        urgent = rng.random() < 0.5
-        topic = urgent == (rng.random() < 0.9)
-        sender = "shop" if (rng.random() < 0.85) == urgent else "press"
-        text = f"{'the server is down' if topic else 'a bill was not sent'} at Marlin {n}" + " at 7pm" * (
-            sender == "shop"
-        )
-        row = {"id": f"r{n}", "text": text, "urgent": ("no", "yes")[urgent], "sender": sender, "lang": "en"}
-        rows.append(row | {"queue": "a" if topic else "b", "hour": rng.randrange(2400) / 100, "desk": str(n % 3)})
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    feature = {"key": "sender", "column": "sender"}
-    description = {**TICKETS, "input": "{sender}\n{text}", "features": [feature], "uid": "id"}
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump(description))
-    return tmp_path / "own.yaml"
 
 
 def test_columns_that_nobody_described_are_looked_at(own):

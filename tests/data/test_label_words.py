@@ -1,17 +1,11 @@
 """Words that tell the label, and no more of them than there are."""
 
-import json
 import random
 from dataclasses import replace
-
-import pytest
-import yaml
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.label_words import LEVEL, token_rows
 from fit_jax.data.tasks.jsonl import raw_table
-
-from ..tickets import TICKETS
 
 
 def test_finds_negation_in_smnli(built):
@@ -36,27 +30,6 @@ def test_shuffled_labels_give_no_proposals(built):
     # Binomial(20, LEVEL): more than two alarms have a probability below 0.2 percent.
     assert LEVEL == 0.01
     assert alarms <= 2
-
-
-@pytest.fixture
-def own(tmp_path):
-    """A table in which sender and queue tell the label, the latter as the text does; `hour` and `id` do not."""
-    rng = random.Random(0)
-    rows = []
-    for n in range(900):
-        urgent = rng.random() < 0.5
-        topic = urgent == (rng.random() < 0.9)
-        sender = "shop" if (rng.random() < 0.85) == urgent else "press"
-        text = f"{'the server is down' if topic else 'a bill was not sent'} at Marlin {n}" + " at 7pm" * (
-            sender == "shop"
-        )
-        row = {"id": f"r{n}", "text": text, "urgent": ("no", "yes")[urgent], "sender": sender, "lang": "en"}
-        rows.append(row | {"queue": "a" if topic else "b", "hour": rng.randrange(2400) / 100, "desk": str(n % 3)})
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    feature = {"key": "sender", "column": "sender"}
-    description = {**TICKETS, "input": "{sender}\n{text}", "features": [feature], "uid": "id"}
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump(description))
-    return tmp_path / "own.yaml"
 
 
 def test_words_are_parted_by_what_they_are(own):
