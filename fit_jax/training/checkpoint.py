@@ -1,7 +1,11 @@
-"""Checkpoints by Orbax: written in the background, whole or not at all, read back on any mesh."""
+"""Checkpoints by Orbax: written in the background, whole or not at all, read back on any mesh.
+
+Beside each stands `STEP.whole`, with size and SHA-256 of its files, against which it is held before it is used.
+"""
 
 import logging
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,13 +16,16 @@ import jax
 from flax import nnx
 
 from fit_jax.errors import InputError, RunFailed, cannot_write, machine_remedy, reason
-from fit_jax.files import check_outputs
-from fit_jax.foreign import silent
-from fit_jax.parallel.processes import is_lead
+from fit_jax.files import check_outputs, write_text
+from fit_jax.foreign import read_text, silent
+from fit_jax.parallel.processes import is_lead, maximum_over_processes
 from fit_jax.parallel.sharding import named_leaves
+from fit_jax.sums import WHOLE, dump_listing, first_unlike, list_folder, parse_listing
 from fit_jax.training.state import TrainState
 
 FOLDER = "checkpoints"
+# The parts of a checkpoint; what Orbax writes beside them, partly after the listing, holds no data.
+_STATE, _PROGRESS = "state", "progress"
 # Bytes from which on a replicated array is cut up and saved by all its replicas: for each cut a program is compiled,
 # which for a small model takes longer than training it.
 _LEAST_SLICE = 1 << 24
@@ -77,18 +84,18 @@ class Checkpoints:
         self._ocp = ocp
         self._with_frozen = with_frozen
         self._policy = _NewestAndBest(keep, due)
+        self._saving = 0
         check_outputs(run_folder, (), (FOLDER,))
         self.folder = (run_folder / FOLDER).resolve()
-        if cleans and is_lead():  # Orbax does so in the background, and fails where two managers do one after the other
-            for path in self.folder.iterdir() if self.folder.exists() else ():
-                if ocp.utils.is_tmp_checkpoint(path):
-                    shutil.rmtree(path)
-        options = ocp.CheckpointManagerOptions(preservation_policy=self._policy)
+        if cleans and is_lead() and self.folder.exists():
+            self._clean()
+        listed = ocp.options.AsyncOptions(post_finalization_callback=self._list_saved)
+        options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, async_options=listed)
         arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_LEAST_SLICE)
         state = ocp.PyTreeCheckpointHandler(
             type_handler_registry=ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
         )
-        handlers = {"state": state, "progress": ocp.JsonCheckpointHandler()}
+        handlers = {_STATE: state, _PROGRESS: ocp.JsonCheckpointHandler()}
         with silent():  # as it looks at the checkpoints that are there
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
@@ -113,12 +120,19 @@ class Checkpoints:
         args = self._ocp.args
         parts = args.Composite(state=args.PyTreeSave(self._saved(state)), progress=args.JsonSave(progress))
         with self._writing():
+            self._manager.wait_until_finished()  # then no other save needs the number
+            self._saving = step
             saved = self._manager.save(step, args=parts)
         if not saved:
             raise RunFailed(f"checkpoint {step} in {self.folder} was not saved; start the same command again")
 
     def progress(self, step: int) -> dict[str, Any]:
-        """The JSON saved at a step."""
+        """The JSON saved at a step.
+
+        Raises:
+            InputError: It is damaged.
+        """
+        self._check_files(step, f"{_PROGRESS}/")
         args = self._ocp.args
         return self._restore(step, args.Composite(progress=args.JsonRestore())).progress
 
@@ -133,6 +147,7 @@ class Checkpoints:
         Raises:
             InputError: The checkpoint is damaged or of another model.
         """
+        self._check_files(step)
         args = self._ocp.args
         saved = self._saved(target)
         self._check_shapes(step, saved)
@@ -154,6 +169,8 @@ class Checkpoints:
         for step, kept in zip(steps, self._policy.preserved(steps)):
             if not kept:
                 self._manager.delete(step)
+        if is_lead():
+            self._drop_listings()
 
     def wait(self) -> None:
         """Waits until what was saved is on the disk.
@@ -163,6 +180,8 @@ class Checkpoints:
         """
         with self._writing():
             self._manager.wait_until_finished()
+        if is_lead():
+            self._drop_listings()
 
     def close(self) -> None:
         """Waits, then ends the background threads."""
@@ -176,11 +195,75 @@ class Checkpoints:
             then = "then start again: the run goes on from the last whole one"
             raise cannot_write(f"checkpoints in {self.folder}", error, then) from error
 
+    def _clean(self) -> None:
+        """Removes what a kill has left, and lists what earlier versions did not."""
+        for path in self.folder.iterdir():
+            if self._ocp.utils.is_tmp_checkpoint(path):  # Orbax fails where two managers do so one after the other
+                shutil.rmtree(path)
+        self._drop_listings()
+        unlisted = [p for p in self.folder.iterdir() if p.name.isdecimal() and not self._listing(p.name).exists()]
+        if unlisted:
+            steps = ", ".join(sorted((path.name for path in unlisted), key=int))
+            self._say(f"checkpoint {steps} in {self.folder} has no sums, as an earlier version left it, and is taken as it is")
+        for path in unlisted:
+            self._write_listing(path, path.name)
+
+    def _list_saved(self) -> None:
+        """Lists the checkpoint being saved, when its files are written and before it gets its name.
+
+        Called in the background, by the lead alone, when every process has written.
+        """
+        self._drop_listings()
+        partial = (p for p in self.folder.glob(f"{self._saving}.*") if self._ocp.utils.is_tmp_checkpoint(p))
+        self._write_listing(next(partial, self.folder / str(self._saving)), str(self._saving))
+
+    def _write_listing(self, written: Path, step: str) -> None:
+        parts = (f"{_STATE}/", f"{_PROGRESS}/")
+        write_text(self._listing(step), dump_listing(list_folder(written, lambda name: name.startswith(parts))))
+
+    def _drop_listings(self) -> None:
+        """Removes the listings of checkpoints that are gone."""
+        for path in self.folder.glob(f"*{WHOLE}"):
+            if not path.with_suffix("").exists():
+                path.unlink(missing_ok=True)
+
+    def _listing(self, step: int | str) -> Path:
+        return self.folder / f"{step}{WHOLE}"
+
+    def _check_files(self, step: int, below: str = "") -> None:
+        """Holds files of a checkpoint against its listing; of several processes, each reads a part for all.
+
+        Args:
+            step: Its step.
+            below: How their names begin.
+
+        Raises:
+            InputError: One is not what was written.
+        """
+        path, folder = self._listing(step), self.folder / str(step)
+        listing = {}
+        if path.exists():
+            try:
+                listing = parse_listing(read_text(path))
+            except ValueError as error:
+                raise InputError(f"{path}: is damaged ({error}); {ASIDE}") from error
+        elif folder.exists() and not below and is_lead():
+            self._say(f"checkpoint {folder} has no sums: whether it is what was written cannot be checked")
+        names = sorted(name for name in listing if name.startswith(below))
+        share = names[jax.process_index() :: jax.process_count()]
+        wrong = first_unlike(folder, listing, share)
+        ((number,),) = maximum_over_processes([[-1 if wrong is None else names.index(wrong)]])
+        if number >= 0:
+            raise InputError(f"checkpoint {folder} is damaged: {names[number]} is not what was written; {ASIDE}")
+
+    def _say(self, note: str) -> None:
+        print(f"note: {note}", file=sys.stderr, flush=True)
+
     def _check_shapes(self, step: int, wanted: dict[str, Any]) -> None:
         """Refuses a checkpoint that is whole but of another model; one that tells nothing is left to be read."""
         try:
             with _reading():
-                tree = self._manager.item_metadata(step)["state"].tree
+                tree = self._manager.item_metadata(step)[_STATE].tree
             shapes = {name: tuple(leaf.shape) for name, leaf in tree.items()}
         except Exception:  # damaged, which reading it will tell better
             return

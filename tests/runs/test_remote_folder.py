@@ -113,7 +113,8 @@ def test_a_copy_cut_off_anywhere_is_an_earlier_moment(tmp_path, shelf):
         copy.mkdir()
         Mirror(RemoteStore(URL), copy).fetch()
         found = content(copy)
-        steps = {int(name.split("/")[1]) for name in found if name.startswith("checkpoints/")}
+        steps = {int(name.split("/")[1]) for name in found if re.match(r"checkpoints/\d+/", name)}
+        assert {name for name in found if name.endswith(".whole")} == {f"checkpoints/{step}.whole" for step in steps}
         for step, word in ((2, "two"), (4, "four")):
             if step in steps:
                 assert found[f"checkpoints/{step}/state/a"] == word.encode()
@@ -126,7 +127,8 @@ def test_a_copy_cut_off_anywhere_is_an_earlier_moment(tmp_path, shelf):
             assert "report/radar.svg" in found
             assert 4 in steps
         if ended:
-            assert found == content(folder)
+            assert found.keys() - content(folder).keys() == {"checkpoints/4.whole"}
+            assert content(folder).items() <= found.items()
             break
         left += 1
     assert left > 15
@@ -238,7 +240,7 @@ def test_what_was_done_before_an_error_is_kept(shelf):
         work(ZeroDivisionError())
     assert objects(shelf).keys() == {"checkpoints/2/a", "checkpoints/2.whole"}
     with working_folder(URL, writes=False) as folder:
-        assert content(folder) == {"checkpoints/2/a": b"2"}
+        assert content(folder).keys() == {"checkpoints/2/a", "checkpoints/2.whole"}
 
 
 def test_nothing_is_sent_to_a_place_that_another_has_taken(shelf, monkeypatch):

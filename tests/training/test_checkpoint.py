@@ -64,7 +64,7 @@ def test_checkpoints_too_many_are_deleted_at_the_next_start(folder):
     checkpoints.tidy(best=1)
     checkpoints.close()
     assert checkpoints.steps() == [1, 4]
-    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["1", "4"]
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["1", "1.whole", "4", "4.whole"]
 
 
 def test_a_finished_run_that_starts_again_keeps_its_best(tmp_path, smallest, task, encoder, config):
@@ -76,7 +76,7 @@ def test_a_finished_run_that_starts_again_keeps_its_best(tmp_path, smallest, tas
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     config = replace(config, train=TrainConfig(keep=1, checkpoint_every=2))
     assert train(Run(config, tmp_path, task, encoder, mesh, smallest, LoraConfig())) is Ending.ALREADY
-    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["2", "6"]
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["2", "2.whole", "6", "6.whole"]
 
 
 def test_a_step_that_orbax_did_not_save_is_an_error(tmp_path, monkeypatch):
