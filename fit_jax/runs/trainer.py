@@ -152,7 +152,7 @@ def _train_stage(
 
         log = None
         if is_lead():
-            log = MetricsLog(run.folder, progress.metrics_bytes, progress.step)
+            log = MetricsLog(run.folder, progress.metrics_bytes, progress.step, progress.metrics_sha256)
             stack.callback(log.close)
         display = Display(steps, progress.step, shown=is_lead())
         stack.callback(display.close)

@@ -204,7 +204,9 @@ class Checkpoints:
         unlisted = [p for p in self.folder.iterdir() if p.name.isdecimal() and not self._listing(p.name).exists()]
         if unlisted:
             steps = ", ".join(sorted((path.name for path in unlisted), key=int))
-            self._say(f"checkpoint {steps} in {self.folder} has no sums, as an earlier version left it, and is taken as it is")
+            self._say(
+                f"checkpoint {steps} in {self.folder} has no sums, as an earlier version left it, and is taken as it is"
+            )
         for path in unlisted:
             self._write_listing(path, path.name)
 
