@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from . import runs
+from . import damage, runs
 from .__main__ import ACTS, draw
 from .cases import Case, outcome
 from .commands import COMMANDS
@@ -58,7 +58,8 @@ def test_a_case_is_kept_and_read_back():
 @pytest.mark.slow
 def test_kills_and_damage_change_nothing(tmp_path):
     assert runs.train(tmp_path, "straight").end()[0][0] == 0
+    healthy = damage.Healthy(tmp_path / "straight")
     for number in range(10):
         wrong, _ = runs.killed_run(Random(f"kill {number}"), tmp_path, tmp_path / "straight", 10)
         assert wrong == []
-        assert runs.damaged_run(Random(f"damage {number}"), tmp_path, tmp_path / "straight") == []
+        assert damage.damaged_run(Random(f"damage {number}"), tmp_path, healthy) == []
