@@ -64,6 +64,31 @@ class Mirror:
                     raise InputError(f"{self._store.url}/{name}: has gone while it was read; try again") from error
         self._sent, _ = self._scan()
 
+    def take_up(self) -> None:
+        """Makes the folder's content, which is what the store holds or goes on from it, the one that is sent."""
+        names = self._store.names() - {REMOTE_LOCK, FORMAT}
+        self._there = {_unit_of(name).removesuffix(WHOLE) for name in names}
+        for name, unit in self._scan()[0].items():
+            if not _is_checkpoint(name) or name + WHOLE not in names:
+                continue
+            try:
+                sent = parse_listing(self._store.read(name + WHOLE))
+                kept = parse_listing((self._folder / f"{name}{WHOLE}").read_bytes())
+            except (OSError, ValueError):
+                continue
+            if kept.items() <= sent.items():
+                self._sent[name] = unit
+
+    def newer_steps(self) -> list[int]:
+        """Steps of checkpoints in the folder that are after all of the store's, of the same stage."""
+        newest: dict[str, int] = {}
+        for name in self._store.names():
+            stage, _, step = name.removesuffix(WHOLE).rpartition("/")
+            if name.endswith(WHOLE) and _is_checkpoint(f"{stage}/{step}"):
+                newest[stage] = max(int(step), newest.get(stage, -1))
+        here = (name.rpartition("/") for name in self._scan()[0] if _is_checkpoint(name))
+        return sorted(int(step) for stage, _, step in here if int(step) > newest.get(stage, -1))
+
     def send(self, last: bool) -> None:
         """Copies what is new and whole to the store, and then deletes there what is gone here.
 
