@@ -246,7 +246,7 @@ class Checkpoints:
         listing = {}
         if path.exists():
             try:
-                listing = parse_listing(read_text(path))
+                listing = parse_listing(read_text(path, ASIDE))
             except ValueError as error:
                 raise InputError(f"{path}: is damaged ({error}); {ASIDE}") from error
         elif folder.exists() and not below and is_lead():
