@@ -103,8 +103,10 @@ class Digests:
         stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino]
         name, settled = str(path.absolute()), time.time_ns() - changed > _SETTLED
         known = self._known.get(name)
-        is_known = isinstance(known, list) and len(known) == 2 and known[0] == stamp and isinstance(known[1], str)
-        found = known[1] if is_known else digest(path)
+        if isinstance(known, list) and len(known) == 2 and known[0] == stamp and isinstance(known[1], str):
+            found = known[1]
+        else:
+            found = digest(path)
         if settled:
             self.kept[name] = [stamp, found]
         return found

@@ -35,7 +35,8 @@ from fit_jax.runs.pretrained import pretrained_state
 from fit_jax.runs.resolve import resolve
 from fit_jax.runs.run_folder import CONFIG, TASK, TOKENIZER, has_checkpoint, opened_config, run_tokenizer, saved_config
 from fit_jax.sums import Digests
-from fit_jax.training.checkpoint import ASIDE, Checkpoints
+from fit_jax.training.checkpoint import Checkpoints
+from fit_jax.training.checkpoint_sums import ASIDE
 from fit_jax.training.optimizer import Optimizer
 from fit_jax.training.progress import Progress
 from fit_jax.training.state import PlacedState, abstract_state, init_state

@@ -37,7 +37,8 @@ from fit_jax.runs.run import (
 )
 from fit_jax.runs.run_folder import FIRST_STAGE
 from fit_jax.runs.trackers import Trackers
-from fit_jax.training.checkpoint import ASIDE, Checkpoints
+from fit_jax.training.checkpoint import Checkpoints
+from fit_jax.training.checkpoint_sums import ASIDE
 from fit_jax.training.display import Display
 from fit_jax.training.loop import Events, Loop
 from fit_jax.training.metrics import FIGURE, MetricsLog, Records

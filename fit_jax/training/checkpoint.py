@@ -5,7 +5,6 @@ Beside each stands `STEP.whole`, with size and SHA-256 of its files, against whi
 
 import logging
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,23 +15,21 @@ import jax
 from flax import nnx
 
 from fit_jax.errors import InputError, RunFailed, cannot_write, machine_remedy, reason
-from fit_jax.files import check_outputs, write_text
-from fit_jax.foreign import read_text, silent
-from fit_jax.parallel.processes import is_lead, maximum_over_processes
+from fit_jax.files import check_outputs
+from fit_jax.foreign import silent
+from fit_jax.parallel.processes import is_lead
 from fit_jax.parallel.sharding import named_leaves
-from fit_jax.sums import WHOLE, dump_listing, first_unlike, list_folder, parse_listing
+from fit_jax.training.checkpoint_sums import ASIDE, CheckpointSums
 from fit_jax.training.state import TrainState
 
 FOLDER = "checkpoints"
-# The parts of a checkpoint; what Orbax writes beside them, partly after the listing, holds no data.
+# The parts of a checkpoint.
 _STATE, _PROGRESS = "state", "progress"
 # Bytes from which on a replicated array is cut up and saved by all its replicas: for each cut a program is compiled,
 # which for a small model takes longer than training it.
 _LEAST_SLICE = 1 << 24
 # Seconds after which all arrays that were being read with one that cannot be have told of it too.
 _LATER = 0.5
-# The remedy for a damaged checkpoint. Nothing is to be deleted: the fault may lie elsewhere.
-ASIDE = "put it back from a copy, or move that folder out of the run to go on from the one before"
 
 
 @contextmanager
@@ -87,6 +84,7 @@ class Checkpoints:
         self._saving = 0
         check_outputs(run_folder, (), (FOLDER,))
         self.folder = (run_folder / FOLDER).resolve()
+        self._sums = CheckpointSums(self.folder, (_STATE, _PROGRESS))
         if cleans and is_lead() and self.folder.exists():
             self._clean()
         listed = ocp.options.AsyncOptions(post_finalization_callback=self._list_saved)
@@ -132,7 +130,7 @@ class Checkpoints:
         Raises:
             InputError: It is damaged.
         """
-        self._check_files(step, f"{_PROGRESS}/")
+        self._sums.check(step, f"{_PROGRESS}/")
         args = self._ocp.args
         return self._restore(step, args.Composite(progress=args.JsonRestore())).progress
 
@@ -147,7 +145,7 @@ class Checkpoints:
         Raises:
             InputError: The checkpoint is damaged or of another model.
         """
-        self._check_files(step)
+        self._sums.check(step)
         args = self._ocp.args
         saved = self._saved(target)
         self._check_shapes(step, saved)
@@ -170,7 +168,7 @@ class Checkpoints:
             if not kept:
                 self._manager.delete(step)
         if is_lead():
-            self._drop_listings()
+            self._sums.drop()
 
     def wait(self) -> None:
         """Waits until what was saved is on the disk.
@@ -181,7 +179,7 @@ class Checkpoints:
         with self._writing():
             self._manager.wait_until_finished()
         if is_lead():
-            self._drop_listings()
+            self._sums.drop()
 
     def close(self) -> None:
         """Waits, then ends the background threads."""
@@ -200,66 +198,17 @@ class Checkpoints:
         for path in self.folder.iterdir():
             if self._ocp.utils.is_tmp_checkpoint(path):  # Orbax fails where two managers do so one after the other
                 shutil.rmtree(path)
-        self._drop_listings()
-        unlisted = [p for p in self.folder.iterdir() if p.name.isdecimal() and not self._listing(p.name).exists()]
-        if unlisted:
-            steps = ", ".join(sorted((path.name for path in unlisted), key=int))
-            self._say(
-                f"checkpoint {steps} in {self.folder} has no sums, as an earlier version left it, and is taken as it is"
-            )
-        for path in unlisted:
-            self._write_listing(path, path.name)
+        self._sums.drop()
+        self._sums.adopt()
 
     def _list_saved(self) -> None:
         """Lists the checkpoint being saved, when its files are written and before it gets its name.
 
         Called in the background, by the lead alone, when every process has written.
         """
-        self._drop_listings()
+        self._sums.drop()
         partial = (p for p in self.folder.glob(f"{self._saving}.*") if self._ocp.utils.is_tmp_checkpoint(p))
-        self._write_listing(next(partial, self.folder / str(self._saving)), str(self._saving))
-
-    def _write_listing(self, written: Path, step: str) -> None:
-        parts = (f"{_STATE}/", f"{_PROGRESS}/")
-        write_text(self._listing(step), dump_listing(list_folder(written, lambda name: name.startswith(parts))))
-
-    def _drop_listings(self) -> None:
-        """Removes the listings of checkpoints that are gone."""
-        for path in self.folder.glob(f"*{WHOLE}"):
-            if not path.with_suffix("").exists():
-                path.unlink(missing_ok=True)
-
-    def _listing(self, step: int | str) -> Path:
-        return self.folder / f"{step}{WHOLE}"
-
-    def _check_files(self, step: int, below: str = "") -> None:
-        """Holds files of a checkpoint against its listing; of several processes, each reads a part for all.
-
-        Args:
-            step: Its step.
-            below: How their names begin.
-
-        Raises:
-            InputError: One is not what was written.
-        """
-        path, folder = self._listing(step), self.folder / str(step)
-        listing = {}
-        if path.exists():
-            try:
-                listing = parse_listing(read_text(path, ASIDE))
-            except ValueError as error:
-                raise InputError(f"{path}: is damaged ({error}); {ASIDE}") from error
-        elif folder.exists() and not below and is_lead():
-            self._say(f"checkpoint {folder} has no sums: whether it is what was written cannot be checked")
-        names = sorted(name for name in listing if name.startswith(below))
-        share = names[jax.process_index() :: jax.process_count()]
-        wrong = first_unlike(folder, listing, share)
-        ((number,),) = maximum_over_processes([[-1 if wrong is None else names.index(wrong)]])
-        if number >= 0:
-            raise InputError(f"checkpoint {folder} is damaged: {names[number]} is not what was written; {ASIDE}")
-
-    def _say(self, note: str) -> None:
-        print(f"note: {note}", file=sys.stderr, flush=True)
+        self._sums.write(self._saving, next(partial, self.folder / str(self._saving)))
 
     def _check_shapes(self, step: int, wanted: dict[str, Any]) -> None:
         """Refuses a checkpoint that is whole but of another model; one that tells nothing is left to be read."""
