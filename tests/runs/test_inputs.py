@@ -12,7 +12,7 @@ from fit_jax.config import Config, TaskConfig, TokenizerConfig
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Spurious
-from fit_jax.models.config import ModelConfig
+from fit_jax.models.config import LoraConfig, ModelConfig
 from fit_jax.runs import inputs
 from fit_jax.runs import run as runs
 from fit_jax.runs.inputs import (
@@ -169,6 +169,45 @@ def test_a_file_that_may_change_within_the_clocks_tick_is_read_again(tmp_path, m
     first = Digests({})
     first.of(tmp_path / "a")
     assert first.kept == {}
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_the_weights_that_training_begins_with_count(config, tmp_path, rank):
+    """Also where all are trained: the answers before tuning, and a second stage, come from them."""
+    for folder, files in (("base", ("config.json", "model.safetensors")), ("first", ("adapter_model.safetensors",))):
+        (tmp_path / folder).mkdir()
+        for name in files:
+            (tmp_path / folder / name).write_text("{}")
+    asked = resolve(config)
+    model = replace(asked.model, pretrained=str(tmp_path / "base"))
+    asked = replace(asked, model=model, lora=LoraConfig(rank=rank, adapter=str(tmp_path / "first")))
+    task = build_task(config.task, 0)
+    before = fingerprints(task, asked)
+    for path, told in (
+        (tmp_path / "base" / "model.safetensors", "the weights of model.pretrained"),
+        (tmp_path / "first" / "adapter_model.safetensors", "lora.adapter"),
+    ):
+        path.write_text("{ }")
+        after = fingerprints(task, asked)
+        assert [name for name in before if before[name] != after[name]] == [told]
+        before = after
+    (tmp_path / "base" / "model.safetensors").unlink()
+    assert ("the weights of model.pretrained" in fingerprints(task, asked)) == (rank > 0)
+
+
+def test_the_weights_of_a_hub_id_are_there_when_their_fingerprint_is_taken(config, tmp_path, monkeypatch):
+    """Or a first start would keep the fingerprint of nothing, and every later one be refused."""
+    wanted = []
+
+    def download(name, patterns, what):
+        wanted.append(patterns)
+        return tmp_path
+
+    monkeypatch.setattr(inputs, "local_folder", download)
+    asked = resolve(config)
+    model = replace(asked.model, pretrained="a/model")
+    fingerprints(build_task(config.task, 0), replace(asked, model=model, lora=LoraConfig(rank=4)))
+    assert "*.safetensors" in wanted[0]
 
 
 def test_a_run_whose_fingerprints_were_deleted_is_refused_or_accepted(config, begun):
