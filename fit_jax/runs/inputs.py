@@ -24,7 +24,7 @@ from fit_jax.files import write_text
 from fit_jax.focus.example import Example
 from fit_jax.foreign import exists, named, read_object
 from fit_jax.hub import local_folder
-from fit_jax.models.weights import HUB_FILES
+from fit_jax.models.model_folder import HUB_FILES
 from fit_jax.runs.resolve import ResolvedConfig
 from fit_jax.sums import Digests
 
