@@ -128,6 +128,20 @@ def dump_config(config: Any) -> str:
     return str(draccus.dump(config))
 
 
+def config_values(config: Any, without: Collection[str] = (), prefix: str = "") -> dict[str, Any]:
+    """The fields of a config by dotted name, as plain values, without some fields and whole sections."""
+    values = {}
+    for f in fields(config):
+        name, value = prefix + f.name, getattr(config, f.name)
+        if name in without:
+            continue
+        if is_dataclass(value):
+            values |= config_values(value, without, f"{name}.")
+        else:
+            values[name] = draccus.encode(value)
+    return values
+
+
 def config_differences(old: Any, new: Any, may_differ: Collection[str] = (), prefix: str = "") -> list[str]:
     """Dotted names of the fields in which two configs of one class differ, with both values.
 

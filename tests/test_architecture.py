@@ -18,7 +18,7 @@ LEVELS = (
     {"foreign"},
     {"terminal", "markdown", "html"},
     {"tables"},
-    {"files", "hub", "plugins"},
+    {"files", "hub", "plugins", "sums"},
     {"options"},
     {"config_files"},
     {"cli"},

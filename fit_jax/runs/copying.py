@@ -16,7 +16,7 @@ from fit_jax.foreign import exists
 from fit_jax.hub import pinned
 from fit_jax.models.model_folder import CONFIG_FILES, HUB_FILES
 from fit_jax.models.tensor_files import new_folder
-from fit_jax.runs.inputs import Inputs, fingerprints, tokenizer_print, write_inputs
+from fit_jax.runs.inputs import Inputs, config_print, fingerprints, tokenizer_print, write_inputs
 from fit_jax.runs.resolve import resolve
 from fit_jax.runs.run import Run, TrainedModel, frozen_are_given
 from fit_jax.runs.run_folder import CONFIG, TASK, TOKENIZER, saved_config
@@ -60,7 +60,8 @@ def copy_run(run: Run, model: TrainedModel, folder: Path, called: str, examples:
         task = _first_examples(run.task, examples)
         keep_task(made / TASK, task)
         _keep_checkpoint(run, model, made)
-        prints = fingerprints(task, resolve(run.config), kept=True) | tokenizer_print(made / TOKENIZER)
+        prints = fingerprints(task, resolve(run.config), kept=True) | config_print(config)
+        prints |= tokenizer_print(made / TOKENIZER)
         write_inputs(made, Inputs(prints, pinned()))
 
 

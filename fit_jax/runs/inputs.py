@@ -7,33 +7,35 @@ other labels, another tokenizer or another base would say nothing of it, and its
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from platform import python_version
 from typing import Any, Literal
 
 import fit_jax
-from fit_jax.config import TaskConfig
+from fit_jax.config import Config, TaskConfig
+from fit_jax.config_files import config_values
+from fit_jax.data.kept_task import plain_rho
 from fit_jax.data.own_data import read_description
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.files import write_text
-from fit_jax.foreign import exists, read_object
+from fit_jax.focus.example import Example
+from fit_jax.foreign import exists, named, read_object
 from fit_jax.hub import local_folder
+from fit_jax.models.model_folder import HUB_FILES
 from fit_jax.runs.resolve import ResolvedConfig
+from fit_jax.sums import Digests
 
 FILE, VERSIONS = "inputs.json", "versions.json"
 
 # Whether a run may go on with other inputs than those it was made from.
 Changed = Literal["refuse", "accept"]
 
-# Files up to this size are read whole; of larger ones, blocks spread over the file are: other weights differ in all.
-_WHOLE = 1 << 28
-_BLOCK, _BLOCKS = 1 << 16, 256
-# Most examples of a split that are read; files of one's own are read whole besides.
-_EXAMPLES = 1 << 14
+# Fields of a config that say where something lies, which may be elsewhere now.
+_PLACES = ("run_dir", "model.pretrained", "lora.adapter", "tokenizer.path", "task.file", "task.data_dir")
+_WINDOW = 1 << 12  # examples that are read at once
 # The packages on which results depend most, told where they have changed.
 _MAIN = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "transformers", "tokenizers")
 
@@ -45,10 +47,12 @@ class Inputs:
     Attributes:
         prints: Fingerprints by what they are of, in words for a message.
         revisions: The commit of each hub id that was used.
+        files: What `Digests` keeps of large files.
     """
 
     prints: dict[str, str]
     revisions: dict[str, str] = field(default_factory=dict)
+    files: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 def read_inputs(folder: Path) -> Inputs | None:
@@ -65,13 +69,28 @@ def read_inputs(folder: Path) -> Inputs | None:
     texts = [dict(part.values) for part in parts if part is not None]
     if len(texts) < len(parts) or not all(isinstance(text, str) for part in texts for text in part.values()):
         raise InputError(f"{path}: is damaged: it lacks texts or has others; put it back from a copy")
-    return Inputs(*texts)
+    files = kept.section("large_files")
+    return Inputs(*texts, files={} if files is None else dict(files.values))
 
 
 def write_inputs(folder: Path, inputs: Inputs) -> None:
     """Keeps in the run folder what it is made from."""
-    kept = {"fingerprints": inputs.prints, "hub_revisions": inputs.revisions}
+    kept = {"fingerprints": inputs.prints, "hub_revisions": inputs.revisions, "large_files": inputs.files}
     write_text(folder / FILE, json.dumps(kept, indent=2, sort_keys=True) + "\n")
+
+
+def check_are_kept(folder: Path, kept: Inputs | None, changed: Changed) -> None:
+    """Checks that a run that has begun keeps fingerprints.
+
+    Raises:
+        InputError: It does not, as one of a version before them or one whose file was deleted; with nothing to
+            compare with, its inputs are not to be accepted.
+    """
+    if kept is None and changed == "refuse":
+        raise InputError(
+            f"{named(folder / FILE)}: is missing, and nothing else tells what this run was made from; put it back from "
+            "a copy, or go on with what is there now with --changed_inputs accept"
+        )
 
 
 def check_inputs(folder: Path, kept: Inputs, found: dict[str, str], changed: Changed) -> list[str]:
@@ -92,35 +111,63 @@ def check_inputs(folder: Path, kept: Inputs, found: dict[str, str], changed: Cha
     return names
 
 
-def fingerprints(task: Task, resolved: ResolvedConfig, kept: bool = False) -> dict[str, str]:
-    """Fingerprints of the data and of what is read of the base model and the adapter that training begins with.
+def fingerprints(
+    task: Task, resolved: ResolvedConfig, kept: bool = False, digests: Digests | None = None
+) -> dict[str, str]:
+    """Fingerprints of the data and of the base model and the adapter that training begins with.
 
     Args:
         task: The data.
         resolved: Names the base model and the files of data of one's own.
         kept: Whether the task is the run folder's own copy: then neither its training examples nor its files are read.
+        digests: Knows of large files; by default all are read.
     """
-    found = {"the words of the prompts": _digest([repr(task.text)])}
+    digests = digests or Digests({})
+    rhos = [[name, plain_rho(split.rho)] for name, split in task.splits.items()]
+    found = {
+        "the words of the prompts": _digest([repr(task.text)]),
+        "what is known of the data": _digest([json.dumps([rhos, dict(task.dropped)], sort_keys=True)]),
+    }
     for name, split in task.splits.items():
-        if kept and name == "train":
-            continue
-        examples = split.examples[:: -(-len(split.examples) // _EXAMPLES) or 1]
-        fields = ((e.uid, dict(e.slots), e.candidates, e.label, dict(e.spurious), dict(e.slices)) for e in examples)
-        lines = (json.dumps(values, sort_keys=True) for values in fields)
-        found[f"the examples of split {name}"] = _digest(chain([str(len(split.examples))], lines))
+        if not (kept and name == "train"):
+            found[f"the examples of split {name}"] = _digest(_example_lines(split.examples))
     if not kept:
-        found |= _own_files(resolved.asked.task)
+        found |= _own_files(resolved.asked.task, digests)
     if resolved.model.pretrained is not None:
-        folder = local_folder(resolved.model.pretrained, ("*.json",), "model")
-        found["the config of model.pretrained"] = _print_of(folder, ("config.json", "fit_jax_model.json"))
-        if resolved.lora.rank:  # else every weight comes from the checkpoint
-            found["the weights of model.pretrained"] = _print_of(folder, ("*.safetensors", "*.bin"))
+        # The weights are in the checkpoints where all are trained; those of the hub are then told by their commit.
+        is_base = resolved.lora.rank > 0
+        folder = local_folder(resolved.model.pretrained, HUB_FILES if is_base else ("*.json",), "model")
+        found["the config of model.pretrained"] = _print_of(folder, ("config.json", "fit_jax_model.json"), digests)
+        weights = sorted(folder.glob("*.safetensors"))
+        if is_base or (weights and folder == Path(resolved.model.pretrained)):
+            found["the weights of model.pretrained"] = _print_of(folder, ("*.safetensors",), digests)
+    if resolved.lora.adapter is not None:
+        folder = local_folder(resolved.lora.adapter, ("adapter_*",), "adapter")
+        found["lora.adapter"] = _print_of(folder, ("adapter_config.json", "adapter_model.safetensors"), digests)
     return found
+
+
+def config_print(config: Config) -> dict[str, str]:
+    """The fingerprint of a run's own config, but for places; what lies there has fingerprints of its own.
+
+    Defaults are left out, so that a field which a later version adds changes nothing.
+    """
+    values, defaults = (config_values(c, _PLACES) for c in (config, Config(run_dir="")))
+    asked = {name: value for name, value in values.items() if value != defaults[name]}
+    return {"its config": _digest([json.dumps(asked, sort_keys=True)])}
 
 
 def tokenizer_print(folder: Path) -> dict[str, str]:
     """The fingerprint of the tokenizer that a run keeps."""
-    return {f"the folder {folder.name}": _print_of(folder, ("*",))}
+    return {f"the folder {folder.name}": _print_of(folder, ("*",), Digests({}))}
+
+
+def _example_lines(examples: Sequence[Example]) -> Iterator[str]:
+    yield str(len(examples))
+    for start in range(0, len(examples), _WINDOW):
+        for e in examples[start : start + _WINDOW]:
+            parts = (e.uid, dict(e.slots), e.candidates, e.label, dict(e.spurious), dict(e.slices))
+            yield json.dumps((*parts, e.own_answers, e.cluster), sort_keys=True)
 
 
 def record_versions(folder: Path) -> list[str]:
@@ -158,43 +205,32 @@ def record_versions(folder: Path) -> list[str]:
     return [f"since the last start: {', '.join(rows)}"] if rows else []
 
 
-def _own_files(task: TaskConfig) -> dict[str, str]:
+def _own_files(task: TaskConfig, digests: Digests) -> dict[str, str]:
     """Of data of one's own: of the files that the description names."""
     if task.name != "jsonl" or task.file is None:
         return {}
     own, folder = read_description(Path(task.file)), Path(task.file).parent
     parts = {"files": own.files, "test_files": own.test_files}
     return {
-        f"the {name} of {task.file}": _digest(_file_print(folder / file) for file in files)
+        f"the {name} of {task.file}": _digest(_file_print(folder / file, digests) for file in files)
         for name, files in parts.items()
         if files
     }
 
 
-def _print_of(folder: Path, patterns: Iterable[str]) -> str:
+def _print_of(folder: Path, patterns: Iterable[str], digests: Digests) -> str:
     """The fingerprint of the files of a folder, names included."""
     if folder.is_file():
-        return _file_print(folder)
+        return _file_print(folder, digests)
     files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
-    return _digest(part for path in files for part in (path.name, _file_print(path)))
+    return _digest(part for path in files for part in (path.name, _file_print(path, digests)))
 
 
-def _file_print(path: Path) -> str:
-    found = hashlib.sha256()
+def _file_print(path: Path, digests: Digests) -> str:
     try:
-        size = path.stat().st_size
-        found.update(str(size).encode())
-        with path.open("rb") as file:
-            if size <= _WHOLE:
-                while block := file.read(1 << 20):
-                    found.update(block)
-            else:
-                for number in range(_BLOCKS):
-                    file.seek((size - _BLOCK) * number // (_BLOCKS - 1))
-                    found.update(file.read(_BLOCK))
+        return digests.of(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; name a readable file") from error
-    return found.hexdigest()
 
 
 def _digest(texts: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ an object `NAME.whole` tells what belongs to it, and is written last and deleted
 
 import hashlib
 import os
+import secrets
 import shutil
 import sys
 import threading
@@ -21,6 +22,8 @@ from fit_jax.runs.remote_mirror import FORMAT, Mirror
 from fit_jax.runs.remote_store import RemoteLock, RemoteStore
 
 _EVERY = 10.0  # seconds between two copies
+# The working copy's folder, and a file that holds what the store's `FORMAT` does while nobody else writes there.
+_RUN, _MARK = "run", "mark"
 _TRIES = 3  # of a reader, whose checkpoints may be replaced meanwhile
 
 
@@ -56,20 +59,52 @@ def working_folder(name: str, what: str = "RUN", writes: bool = True) -> Iterato
         return
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     place = Path(home) / "fit_jax" / "remote" / hashlib.sha256(store.url.encode()).hexdigest()[:16]
-    folder = place / "run"
+    folder = place / _RUN
     lock = RemoteLock(store)
     try:
-        shutil.rmtree(place, ignore_errors=True)  # of a process that was killed
-        folder.mkdir(parents=True)
-        mirror = Mirror(store, folder)
-        mirror.fetch()
-        store.write(FORMAT, b"1\n")
+        mirror = _taken_up(store, place) or _fetched(store, place)
         print(f"{store.url}: works in {folder}, copied there every {_EVERY:.0f} s", flush=True)
         with _sending(mirror, lock, folder):
             yield folder
         print(f"{store.url}: holds all of it", flush=True)
     finally:
         lock.release()
+
+
+def _taken_up(store: RemoteStore, place: Path) -> Mirror | None:
+    """The working copy that a process left which was killed or could not reach the store, where that is still its.
+
+    One that is behind what is in the store is removed; one that is not, while others have written there, is kept.
+    """
+    folder, mark = place / _RUN, place / _MARK
+    if folder.exists() and mark.exists():
+        mirror = Mirror(store, folder)
+        if FORMAT in store.names() and store.read(FORMAT) == mark.read_bytes():
+            mirror.take_up()
+            print(f"{store.url}: takes up what an earlier process has left in {folder}", flush=True)
+            return mirror
+        if steps := mirror.newer_steps():
+            aside = place.with_name(f"{place.name}-{secrets.token_hex(4)}")
+            place.rename(aside)
+            print(
+                f"warning: {store.url}: others have written there since a process of this machine was cut off; its "
+                f"checkpoint of step {max(steps)}, which is not there, is kept in {aside / _RUN}",
+                file=sys.stderr,
+                flush=True,
+            )
+    shutil.rmtree(place, ignore_errors=True)
+    return None
+
+
+def _fetched(store: RemoteStore, place: Path) -> Mirror:
+    """A new working copy, marked as the one that writes to the store from now on."""
+    folder, mark = place / _RUN, f"1 {secrets.token_hex(8)}\n".encode()
+    folder.mkdir(parents=True)
+    mirror = Mirror(store, folder)
+    mirror.fetch()
+    (place / _MARK).write_bytes(mark)
+    store.write(FORMAT, mark)
+    return mirror
 
 
 def _read_copy(store: RemoteStore, scratch: Path) -> Path:
@@ -117,7 +152,7 @@ def _sending(mirror: Mirror, lock: RemoteLock, folder: Path) -> Iterator[None]:
         lock.check()
         mirror.send(last=True)
     except InputError as error:
-        reason = f"{error} (what is not there yet is in {folder}: copy it away first, the next start replaces it)"
+        reason = f"{error} (what is not there yet is in {folder}, which the next start on this machine takes up)"
         raise InputError(reason) from failure or error
     shutil.rmtree(folder.parent, ignore_errors=True)
     if failure is not None:

@@ -1,7 +1,5 @@
 """A run folder copied to and from object storage, so that what must be whole is whole or not there."""
 
-import hashlib
-import json
 import os
 import shutil
 import time
@@ -10,14 +8,14 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from fit_jax.errors import InputError
-from fit_jax.files import PARTIAL
+from fit_jax.files import PARTIAL, write_text
 from fit_jax.runs.remote_store import LOCK as REMOTE_LOCK
 from fit_jax.runs.remote_store import RemoteStore
 from fit_jax.runs.run_folder import CHECKPOINTS, LOCK, TOKENIZER
+from fit_jax.sums import WHOLE, dump_listing, is_as_listed, list_folder, parse_listing
 
 # Tells that a URL holds a run folder as this module writes it.
 FORMAT = ".remote-run"
-_WHOLE = ".whole"
 _WHOLE_FOLDERS = (TOKENIZER, "adapter")
 _SETTLED = 20_000_000  # nanoseconds by which a file system's clock may be behind
 
@@ -56,15 +54,40 @@ class Mirror:
             )
         for name in sorted(names - {FORMAT}):
             unit = _unit_of(name)
-            self._there.add(unit.removesuffix(_WHOLE))
-            if name.endswith(_WHOLE):
-                self._fetch_whole(name.removesuffix(_WHOLE))
+            self._there.add(unit.removesuffix(WHOLE))
+            if name.endswith(WHOLE):
+                self._fetch_whole(name.removesuffix(WHOLE))
             elif unit == name:
                 try:
                     self._store.fetch(name, self._folder / name)
                 except FileNotFoundError as error:
                     raise InputError(f"{self._store.url}/{name}: has gone while it was read; try again") from error
         self._sent, _ = self._scan()
+
+    def take_up(self) -> None:
+        """Makes the folder's content, which is what the store holds or goes on from it, the one that is sent."""
+        names = self._store.names() - {REMOTE_LOCK, FORMAT}
+        self._there = {_unit_of(name).removesuffix(WHOLE) for name in names}
+        for name, unit in self._scan()[0].items():
+            if not _is_checkpoint(name) or name + WHOLE not in names:
+                continue
+            try:
+                sent = parse_listing(self._store.read(name + WHOLE))
+                kept = parse_listing((self._folder / f"{name}{WHOLE}").read_bytes())
+            except (OSError, ValueError):
+                continue
+            if kept.items() <= sent.items():
+                self._sent[name] = unit
+
+    def newer_steps(self) -> list[int]:
+        """Steps of checkpoints in the folder that are after all of the store's, of the same stage."""
+        newest: dict[str, int] = {}
+        for name in self._store.names():
+            stage, _, step = name.removesuffix(WHOLE).rpartition("/")
+            if name.endswith(WHOLE) and _is_checkpoint(f"{stage}/{step}"):
+                newest[stage] = max(int(step), newest.get(stage, -1))
+        here = (name.rpartition("/") for name in self._scan()[0] if _is_checkpoint(name))
+        return sorted(int(step) for stage, _, step in here if int(step) > newest.get(stage, -1))
 
     def send(self, last: bool) -> None:
         """Copies what is new and whole to the store, and then deletes there what is gone here.
@@ -125,12 +148,15 @@ class Mirror:
                 return False
             if {str(p.relative_to(copy)) for p in copy.rglob("*") if p.is_file()} != unit.keys():
                 return False
+            try:  # a checkpoint's own tells what was written, not what a bad disk has made of it since
+                listing = parse_listing((self._folder / f"{name}{WHOLE}").read_bytes())
+            except (OSError, ValueError):
+                listing = {}
+            listing |= list_folder(copy, lambda relative: relative not in listing)
             self._remove(name)
-            listing = {}
             for relative in sorted(unit):
-                listing[relative] = [unit[relative].size, _digest(copy / relative)]
                 self._store.send(copy / relative, f"{name}/{relative}")
-        self._store.write(name + _WHOLE, json.dumps(listing).encode())
+        self._store.write(name + WHOLE, dump_listing(listing).encode())
         return True
 
     def _is_newest(self, name: str) -> bool:
@@ -140,26 +166,26 @@ class Mirror:
         return _is_checkpoint(name) and int(path.name) == max(steps, default=-1)
 
     def _remove(self, name: str) -> None:
-        self._store.remove(name + _WHOLE)
+        self._store.remove(name + WHOLE)
         for other in sorted(self._store.names()):
             if other == name or other.startswith(f"{name}/"):
                 self._store.remove(other)
 
     def _fetch_whole(self, unit: str) -> None:
         try:
-            listing = json.loads(self._store.read(unit + _WHOLE))
-            for relative, (size, digest) in listing.items():
+            listing = parse_listing(self._store.read(unit + WHOLE))
+            for relative, wanted in listing.items():
                 path = self._folder / unit / relative
-                if ".." in Path(relative).parts or Path(relative).is_absolute():
-                    raise ValueError(f"{relative[:80]!r} leads out of it")
                 self._store.fetch(f"{unit}/{relative}", path)
-                if path.stat().st_size != size or _digest(path) != digest:
+                if not is_as_listed(path, wanted):
                     raise ValueError(f"{relative} is not what was written")
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+            if _is_checkpoint(unit):
+                write_text(self._folder / f"{unit}{WHOLE}", dump_listing(listing))
+        except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:100]
             raise InputError(
                 f"{self._store.url}/{unit}: is damaged ({reason}); put it back from a copy, or move it and "
-                f"{unit}{_WHOLE} out of the run to go on without"
+                f"{unit}{WHOLE} out of the run to go on without"
             ) from error
 
     def _scan(self) -> tuple[dict[str, _Unit], bool]:
@@ -202,8 +228,3 @@ def _is_checkpoint(name: str) -> bool:
 
 def _is_log(name: str) -> bool:
     return name.endswith("metrics.jsonl") or "tensorboard" in name.split("/")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

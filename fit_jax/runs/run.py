@@ -23,7 +23,9 @@ from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.inputs import (
     Changed,
     Inputs,
+    check_are_kept,
     check_inputs,
+    config_print,
     fingerprints,
     read_inputs,
     tokenizer_print,
@@ -31,8 +33,10 @@ from fit_jax.runs.inputs import (
 )
 from fit_jax.runs.pretrained import pretrained_state
 from fit_jax.runs.resolve import resolve
-from fit_jax.runs.run_folder import TASK, TOKENIZER, has_checkpoint, opened_config, run_tokenizer
-from fit_jax.training.checkpoint import ASIDE, Checkpoints
+from fit_jax.runs.run_folder import CONFIG, TASK, TOKENIZER, has_checkpoint, opened_config, run_tokenizer, saved_config
+from fit_jax.sums import Digests
+from fit_jax.training.checkpoint import Checkpoints
+from fit_jax.training.checkpoint_sums import ASIDE
 from fit_jax.training.optimizer import Optimizer
 from fit_jax.training.progress import Progress
 from fit_jax.training.state import PlacedState, abstract_state, init_state
@@ -89,19 +93,24 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse") ->
         InputError: Anything the config names that is missing, malformed, does not fit together, or has changed.
     """
     folder = Path(config.run_dir)
-    kept = read_inputs(folder)
+    kept, begun = read_inputs(folder), has_checkpoint(folder)
+    if begun:
+        check_are_kept(folder, kept, changed)
     if kept is not None:
         pin(kept.revisions)
     resolved = resolve(config)
     mesh = make_mesh(config.mesh)
     copied = not trains and has_task(folder / TASK)
     task = kept_task(folder / TASK) if copied else build_task(config.task, config.seed)
-    found = fingerprints(task, resolved, copied)
-    if kept is not None and has_checkpoint(folder):
+    digests = Digests({} if kept is None else kept.files)
+    found = fingerprints(task, resolved, copied, digests)
+    if (folder / CONFIG).is_file():
+        found |= config_print(saved_config(folder))
+    if kept is not None and begun:
         check_inputs(folder, kept, found | tokenizer_print(folder / TOKENIZER), changed)
     tokenizer = run_tokenizer(folder, task, resolved.tokenizer, trains and is_lead())
     if trains and is_lead():
-        now = Inputs(found | tokenizer_print(folder / TOKENIZER), pinned())
+        now = Inputs(found | tokenizer_print(folder / TOKENIZER), pinned(), digests.kept)
         if not config.task.keep_examples:
             shutil.rmtree(folder / TASK, ignore_errors=True)
         elif not (has_task(folder / TASK) and kept == now) and not keep_task(folder / TASK, task):

@@ -37,7 +37,8 @@ from fit_jax.runs.run import (
 )
 from fit_jax.runs.run_folder import FIRST_STAGE
 from fit_jax.runs.trackers import Trackers
-from fit_jax.training.checkpoint import ASIDE, Checkpoints
+from fit_jax.training.checkpoint import Checkpoints
+from fit_jax.training.checkpoint_sums import ASIDE
 from fit_jax.training.display import Display
 from fit_jax.training.loop import Events, Loop
 from fit_jax.training.metrics import FIGURE, MetricsLog, Records
@@ -152,7 +153,7 @@ def _train_stage(
 
         log = None
         if is_lead():
-            log = MetricsLog(run.folder, progress.metrics_bytes, progress.step)
+            log = MetricsLog(run.folder, progress.metrics_bytes, progress.step, progress.metrics_sha256)
             stack.callback(log.close)
         display = Display(steps, progress.step, shown=is_lead())
         stack.callback(display.close)

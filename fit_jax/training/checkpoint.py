@@ -1,4 +1,7 @@
-"""Checkpoints by Orbax: written in the background, whole or not at all, read back on any mesh."""
+"""Checkpoints by Orbax: written in the background, whole or not at all, read back on any mesh.
+
+Beside each stands `STEP.whole`, with size and SHA-256 of its files, against which it is held before it is used.
+"""
 
 import logging
 import shutil
@@ -16,16 +19,17 @@ from fit_jax.files import check_outputs
 from fit_jax.foreign import silent
 from fit_jax.parallel.processes import is_lead
 from fit_jax.parallel.sharding import named_leaves
+from fit_jax.training.checkpoint_sums import ASIDE, CheckpointSums
 from fit_jax.training.state import TrainState
 
 FOLDER = "checkpoints"
+# The parts of a checkpoint.
+_STATE, _PROGRESS = "state", "progress"
 # Bytes from which on a replicated array is cut up and saved by all its replicas: for each cut a program is compiled,
 # which for a small model takes longer than training it.
 _LEAST_SLICE = 1 << 24
 # Seconds after which all arrays that were being read with one that cannot be have told of it too.
 _LATER = 0.5
-# The remedy for a damaged checkpoint. Nothing is to be deleted: the fault may lie elsewhere.
-ASIDE = "put it back from a copy, or move that folder out of the run to go on from the one before"
 
 
 @contextmanager
@@ -77,18 +81,19 @@ class Checkpoints:
         self._ocp = ocp
         self._with_frozen = with_frozen
         self._policy = _NewestAndBest(keep, due)
+        self._saving = 0
         check_outputs(run_folder, (), (FOLDER,))
         self.folder = (run_folder / FOLDER).resolve()
-        if cleans and is_lead():  # Orbax does so in the background, and fails where two managers do one after the other
-            for path in self.folder.iterdir() if self.folder.exists() else ():
-                if ocp.utils.is_tmp_checkpoint(path):
-                    shutil.rmtree(path)
-        options = ocp.CheckpointManagerOptions(preservation_policy=self._policy)
+        self._sums = CheckpointSums(self.folder, (_STATE, _PROGRESS))
+        if cleans and is_lead() and self.folder.exists():
+            self._clean()
+        listed = ocp.options.AsyncOptions(post_finalization_callback=self._list_saved)
+        options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, async_options=listed)
         arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_LEAST_SLICE)
         state = ocp.PyTreeCheckpointHandler(
             type_handler_registry=ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
         )
-        handlers = {"state": state, "progress": ocp.JsonCheckpointHandler()}
+        handlers = {_STATE: state, _PROGRESS: ocp.JsonCheckpointHandler()}
         with silent():  # as it looks at the checkpoints that are there
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
@@ -113,12 +118,19 @@ class Checkpoints:
         args = self._ocp.args
         parts = args.Composite(state=args.PyTreeSave(self._saved(state)), progress=args.JsonSave(progress))
         with self._writing():
+            self._manager.wait_until_finished()  # then no other save needs the number
+            self._saving = step
             saved = self._manager.save(step, args=parts)
         if not saved:
             raise RunFailed(f"checkpoint {step} in {self.folder} was not saved; start the same command again")
 
     def progress(self, step: int) -> dict[str, Any]:
-        """The JSON saved at a step."""
+        """The JSON saved at a step.
+
+        Raises:
+            InputError: It is damaged.
+        """
+        self._sums.check(step, f"{_PROGRESS}/")
         args = self._ocp.args
         return self._restore(step, args.Composite(progress=args.JsonRestore())).progress
 
@@ -133,6 +145,7 @@ class Checkpoints:
         Raises:
             InputError: The checkpoint is damaged or of another model.
         """
+        self._sums.check(step)
         args = self._ocp.args
         saved = self._saved(target)
         self._check_shapes(step, saved)
@@ -154,6 +167,8 @@ class Checkpoints:
         for step, kept in zip(steps, self._policy.preserved(steps)):
             if not kept:
                 self._manager.delete(step)
+        if is_lead():
+            self._sums.drop()
 
     def wait(self) -> None:
         """Waits until what was saved is on the disk.
@@ -163,6 +178,8 @@ class Checkpoints:
         """
         with self._writing():
             self._manager.wait_until_finished()
+        if is_lead():
+            self._sums.drop()
 
     def close(self) -> None:
         """Waits, then ends the background threads."""
@@ -176,11 +193,28 @@ class Checkpoints:
             then = "then start again: the run goes on from the last whole one"
             raise cannot_write(f"checkpoints in {self.folder}", error, then) from error
 
+    def _clean(self) -> None:
+        """Removes what a kill has left, and lists what earlier versions did not."""
+        for path in self.folder.iterdir():
+            if self._ocp.utils.is_tmp_checkpoint(path):  # Orbax fails where two managers do so one after the other
+                shutil.rmtree(path)
+        self._sums.drop()
+        self._sums.adopt()
+
+    def _list_saved(self) -> None:
+        """Lists the checkpoint being saved, when its files are written and before it gets its name.
+
+        Called in the background, by the lead alone, when every process has written.
+        """
+        self._sums.drop()
+        partial = (p for p in self.folder.glob(f"{self._saving}.*") if self._ocp.utils.is_tmp_checkpoint(p))
+        self._sums.write(self._saving, next(partial, self.folder / str(self._saving)))
+
     def _check_shapes(self, step: int, wanted: dict[str, Any]) -> None:
         """Refuses a checkpoint that is whole but of another model; one that tells nothing is left to be read."""
         try:
             with _reading():
-                tree = self._manager.item_metadata(step)["state"].tree
+                tree = self._manager.item_metadata(step)[_STATE].tree
             shapes = {name: tuple(leaf.shape) for name, leaf in tree.items()}
         except Exception:  # damaged, which reading it will tell better
             return

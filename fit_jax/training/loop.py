@@ -170,7 +170,7 @@ class Loop(Generic[BatchType]):
         is_best = stopping.best_step == step
         if stop or progress.finished or is_best or self._events.saves(step):
             self._clock.stop()
-            progress.metrics_bytes = self._records.sync()
+            progress.metrics_bytes, progress.metrics_sha256 = self._records.sync()
             progress.loader = self._batches.state(step)
             self._checkpoints.save(step, state, progress.to_json(), stopping.best_step)
 

@@ -1,6 +1,7 @@
 """`metrics.jsonl` and TensorBoard: one record a logged step, exact again after a crash."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -74,17 +75,23 @@ class Totals:
 class MetricsLog:
     """Appends records to `metrics.jsonl` and to TensorBoard files under `tensorboard/`."""
 
-    def __init__(self, folder: Path, size: int, step: int) -> None:
+    def __init__(self, folder: Path, size: int, step: int, digest: str | None = None) -> None:
         """Continues the log of a run as it was when it had `size` bytes and `step` steps were done.
 
+        Args:
+            folder: The run's.
+            size: In bytes.
+            step: Optimizer steps done.
+            digest: The SHA-256 of these bytes, where it is known.
+
         Raises:
-            InputError: The file holds less than that, is no file or cannot be written.
+            InputError: The file holds less than that or something else, is no file or cannot be written.
         """
         check_outputs(folder, ("metrics.jsonl",), ("tensorboard",))
         self._folder = folder
         self._step = step
         self._path = folder / "metrics.jsonl"
-        _cut(self._path, size)
+        self._sum = hashlib.sha256(_cut(self._path, size, digest))
         self._file = open(self._path, "ab")  # noqa: SIM115  closed by close()
         self._board: Any = None
 
@@ -94,8 +101,10 @@ class MetricsLog:
         Raises:
             InputError: The disk is full.
         """
+        line = json.dumps(record).encode() + b"\n"
+        self._sum.update(line)
         try:
-            self._file.write(json.dumps(record).encode() + b"\n")
+            self._file.write(line)
             self._file.flush()
         except OSError as error:
             raise cannot_write(
@@ -108,10 +117,10 @@ class MetricsLog:
         for name, value in scalars(record).items():
             self._board.add_scalar(name, value, record["step"])
 
-    def sync(self) -> int:
-        """Waits until the disk holds every record; returns the file's size in bytes."""
+    def sync(self) -> tuple[int, str]:
+        """Waits until the disk holds every record; returns the file's size in bytes and its SHA-256."""
         os.fsync(self._file.fileno())
-        return self._file.tell()
+        return self._file.tell(), self._sum.hexdigest()
 
     def close(self) -> None:
         """Ends the files."""
@@ -145,9 +154,9 @@ class Records:
             self._log.write(record)
         self._follow(record)
 
-    def sync(self) -> int:
-        """Waits until the disk holds every record; returns the log's size in bytes, 0 where there is none."""
-        return 0 if self._log is None else self._log.sync()
+    def sync(self) -> tuple[int, str | None]:
+        """Waits until the disk holds every record; returns size and SHA-256 of the log, 0 and None without one."""
+        return (0, None) if self._log is None else self._log.sync()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -165,16 +174,22 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _cut(path: Path, size: int) -> None:
-    """Shortens a file to its first `size` bytes in one step."""
+def _cut(path: Path, size: int, digest: str | None) -> bytes:
+    """Shortens a file to its first `size` bytes in one step; returns these."""
     content = path.read_bytes() if path.exists() else b""
     if len(content) < size:
         raise InputError(
             f"{path} holds {len(content)} bytes, its checkpoint knows of {size}; "
             "put the whole file back, or start in a new run folder"
         )
+    kept = content[:size]
+    if digest is not None and hashlib.sha256(kept).hexdigest() != digest:
+        raise InputError(
+            f"{path} is not what its checkpoint knows; put it back from a copy, or start in a new run folder"
+        )
     if len(content) > size:
-        replace_with(path, lambda partial: partial.write_bytes(content[:size]))
+        replace_with(path, lambda partial: partial.write_bytes(kept))
+    return kept
 
 
 def scalars(record: Mapping[str, Any]) -> dict[str, float]:

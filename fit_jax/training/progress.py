@@ -20,6 +20,7 @@ class Progress:
         totals: Sums since the last record.
         step: Optimizer steps done.
         metrics_bytes: Size of `metrics.jsonl`.
+        metrics_sha256: Of these bytes; None in checkpoints of versions that kept none.
         loader: The loader's state.
         finished: Why the run is over; None while it is not.
     """
@@ -28,6 +29,7 @@ class Progress:
     totals: Totals = field(default_factory=Totals)
     step: int = 0
     metrics_bytes: int = 0
+    metrics_sha256: str | None = None
     loader: dict[str, Any] | None = None
     finished: Finished | None = None
 
@@ -42,6 +44,8 @@ class Progress:
         Raises:
             ValueError: It is no such thing.
         """
+        if isinstance(values, dict):
+            values = {"metrics_sha256": None, **values}
         checked = _checked(cls, values, "progress")
         checked["stopping"] = Stopping(**_checked(Stopping, values["stopping"], "stopping"))
         checked["totals"] = Totals(**_checked(Totals, values["totals"], "totals"))

@@ -1,4 +1,4 @@
-"""The campaign: bad inputs for every parser and command, kills of tiny runs, damaged checkpoints.
+"""The campaign: bad inputs for every parser and command, kills of tiny runs, damaged files of runs.
 
 python -m tests.faults [--minutes N] [--seed S] [--inputs N] [--kills N] [--processes N] [--damage N] [--restarts N]
     [--keep FOLDER] [--only NAME]
@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=0, help="runs to kill, one to three times each")
     parser.add_argument("--processes", type=int, default=1, help="how many train each run that is killed")
     parser.add_argument("--restarts", type=int, default=0, help="restarts of one run over changing meshes")
-    parser.add_argument("--damage", type=int, default=0, help="runs whose checkpoints are damaged")
+    parser.add_argument("--damage", type=int, default=0, help="runs whose files are damaged")
     parser.add_argument("--keep", type=Path, default=Path("faults"))
     parser.add_argument("--only", action="append", default=[])
     given = parser.parse_args()
@@ -91,7 +91,7 @@ def _keep(folder: Path, case: Case, found: Outcome) -> None:
 
 
 def _runs(given: argparse.Namespace, end: float) -> int:
-    from . import runs
+    from . import damage, runs
 
     with TemporaryDirectory() as place:
         folder = Path(place)
@@ -104,6 +104,7 @@ def _runs(given: argparse.Namespace, end: float) -> int:
         seconds, straight = time.monotonic() - begun, folder / "straight"
         print(f"a run takes {seconds:.1f} s", flush=True)
         failed = killed = tried = hurt = 0
+        healthy = damage.Healthy(straight)
         for number in range(max(given.kills, given.damage)):
             if time.monotonic() > end:
                 break
@@ -113,7 +114,7 @@ def _runs(given: argparse.Namespace, end: float) -> int:
                 wrong, kills = runs.killed_run(random, folder, straight, seconds, given.processes)
                 killed, tried = killed + kills, tried + 1
             if number < given.damage:
-                wrong += runs.damaged_run(Random(f"{given.seed} damage {number}"), folder, straight)
+                wrong += damage.damaged_run(Random(f"{given.seed} damage {number}"), folder, healthy)
                 hurt += 1
             failed += bool(wrong)
             _tell(wrong)
@@ -124,7 +125,7 @@ def _runs(given: argparse.Namespace, end: float) -> int:
 
 
 def _tell_runs(tried: int, killed: int, hurt: int, failed: int, to: TextIO) -> None:
-    told = f"runs: {tried} killed {killed} times, {hurt} with damaged checkpoints; {failed} not as promised"
+    told = f"runs: {tried} killed {killed} times, {hurt} with damaged files; {failed} not as promised"
     print(told, file=to, flush=True)
 
 

@@ -1,17 +1,15 @@
-"""Tiny runs that are killed at random moments, or whose files are damaged, and what must be so afterwards."""
+"""Tiny runs that are killed at random moments, and what must be so afterwards."""
 
 import logging
 import re
 import shutil
 import signal
-import time
 from pathlib import Path
 from random import Random
 
+from fit_jax.sums import WHOLE
 from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
-from tests.processes import Command, Job
-
-from . import hostile
+from tests.processes import Job
 
 TINY = """
 seed: 3
@@ -44,22 +42,22 @@ def contents(run: Path) -> dict[str, object]:
         name = path.relative_to(run).as_posix()
         if path.is_dir() or _UNLIKE.fullmatch(name):
             continue
-        found[name] = path.read_bytes()
+        found[name] = path.suffix == WHOLE or path.read_bytes()  # sums of what holds times
     if (run / "metrics.jsonl").exists():
         records = read_metrics(run / "metrics.jsonl")
         found["metrics.jsonl"] = [{k: v for k, v in row.items() if k not in TIMING_FIELDS} for row in records]
     return found
 
 
-def weights(run: Path) -> dict[str, bytes]:
-    """The arrays of every checkpoint of a run, whatever devices they were saved from."""
+def weights(run: Path, which: str = "*[0-9]") -> dict[str, bytes]:
+    """The arrays of every checkpoint of a run, or of some by name, whatever devices they were saved from."""
     import jax
     import numpy as np
     import orbax.checkpoint as ocp
 
     logging.getLogger("absl").setLevel(logging.ERROR)
     found, reader = {}, ocp.PyTreeCheckpointer()
-    for step in sorted((run / "checkpoints").iterdir()):
+    for step in sorted((run / "checkpoints").glob(which)):
         shapes = reader.metadata(step / "state").item_metadata.tree
         on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
         leaves = jax.tree_util.tree_flatten_with_path(reader.restore(step / "state", restore_args=on_host))[0]
@@ -107,36 +105,3 @@ def killed_run(
     if weights(run) != weights(straight):
         wrong.append(f"after {said}: the weights differ")
     return wrong, kills
-
-
-def damaged_run(random: Random, folder: Path, straight: Path) -> list[str]:
-    """Damages the checkpoints of a finished run and resumes it; what is wrong then, a line each.
-
-    The newest checkpoint, or all, lose files or bytes. The run must go on from one that is intact, or say one line.
-    """
-    run = folder / "damaged"
-    shutil.rmtree(run, ignore_errors=True)
-    shutil.copytree(straight, run)
-    steps = sorted((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    hit = steps if random.random() < 0.2 else steps[-1:]
-    done = []
-    for step in hit:
-        files = sorted(path for path in step.rglob("*") if path.is_file())
-        for path in random.sample(files, min(len(files), random.choice((1, 1, 2, 100)))):
-            if random.random() < 0.3:
-                path.unlink()
-            else:
-                path.write_bytes(hostile.damaged(random, path.read_bytes()))
-            done.append(path.relative_to(run).as_posix())
-    shutil.rmtree(run / "report", ignore_errors=True)
-    text = ["--text", "a fine film"]
-    (folder / "tiny.yaml").write_text(TINY)
-    resumes = random.random() < 0.5
-    module, arguments = ("train", ["--config", "tiny.yaml", "--run_dir"]) if resumes else ("steer", text)
-    begun = time.monotonic()
-    status, told, _ = Command(f"fit_jax.{module}", [*arguments, run.name], folder).end()
-    lines = [line for line in told.strip().splitlines() if line]
-    if status == 0 or (status == 2 and len(lines) == 1):
-        return []
-    what = f"status {status}, {len(lines)} lines, {time.monotonic() - begun:.0f} s"
-    return [f"{what} after damage of {done[:3]}: {' | '.join(lines[-2:])[:300]}"]

@@ -6,7 +6,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from . import runs
+from tests.processes import Ended
+
+from . import damage, runs
 from .__main__ import ACTS, draw
 from .cases import Case, outcome
 from .commands import COMMANDS
@@ -55,10 +57,46 @@ def test_a_case_is_kept_and_read_back():
         assert (Path(folder) / "b").is_fifo()
 
 
+def test_the_campaign_sees_other_answers_and_advice_against_what_is_healthy(tmp_path, monkeypatch):
+    """Whatever a command makes of damage, but the answers it gave before or one line that is right."""
+    (tmp_path / "straight" / "checkpoints").mkdir(parents=True)
+    for name in ("config.yaml", "checkpoints/2/d/a", "checkpoints/4/d/a"):
+        (tmp_path / "straight" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "straight" / name).write_bytes(b"long enough to be damaged")
+    advice = "checkpoint /r/checkpoints/{} is damaged; or move that folder out of the run to go on"
+    found = set()
+    for end, answer in (
+        (Ended(0, "", ""), "other"),
+        (Ended(0, f"note: it {damage.UNCHECKED}", ""), "other"),
+        (Ended(0, "", ""), "same"),
+        (Ended(2, "one line", ""), None),
+        (Ended(2, "two\nlines", ""), None),
+        (Ended(1, "", ""), None),
+        (Ended(2, advice.format(9), ""), None),
+    ):
+        healthy = damage.Healthy(tmp_path / "straight")
+        monkeypatch.setattr(damage, "ACTS", {"steer": lambda run: (Ended(0, "", ""), {"answers": "same"})})
+        assert healthy.answers == {"steer": {"answers": "same"}}
+        act = lambda run, end=end, answer=answer: (end, {"answers": answer})  # noqa: E731
+        monkeypatch.setattr(damage, "ACTS", {"steer": act})
+        wrong = damage.damaged_run(Random(1), tmp_path, healthy)
+        found.add((end.errors[:9], end.status, answer, bool(wrong)))
+    assert found == {
+        ("", 0, "other", True),
+        ("note: it ", 0, "other", False),
+        ("", 0, "same", False),
+        ("one line", 2, None, False),
+        ("two\nlines", 2, None, True),
+        ("", 1, None, True),
+        ("checkpoin", 2, None, True),
+    }
+
+
 @pytest.mark.slow
 def test_kills_and_damage_change_nothing(tmp_path):
     assert runs.train(tmp_path, "straight").end()[0][0] == 0
+    healthy = damage.Healthy(tmp_path / "straight")
     for number in range(10):
         wrong, _ = runs.killed_run(Random(f"kill {number}"), tmp_path, tmp_path / "straight", 10)
         assert wrong == []
-        assert runs.damaged_run(Random(f"damage {number}"), tmp_path, tmp_path / "straight") == []
+        assert damage.damaged_run(Random(f"damage {number}"), tmp_path, healthy) == []

@@ -1,17 +1,18 @@
 """A run goes on only with the data, tokenizer and weights it was made from, or where it is told to."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
 import pytest
 
-from fit_jax import hub
+from fit_jax import hub, sums
 from fit_jax.config import Config, TaskConfig, TokenizerConfig
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Spurious
-from fit_jax.models.config import ModelConfig
+from fit_jax.models.config import LoraConfig, ModelConfig
 from fit_jax.runs import inputs
 from fit_jax.runs import run as runs
 from fit_jax.runs.inputs import (
@@ -22,12 +23,12 @@ from fit_jax.runs.inputs import (
     fingerprints,
     read_inputs,
     record_versions,
-    tokenizer_print,
     write_inputs,
 )
 from fit_jax.runs.resolve import resolve
 from fit_jax.runs.run import set_up
-from fit_jax.runs.run_folder import TASK, TOKENIZER, claimed
+from fit_jax.runs.run_folder import TASK, TOKENIZER, claimed, opened_config
+from fit_jax.sums import Digests
 
 DESCRIPTION = """
 name: reviews
@@ -125,6 +126,8 @@ def test_a_run_keeps_the_commits_of_hub_ids(config, begun, monkeypatch):
         {"label": 2},
         {"spurious": {"keyword": Spurious("other", 0)}},
         {"slices": {"kind": "other"}},
+        {"own_answers": True},
+        {"cluster": "other"},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -142,15 +145,106 @@ def test_what_a_run_of_an_older_version_did_not_keep_is_no_change(tmp_path):
     assert check_inputs(tmp_path, Inputs({"old": "1"}), {"old": "1", "new": "2"}, "refuse") == []
 
 
-def test_the_ends_of_a_large_file_count(tmp_path, monkeypatch):
-    for name, value in (("_WHOLE", 8), ("_BLOCK", 2), ("_BLOCKS", 4)):
-        monkeypatch.setattr(inputs, name, value)
-    path = tmp_path / "tokenizer.json"
-    prints = set()
-    for content in (bytes(100), b"\1" + bytes(99), bytes(99) + b"\1", bytes(101)):
-        path.write_bytes(content)
-        prints.update(tokenizer_print(tmp_path).values())
-    assert len(prints) == 4
+def test_every_byte_of_a_large_file_counts_and_is_read_again_only_where_it_was_touched(tmp_path, monkeypatch):
+    monkeypatch.setattr(sums, "LARGE", 8)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(bytes(100))
+    os.utime(path, (1, 1))
+    monkeypatch.setattr(sums, "_SETTLED", -1)
+    first = Digests({})
+    zeros = first.of(path)
+    monkeypatch.setattr(sums, "digest", lambda path: "read again")
+    assert Digests(json.loads(json.dumps(first.kept))).of(path) == zeros
+    path.write_bytes(bytes(50) + b"\1" + bytes(49))
+    os.utime(path, (1, 1))
+    assert Digests(first.kept).of(path) == "read again"
+    monkeypatch.undo()
+    assert Digests({}).of(path) != zeros
+    assert Digests({str(path): [1, 2]}).of(path) == Digests({}).of(path)
+
+
+def test_a_file_that_may_change_within_the_clocks_tick_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(sums, "LARGE", 8)
+    (tmp_path / "a").write_bytes(bytes(100))
+    first = Digests({})
+    first.of(tmp_path / "a")
+    assert first.kept == {}
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_the_weights_that_training_begins_with_count(config, tmp_path, rank):
+    """Also where all are trained: the answers before tuning, and a second stage, come from them."""
+    for folder, files in (("base", ("config.json", "model.safetensors")), ("first", ("adapter_model.safetensors",))):
+        (tmp_path / folder).mkdir()
+        for name in files:
+            (tmp_path / folder / name).write_text("{}")
+    asked = resolve(config)
+    model = replace(asked.model, pretrained=str(tmp_path / "base"))
+    asked = replace(asked, model=model, lora=LoraConfig(rank=rank, adapter=str(tmp_path / "first")))
+    task = build_task(config.task, 0)
+    before = fingerprints(task, asked)
+    for path, told in (
+        (tmp_path / "base" / "model.safetensors", "the weights of model.pretrained"),
+        (tmp_path / "first" / "adapter_model.safetensors", "lora.adapter"),
+    ):
+        path.write_text("{ }")
+        after = fingerprints(task, asked)
+        assert [name for name in before if before[name] != after[name]] == [told]
+        before = after
+    (tmp_path / "base" / "model.safetensors").unlink()
+    assert ("the weights of model.pretrained" in fingerprints(task, asked)) == (rank > 0)
+
+
+def test_the_weights_of_a_hub_id_are_there_when_their_fingerprint_is_taken(config, tmp_path, monkeypatch):
+    """Or a first start would keep the fingerprint of nothing, and every later one be refused."""
+    wanted = []
+
+    def download(name, patterns, what):
+        wanted.append(patterns)
+        return tmp_path
+
+    monkeypatch.setattr(inputs, "local_folder", download)
+    asked = resolve(config)
+    model = replace(asked.model, pretrained="a/model")
+    fingerprints(build_task(config.task, 0), replace(asked, model=model, lora=LoraConfig(rank=4)))
+    assert "*.safetensors" in wanted[0]
+
+
+def test_a_run_whose_fingerprints_were_deleted_is_refused_or_accepted(config, begun):
+    (begun / FILE).unlink()
+    for trains in (False, True):
+        with pytest.raises(InputError, match=r"inputs\.json: is missing.*put it back.*--changed_inputs accept"):
+            set_up(config, trains=trains)
+    set_up(config, changed="accept")
+    assert not (begun / FILE).exists()  # who only reads the run changes nothing in it
+    set_up(config, trains=True, changed="accept")
+    set_up(config)
+
+
+def test_a_config_that_was_changed_by_hand_is_told_but_for_places(config, begun):
+    path = begun / "config.yaml"
+    written = path.read_text()
+    path.write_text(written.replace("paraphrases_each: 2", "paraphrases_each: 3"))
+    with pytest.raises(InputError, match="not what this run was made from: its config"):
+        set_up(opened_config(begun, ()))
+    path.write_text(written.replace("data_dir: null", "data_dir: /elsewhere"))
+    assert path.read_text() != written
+    set_up(opened_config(begun, ()))
+    path.write_text(written)
+    set_up(opened_config(begun, ["--evaluation.paraphrases_each", "3"]))
+
+
+def test_the_last_of_many_examples_counts(monkeypatch):
+    monkeypatch.setattr(inputs, "_WINDOW", 7)
+    config = Config(run_dir="run", task=TaskConfig(train_examples=60, validation_examples=8, test_examples=8))
+    task = build_task(config.task, 0)
+    train = task.splits["train"]
+    found = set()
+    for number in range(len(train.examples)):
+        examples = [replace(e, label=1 - e.label) if n == number else e for n, e in enumerate(train.examples)]
+        other = replace(task, splits={**task.splits, "train": replace(train, examples=examples)})
+        found.add(fingerprints(other, resolve(config))["the examples of split train"])
+    assert len(found) == len(train.examples)
 
 
 def test_a_run_is_asked_about_what_it_was_made_from_wherever_its_data_are(config, begun, tmp_path):
@@ -207,6 +301,7 @@ def test_a_missing_tokenizer_is_never_made_anew(config, begun, changed):
     with pytest.raises(InputError, match="tokenizer"):
         set_up(config, changed=changed)
     (begun / FILE).unlink()  # as in runs of a version that kept no fingerprints
+    changed = "accept"
     with pytest.raises(InputError, match=r"tokenizer: is missing.*put that folder back from a copy"):
         set_up(config, changed=changed)
     assert not (begun / TOKENIZER).exists()

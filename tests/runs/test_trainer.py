@@ -167,6 +167,8 @@ def test_a_damaged_checkpoint_says_what_to_do(folder, straight, capfd):
     for file in (run / "checkpoints" / "14").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    with pytest.raises(InputError, match=r"14 cannot be read.*move that folder out of the run"):
+    with pytest.raises(
+        InputError, match=r"14 is damaged: .* is not what was written; .*move that folder out of the run"
+    ):
         load_model(set_up(config_of(run)), "last")
     assert capfd.readouterr().err == ""

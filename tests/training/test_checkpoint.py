@@ -1,6 +1,10 @@
 """Checkpoints by themselves: what is kept, what is told of damaged ones and of those of another model."""
 
+import json
+import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +47,95 @@ def test_a_checkpoint_of_another_model_is_not_called_damaged(folder):
     checkpoints.close()
 
 
+@pytest.fixture
+def saved(folder, tmp_path):
+    """A copy of two of these checkpoints; whoever changes one changes its listing's time alone."""
+    for name in ("1", "4"):
+        shutil.copytree(folder / "checkpoints" / name, tmp_path / "checkpoints" / name)
+        shutil.copy(folder / "checkpoints" / f"{name}.whole", tmp_path / "checkpoints")
+    return tmp_path / "checkpoints"
+
+
+def reader(saved, cleans: bool = False) -> Checkpoints:
+    return Checkpoints(saved.parent, keep=5, with_frozen=True, cleans=cleans)
+
+
+def test_every_bit_of_every_file_counts(saved):
+    """Orbax and TensorStore read some of these without a word."""
+    checkpoints = reader(saved)
+    files = [path for part in ("state", "progress") for path in (saved / "4" / part).rglob("*") if path.is_file()]
+    assert len(files) > 5
+    for path in files:
+        content = path.read_bytes()
+        for at in {0, len(content) // 3, len(content) - 1}:
+            path.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+            with pytest.raises(InputError, match=rf"4 is damaged: .*{path.name} is not what was written; put it back"):
+                checkpoints.restore(4, state(4))
+        path.write_bytes(content)
+    (saved / "4" / "progress" / "metadata").write_text('{"step": 5}')
+    with pytest.raises(InputError, match="progress/metadata is not what was written"):
+        checkpoints.progress(4)
+    assert checkpoints.progress(1) == {"step": 1}
+    checkpoints.close()
+
+
+def test_files_of_two_checkpoints_that_were_exchanged_are_told(saved):
+    for part in ("state", "progress"):
+        shutil.rmtree(saved / "4" / part)
+        shutil.copytree(saved / "1" / part, saved / "4" / part)
+    checkpoints = reader(saved)
+    with pytest.raises(InputError, match="4 is damaged"):
+        checkpoints.restore(4, state(4))
+    with pytest.raises(InputError, match="4 is damaged"):
+        checkpoints.progress(4)
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"state/_METADATA": 3}', '{"../x": [1, "a"]}', "\xff"])
+def test_a_damaged_listing_is_told(saved, text):
+    (saved / "4.whole").write_bytes(text.encode("latin-1"))
+    checkpoints = reader(saved)
+    with pytest.raises(InputError, match=r"4\.whole.*(put it back from a copy|put that file back)"):
+        checkpoints.restore(4, state(4))
+    checkpoints.close()
+
+
+def test_a_checkpoint_without_sums_is_read_with_a_line_and_listed_by_who_trains(saved, capfd):
+    (saved / "4.whole").unlink()
+    checkpoints = reader(saved)
+    checkpoints.restore(4, state(4))
+    checkpoints.close()
+    assert capfd.readouterr().err.count("has no sums: whether it is what was written cannot be checked") == 1
+    assert not (saved / "4.whole").exists()
+    checkpoints = reader(saved, cleans=True)
+    checkpoints.restore(4, state(4))
+    checkpoints.close()
+    told = capfd.readouterr().err
+    assert "checkpoint 4 in" in told
+    assert told.count("has no sums") == 1
+    assert json.loads((saved / "4.whole").read_text()).keys() > {"progress/metadata"}
+
+
+def test_a_listing_stands_there_before_its_checkpoint_and_goes_after_it(saved, monkeypatch):
+    """So that whenever the process is killed, no checkpoint is without one."""
+    (saved / "7.whole").write_text("{}")  # of a save that was cut off
+    seen = []
+    rename = os.rename
+
+    def noted(source, target, **_):
+        seen.append((Path(target).name, Path(f"{target}.whole").exists()))
+        rename(source, target)
+
+    checkpoints = reader(saved, cleans=True)
+    assert not (saved / "7.whole").exists()
+    monkeypatch.setattr(os, "rename", noted)
+    checkpoints.save(7, state(4), {}, best=None)
+    checkpoints.wait()
+    checkpoints.tidy(best=None)
+    checkpoints.close()
+    assert ("7", True) in seen, seen
+
+
 def test_saving_small_replicated_arrays_compiles_nothing(tmp_path):
     everywhere = NamedSharding(jax.make_mesh((8,), ("data",)), PartitionSpec())
     placed = jax.device_put(state(48), everywhere)
@@ -64,7 +157,7 @@ def test_checkpoints_too_many_are_deleted_at_the_next_start(folder):
     checkpoints.tidy(best=1)
     checkpoints.close()
     assert checkpoints.steps() == [1, 4]
-    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["1", "4"]
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["1", "1.whole", "4", "4.whole"]
 
 
 def test_a_finished_run_that_starts_again_keeps_its_best(tmp_path, smallest, task, encoder, config):
@@ -76,7 +169,7 @@ def test_a_finished_run_that_starts_again_keeps_its_best(tmp_path, smallest, tas
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     config = replace(config, train=TrainConfig(keep=1, checkpoint_every=2))
     assert train(Run(config, tmp_path, task, encoder, mesh, smallest, LoraConfig())) is Ending.ALREADY
-    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["2", "6"]
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["2", "2.whole", "6", "6.whole"]
 
 
 def test_a_step_that_orbax_did_not_save_is_an_error(tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ class Parts:
         self.records.append(record)
 
     def sync(self):
-        return len(self.records)
+        return len(self.records), None
 
     def advance(self, step):
         pass

@@ -36,7 +36,7 @@ def test_records_are_means_per_target_and_sums():
 def test_a_log_goes_on_where_its_checkpoint_was(tmp_path):
     log = MetricsLog(tmp_path, 0, 0)
     log.write(record(1))
-    size = log.sync()
+    size, _ = log.sync()
     log.write(record(2))
     log.write(record(3))
     log.close()
@@ -44,6 +44,22 @@ def test_a_log_goes_on_where_its_checkpoint_was(tmp_path):
     log.write(record(2))
     log.close()
     assert read_metrics(tmp_path / "metrics.jsonl") == [record(1), record(2)]
+
+
+def test_records_that_were_changed_are_told(tmp_path):
+    log = MetricsLog(tmp_path, 0, 0)
+    log.write(record(1))
+    log.close()
+    log = MetricsLog(tmp_path, (tmp_path / "metrics.jsonl").stat().st_size, 1)
+    log.write(record(2))
+    size, digest = log.sync()
+    log.write(record(3))
+    log.close()
+    MetricsLog(tmp_path, size, 2, digest).close()
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text().replace('"step": 2', '"step": 5'))
+    with pytest.raises(InputError, match=r"metrics.jsonl is not what its checkpoint knows; put it back"):
+        MetricsLog(tmp_path, size, 2, digest)
 
 
 def test_a_checkpoint_waits_until_the_disk_holds_its_records(tmp_path, monkeypatch):
@@ -57,7 +73,7 @@ def test_a_checkpoint_waits_until_the_disk_holds_its_records(tmp_path, monkeypat
     monkeypatch.setattr(os, "fsync", noted)
     log = MetricsLog(tmp_path, 0, 0)
     log.write(record(1))
-    size = log.sync()
+    size, _ = log.sync()
     log.close()
     assert synced == [size]
 
