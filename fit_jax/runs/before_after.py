@@ -124,8 +124,9 @@ def load_task(manager: "TaskManager", task: str) -> list["Task | Group"]:
             f"--harness {task}: lm_eval cannot read the task or its data set; check the connection and any file of "
             f"your own, or bring along the cache (HF_HOME) of a machine that has read it ({reason})"
         ) from error
-    inner = {name for names in found["group_map"].values() for name in names}
-    return [group for name, group in found["groups"].items() if name not in inner] or list(found["tasks"].values())
+    inner = {name for names in found.get("group_map", {}).values() for name in names}
+    groups = found.get("groups", {}).items()
+    return [group for name, group in groups if name not in inner] or list(found.get("tasks", {}).values())
 
 
 def _of_both(run: Run, which: Which, measure: Callable[[Scorer, Params], Measures]) -> dict[str, Measures]:

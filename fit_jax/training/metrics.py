@@ -19,6 +19,8 @@ from fit_jax.training.step import StepMetrics
 TIMING_FIELDS = ("seconds", "tokens_per_second", "examples_per_second")
 # Begins the names of what a training method says of itself in the records of validations.
 FIGURE = "method_"
+# The folder of a run that TensorBoard reads.
+TENSORBOARD = "tensorboard"
 
 
 @dataclass
@@ -80,7 +82,7 @@ class MetricsLog:
         Raises:
             InputError: The file holds less than that, is no file or cannot be written.
         """
-        check_outputs(folder, ("metrics.jsonl",), ("tensorboard",))
+        check_outputs(folder, ("metrics.jsonl",), (TENSORBOARD,))
         self._folder = folder
         self._step = step
         self._path = folder / "metrics.jsonl"
@@ -104,7 +106,7 @@ class MetricsLog:
         if self._board is None:
             from tensorboardX import SummaryWriter  # takes seconds, so not before training is under way
 
-            self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=self._step + 1)
+            self._board = SummaryWriter(str(self._folder / TENSORBOARD), purge_step=self._step + 1)
         for name, value in scalars(record).items():
             self._board.add_scalar(name, value, record["step"])
 
