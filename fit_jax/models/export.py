@@ -22,6 +22,7 @@ from fit_jax.models.lora import Linear, LoraParam
 from fit_jax.models.model_folder import OWN
 from fit_jax.models.tensor_files import TensorBlocks, write_tensors
 from fit_jax.models.weights import QUANTIZED
+from fit_jax.parallel.mesh import Device
 from fit_jax.parallel.sharding import is_stacked, named_leaves
 
 FILE_BYTES = 5 * 10**9
@@ -201,7 +202,7 @@ def _rows(parts: list[_Part], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
         yield buffer[: stop - start]
 
 
-def _turned(parts: list[_Part], shape: tuple[int, ...], device: jax.Device) -> Iterator[np.ndarray]:
+def _turned(parts: list[_Part], shape: tuple[int, ...], device: Device) -> Iterator[np.ndarray]:
     """Blocks of rows of a matrix that lies the other way round: its columns, which JAX turns as it takes them over."""
     dtype = parts[0].values.dtype
     width = max(1, _BLOCK_BYTES // (shape[0] * dtype.itemsize * _COLUMNS)) * _COLUMNS

@@ -7,7 +7,7 @@ lm-evaluation-harness, show it.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation.perplexity import perplexity
@@ -22,8 +22,6 @@ from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.run import Run, load_model, scorer, starting_state
 
 if TYPE_CHECKING:
-    from lm_eval.api.group import Group
-    from lm_eval.api.task import Task
     from lm_eval.tasks import TaskManager
 
 Which = int | Literal["best", "last"]
@@ -105,7 +103,7 @@ def report_harness(run: Run, which: Which, tasks: Sequence[str], folder: Path) -
     return found
 
 
-def load_task(manager: "TaskManager", task: str) -> list["Task | Group"]:
+def load_task(manager: "TaskManager", task: str) -> list[Any]:
     """What lm_eval's task manager makes of a name, data sets included: a task, a group, or all tasks of a tag.
 
     Raises:
