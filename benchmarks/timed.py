@@ -33,6 +33,21 @@ def own_steps(step: Any, state: Any, batches: Iterable[Any], mesh: Any, skipped:
     return Timed(time.perf_counter() - start, tokens, examples)
 
 
+def matrix_peak() -> float:
+    """FLOP/s of XLA's own product of two fp32 matrices on this machine, the best of several."""
+    import jax
+    import jax.numpy as jnp
+
+    size, best = 2048, float("inf")
+    matrix, product = jnp.ones((size, size)), jax.jit(jnp.matmul)
+    jax.block_until_ready(product(matrix, matrix))
+    for _ in range(5):
+        start = time.perf_counter()
+        jax.block_until_ready(product(matrix, matrix))
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
 def trl_steps(model: Any, examples: list[dict[str, Any]], skipped: int, steps: int, **options: Any) -> Timed:
     """TRL's SFTTrainer over token ids (`taken_apart` of `benchmarks.training`), timed after `skipped` steps.
 

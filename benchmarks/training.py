@@ -7,7 +7,8 @@ instruction each: the same weights, token ids and targets on every side, fp32. A
 examples there, and two packed rows of 256 tokens, about nine examples, here. Each side is a fresh process, the sides in
 turn, `--rounds` times; medians. Rates leave out what happens before the sixth step. Memory is the peak of the process's
 own pages during the steps above what it held after its imports: weights, adapters, optimizer and all that a step needs.
-Prints a table and writes `runs/benchmarks/training_lora.json` or `training_full.json`.
+Prints a table and the share of the CPU's matrix-product peak that the step here reaches, and writes
+`runs/benchmarks/training_lora.json` or `training_full.json`.
 
 Sides: `here`, `trl default`, `trl best` (completion-only, no gradient checkpointing, rows of similar length together),
 `transformers` (a loop of ten lines, padded batches). What several focus instructions to one input gain is measured by
@@ -25,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.processes import in_turn, medians_of, own_bytes, watched
-from benchmarks.timed import own_steps, trl_steps
+from benchmarks.timed import matrix_peak, own_steps, trl_steps
 
 OUTPUT = Path("runs/benchmarks")
 SIDES = ("here", "trl default", "trl best", "transformers")
@@ -79,6 +80,7 @@ def main(arguments: list[str]) -> None:
     for side, row in medians.items():
         faster, smaller = ours["rate"] / row["rate"], ours["mib"] / row["mib"]
         print(f"{side:16}{row['rate']:12.1f}{faster:8.2f}x{row['mib']:10.0f}{smaller:11.2f}x{row['loss']:12.6f}")
+    print(f"matrix products of a step: {ours['peak']:.2f} of this CPU's peak, by its own product of two fp32 matrices")
     OUTPUT.mkdir(parents=True, exist_ok=True)
     (OUTPUT / f"training_{asked.tune}.json").write_text(json.dumps({"medians": medians, "rounds": found}, indent=2))
 
@@ -165,6 +167,7 @@ def here(folder: Path, lora: bool) -> dict[str, float]:
 
     import jax
 
+    from fit_jax.models.flops import train_flops
     from fit_jax.models.model_folder import resolve
     from fit_jax.parallel.mesh import make_mesh
     from fit_jax.parallel.processes import to_global
@@ -184,7 +187,13 @@ def here(folder: Path, lora: bool) -> dict[str, float]:
     loss = first_loss(placed, batches[0])
     with watched() as peak:
         timed = own_steps(step, placed.state, batches, mesh, SKIPPED)
-    return {"rate": timed.examples / timed.seconds, "mib": (peak.bytes - before) / 2**20, "loss": loss}
+    flops = train_flops(model, run.lora, ROWS, TOKENS, batches[0].target_index.shape[1]).total
+    return {
+        "rate": timed.examples / timed.seconds,
+        "mib": (peak.bytes - before) / 2**20,
+        "loss": loss,
+        "peak": STEPS * flops / timed.seconds / matrix_peak(),
+    }
 
 
 def first_loss(placed, batch) -> float:

@@ -101,6 +101,9 @@ class TrainConfig:
     checkpoint_every: int = 100
     # Checkpoints kept besides the best.
     keep: int = 2
+    # Steps to record, from the second one on that is taken, in a trace that TensorBoard and XProf open (under the run's
+    # `tensorboard`); 0 records none. Recording takes time and some megabytes a step.
+    profile: int = 0
     # Where the run is followed besides its folder: `wandb`, `mlflow`, `trackio`; each is an extra of this package.
     trackers: tuple[Literal["wandb", "mlflow", "trackio"], ...] = ()
 
@@ -115,7 +118,7 @@ class TrainConfig:
         for name in ("steps", "validate_every", "patience", "targets_per_row", "examples_per_step"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"train.{name}: {getattr(self, name)} is less than 1; null stands for none")
-        for name in ("poe_weight", "group_step", "group_decay", "dfr_decay"):
+        for name in ("poe_weight", "group_step", "group_decay", "dfr_decay", "profile"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"train.{name}: {getattr(self, name)} is not a number from 0 up")
         if not 0 < self.dfr_rate < math.inf:

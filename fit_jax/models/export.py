@@ -22,11 +22,12 @@ from fit_jax.models.lora import Linear, LoraParam
 from fit_jax.models.model_folder import OWN
 from fit_jax.models.tensor_files import TensorBlocks, write_tensors
 from fit_jax.models.weights import QUANTIZED
+from fit_jax.parallel.mesh import Device
 from fit_jax.parallel.sharding import is_stacked, named_leaves
 
 FILE_BYTES = 5 * 10**9
-# Bytes assembled before they are written, and columns turned at a time.
-_BLOCK_BYTES, _TILE = 1 << 21, 64
+# Bytes assembled before they are written, and a multiple of which columns are turned together: whole cache lines.
+_BLOCK_BYTES, _COLUMNS = 1 << 21, 64
 
 
 def save_merged(folder: Path, decoder: Decoder, dtype: np.dtype, file_bytes: int = FILE_BYTES) -> None:
@@ -163,33 +164,56 @@ def _tensor_blocks(parts: list[_DeviceTensor]) -> TensorBlocks:
     return partial(iter, [whole.T if transposed else whole for whole, transposed in wholes])
 
 
+class _Part(NamedTuple):
+    """A shard's share of a tensor on this host, and where in the tensor it stands."""
+
+    at: tuple[slice, ...]
+    values: np.ndarray
+
+
 def _assembled(held: _DeviceTensor) -> Iterator[np.ndarray]:
     """Blocks of a tensor's rows, put together from the devices' shards in one buffer that stays in the cache."""
     array, index, transposed = held
     shape = array.shape[len(index) :]
-    parts = []
-    for shard in array.addressable_shards:
-        if not shard.replica_id:
-            # A CPU device's memory is read where it lies; from others only the layer is fetched.
-            near = index and shard.device.platform == "cpu"
-            part = np.asarray(shard.data)[index] if near else np.asarray(shard.data[index] if index else shard.data)
-            at = [of.indices(size)[:2] for of, size in zip(shard.index[len(index) :], shape)]
-            parts.append((at[::-1], part.T) if transposed else (at, part))
-    shape = shape[::-1] if transposed else shape
-    height = max(1, _BLOCK_BYTES // (math.prod(shape[1:]) * array.dtype.itemsize))
-    buffer = np.empty((height, *shape[1:]), array.dtype)
+    own = [shard for shard in array.addressable_shards if not shard.replica_id]
+    places = [tuple(slice(*at.indices(size)[:2]) for at, size in zip(s.index[len(index) :], shape)) for s in own]
+    device = own[0].device
+    if device.platform == "cpu":  # its memory is read where it lies
+        parts = [_Part(at, np.asarray(shard.data)[index]) for at, shard in zip(places, own)]
+        yield from _turned(parts, shape, device) if transposed else _rows(parts, shape)
+    elif transposed:  # other devices turn a layer themselves, and send it alone
+        parts = [_Part(at[::-1], np.asarray(shard.data[index].T)) for at, shard in zip(places, own)]
+        yield from _rows(parts, shape[::-1])
+    else:
+        yield from _rows([_Part(at, np.asarray(shard.data[index])) for at, shard in zip(places, own)], shape)
+
+
+def _rows(parts: list[_Part], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Blocks of rows of a tensor that lies as the files hold it."""
+    dtype = parts[0].values.dtype
+    height = max(1, _BLOCK_BYTES // (math.prod(shape[1:]) * dtype.itemsize))
+    buffer = np.empty((height, *shape[1:]), dtype)
     for start in range(0, shape[0], height):
         stop = min(start + height, shape[0])
-        for ((first, last), *others), part in parts:
-            low, high = max(start, first), min(stop, last)
+        for (rows, *others), values in parts:
+            low, high = max(start, rows.start), min(stop, rows.stop)
             if low < high:
-                target = buffer[(slice(low - start, high - start), *(slice(*of) for of in others))]
-                _copy(target, part[low - first : high - first])
+                buffer[(slice(low - start, high - start), *others)] = values[low - rows.start : high - rows.start]
         yield buffer[: stop - start]
 
 
-def _copy(target: np.ndarray, source: np.ndarray) -> None:
-    """Copies a block; one that lies the other way round a few columns at a time, whose rows the cache holds."""
-    width = source.shape[-1] if source.flags.c_contiguous else _TILE
-    for column in range(0, source.shape[-1], width):
-        target[..., column : column + width] = source[..., column : column + width]
+def _turned(parts: list[_Part], shape: tuple[int, ...], device: Device) -> Iterator[np.ndarray]:
+    """Blocks of rows of a matrix that lies the other way round: its columns, which JAX turns as it takes them over."""
+    dtype = parts[0].values.dtype
+    width = max(1, _BLOCK_BYTES // (shape[0] * dtype.itemsize * _COLUMNS)) * _COLUMNS
+    buffer = np.empty((shape[0], width), dtype)
+    for start in range(0, shape[1], width):
+        stop = min(start + width, shape[1])
+        block = buffer[:, : stop - start]
+        if len(parts) == 1:
+            block = parts[0].values[:, start:stop]
+        for (rows, columns), values in parts if len(parts) > 1 else ():
+            low, high = max(start, columns.start), min(stop, columns.stop)
+            if low < high:
+                block[rows, low - start : high - start] = values[:, low - columns.start : high - columns.start]
+        yield np.asarray(jax.device_put(block.T, device))

@@ -81,6 +81,15 @@ def prefix_attention(
     return run(q, k_BTKG, v_BTKG, queries, keys, limit)
 
 
+def blocks_of_rows(
+    queries: Int[Array, "B 2 C"], keys: Int[Array, "B 2 T"], window: Int[Array, " 1"], rules: Rules
+) -> Blocks:
+    """The blocks of rows of any length: row index and position of queries, `visible_until` and position of keys."""
+    more = ((0, 0), (0, 0), (0, -queries.shape[2] % rules.tiles.queries))
+    padded = jnp.pad(queries, more, constant_values=-1)
+    return blocks_of(padded, _padded(keys, 2, -keys.shape[2] % rules.tiles.keys), window, rules)
+
+
 def _of_a_shard(
     kernels: ModuleType,
     windowed: bool,
@@ -96,9 +105,8 @@ def _of_a_shard(
     """Attention of the rows, heads and queries that a device has, padded to whole blocks."""
     C, T = q.shape[1], k.shape[1]
     rules = Rules(kernels.tiles(C, T, q.shape[3]), windowed, softcap, interpret)
-    more_queries, more_keys = -C % rules.tiles.queries, -T % rules.tiles.keys
-    queries = jnp.pad(queries, ((0, 0), (0, 0), (0, more_queries)), constant_values=-1)
-    blocks = blocks_of(queries, _padded(keys, 2, more_keys), window, rules)
+    blocks = blocks_of_rows(queries, keys, window, rules)
+    more_queries, more_keys = blocks.queries.shape[2] - C, blocks.keys.shape[2] - T
     q, k, v = _padded(q, 1, more_queries), _padded(k, 1, more_keys), _padded(v, 1, more_keys)
     results: Any = _attend(_Program(kernels, rules), q, k, v, blocks)
     y, lse = results

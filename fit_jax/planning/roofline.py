@@ -12,6 +12,7 @@ from fit_jax.parallel.config import CONTEXT, DATA, FSDP, TENSOR
 from fit_jax.parallel.hlo import Collective
 from fit_jax.parallel.mesh import Device
 from fit_jax.parallel.topology import Topology
+from fit_jax.planning.attention import Platform, Work, kernel_work
 from fit_jax.planning.memory import bytes_held, microbatch_rows, uses_fused_attention
 from fit_jax.planning.workload import Workload
 from fit_jax.training.state import TrainState
@@ -20,7 +21,8 @@ from fit_jax.training.state import TrainState
 MATMUL_SHARE = 0.7
 
 ASSUMPTIONS = (
-    f"matrix products reach {MATMUL_SHARE:.0%} of the bf16 peak; a fused attention kernel skips the masked half",
+    f"matrix products reach {MATMUL_SHARE:.0%} of the bf16 peak; rows are one text each",
+    "the attention kernel computes and reads the blocks that its lists name; cuDNN's skips the masked half",
     "each projection reads its input and weights and writes its output once a pass; elementwise work is fused",
     "weight gathers and gradient sums overlap with arithmetic; sums over `tensor`, gathers over `context` do not",
     "collectives run as rings at the published link rate; latency is left out",
@@ -109,7 +111,9 @@ def plan_evaluation(load: Workload, state: TrainState, mesh: Mesh, topology: Top
     flops = forward_flops(load.model, load.lora, load.evaluation_rows, load.sequence_length, load.targets)
     weights = bytes_held((state.trainable, state.frozen)) * mesh.shape[FSDP]
     gathered = weights * _share(mesh.shape[FSDP]) / topology.rate(_along(mesh, FSDP))
-    compute = flops.total / (mesh.size * figures.flops * MATMUL_SHARE)
+    kernel = _kernel_work(load, topology, load.evaluation_rows, backward=False)
+    total = flops.total if kernel is None else flops.total - flops.attention + kernel.flops
+    compute = total / (mesh.size * figures.flops * MATMUL_SHARE)
     return max(compute, weights / figures.bandwidth, gathered)
 
 
@@ -154,13 +158,27 @@ def _step_time(
     """The roofline with collectives of so many seconds each, and whether the step waits for them."""
     figures, devices = topology.accelerator, mesh.size
     flops = train_flops(load.model, load.lora, load.rows, load.sequence_length, load.targets)
-    attention = flops.attention * (0.5 if uses_fused_attention(load) else 1.0)
+    kernel = _kernel_work(load, topology, load.rows, backward=True)
+    attention = flops.attention * (0.5 if uses_fused_attention(load) else 1.0) if kernel is None else kernel.flops
     compute = (flops.total - flops.attention + attention) / (devices * figures.flops * MATMUL_SHARE)
     seconds = {True: 0.0, False: 0.0}
     for taken, exposed in collectives:
         seconds[exposed] += taken
-    moved = _moved(load, state, mesh)
+    moved = _moved(load, state, mesh) + (0.0 if kernel is None else kernel.bytes / devices)
     return StepTime(compute, moved / figures.bandwidth, seconds[False], seconds[True], flops)
+
+
+def _kernel_work(load: Workload, topology: Topology, rows: int, *, backward: bool) -> Work | None:
+    """What the prefix-tree kernel does, where the workload's layers run it."""
+    platforms: dict[tuple[str, str], Platform] = {
+        ("tpu", "auto"): "tpu",
+        ("tpu", "kernel"): "tpu",
+        ("cuda", "kernel"): "gpu",
+    }
+    platform = platforms.get((topology.accelerator.platform, load.model.attention))
+    if platform is None:
+        return None
+    return kernel_work(load.model, rows, load.sequence_length, load.targets, platform, backward=backward)
 
 
 def _moved(load: Workload, state: TrainState, mesh: Mesh) -> float:

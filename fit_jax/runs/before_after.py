@@ -7,7 +7,7 @@ lm-evaluation-harness, show it.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation.perplexity import perplexity
@@ -84,12 +84,11 @@ def report_harness(run: Run, which: Which, tasks: Sequence[str], folder: Path) -
     except ImportError as error:
         raise InputError(f"--harness: {error}; pip install lm-eval") from error
     manager = TaskManager()
-    for task in tasks:
-        check_task(manager, task)
+    loaded = [made for task in tasks for made in load_task(manager, task)]  # once for both models
 
     def measure(scores: Scorer, params: Params) -> Measures:
         asked = HarnessModel(scores, params, run.encoder.tokenizer, context_length(run))
-        results = simple_evaluate(asked, tasks=list(tasks), task_manager=manager, bootstrap_iters=0, log_samples=False)
+        results = simple_evaluate(asked, tasks=loaded, task_manager=manager, bootstrap_iters=0, log_samples=False)
         assert results is not None  # it is None for a model that says to be on another rank than 0
         assert "results" in results
         return {
@@ -104,21 +103,28 @@ def report_harness(run: Run, which: Which, tasks: Sequence[str], folder: Path) -
     return found
 
 
-def check_task(manager: "TaskManager", task: str) -> None:
-    """Has lm_eval's task manager make the task, its data set included: better now than after a model was read."""
+def load_task(manager: "TaskManager", task: str) -> list[Any]:
+    """What lm_eval's task manager makes of a name, data sets included: a task, a group, or all tasks of a tag.
+
+    Raises:
+        InputError: There is no such task, or its file or data set cannot be read.
+    """
     import yaml
     from datasets.exceptions import DatasetsError
 
     if task not in manager.all_tasks and not Path(task).is_file():
         raise InputError(f"--harness {task}: lm_eval knows no such task; see its list, or name a YAML file")
     try:
-        manager.load([task])
+        found = manager.load([task])
     except (OSError, DatasetsError, yaml.YAMLError) as error:  # those of the connection and of the hub are OSErrors
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"--harness {task}: lm_eval cannot read the task or its data set; check the connection and any file of "
             f"your own, or bring along the cache (HF_HOME) of a machine that has read it ({reason})"
         ) from error
+    inner = {name for names in found.get("group_map", {}).values() for name in names}
+    groups = found.get("groups", {}).items()
+    return [group for name, group in groups if name not in inner] or list(found.get("tasks", {}).values())
 
 
 def _of_both(run: Run, which: Which, measure: Callable[[Scorer, Params], Measures]) -> dict[str, Measures]:

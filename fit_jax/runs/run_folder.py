@@ -50,6 +50,7 @@ MAY_DIFFER = (
     "model.attention",
     "model.remat",
     "train.keep",
+    "train.profile",
     "train.trackers",
     "evaluation.splits",
     "evaluation.paraphrases",

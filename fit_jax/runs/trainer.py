@@ -41,13 +41,14 @@ from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.checkpoint_sums import ASIDE
 from fit_jax.training.display import Display
 from fit_jax.training.loop import Events, Loop
-from fit_jax.training.metrics import FIGURE, MetricsLog, Records
+from fit_jax.training.metrics import FIGURE, TENSORBOARD, MetricsLog, Records
 from fit_jax.training.optimizer import Optimizer, make_optimizer
 from fit_jax.training.progress import Progress
 from fit_jax.training.state import PlacedState, TrainState, abstract_state, with_objective
 from fit_jax.training.step import StepMetrics, abstract_like, compile_train_step
 from fit_jax.training.stopping import Stopping
 from fit_jax.training.stream import BatchStream
+from fit_jax.training.trace import Trace
 
 # How full the rows of a step are on average whose number of examples is fixed; the rest is room for longer ones.
 _FILLED = 0.8
@@ -164,7 +165,8 @@ def _train_stage(
         if trackers is not None:
             trackers.open()
             records = Records(log, display, trackers.write)
-        loop = Loop(Events.of(config.train, steps), batches, train_step, validate, checkpoints, records)
+        trace = Trace(run.folder / TENSORBOARD, config.train.profile if is_lead() else 0)
+        loop = Loop(Events.of(config.train, steps), batches, train_step, validate, checkpoints, records, trace)
         loop.run(placed.state, progress)
     if loop.stopped:
         return Ending.STOPPED

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from signal import SIGTERM
 from typing import Any, Generic
 
@@ -20,6 +21,7 @@ from fit_jax.training.progress import Progress
 from fit_jax.training.state import TrainState
 from fit_jax.training.step import StepMetrics
 from fit_jax.training.stream import BatchStream
+from fit_jax.training.trace import Trace
 
 
 class TrainingFailed(RunFailed):
@@ -75,6 +77,7 @@ class Loop(Generic[BatchType]):
         validate: Callable[[Any], dict[str, float]],
         checkpoints: Checkpoints,
         records: Records,
+        trace: Trace,
     ) -> None:
         """Takes the parts of a run.
 
@@ -85,6 +88,7 @@ class Loop(Generic[BatchType]):
             validate: `validation_...` values of a model's states.
             checkpoints: Where the state is saved.
             records: Where metrics go.
+            trace: Records some of the steps for a profile.
         """
         self._events = events
         self._batches = batches
@@ -92,6 +96,7 @@ class Loop(Generic[BatchType]):
         self._validate = validate
         self._checkpoints = checkpoints
         self._records = records
+        self._trace = trace
         self._clock = _Clock()
         self.stopped = False
 
@@ -103,11 +108,17 @@ class Loop(Generic[BatchType]):
         """
         pending: StepMetrics | None = None
         batches = self._batches.iterate(progress.step, self._events.steps)
-        with stop_requests() as stop_requested, closing(batches), jax.transfer_guard("disallow"):
+        with (
+            stop_requests() as stop_requested,
+            closing(batches),
+            closing(self._trace),
+            jax.transfer_guard("disallow"),
+        ):
             self._clock.start()
             for batch in batches:
                 signals.check()
-                state, metrics = self._train_step(state, batch)
+                number = progress.step + (2 if pending is not None else 1)
+                state, metrics = self._trace.step(number, partial(self._train_step, state, batch))
                 if pending is not None:
                     self._take_in(pending, progress)
                 pending = metrics

@@ -20,6 +20,8 @@ from fit_jax.training.step import StepMetrics
 TIMING_FIELDS = ("seconds", "tokens_per_second", "examples_per_second")
 # Begins the names of what a training method says of itself in the records of validations.
 FIGURE = "method_"
+# The folder of a run that TensorBoard reads.
+TENSORBOARD = "tensorboard"
 
 
 @dataclass
@@ -87,7 +89,7 @@ class MetricsLog:
         Raises:
             InputError: The file holds less than that or something else, is no file or cannot be written.
         """
-        check_outputs(folder, ("metrics.jsonl",), ("tensorboard",))
+        check_outputs(folder, ("metrics.jsonl",), (TENSORBOARD,))
         self._folder = folder
         self._step = step
         self._path = folder / "metrics.jsonl"
@@ -113,7 +115,7 @@ class MetricsLog:
         if self._board is None:
             from tensorboardX import SummaryWriter  # takes seconds, so not before training is under way
 
-            self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=self._step + 1)
+            self._board = SummaryWriter(str(self._folder / TENSORBOARD), purge_step=self._step + 1)
         for name, value in scalars(record).items():
             self._board.add_scalar(name, value, record["step"])
 

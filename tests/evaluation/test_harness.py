@@ -21,7 +21,7 @@ from fit_jax.evaluation.harness import HarnessModel, of_one_context
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.tokenizers import save_tokenizer
 from fit_jax.parallel.mesh import make_mesh
-from fit_jax.runs.before_after import check_task
+from fit_jax.runs.before_after import load_task
 
 from ..closeness import assert_close
 
@@ -138,7 +138,9 @@ def test_a_task_gives_the_same_accuracy(models, tmp_path):
         "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
     }
     (tmp_path / "words.yaml").write_text(yaml.safe_dump(task))
-    asked = {"tasks": [str(tmp_path / "words.yaml")], "task_manager": TaskManager(include_defaults=False)}
+    manager = TaskManager(include_defaults=False)
+    asked = {"tasks": load_task(manager, str(tmp_path / "words.yaml")), "task_manager": manager}
+    (tmp_path / "words.yaml").unlink()  # both models answer what was loaded
     ours, theirs = (simple_evaluate(model, bootstrap_iters=0, **asked)["results"]["words"] for model in models)
     for metric in ("acc,none", "acc_norm,none"):
         assert ours[metric] == theirs[metric]
@@ -149,4 +151,4 @@ def test_a_task_gives_the_same_accuracy(models, tmp_path):
 def test_a_task_file_that_cannot_be_used_is_told(text, tmp_path):
     (tmp_path / "own.yaml").write_text(text)
     with pytest.raises(InputError, match=r"--harness \S+/own\.yaml: lm_eval cannot read the task or its data set"):
-        check_task(TaskManager(include_defaults=False), str(tmp_path / "own.yaml"))
+        load_task(TaskManager(include_defaults=False), str(tmp_path / "own.yaml"))

@@ -14,7 +14,7 @@ from flax import nnx
 from fit_jax.conversion.parity import compare, probe_logits, probe_tokens
 from fit_jax.errors import InputError
 from fit_jax.models.config import ModelConfig
-from fit_jax.models.export import save_own
+from fit_jax.models.export import save_merged, save_own
 from fit_jax.models.model_folder import open_pretrained, resolve
 from fit_jax.models.quantize import quantize
 from fit_jax.models.tensor_files import INDEX, TensorFiles, new_folder, write_tensors
@@ -42,11 +42,16 @@ def load(folder, **fields):
     return model, graphdef, load_weights(model, shapes)
 
 
-def test_every_device_gets_its_own_shard(llama):
+def test_every_device_gets_its_own_shard_and_the_file_is_whole_again(llama, tmp_path):
     mesh = make_mesh(MeshConfig(fsdp=2, tensor=2))
     model = resolve(ModelConfig(pretrained=str(llama)))
-    _, shapes = abstract_parameters(model, lambda tree: lay_out_tree(tree, mesh).shardings)
+    graphdef, shapes = abstract_parameters(model, lambda tree: lay_out_tree(tree, mesh).shardings)
     split, (_, _, whole) = load_weights(model, shapes), load(llama)
+    for name, state in (("split", split), ("whole", whole)):
+        (tmp_path / name).mkdir()
+        save_merged(tmp_path / name, nnx.merge(graphdef, state), np.dtype(np.float32))
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("split", "whole")]
+    assert files[0] == files[1]
     jax.tree.map(np.testing.assert_array_equal, split, whole)
     kernel = split["blocks"]["mlp"]["down_proj"]["kernel"][...]
     assert {shard.data.shape for shard in kernel.addressable_shards} == {(2, 40, 24)}

@@ -4,10 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from fit_jax.models.flops import train_flops
+from fit_jax.models.flops import forward_flops, train_flops
 from fit_jax.parallel.hlo import Collective
+from fit_jax.parallel.topology import Topology
+from fit_jax.planning.attention import kernel_work
 from fit_jax.planning.memory import bytes_held
-from fit_jax.planning.roofline import MATMUL_SHARE, StepTime, compiled_step, plan_step, plan_traffic
+from fit_jax.planning.roofline import (
+    MATMUL_SHARE,
+    StepTime,
+    compiled_step,
+    plan_evaluation,
+    plan_step,
+    plan_traffic,
+)
 
 LONG = ("--focus.branches", "1", "--train.sequence_length", "256")
 
@@ -25,11 +34,30 @@ def test_arithmetic_is_the_steps_over_the_devices_peak(planned, machine):
     assert twice.compute == pytest.approx(2 * time.compute)
 
 
-def test_a_fused_kernel_skips_the_masked_half(planned, machine):
+@pytest.mark.usefixtures("machine")
+def test_cudnn_skips_the_masked_half(planned):
+    machine = Topology.parse("h100:8")
     fused, plain = (plan_step(*planned(*LONG, "--model.attention", kind), machine) for kind in ("auto", "xla"))
     peak = machine.accelerator.flops * MATMUL_SHARE
     assert plain.compute - fused.compute == pytest.approx(plain.flops.attention / 2 / peak)
     assert plain.memory > fused.memory
+
+
+def test_the_kernel_computes_and_reads_the_blocks_that_it_visits(planned, machine):
+    load, state, mesh = planned(*LONG, "--model.attention", "auto", fsdp=4)
+    xla = replace(load, model=replace(load.model, attention="xla"))
+    found, plain = plan_step(load, state, mesh, machine), plan_step(xla, state, mesh, machine)
+    work = kernel_work(load.model, load.rows, load.sequence_length, load.targets, "tpu", backward=True)
+    rate = 4 * machine.accelerator.flops * MATMUL_SHARE
+    assert plain.compute - found.compute == pytest.approx((plain.flops.attention - work.flops) / rate)
+    card = Topology.parse("h100:8")  # whose fused attention is cuDNN's, of unknown traffic
+    without = plan_step(load, state, mesh, card).memory * card.accelerator.bandwidth
+    assert found.memory * machine.accelerator.bandwidth - without == pytest.approx(work.bytes / 4)
+    many = replace(load, evaluation_rows=2**16)  # so that arithmetic is what takes the time
+    forward = kernel_work(load.model, 2**16, load.sequence_length, load.targets, "tpu", backward=False)
+    whole = forward_flops(load.model, load.lora, 2**16, load.sequence_length, load.targets)
+    expected = (whole.total - whole.attention + forward.flops) / rate
+    assert plan_evaluation(many, state, mesh, machine) == pytest.approx(expected)
 
 
 def test_one_device_sends_nothing(planned):

@@ -15,7 +15,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from fit_jax.errors import InputError
 from fit_jax.evaluation.perplexity import Perplexity
 from fit_jax.runs import before_after
-from fit_jax.runs.before_after import check_task, context_length, report_harness, report_perplexity
+from fit_jax.runs.before_after import context_length, load_task, report_harness, report_perplexity
 from fit_jax.runs.run import TrainedModel
 
 
@@ -117,7 +117,7 @@ def test_tasks_whose_data_cannot_be_read_are_told(error):
 
     manager = SimpleNamespace(all_tasks=["hellaswag"], load=fail)
     with pytest.raises(InputError, match=rf"--harness hellaswag: .*HF_HOME.*\({error}\)"):
-        check_task(manager, "hellaswag")
+        load_task(manager, "hellaswag")
     error = RuntimeError("unforeseen")
     with pytest.raises(RuntimeError, match="unforeseen"):
-        check_task(manager, "hellaswag")
+        load_task(manager, "hellaswag")

@@ -1,6 +1,8 @@
 """The loop's decisions, on a model that is only a list of losses."""
 
+from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from fit_jax.training.objective import LossSums
 from fit_jax.training.progress import Progress
 from fit_jax.training.step import StepMetrics
 from fit_jax.training.stopping import Stopping
+from fit_jax.training.trace import Trace
 
 
 class Parts:
@@ -59,11 +62,11 @@ class Parts:
         pass
 
 
-def run(steps, config, **behaviour):
+def run(steps, config, trace=None, **behaviour):
     """The parts, what a checkpoint would say, and the message of a failure."""
-    parts = Parts(**behaviour)
+    parts, trace = Parts(**behaviour), trace or Trace(Path(), 0)
     progress = Progress(Stopping(config.best, config.patience))
-    loop = Loop(Events.of(config, steps), parts, parts.train_step, parts.validate, parts, parts)
+    loop = Loop(Events.of(config, steps), parts, parts.train_step, parts.validate, parts, parts, trace)
     try:
         loop.run(parts, progress)
     except TrainingFailed as error:
@@ -86,6 +89,18 @@ def test_a_step_is_under_way_before_the_last_one_is_read():
     parts, _, _ = run(6, TrainConfig(log_every=1, validate_every=None, checkpoint_every=100))
     order = [e for e in parts.events if e in [("step", 4), ("write", 3), ("write", 4)]]
     assert order == [("step", 4), ("write", 3), ("write", 4)]
+
+
+def test_every_step_is_traced_by_its_number():
+    class Numbers(Trace):
+        seen: ClassVar[list[int]] = []
+
+        def step(self, number, take):
+            self.seen.append(number)
+            return take()
+
+    run(5, TrainConfig(validate_every=2, checkpoint_every=3), trace=Numbers(Path(), 0))
+    assert Numbers.seen == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
