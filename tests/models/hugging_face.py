@@ -34,6 +34,14 @@ GRANITE = {
     "logits_scaling": 8.0,
     "tie_word_embeddings": True,
 }
+GPT_OSS = {
+    "head_dim": 20,
+    "num_local_experts": 5,
+    "num_experts_per_tok": 2,
+    "sliding_window": 6,
+    "swiglu_limit": 1.5,
+    "rope_parameters": {**YARN, "truncate": False},
+}
 GEMMA = {"head_dim": 20, "sliding_window": 6, "query_pre_attn_scalar": 32}
 
 # Name of the config class, and its fields besides `SHAPE`.
@@ -108,6 +116,20 @@ FAMILIES = {
         {"head_dim": 24, "num_experts": 6, "moe_intermediate_size": 40, "norm_topk_prob": True}
         | {"num_experts_per_tok": 2, "use_sliding_window": True, "sliding_window": 6},
     ),
+    "gpt_oss": ("GptOssConfig", GPT_OSS),
+    "gpt_oss_unbiased": (
+        "GptOssConfig",
+        {
+            **GPT_OSS,
+            "attention_bias": False,
+            "layer_types": ["full_attention", "full_attention", "sliding_attention"],
+            "swiglu_alpha": 1.2,
+            "swiglu_limit": 0.8,
+            "num_experts_per_tok": 1,
+            "tie_word_embeddings": True,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+        },
+    ),
     "ministral3": ("Ministral3Config", {"head_dim": 20, "rope_parameters": MINISTRAL3, "pad_token_id": 0}),
 }
 
@@ -116,6 +138,7 @@ FAMILIES = {
 LATER = ("smollm3_sliding", "olmo3", "phi4_mini", "granite", "ministral3")
 SLOW = (
     "olmoe",
+    "gpt_oss_unbiased",
     "qwen3_moe_normalized",
     "llama_yarn",
     "qwen3_yarn",
