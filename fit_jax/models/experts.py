@@ -22,7 +22,7 @@ from fit_jax.parallel.config import CONTEXT, ROWS, TENSOR
 
 
 class ExpertLinear(nnx.Module):
-    """One projection of every expert: a kernel (E, in, out), quantised as other projections are, and a bias (E, out)."""
+    """One projection of every expert: a kernel (E, in, out), quantised as others are, and biases (E, out)."""
 
     def __init__(self, inputs: int, outputs: int, config: DecoderConfig, *, scale: float = 1.0, seed: Seed) -> None:
         """Random kernels with entries of variance `scale`² / inputs."""
