@@ -29,7 +29,7 @@ def local_folder(name: str | Path, patterns: Sequence[str], what: str) -> Path:
 
     Args:
         name: Path, or hub id such as `Qwen/Qwen2.5-1.5B-Instruct`.
-        patterns: File names wanted from the hub; `*` stands for anything.
+        patterns: File names wanted from the hub, of no folder within; `*` stands for anything.
         what: What an error calls it ("tokenizer").
 
     Raises:
@@ -43,8 +43,10 @@ def local_folder(name: str | Path, patterns: Sequence[str], what: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
+        revision = commits_of_ids.get(str(name))
+        # Folders within hold the same weights in other forms, as gpt-oss' `original/` does.
         folder = Path(
-            snapshot_download(str(name), revision=commits_of_ids.get(str(name)), allow_patterns=list(patterns))
+            snapshot_download(str(name), revision=revision, allow_patterns=list(patterns), ignore_patterns=["*/*"])
         )
     except (OSError, ValueError) as error:  # what huggingface_hub raises when offline, unknown, gated or no id at all
         reason = " ".join(str(error).split())[:200]

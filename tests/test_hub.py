@@ -10,7 +10,7 @@ from fit_jax.runs.inputs import Inputs, read_inputs, write_inputs
 def test_a_hub_id_stays_at_the_commit_it_had_first(tmp_path, monkeypatch):
     asked = []
 
-    def download(name, revision, allow_patterns):
+    def download(name, revision, allow_patterns, ignore_patterns):
         asked.append(revision)
         folder = tmp_path / "snapshots" / (revision or f"newest{len(asked)}")
         folder.mkdir(parents=True, exist_ok=True)

@@ -20,11 +20,12 @@ from fit_jax.models.adapters import write_adapter
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder, Params
 from fit_jax.models.export import save_merged, save_own
-from fit_jax.models.families import config_to_hf
+from fit_jax.models.families import QUANTIZATION, config_to_hf
 from fit_jax.models.llama2c import convert, is_llama2c
 from fit_jax.models.model_folder import Pretrained, open_pretrained, resolve_pretrained, unlike_family
+from fit_jax.models.mxfp4 import PackedFiles
 from fit_jax.models.tensor_files import DTYPES, listed, new_folder
-from fit_jax.models.weights import abstract_parameters, load_weights
+from fit_jax.models.weights import abstract_parameters, load_weights, tensor_files
 from fit_jax.parallel.sharding import named_leaves
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def import_model(
     loaded = _load(model, found)
     _demand_finite(loaded, source)
     with new_folder(target) as folder:
-        save_own(folder, loaded.decoder, dict(found.hf))
+        save_own(folder, loaded.decoder, _unpacked(found.hf))
         _write_tokenizer(loaded.tokenizer, folder)
         _copy(found.folder / GENERATION, folder)
     return loaded.decoder.config
@@ -124,11 +125,11 @@ def export_merged(source: str, target: Path, dtype: str | None = None) -> Agreem
     config = loaded.decoder.config
     if config.pretrained is None and (why := unlike_family(config)):
         raise InputError(f"{source}: {why}, so transformers has no such model; train one with another model.family")
+    packed = _untouched(loaded)
+    hf = loaded.hf if packed is not None else _unpacked(loaded.hf)
     with new_folder(target) as folder:
-        save_merged(folder, loaded.decoder, _NUMPY[dtype])
-        _write_json(
-            folder / "config.json", {k: v for k, v in loaded.hf.items() if k != "torch_dtype"} | {"dtype": dtype}
-        )
+        save_merged(folder, loaded.decoder, _NUMPY[dtype], packed=packed)
+        _write_json(folder / "config.json", {k: v for k, v in hf.items() if k != "torch_dtype"} | {"dtype": dtype})
         if not _copy(loaded.files / GENERATION, folder):
             ids = {k: v for k, v in loaded.hf.items() if k.endswith("_token_id") and v is not None}
             _write_json(folder / GENERATION, ids)
@@ -209,6 +210,20 @@ def _load(model: ModelConfig, found: Pretrained) -> Loaded:
             "put the tokenizer there that belongs to the model"
         )
     return Loaded(graphdef, (load_weights(model, shapes),), found.hf, found.folder, tokenizer, LoraConfig())
+
+
+def _untouched(loaded: Loaded) -> PackedFiles | None:
+    """The files whose packed tensors the model still has: those of its base, beside adapters or as it came."""
+    config = loaded.decoder.config
+    if config.pretrained is None or config.quantize != "none" or (loaded.prompts is not None and not loaded.lora.rank):
+        return None
+    files = tensor_files(open_pretrained(config.pretrained))
+    return files if isinstance(files, PackedFiles) else None
+
+
+def _unpacked(hf: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a model none of whose tensors is packed any more."""
+    return {name: value for name, value in hf.items() if name != QUANTIZATION}
 
 
 def _demand(agreement: Agreement, dtype: str, what: str) -> None:

@@ -72,6 +72,7 @@ def attention(
     scale: float,
     window: int | Int[Array, ""] | None = None,
     softcap: float | None = None,
+    sinks: Float[Array, " H"] | None = None,
     kind: str = "auto",
 ) -> Float[Array, "B C H G"]:
     """Grouped-query attention under the prefix-tree rule of `Scope`; the softmax is in fp32.
@@ -87,16 +88,18 @@ def attention(
         scale: Factor on the scores.
         window: Tokens a query sees, itself included; None means all.
         softcap: tanh cap on the scores; None means none.
+        sinks: A score of each head that takes part in the softmax, with nothing to gather; None means none.
         kind: `DecoderConfig.attention`.
 
     Raises:
         InputError: A kernel is asked for that the platform does not have.
     """
-    kernel = kernels.choose(kind, q_BCHG, softcap, biased=scope.key_bias is not None)
+    kernel = kernels.choose(kind, q_BCHG, softcap, biased=scope.key_bias is not None, sinks=sinks is not None)
     if kernel == "tpu" or kernel == "gpu":
         rule = scope.query_index, scope.query_positions, scope.key_positions, scope.visible_until
         options = {"scale": scale, "platform": kernel, "window": window, "softcap": softcap}
-        return prefix_attention(q_BCHG, k_BTKG, v_BTKG, *rule, **options)[0]
+        y, lse = prefix_attention(q_BCHG, k_BTKG, v_BTKG, *rule, **options)
+        return y if sinks is None else beside_sinks(y, lse, sinks)
     if kernel == "cudnn":
         return kernels.cudnn(q_BCHG, k_BTKG, v_BTKG, scope.mask(window), scale=scale)
     B, C, H, G = q_BCHG.shape
@@ -113,13 +116,26 @@ def attention(
     if scope.key_bias is not None:
         scores = scores + scope.key_bias.reshape(B, C, K, H // K, -1).transpose(0, 2, 1, 3, 4)
     scores = jnp.where(scope.mask(window)[:, None, :, None], scores, MASKED)
-    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+    largest = scores.max(axis=-1, keepdims=True)
+    sink = None if sinks is None else sinks.astype(jnp.float32).reshape(1, K, 1, H // K, 1)
+    largest = jax.lax.stop_gradient(largest if sink is None else jnp.maximum(largest, sink))
+    weights = jnp.exp(scores - largest)
     sums = weights.sum(axis=-1, keepdims=True)
+    if sink is not None:
+        sums = sums + jnp.exp(sink - largest)
     weights = weights.astype(v_BTKG.dtype).reshape(B, K, -1, weights.shape[-1])
     # Kept in fp32 until it is divided: rounded before, its gradient would not cancel with that of the sums.
     y_BKCRG = jnp.matmul(weights, v_BKTG, preferred_element_type=jnp.float32).reshape(B, K, C, H // K, G)
     y_BKCRG = (y_BKCRG / sums).astype(v_BTKG.dtype)
     return y_BKCRG.transpose(0, 2, 1, 3, 4).reshape(B, C, H, G)
+
+
+def beside_sinks(
+    y_BCHG: Float[Array, "B C H G"], lse_BHC: Float[Array, "B H C"], sinks_H: Float[Array, " H"]
+) -> Float[Array, "B C H G"]:
+    """What queries gather where a sink takes its share of the softmax, given what they gather without and their lse."""
+    share_BHC = jax.nn.sigmoid(lse_BHC - sinks_H.astype(jnp.float32)[None, :, None])
+    return (y_BCHG.astype(jnp.float32) * share_BHC.swapaxes(1, 2)[..., None]).astype(y_BCHG.dtype)
 
 
 def take(x_BTX: Array, index_BC: Int[Array, "B C"]) -> Array:
@@ -128,7 +144,7 @@ def take(x_BTX: Array, index_BC: Int[Array, "B C"]) -> Array:
 
 
 class Attention(nnx.Module):
-    """Projections around `attention`, with the families' biases and query/key norms."""
+    """Projections around `attention`, with the families' biases, query/key norms and sinks."""
 
     def __init__(self, config: DecoderConfig, lora: LoraConfig, *, seed: Seed) -> None:
         """Random weights; the output projection is scaled down by the depth."""
@@ -138,7 +154,8 @@ class Attention(nnx.Module):
         self.q_proj = Linear("q_proj", D, H * G, config, lora, bias=bias, seed=seed.fold(0))
         self.k_proj = Linear("k_proj", D, K * G, config, lora, bias=bias, seed=seed.fold(1))
         self.v_proj = Linear("v_proj", D, K * G, config, lora, bias=bias, seed=seed.fold(2))
-        self.o_proj = Linear("o_proj", H * G, D, config, lora, scale=depth, seed=seed.fold(3))
+        self.o_proj = Linear("o_proj", H * G, D, config, lora, bias=config.o_bias, scale=depth, seed=seed.fold(3))
+        self.sinks = nnx.Param(jnp.zeros((H,), jnp.dtype(config.param_dtype))) if config.attention_sinks else None
         # Over each head, or over all heads side by side.
         heads, kv_heads = (H, K) if config.qk_norm_whole else (1, 1)
         self.q_norm = RMSNorm(heads * G, config) if config.qk_norm else None
@@ -184,6 +201,7 @@ class Attention(nnx.Module):
             scale=self.config.score_scale,
             window=window,
             softcap=self.config.attention_softcap,
+            sinks=None if self.sinks is None else self.sinks[...],
             kind=self.config.attention,
         )
         return y.reshape(*y.shape[:2], -1)

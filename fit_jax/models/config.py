@@ -25,6 +25,8 @@ POSITIVE = (
     "residual_multiplier",
     "logit_divisor",
     "attention_multiplier",
+    "swiglu_alpha",
+    "swiglu_limit",
 )
 
 # Largest sizes that are believed, in a config here as in a `config.json`: a thousand times those of today's models.
@@ -60,6 +62,7 @@ Family = Literal[
     "mixtral",
     "qwen3_moe",
     "olmoe",
+    "gpt_oss",
 ]
 
 
@@ -83,6 +86,8 @@ class ModelConfig:
     experts_per_token: int = 2
     # The scores of a token's experts are divided by their sum (Mixtral).
     normalize_router: bool = True
+    # Biases of the router and of the experts' projections (gpt-oss).
+    experts_bias: bool = False
     # Query heads H.
     heads: int = 4
     # Key/value heads K.
@@ -106,12 +111,21 @@ class ModelConfig:
     nope_layers: tuple[int, ...] | None = None
     # Biases on the query, key and value projections (Qwen 2).
     qkv_bias: bool = False
+    # Bias on attention's output projection (gpt-oss).
+    o_bias: bool = False
+    # A learned score of each head to which attention may go instead of to a key (gpt-oss).
+    attention_sinks: bool = False
     # RMSNorm over the head width of queries and keys, before RoPE (Qwen 3, Gemma 3, OLMo 2).
     qk_norm: bool = False
     # These norms run over all heads of a token together (OLMo 2).
     qk_norm_whole: bool = False
-    # Gate of the feed-forward layer: SwiGLU (`silu`) or GeGLU with the tanh approximation (`gelu_tanh`).
-    activation: Literal["silu", "gelu_tanh"] = "silu"
+    # Gate of the feed-forward layer: SwiGLU (`silu`), GeGLU with the tanh approximation (`gelu_tanh`), or gpt-oss'
+    # SwiGLU of inputs between limits (`clamped_swiglu`).
+    activation: Literal["silu", "gelu_tanh", "clamped_swiglu"] = "silu"
+    # Factor within the sigmoid of `clamped_swiglu`.
+    swiglu_alpha: float = 1.702
+    # Largest gate, and largest magnitude of what it multiplies, of `clamped_swiglu`.
+    swiglu_limit: float = 7.0
     # Norms on the inputs of attention and feed-forward (all but OLMo 2).
     pre_norms: bool = True
     # Norms on the outputs of attention and feed-forward (Gemma, OLMo 2).

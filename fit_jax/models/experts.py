@@ -22,7 +22,7 @@ from fit_jax.parallel.config import CONTEXT, ROWS, TENSOR
 
 
 class ExpertLinear(nnx.Module):
-    """One projection of every expert: a kernel (E, in, out), quantised as other projections are."""
+    """One projection of every expert: a kernel (E, in, out), quantised as others are, and biases (E, out)."""
 
     def __init__(self, inputs: int, outputs: int, config: DecoderConfig, *, scale: float = 1.0, seed: Seed) -> None:
         """Random kernels with entries of variance `scale`² / inputs."""
@@ -32,6 +32,11 @@ class ExpertLinear(nnx.Module):
             self.kernel = nnx.Param(kernel)
         else:
             self.kernel = QuantizedKernel(kernel, config.quantize)
+        self.bias = nnx.Param(jnp.zeros((config.experts, outputs), dtype)) if config.experts_bias else None
+
+    def offsets(self, dtype: jnp.dtype) -> Float[Array, "E outputs"] | None:
+        """The biases in `dtype`; None where there are none."""
+        return None if self.bias is None else self.bias[...].astype(dtype)
 
     def weight(self, dtype: jnp.dtype) -> Float[Array, "E inputs outputs"]:
         """The kernels in `dtype`."""
@@ -51,7 +56,8 @@ class Experts(nnx.Module):
         """Random weights; the output projections are scaled down by the depth."""
         D, F = config.width, config.feed_forward
         self.config = config
-        self.router = Linear("router", D, config.experts, config, LoraConfig(), seed=seed.fold(3))
+        router = ("router", D, config.experts, config, LoraConfig())
+        self.router = Linear(*router, bias=config.experts_bias, seed=seed.fold(3))
         self.gate_proj = ExpertLinear(D, F, config, seed=seed.fold(0))
         self.up_proj = ExpertLinear(D, F, config, seed=seed.fold(1))
         self.down_proj = ExpertLinear(F, D, config, scale=(2 * config.layers) ** -0.5, seed=seed.fold(2))
@@ -65,7 +71,8 @@ class Experts(nnx.Module):
         if self.config.normalize_router:
             weights /= weights.sum(axis=-1, keepdims=True)
         gate, up, down = (part.weight(x.dtype) for part in (self.gate_proj, self.up_proj, self.down_proj))
-        run = partial(_of_a_shard, self.config.activation)
+        offsets = self.gate_proj.offsets(x.dtype), self.up_proj.offsets(x.dtype)
+        run = partial(_of_a_shard, self.config)
         mesh = jax.sharding.get_abstract_mesh()
         if not mesh.empty:  # each device sorts its own tokens, so that none travels
             split = TENSOR if self.config.feed_forward % mesh.shape[TENSOR] == 0 else None
@@ -73,28 +80,42 @@ class Experts(nnx.Module):
             tokens = P(rows, CONTEXT if x.shape[1] % mesh.shape[CONTEXT] == 0 else None, None)
             inner, outer = P(None, None, split), P(None, split, None)
             run = partial(run, over=TENSOR if split else None)
-            specs = (tokens, tokens, tokens, inner, inner, outer)
+            specs = (tokens, tokens, tokens, inner, inner, outer, P(None, split))
             run = jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=tokens, check_vma=False)
-        return run(x, weights.astype(x.dtype), chosen, gate, up, down)
+        weights = weights.astype(x.dtype)
+        y, bias = run(x, weights, chosen, gate, up, down, offsets), self.down_proj.offsets(x.dtype)
+        if bias is None:
+            return y
+        shares_BTE = (jax.nn.one_hot(chosen, self.config.experts, dtype=x.dtype) * weights[..., None]).sum(axis=2)
+        return y + shares_BTE @ bias
 
 
 def _of_a_shard(
-    activation: str,
+    config: DecoderConfig,
     x: Float[Array, "B T D"],
     weights: Float[Array, "B T k"],
     chosen: Int[Array, "B T k"],
     gate: Float[Array, "E D F"],
     up: Float[Array, "E D F"],
     down: Float[Array, "E F D"],
+    offsets: tuple[Float[Array, "E F"] | None, Float[Array, "E F"] | None],
     over: str | None = None,
 ) -> Float[Array, "B T D"]:
-    """The experts' sum for the tokens that a device has, with its part of the experts' width; `over`, all its parts."""
+    """The experts' sum, but for the biases of `down`, for the tokens that a device has.
+
+    It has a part of the experts' width; `over` is the axis over which all parts are summed.
+    """
     B, T, D = x.shape
     k = chosen.shape[-1]
     order = jnp.argsort(chosen.reshape(-1), stable=True)
     sizes = jnp.bincount(chosen.reshape(-1), length=gate.shape[0])
     rows = x.reshape(B * T, D)[order // k]
-    hidden = gated(activation, jax.lax.ragged_dot(rows, gate, sizes), jax.lax.ragged_dot(rows, up, sizes))
+
+    def inner(kernels: Array, offsets: Array | None) -> Array:
+        y = jax.lax.ragged_dot(rows, kernels, sizes)
+        return y if offsets is None else y + offsets[chosen.reshape(-1)[order]]
+
+    hidden = gated(config, inner(gate, offsets[0]), inner(up, offsets[1]))
     y = jax.lax.ragged_dot(hidden, down, sizes)
     back = jnp.zeros_like(order).at[order].set(jnp.arange(order.size, dtype=order.dtype), unique_indices=True)
     y = (y[back].reshape(B, T, k, D) * weights[..., None]).sum(axis=2)

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from fit_jax.models.experts import ExpertLinear
 from fit_jax.models.families import LAYER_PREFIX, Source, leading_axes, sources
 from fit_jax.models.lora import Linear, LoraParam
 from fit_jax.models.model_folder import OWN
+from fit_jax.models.mxfp4 import PackedFiles
 from fit_jax.models.tensor_files import TensorBlocks, write_tensors
 from fit_jax.models.weights import QUANTIZED
 from fit_jax.parallel.mesh import Device
@@ -30,7 +31,9 @@ FILE_BYTES = 5 * 10**9
 _BLOCK_BYTES, _COLUMNS = 1 << 21, 64
 
 
-def save_merged(folder: Path, decoder: Decoder, dtype: np.dtype, file_bytes: int = FILE_BYTES) -> None:
+def save_merged(
+    folder: Path, decoder: Decoder, dtype: np.dtype, file_bytes: int = FILE_BYTES, packed: PackedFiles | None = None
+) -> None:
     """Writes a decoder's parameters under Hugging Face's names, adapters merged, as safetensors.
 
     Kernels are merged in fp32 and cast once, one layer at a time. The host holds no more than a few blocks of tensors.
@@ -40,6 +43,7 @@ def save_merged(folder: Path, decoder: Decoder, dtype: np.dtype, file_bytes: int
         decoder: The model.
         dtype: Floating dtype of the files.
         file_bytes: Size at which another file is begun.
+        packed: Files whose packed tensors are the decoder's too, and are written as they stand there.
     """
     config = decoder.config
     plain = nnx.state(nnx.eval_shape(lambda: Decoder(_plain(config), rngs=nnx.Rngs(0))))
@@ -48,12 +52,17 @@ def save_merged(folder: Path, decoder: Decoder, dtype: np.dtype, file_bytes: int
         for source in sources(path, config):
             tensor = (source.tensor_shape(leaf.shape[leading_axes(path, config) :]), np.dtype(dtype))
             shapes.setdefault(_place(source.name, config), {})[source.name] = tensor
-    tensors = {name: tensor for place in sorted(shapes) for name, tensor in sorted(shapes[place].items())}
+    tensors, stored = {}, {}
+    for place in sorted(shapes):
+        for name, tensor in sorted(shapes[place].items()):
+            stored[name] = {} if packed is None else packed.as_stored(name)
+            tensors |= {part: tuple(found)[:2] for part, (found, _) in stored[name].items()} or {name: tensor}
 
     def values() -> Iterator[TensorBlocks]:
         for place in sorted(shapes):
             held = _exported(decoder, place, np.dtype(dtype))
-            yield from (_tensor_blocks(held[name]) for name in sorted(shapes[place]))
+            for name in sorted(shapes[place]):
+                yield from [blocks for _, blocks in stored[name].values()] or [_tensor_blocks(held[name])]
 
     write_tensors(folder, tensors, values(), file_bytes)
 
@@ -95,11 +104,15 @@ def _place(name: str, config: DecoderConfig) -> int:
 
 
 class _DeviceTensor(NamedTuple):
-    """A tensor on the devices: its array, which of the layers and experts there it is, and whether to turn it."""
+    """A tensor on the devices: its array, which of the layers and experts there it is, and whether to turn it.
+
+    Parts of one tensor that are `alternating` hold every other of its outputs each, and lie below each other if not.
+    """
 
     array: jax.Array
     at: tuple[int, ...] = ()
     transposed: bool = False
+    alternating: bool = False
 
 
 def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, list[_DeviceTensor]]:
@@ -125,7 +138,7 @@ def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, list[_
         each = len(tensors) // (config.layers - 1 if stacked else 1)
         for expert, source in enumerate(tensors[row * each : (row + 1) * each]):
             index = (*([] if layer is None else [layer]), *([expert] * by_expert))
-            found.append((source, _DeviceTensor(value, index, source.transposed)))
+            found.append((source, _DeviceTensor(value, index, source.transposed, source.step > 1)))
     parts: dict[str, list[_DeviceTensor]] = {}
     for source, held in sorted(found, key=lambda pair: pair[0].first):
         parts.setdefault(source.name, []).append(held)
@@ -156,12 +169,20 @@ def _of_layer(tree: Any, layer: int | None) -> Any:
 
 
 def _tensor_blocks(parts: list[_DeviceTensor]) -> TensorBlocks:
-    """What brings a tensor to this host as the files hold it, its parts below each other."""
+    """What brings a tensor to this host as the files hold it, put together from its parts."""
+    together = _alternated if parts[0].alternating else itertools.chain
     if all(held.array.is_fully_addressable for held in parts):
-        return lambda: itertools.chain.from_iterable(map(_assembled, parts))
+        return lambda: together(*map(_assembled, parts))
     # All hosts must gather in one order, so not from several threads.
     wholes = [(to_host(held.array[held.at] if held.at else held.array), held.transposed) for held in parts]
-    return partial(iter, [whole.T if transposed else whole for whole, transposed in wholes])
+    turned = [[whole.T if transposed else whole] for whole, transposed in wholes]
+    return lambda: together(*turned)
+
+
+def _alternated(*parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Blocks of a tensor whose outputs are one of each part in turn."""
+    for blocks in zip(*parts, strict=True):
+        yield np.stack(blocks, axis=-1).reshape(*blocks[0].shape[:-1], -1)
 
 
 class _Part(NamedTuple):
@@ -173,7 +194,7 @@ class _Part(NamedTuple):
 
 def _assembled(held: _DeviceTensor) -> Iterator[np.ndarray]:
     """Blocks of a tensor's rows, put together from the devices' shards in one buffer that stays in the cache."""
-    array, index, transposed = held
+    array, index, transposed, _ = held
     shape = array.shape[len(index) :]
     own = [shard for shard in array.addressable_shards if not shard.replica_id]
     places = [tuple(slice(*at.indices(size)[:2]) for at, size in zip(s.index[len(index) :], shape)) for s in own]

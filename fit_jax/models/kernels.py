@@ -20,17 +20,18 @@ CUDNN_HEAD_WIDTHS = range(8, 129, 8)
 Kernel = Literal["xla", "tpu", "gpu", "cudnn"]
 
 
-def choose(kind: str, q: Array, softcap: float | None, *, biased: bool = False) -> Kernel:
+def choose(kind: str, q: Array, softcap: float | None, *, biased: bool = False, sinks: bool = False) -> Kernel:
     """What computes attention for these queries; `tpu` and `gpu` are the kernels of `prefix_attention`.
 
     What a kernel cannot compute falls to `xla`, whether it was asked for or not: biased keys, a few queries a row, as
-    in decoding, rows that the mesh does not divide, fp32 on a GPU, and capped scores or wide heads by cuDNN.
+    in decoding, rows that the mesh does not divide, fp32 on a GPU, and capped scores, wide heads or sinks by cuDNN.
 
     Args:
         kind: `DecoderConfig.attention`.
         q: Queries, (B, C, H, G).
         softcap: tanh cap on the scores.
         biased: Whether the keys' scores have biases.
+        sinks: Whether heads have attention sinks.
 
     Raises:
         InputError: A kernel is asked for that the platform does not have.
@@ -46,7 +47,7 @@ def choose(kind: str, q: Array, softcap: float | None, *, biased: bool = False) 
     if kind == "xla" or own == "xla" or biased or q.shape[1] < LEAST_QUERIES or not divided:
         return "xla"
     half = q.dtype in (jnp.bfloat16, jnp.float16)
-    narrow = q.shape[-1] in CUDNN_HEAD_WIDTHS and softcap is None
+    narrow = q.shape[-1] in CUDNN_HEAD_WIDTHS and softcap is None and not sinks
     fits = {"tpu": True, "gpu": half, "cudnn": half and narrow}
     return own if fits[own] else "xla"
 

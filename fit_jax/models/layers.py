@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.hash_random import Seed, dropout
 from fit_jax.models.lora import Linear
 
@@ -33,9 +33,13 @@ def scaled(x: Float[Array, "*n"], factor: float) -> Float[Array, "*n"]:
     return x if factor == 1 else (x.astype(jnp.float32) * factor).astype(x.dtype)
 
 
-def gated(activation: str, gate: Float[Array, "*n F"], up: Float[Array, "*n F"]) -> Float[Array, "*n F"]:
-    """act(gate) * up."""
-    return (jax.nn.silu(gate) if activation == "silu" else jax.nn.gelu(gate, approximate=True)) * up
+def gated(config: ModelConfig, gate: Float[Array, "*n F"], up: Float[Array, "*n F"]) -> Float[Array, "*n F"]:
+    """act(gate) * up; of `clamped_swiglu` act(gate) * (up + 1), both first brought within the limit."""
+    if config.activation == "clamped_swiglu":
+        gate = jnp.minimum(gate, config.swiglu_limit)
+        up = jnp.clip(up, -config.swiglu_limit, config.swiglu_limit)
+        return gate * jax.nn.sigmoid(gate * config.swiglu_alpha) * (up + 1)
+    return (jax.nn.silu(gate) if config.activation == "silu" else jax.nn.gelu(gate, approximate=True)) * up
 
 
 class FeedForward(nnx.Module):
@@ -44,7 +48,7 @@ class FeedForward(nnx.Module):
     def __init__(self, config: DecoderConfig, lora: LoraConfig, *, seed: Seed) -> None:
         """Random weights; the output projection is scaled down by the depth."""
         D, F = config.width, config.feed_forward
-        self.activation = config.activation
+        self.config = config
         self.adapter_dropout = lora.dropout if lora.rank else 0.0
         self.gate_proj = Linear("gate_proj", D, F, config, lora, seed=seed.fold(0))
         self.up_proj = Linear("up_proj", D, F, config, lora, seed=seed.fold(1))
@@ -56,5 +60,5 @@ class FeedForward(nnx.Module):
     ) -> Float[Array, "B T D"]:
         """Transforms normalised inputs; the seeds draw the adapters' dropout (None: none)."""
         adapter_x = dropout(x, self.adapter_dropout, input_seed)
-        hidden = gated(self.activation, self.gate_proj(x, adapter_x), self.up_proj(x, adapter_x))
+        hidden = gated(self.config, self.gate_proj(x, adapter_x), self.up_proj(x, adapter_x))
         return self.down_proj(hidden, dropout(hidden, self.adapter_dropout, hidden_seed))

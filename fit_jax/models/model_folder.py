@@ -11,7 +11,7 @@ from fit_jax.errors import InputError
 from fit_jax.foreign import exists, read_object, shown
 from fit_jax.hub import local_folder
 from fit_jax.models.config import DecoderConfig, ModelConfig
-from fit_jax.models.families import config_from_hf, config_to_hf, text_of
+from fit_jax.models.families import QUANTIZATION, config_from_hf, config_to_hf, text_of
 
 HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt")
 OWN = "fit_jax_model.json"
@@ -37,6 +37,11 @@ class Pretrained:
     hf: dict[str, Any]
     own: bool
     left_out: tuple[str, ...] = ()
+
+    @property
+    def packed(self) -> bool:
+        """Whether some of its tensors are packed, as its config says."""
+        return not self.own and self.hf.get(QUANTIZATION) is not None
 
 
 def open_pretrained(name: str, files: Sequence[str] = HUB_FILES) -> Pretrained:

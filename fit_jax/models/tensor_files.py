@@ -64,7 +64,7 @@ class TensorFiles:
         self.folder = folder
         self._readers: dict[Path, Any] = {}
         self.tensors: dict[str, Tensor] = {}
-        self._stored: dict[str, str] = {}
+        self._stored: dict[str, tuple[Path, str]] = {}  # the file, and the name there
         found = set()
         for file in _listed(folder):
             try:
@@ -79,7 +79,7 @@ class TensorFiles:
                             f"{file}: {shown(name)} has dtype {view.get_dtype()}; known: {', '.join(DTYPES)}"
                         )
                     self.tensors[name] = Tensor(tuple(view.get_shape()), DTYPES[view.get_dtype()], file)
-                    self._stored[name] = stored
+                    self._stored[name] = file, stored
             except (SafetensorError, OSError) as error:
                 raise InputError(f"{file}: corrupt or truncated ({shown(str(error))}); fetch the file again") from error
             self._readers[file] = reader
@@ -89,7 +89,8 @@ class TensorFiles:
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
         """The entries of a tensor in these slices (none: all of it), in the stored dtype."""
-        view = self._readers[self.tensors[name].file].get_slice(self._stored[name])
+        file, stored = self._stored[name]
+        view = self._readers[file].get_slice(stored)
         return view[index] if index else view[:]
 
 

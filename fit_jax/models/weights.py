@@ -16,6 +16,7 @@ from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.families import Source, leading_axes, sources, text_name
 from fit_jax.models.model_folder import Pretrained, open_pretrained
+from fit_jax.models.mxfp4 import PackedFiles
 from fit_jax.models.quantize import Quantized, quantize
 from fit_jax.models.tensor_files import TensorFiles, listed
 from fit_jax.parallel.sharding import named_leaves, path_name
@@ -42,9 +43,15 @@ def load_weights(model: DecoderConfig, target: nnx.State) -> nnx.State:
     return read_parameters(open_pretrained(model.pretrained), model, target)
 
 
+def tensor_files(found: Pretrained) -> TensorFiles:
+    """The files of a model, under the names of its text's tensors; packed ones are seen as what they stand for."""
+    kind = PackedFiles if found.packed else TensorFiles
+    return kind(found.folder, text_name) if found.left_out else kind(found.folder)
+
+
 def read_parameters(found: Pretrained, model: DecoderConfig, target: nnx.State) -> nnx.State:
     """`load_weights` of an opened model."""
-    files = TensorFiles(found.folder, text_name) if found.left_out else TensorFiles(found.folder)
+    files = tensor_files(found)
     leaves = named_leaves(target)
     parts = {path: _Part(files, path, leaf, found) for path, leaf in leaves.items() if not path.endswith(QUANTIZED)}
     quantized = _quantized_leaves(leaves)
@@ -107,11 +114,9 @@ class _Part:
         inner, counts = full[self.leading :], self.leaf.shape[: self.leading]
         # Which of its tensors: of a layer, and there of an expert.
         wanted = np.arange(math.prod(counts)).reshape(counts)[full[: self.leading]]
-        stored = inner[::-1] if self.source.transposed else inner
-        if first := self.source.first:
-            stored = (slice(stored[0].start + first, stored[0].stop + first), *stored[1:])
-        shape = (wanted.size, *(s.stop - s.start for s in stored))
-        value = np.empty(shape, self.files.tensors[self.names[0]].dtype)
+        sizes = tuple(s.stop - s.start for s in inner)
+        shape = (wanted.size, *(sizes[::-1] if self.source.transposed else sizes))
+        value, stored = np.empty(shape, self.files.tensors[self.names[0]].dtype), self.source.slices(inner)
         for row, number in enumerate(wanted.flat):
             value[row] = self.files.read(self.names[number], stored)
         value = value.astype(self.leaf.dtype, copy=False)

@@ -3,17 +3,23 @@
 import json
 import struct
 
+import ml_dtypes
 import numpy as np
 import pytest
 
+import fit_jax
 from fit_jax.conversion.convert import export_merged, import_model
 from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import SamplingParams, generate
-from fit_jax.focus.tokenizers import load_tokenizer
+from fit_jax.focus.tokenizers import load_tokenizer, save_tokenizer, train_tokenizer
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.model_folder import resolve
 from fit_jax.models.weights import abstract_parameters, load_weights
 
+from ..demo_run import SMALLEST
+from ..models.hugging_face import packed_gpt_oss, stored_tensors
+
+SIZE = 300  # of the packed model's vocabulary
 STORY = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park."
 
 
@@ -53,3 +59,56 @@ def test_damaged_files_are_named_and_leave_nothing(content, message, tmp_path):
     with pytest.raises(InputError, match=message):
         import_model(str(file), tmp_path / "hf")
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    folder = packed_gpt_oss(tmp_path_factory.mktemp("gpt_oss"), vocab_size=SIZE, max_position_embeddings=1024)
+    save_tokenizer(train_tokenizer(["Is the review good or bad? It is a very good one."], SIZE), folder)
+    return folder
+
+
+def kept(folder, before) -> bool:
+    """Whether the folder's experts are those of the first one; the config says whether they are packed."""
+    after, hf = stored_tensors(folder), json.loads((folder / "config.json").read_text())
+    packed = {name: value for name, value in before.items() if name.endswith(("_blocks", "_scales"))}
+    assert ("quantization_config" in hf) == (packed.keys() <= after.keys())
+    if "quantization_config" not in hf:
+        assert {value.dtype for value in after.values()} == {np.dtype(ml_dtypes.bfloat16)}
+        return False
+    return all(np.array_equal(value, after[name]) for name, value in packed.items())
+
+
+def test_packed_experts_come_back_as_they_were(packed, tmp_path):
+    export_merged(str(packed), tmp_path / "back")
+    before, after = stored_tensors(packed), stored_tensors(tmp_path / "back")
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name].view(np.uint8), after[name].view(np.uint8)) for name in before)
+    assert kept(tmp_path / "back", before)
+
+
+def test_an_imported_model_is_packed_no_more(packed, tmp_path):
+    import_model(str(packed), tmp_path / "ours")
+    agreement = export_merged(str(tmp_path / "ours"), tmp_path / "back")
+    assert agreement.largest == 0
+    assert not kept(tmp_path / "back", stored_tensors(packed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "same"),
+    [({"lora.rank": 2}, True), ({}, False), ({"lora.rank": 2, "model.quantize": "int8"}, False)],
+    ids=["adapter", "whole", "quantised"],
+)
+def test_a_run_keeps_the_experts_that_it_did_not_touch(packed, tmp_path, settings, same):
+    mine = {name: value for name, value in SMALLEST.items() if name.startswith(("train.", "evaluation."))}
+    base = {
+        "model.pretrained": str(packed),
+        "tokenizer.path": None,
+        "train.sequence_length": 1024,
+        "evaluation.examples": 4,
+    }
+    base |= {"optimizer.learning_rate": 0.1, "model.param_dtype": "bfloat16"}
+    fit_jax.tune(tmp_path / "run", "demo", {**mine, **base, **settings})
+    export_merged(str(tmp_path / "run"), tmp_path / "back")
+    assert kept(tmp_path / "back", stored_tensors(packed)) == same

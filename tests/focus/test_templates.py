@@ -34,6 +34,19 @@ VICUNA = (
     "{% else %}ASSISTANT: {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
+# As gpt-oss writes a conversation: a system turn with the day, and an answer in the channel that users see.
+HARMONY = (
+    "{%- macro turn(role, text) %}<|start|>{{ role }}<|message|>{{ text }}<|end|>{%- endmacro %}"
+    "{{- turn('system', 'Current date: ' ~ strftime_now('%Y-%m-%d') ~ '\n\nReasoning: '"
+    " ~ (reasoning_effort | default('medium'))) }}"
+    "{%- for m in messages %}{%- if m.role == 'assistant' %}"
+    "{%- if loop.last and not add_generation_prompt %}"
+    "{{- '<|start|>assistant<|channel|>final<|message|>' + m.content + '<|return|>' }}"
+    "{%- else %}{{- '<|start|>assistant<|channel|>final<|message|>' + m.content + '<|end|>' }}{%- endif %}"
+    "{%- else %}{{- turn(m.role, m.content) }}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}<|start|>assistant{%- endif %}"
+)
+HARMONY_CONTROL = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>")
 NO_END = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
 CHATML_CONTROL = ("<|im_start|>", "<|im_end|>")
 KINDS = {
@@ -42,6 +55,7 @@ KINDS = {
     "thinking": (THINKING, CHATML_CONTROL, "assistant\n<think>\n\n</think>\n\n", "positive<|im_end|>"),
     "dated": (DATED, CHATML_CONTROL, "assistant 26 Jul 2024\n", "positive<|im_end|>"),
     "vicuna": (VICUNA, (), " ASSISTANT:", " positive<eos>"),
+    "harmony": (HARMONY, HARMONY_CONTROL, "<|start|>assistant<|channel|>final<|message|>", "positive<|return|>"),
     "no end": (NO_END, (), "assistant:", " positive<eos>"),
 }
 

@@ -1,6 +1,9 @@
 """Tiny random models of every family, made with transformers from that family's own config class."""
 
 import copy
+import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,14 @@ GRANITE = {
     "attention_multiplier": 0.4,
     "logits_scaling": 8.0,
     "tie_word_embeddings": True,
+}
+GPT_OSS = {
+    "head_dim": 20,
+    "num_local_experts": 5,
+    "num_experts_per_tok": 2,
+    "sliding_window": 6,
+    "swiglu_limit": 1.5,
+    "rope_parameters": {**YARN, "truncate": False},
 }
 GEMMA = {"head_dim": 20, "sliding_window": 6, "query_pre_attn_scalar": 32}
 
@@ -108,6 +119,20 @@ FAMILIES = {
         {"head_dim": 24, "num_experts": 6, "moe_intermediate_size": 40, "norm_topk_prob": True}
         | {"num_experts_per_tok": 2, "use_sliding_window": True, "sliding_window": 6},
     ),
+    "gpt_oss": ("GptOssConfig", GPT_OSS),
+    "gpt_oss_unbiased": (
+        "GptOssConfig",
+        {
+            **GPT_OSS,
+            "attention_bias": False,
+            "layer_types": ["full_attention", "full_attention", "sliding_attention"],
+            "swiglu_alpha": 1.2,
+            "swiglu_limit": 0.8,
+            "num_experts_per_tok": 1,
+            "tie_word_embeddings": True,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+        },
+    ),
     "ministral3": ("Ministral3Config", {"head_dim": 20, "rope_parameters": MINISTRAL3, "pad_token_id": 0}),
 }
 
@@ -116,6 +141,7 @@ FAMILIES = {
 LATER = ("smollm3_sliding", "olmo3", "phi4_mini", "granite", "ministral3")
 SLOW = (
     "olmoe",
+    "gpt_oss_unbiased",
     "qwen3_moe_normalized",
     "llama_yarn",
     "qwen3_yarn",
@@ -159,6 +185,43 @@ def saved(model, folder: Path, dtype: str = "float32", shard: str = "60KB") -> P
     import torch
 
     copy.deepcopy(model).to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shard)
+    return folder
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, np.ndarray]], object]) -> None:
+    """Applies `change` to the folder's tensors, now in one file."""
+    from fit_jax.models.tensor_files import INDEX, TensorFiles, write_tensors
+
+    files = TensorFiles(folder)
+    tensors = {name: files.read(name) for name in files.tensors}
+    for file in [*folder.glob("*.safetensors"), *folder.glob(INDEX)]:
+        file.unlink()
+    change(tensors)
+    shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+    write_tensors(folder, shapes, (partial(iter, [tensor]) for tensor in tensors.values()), 2**40)
+
+
+def packed_gpt_oss(folder: Path, **fields) -> Path:
+    """A gpt-oss of random weights whose experts are packed in MXFP4, as published ones are."""
+    import transformers
+
+    sizes = {"hidden_size": 64, "intermediate_size": 32, "num_hidden_layers": 2, "num_local_experts": 3}
+    config = transformers.GptOssConfig(**{**SHAPE, **GPT_OSS, **sizes, **fields})
+    saved(draw(transformers.GptOssForCausalLM._from_config(config, attn_implementation="eager")), folder, "bfloat16")
+    generator = np.random.default_rng(0)
+
+    def pack(tensors: dict[str, np.ndarray]) -> None:
+        for name in [name for name in tensors if name.endswith(("gate_up_proj", "down_proj"))]:
+            experts, inputs, outputs = tensors.pop(name).shape
+            groups = experts, outputs, inputs // 32
+            tensors[f"{name}_blocks"] = generator.integers(0, 256, (*groups, 16), np.uint8)
+            tensors[f"{name}_scales"] = generator.integers(122, 125, groups, np.uint8)
+
+    rewrite(folder, pack)
+    others = ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]
+    stored = {"quant_method": "mxfp4", "modules_to_not_convert": others}
+    hf = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(hf | {"quantization_config": stored}))
     return folder
 
 

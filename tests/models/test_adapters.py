@@ -31,14 +31,16 @@ KINDS = {
 
 
 # Phi-3 has fused projections, whose adapters PEFT knows as one.
-BASES = ("llama", "phi4_mini", "qwen3_moe")
+BASES = ("llama", "phi4_mini", "qwen3_moe", "gpt_oss")
 WRITTEN = [("llama", kind) for kind in KINDS] + [
     ("qwen3_moe", "rslora"),
+    ("gpt_oss", "lora"),
     ("phi4_mini", "dora"),
     *(pytest.param("phi4_mini", kind, marks=pytest.mark.slow) for kind in ("lora", "rslora")),
 ]
 MADE = [("llama", kind) for kind in KINDS] + [
     ("qwen3_moe", "lora"),
+    ("gpt_oss", "rslora"),
     ("phi4_mini", "lora"),
     *(pytest.param("phi4_mini", kind, marks=pytest.mark.slow) for kind in ("dora", "rslora")),
 ]
@@ -65,7 +67,7 @@ def split(model: DecoderConfig, lora: LoraConfig):
 def asked(family: str, kind: str) -> LoraConfig:
     """An adapter that the family can have."""
     targets = (*PROJECTIONS[:3], *PROJECTIONS[4:]) if family == "phi4_mini" else KINDS[kind].targets
-    if family == "qwen3_moe":
+    if family in ("qwen3_moe", "gpt_oss"):
         targets = tuple(name for name in targets if name not in EXPERT_PROJECTIONS)
     return dataclasses.replace(KINDS[kind], targets=targets)
 

@@ -51,7 +51,17 @@ VARIANTS = {
         "residual_multiplier": 0.4,
         "attention_multiplier": 0.5,
     },
-    "experts": {"experts": 3, "experts_per_token": 2},
+    "experts": {
+        "experts": 3,
+        "experts_per_token": 2,
+        "experts_bias": True,
+        "activation": "clamped_swiglu",
+        "swiglu_limit": 1.0,
+        "o_bias": True,
+        "attention_sinks": True,
+        "window": 4,
+        "sliding_layers": (0, 2),
+    },
     "norms": {"pre_norms": False, "post_norms": True, "qk_norm": True, "qk_norm_whole": True, "logit_divisor": 3.0},
 }
 

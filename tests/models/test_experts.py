@@ -22,21 +22,43 @@ from ..closeness import apart, assert_close
 E, K = 5, 2
 
 
-@pytest.fixture(params=[True, False], ids=["normalized", "as it is"])
+GPT_OSS = {"experts_bias": True, "activation": "clamped_swiglu", "swiglu_limit": 0.8}
+
+
+@pytest.fixture(params=[{}, {"normalize_router": False}, GPT_OSS], ids=["normalized", "as it is", "biased"])
 def experts(tiny, request) -> Experts:
-    config = dataclasses.replace(tiny, experts=E, experts_per_token=K, normalize_router=request.param)
-    return Experts(config, seed=Seed.of(jax.random.key(0)))
+    config = dataclasses.replace(tiny, experts=E, experts_per_token=K, **request.param)
+    graphdef, state = nnx.split(Experts(config, seed=Seed.of(jax.random.key(0))))
+    # Biases, which begin as zeros, show too.
+    return nnx.merge(graphdef, jax.tree.map(lambda a: a + 0.3 * jnp.cos(jnp.arange(a.size)).reshape(a.shape), state))
+
+
+def added(y, bias):
+    return y if bias is None else y + jnp.broadcast_to(bias, y.shape)
+
+
+def gated(config, gate, up):
+    if config.activation == "silu":
+        return jax.nn.silu(gate) * up
+    gate, up = gate.clip(max=config.swiglu_limit), up.clip(-config.swiglu_limit, config.swiglu_limit)
+    return (up + 1) * gate * jax.nn.sigmoid(1.702 * gate)
 
 
 def looped(experts: Experts, x: jax.Array) -> jax.Array:
     """Each expert on every token, times its weight there, which is 0 where the router did not choose it."""
-    scores = jax.nn.softmax(x @ experts.router.kernel[...], axis=-1)
+
+    def projected(part, x, n):
+        return added(x @ part.kernel[...][n], None if part.bias is None else part.bias[...][n])
+
+    router = experts.router
+    scores = jax.nn.softmax(added(x @ router.kernel[...], None if router.bias is None else router.bias[...]), axis=-1)
     least = jnp.sort(scores, axis=-1)[..., -K, None]
     weights = jnp.where(scores >= least, scores, 0.0)
     if experts.config.normalize_router:
         weights /= weights.sum(axis=-1, keepdims=True)
-    gate, up, down = (part.kernel[...] for part in (experts.gate_proj, experts.up_proj, experts.down_proj))
-    return sum(weights[..., n, None] * ((jax.nn.silu(x @ gate[n]) * (x @ up[n])) @ down[n]) for n in range(E))
+    inner = [[projected(part, x, n) for part in (experts.gate_proj, experts.up_proj)] for n in range(E)]
+    hidden = [gated(experts.config, *pair) for pair in inner]
+    return sum(weights[..., n, None] * projected(experts.down_proj, hidden[n], n) for n in range(E))
 
 
 def test_grouped_products_equal_a_loop_over_the_experts(experts, tiny):

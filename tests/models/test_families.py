@@ -167,7 +167,7 @@ def test_configs_of_earlier_transformers_are_read():
 @pytest.mark.parametrize(
     ("family", "change", "message"),
     [
-        ("gpt_oss", {"num_local_experts": 8}, "lacks its mixture of experts; the nearest that it has is llama;"),
+        ("jetmoe", {"num_local_experts": 8}, "lacks its mixture of experts; the nearest that it has is llama;"),
         ("qwen2_moe", {"num_experts": 8}, "lacks its mixture of experts; the nearest that it has is qwen3_moe;"),
         (
             "gemma4_text",
@@ -197,9 +197,13 @@ FIELDS = {
     "granite": ("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"),
     "ministral3": ("rope_scaling", "rope_parameters", "sliding_window"),
     "olmoe": ("num_experts", "num_experts_per_tok", "norm_topk_prob", "clip_qkv"),
+    "gpt_oss": (
+        "num_local_experts", "num_experts_per_tok", "swiglu_alpha", "swiglu_limit", "attention_bias", "layer_types",
+        "quantization_config",
+    ),
     "mixtral": ("num_local_experts", "num_experts_per_tok", "sliding_window"),
     "qwen3_moe": ("num_experts", "moe_intermediate_size", "norm_topk_prob", "decoder_sparse_step", "mlp_only_layers"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("family", "name"), [(family, name) for family, names in FIELDS.items() for name in names])

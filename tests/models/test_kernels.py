@@ -46,7 +46,8 @@ def test_kernels_are_chosen_by_what_they_can_compute(monkeypatch):
     assert choose("kernel", q, 5.0) == "gpu"
     assert choose("kernel", q.astype(jnp.float32), None) == "xla"
     assert choose("auto", q, None) == choose("cudnn", q, None) == "cudnn"
-    assert choose("cudnn", q, 5.0) == "xla"
+    assert choose("cudnn", q, 5.0) == choose("auto", q, None, sinks=True) == "xla"
+    assert choose("kernel", q, None, sinks=True) == "gpu"
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     assert choose("auto", q, None) == "xla"
     with pytest.raises(InputError, match=r"kernel does not run on cpu"):

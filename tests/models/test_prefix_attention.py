@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fit_jax.config import MeshConfig
+from fit_jax.models import kernels
 from fit_jax.models.attention import Scope, attention
 from fit_jax.models.prefix_attention import prefix_attention
 from fit_jax.models.prefix_blocks import Rules, Tiles, blocks_of
@@ -199,6 +200,29 @@ def test_a_mesh_changes_nothing(mesh):
     with jax.set_mesh(make_mesh(mesh)):
         found = program.__wrapped__("tpu", 5.0)(inputs, gradients, scope, window)
     compare(found, expected, 2e-5)
+
+
+def test_sinks_take_their_share_beside_a_kernel_as_in_xla(monkeypatch):
+    """And their gradients; no query of padding, which sees nothing, makes one that is no number."""
+    (q, k, v), (dy, _), scope = draw(np.random.default_rng(0), 1, 100, 20, 4, 2, 64)
+    sinks = jnp.array([-1.0, 0.5, 3.0, 40.0])
+    monkeypatch.setattr(
+        "fit_jax.models.attention.prefix_attention", functools.partial(prefix_attention, interpret=True)
+    )
+    dy = jnp.where(scope.mask(9).any(2)[..., None, None], dy, 0)
+
+    def run(kernel):
+        monkeypatch.setattr(kernels, "choose", lambda *_, **__: kernel)
+        options = {"scale": 0.125, "window": 9, "kind": kernel}
+        y, back = jax.vjp(lambda q, k, v, sinks: attention(q, k, v, scope, sinks=sinks, **options), q, k, v, sinks)
+        return y, *back(dy)
+
+    found, expected = jax.jit(lambda: run("tpu"))(), jax.jit(lambda: run("xla"))()
+    seeing = np.asarray(scope.mask(9).any(2))[..., None, None]
+    assert_close(found[0] * seeing, expected[0] * seeing, 2e-5)
+    for a, b in zip(found[1:], expected[1:]):
+        assert_close(a, b, 2e-5)
+    assert np.abs(found[0][:, :, 3]).max() < 1e-6  # all but gone to the sink
 
 
 def compiled(topology: str, platform: str, C: int, heads: int, kv_heads: int, width: int, softcap, window):

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +16,13 @@ from fit_jax.models.config import ModelConfig
 from fit_jax.models.export import save_merged, save_own
 from fit_jax.models.model_folder import open_pretrained, resolve
 from fit_jax.models.quantize import quantize
-from fit_jax.models.tensor_files import INDEX, TensorFiles, new_folder, write_tensors
+from fit_jax.models.tensor_files import INDEX, new_folder
 from fit_jax.models.weights import abstract_parameters, load_weights
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.sharding import lay_out_tree
 
-from .hugging_face import random_model, saved
+from .hugging_face import random_model, rewrite, saved
 
 
 @pytest.fixture(scope="session")
@@ -108,17 +107,6 @@ def test_quantised_kernels_are_near_small_and_stored_as_they_are(llama, tmp_path
     other = "int8" if kind == "nf4" else "nf4"
     with pytest.raises(InputError, match=f"is stored as {kind}"):
         resolve(ModelConfig(pretrained=str(tmp_path), quantize=other))
-
-
-def rewrite(folder, change):
-    """Applies `change` to the folder's tensors, now in one file."""
-    files = TensorFiles(folder)
-    tensors = {name: files.read(name) for name in files.tensors}
-    for file in [*folder.glob("*.safetensors"), folder / INDEX]:
-        file.unlink()
-    change(tensors)
-    shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
-    write_tensors(folder, shapes, (partial(iter, [tensor]) for tensor in tensors.values()), 2**40)
 
 
 Q = "model.layers.1.self_attn.q_proj.weight"

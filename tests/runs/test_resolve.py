@@ -83,13 +83,13 @@ def test_the_vocabulary_holds_the_tokenizer():
 def test_a_model_on_the_hub_is_resolved_without_its_weights(configs_alone, monkeypatch):
     fetched = []
 
-    def snapshot_download(name: str, revision: str | None, allow_patterns: list[str]) -> str:
-        fetched.append((name, revision, allow_patterns))
+    def snapshot_download(name: str, revision: str | None, allow_patterns: list[str], ignore_patterns: list[str]):
+        fetched.append((name, revision, allow_patterns, ignore_patterns))
         return str(configs_alone)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert resolve(asked("owner/model")).model.width == SHAPE.width
-    assert fetched == [("owner/model", None, ["config.json", "fit_jax_model.json"])]
+    assert fetched == [("owner/model", None, ["config.json", "fit_jax_model.json"], ["*/*"])]
 
 
 def test_what_is_missing_is_told(configs_alone, adapter, tmp_path):

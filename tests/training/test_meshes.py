@@ -32,6 +32,14 @@ KINDS = {
     "experts": (LoraConfig(), "none"),
     "experts_nf4": (LORA, "nf4"),
 }
+# Besides the experts.
+GPT_OSS = {
+    "experts_bias": True,
+    "activation": "clamped_swiglu",
+    "attention_sinks": True,
+    "o_bias": True,
+    "qkv_bias": True,
+}
 SHAPES = [
     (data, fsdp, tensor, 8 // (data * fsdp * tensor))
     for data in (1, 2, 4, 8)
@@ -52,6 +60,8 @@ def base(tiny, smallest, tmp_path_factory):
         shape = tiny if KINDS[kind][1] == "none" else smallest
         if kind.startswith("experts"):
             shape = replace(smallest, experts=3)
+        if kind == "experts":
+            shape = replace(shape, **GPT_OSS)
         placed = init_state(shape, LoraConfig(), None, make_mesh(MeshConfig(), jax.devices()[:1]), 0)
         folder = tmp_path_factory.mktemp("base")
         save_own(folder, nnx.merge(placed.graphdef, *placed.state.params), {})

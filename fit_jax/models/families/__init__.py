@@ -10,8 +10,9 @@ from typing import Any, get_args
 from fit_jax.errors import InputError
 from fit_jax.foreign import Fields, quoted
 from fit_jax.models.config import LARGEST, DecoderConfig, Family
-from fit_jax.models.families.family import LIMIT, MOST_TOKENS, FamilyTraits, Source
-from fit_jax.models.families.names import LAYER_PREFIX, leading_axes, tensor_sources
+from fit_jax.models.families import names
+from fit_jax.models.families.family import ATTENTION_BIAS, LIMIT, MOST_TOKENS, FamilyTraits, Source
+from fit_jax.models.families.names import LAYER_PREFIX, tensor_sources
 from fit_jax.models.families.rotary_fields import read_ropes, rope_scaling
 from fit_jax.models.families.text_part import TextPart, text_name, text_part
 from fit_jax.models.families.unknown import unknown_family
@@ -19,6 +20,7 @@ from fit_jax.plugins import load_plugin, plugin_names
 
 __all__ = [
     "LAYER_PREFIX",
+    "QUANTIZATION",
     "FamilyTraits",
     "Source",
     "config_from_hf",
@@ -31,7 +33,9 @@ __all__ = [
     "text_of",
 ]
 
+QUANTIZATION = "quantization_config"
 _ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
+_WRITTEN_ACTIVATIONS = {ours: theirs for theirs, ours in _ACTIVATIONS.items()} | {"clamped_swiglu": "silu"}
 # Sizes that every config gives, and the largest that is believed.
 _SIZES = {
     "hidden_size": LARGEST["width"],
@@ -41,12 +45,7 @@ _SIZES = {
     "vocab_size": LARGEST["vocab_size"],
 }
 # Config fields that change what the model computes, and the only value for which this decoder computes it too.
-_ONLY = {
-    "attention_bias": False,
-    "mlp_bias": False,
-    "use_bidirectional_attention": False,
-    "quantization_config": None,
-}
+_ONLY = {"mlp_bias": False, "use_bidirectional_attention": False}
 
 
 def config_from_hf(hf: Mapping[str, Any], where: str) -> DecoderConfig:
@@ -64,10 +63,14 @@ def config_from_hf(hf: Mapping[str, Any], where: str) -> DecoderConfig:
     family = next((known for known in (*get_args(Family), *own) if known == named), None)
     if family is None:
         raise unknown_family(hf, where, (*get_args(Family), *own))
-    for name, only in _ONLY.items():
+    traits = family_traits(family)
+    for name, only in {**_ONLY, **({} if ATTENTION_BIAS in traits.defaults else {ATTENTION_BIAS: False})}.items():
         if hf.get(name, only) not in (only, None):
             raise InputError(f"{where}: {name} {quoted(hf[name])} is not supported; only {only!r} is")
-    traits = family_traits(family)
+    stored = hf.get(QUANTIZATION)
+    method = stored.get("quant_method") if isinstance(stored, Mapping) else None
+    if stored is not None and (traits.packed is None or method != traits.packed):
+        raise InputError(f"{where}: {QUANTIZATION} {quoted(stored)} is not supported; only {traits.packed} is")
     fields = Fields({**traits.defaults, **hf}, where)
     if missing := [name for name in _SIZES if not fields.has(name)]:
         raise InputError(f"{where}: lacks {', '.join(missing)}; it is no complete config of a {family} model")
@@ -122,7 +125,7 @@ def config_to_hf(config: DecoderConfig, *, max_positions: int, tokens: Mapping[s
         "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads,
         "num_key_value_heads": config.kv_heads,
-        traits.activation_field: {ours: theirs for theirs, ours in _ACTIVATIONS.items()}[config.activation],
+        traits.activation_field: _WRITTEN_ACTIVATIONS[config.activation],
         LIMIT: max_positions,
         "rms_norm_eps": config.norm_epsilon,
         "tie_word_embeddings": config.tied,
@@ -138,6 +141,11 @@ def config_to_hf(config: DecoderConfig, *, max_positions: int, tokens: Mapping[s
 def position_limit(family: str, hf: Mapping[str, Any]) -> int:
     """Most tokens a model of the family reads: what its `config.json` says, or else transformers' default."""
     return Fields(hf, "config.json").whole(LIMIT, 1, MOST_TOKENS, family_traits(family).defaults[LIMIT])
+
+
+def leading_axes(path: str, config: DecoderConfig) -> int:
+    """The axes of a parameter along which its Hugging Face tensors are stacked, as `names.leading_axes`."""
+    return names.leading_axes(path, config, family_traits(config.family))
 
 
 def sources(path: str, config: DecoderConfig) -> list[Source]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from fit_jax.foreign import Fields
 from fit_jax.models.config import EXPERT_PROJECTIONS, LARGEST, DecoderConfig
 
-LIMIT = "max_position_embeddings"
+LIMIT, ATTENTION_BIAS = "max_position_embeddings", "attention_bias"
 MOST_TOKENS = 1 << 31
 LARGEST_NUMBER = 1e12
 _KINDS = ("full_attention", "sliding_attention")
@@ -76,7 +76,10 @@ class FamilyTraits:
         rope_kinds: By the name in config.json, the scalings of the rotary embedding that the family has.
         partial_rotary: Whether heads may turn in part.
         fused: A module whose tensor holds several projections one after another, and these.
-        experts: Names of the router and of an expert's projections; `{}` stands for the expert.
+        experts: Names of the router and of an expert's projections; `{}` stands for the expert. Without it one tensor
+            holds a projection of all experts, (E, in, out), in which the outputs of those that share a name alternate,
+            and `NAME_bias` their biases.
+        packed: The `quant_method` in which its checkpoints may be stored; None means that they are not.
     """
 
     architecture: str
@@ -96,6 +99,7 @@ class FamilyTraits:
             **{name: f"mlp.experts.{{}}.{name}" for name in EXPERT_PROJECTIONS},
         }
     )
+    packed: str | None = None
 
 
 class Source(NamedTuple):
@@ -103,17 +107,26 @@ class Source(NamedTuple):
 
     Attributes:
         name: The tensor's.
-        transposed: Whether it is stored so.
-        first: The row of the tensor with which they begin, where it holds more than them.
-        rows: The rows of the whole tensor; None where it holds nothing else.
+        transposed: Whether it is stored so, outputs first.
+        first: The output of the tensor with which they begin, where it holds more than them.
+        outputs: The outputs of the whole tensor; None where it holds nothing else.
+        step: From one of their outputs to the next; 1 where they stand together.
     """
 
     name: str
     transposed: bool
     first: int = 0
-    rows: int | None = None
+    outputs: int | None = None
+    step: int = 1
 
     def tensor_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the whole tensor, given that of the parameter in one layer."""
-        stored = shape[::-1] if self.transposed else shape
-        return stored if self.rows is None else (self.rows, *stored[1:])
+        whole = shape if self.outputs is None else (*shape[:-1], self.outputs)
+        return whole[::-1] if self.transposed else whole
+
+    def slices(self, index: tuple[slice, ...]) -> tuple[slice, ...]:
+        """Where in the tensor these entries of the parameter in one layer are."""
+        *others, own = index
+        start = own.start * self.step + self.first
+        placed = (*others, slice(start, start + (own.stop - own.start - 1) * self.step + 1, self.step))
+        return placed[::-1] if self.transposed else placed

@@ -5,6 +5,7 @@ from fit_jax.models.families.family import FamilyTraits, Source
 from fit_jax.parallel.sharding import is_stacked
 
 LAYER_PREFIX = "model.layers."
+_EACH = "{}"  # stands for an expert
 _WHOLE = {
     "embed.embedding": Source("model.embed_tokens.weight", False),
     "final_norm.scale": Source("model.norm.weight", False),
@@ -19,16 +20,17 @@ _POST_NORMS = {
 }
 
 
-def leading_axes(path: str, config: DecoderConfig) -> int:
+def leading_axes(path: str, config: DecoderConfig, traits: FamilyTraits) -> int:
     """The axes of a parameter, from the first on, along which its tensors are stacked: layers, then experts."""
     projection = path.split(".")[-2:-1]
-    return is_stacked(path) + (projection != [] and projection[0] in config.expert_projections())
+    by_expert = projection != [] and projection[0] in config.expert_projections()
+    return is_stacked(path) + (by_expert and _EACH in traits.experts[projection[0]])
 
 
 def tensor_sources(path: str, config: DecoderConfig, traits: FamilyTraits) -> list[Source]:
     """The tensors that a parameter is made of, in order: one, or for a stacked parameter one a layer.
 
-    The experts' kernels are one parameter: of each layer there is a tensor for every expert, in order.
+    The experts' kernels are one parameter: of each layer there is a tensor for every expert, in order, or one of all.
     """
     if path in _WHOLE:
         return [_WHOLE[path]]
@@ -36,22 +38,31 @@ def tensor_sources(path: str, config: DecoderConfig, traits: FamilyTraits) -> li
     layers = range(config.layers - 1) if part == "blocks" else (config.layers - 1,)
     module, _, leaf = rest.rpartition(".")
     if config.experts and module.startswith("mlp."):
-        projection = module.removeprefix("mlp.")
-        names = [traits.experts[projection]]
-        if projection in config.expert_projections():
-            names = [names[0].format(expert) for expert in range(config.experts)]
-        return [Source(f"{LAYER_PREFIX}{layer}.{name}.weight", True) for layer in layers for name in names]
-    first, rows = 0, None
+        found = _expert_sources(module.removeprefix("mlp."), leaf, config, traits)
+        return [source._replace(name=f"{LAYER_PREFIX}{layer}.{source.name}") for layer in layers for source in found]
+    first, whole_outputs = 0, None
     for whole, parts in traits.fused.items():
         around, _, projection = module.rpartition(".")
         if around == whole.rpartition(".")[0] and projection in parts:
             outputs = [config.projection_shapes()[name][1] for name in parts]
-            first, rows = sum(outputs[: parts.index(projection)]), sum(outputs)
+            first, whole_outputs = sum(outputs[: parts.index(projection)]), sum(outputs)
             module = whole
             break
     if module.startswith("attention."):
         module = module.replace("attention.", "self_attn.", 1)
     else:
         module = (_POST_NORMS if config.post_norms else _NORMS).get(module, module)
-    name = f"{module}.{'bias' if leaf == 'bias' else 'weight'}"
-    return [Source(f"{LAYER_PREFIX}{layer}.{name}", leaf == "kernel", first, rows) for layer in layers]
+    name = f"{module}.{'bias' if leaf == 'bias' else 'weight'}" if leaf != "sinks" else f"self_attn.{leaf}"
+    return [Source(f"{LAYER_PREFIX}{layer}.{name}", leaf == "kernel", first, whole_outputs) for layer in layers]
+
+
+def _expert_sources(projection: str, leaf: str, config: DecoderConfig, traits: FamilyTraits) -> list[Source]:
+    """Where one layer's router, or a projection of its experts, comes from, without the layer's prefix."""
+    name, kernel = traits.experts[projection], leaf == "kernel"
+    if projection not in config.expert_projections():
+        return [Source(f"{name}.{'weight' if kernel else 'bias'}", kernel)]
+    if _EACH in name:
+        return [Source(f"{name.format(expert)}.weight", True) for expert in range(config.experts)]
+    sharing = [other for other in config.expert_projections() if traits.experts[other] == name]
+    outputs = len(sharing) * config.projection_shapes()[projection][1]
+    return [Source(name if kernel else f"{name}_bias", False, sharing.index(projection), outputs, len(sharing))]
