@@ -66,7 +66,7 @@ def test_every_column_is_taken_for_what_it_is(tmp_path):
         "plan": "could be a feature",
         "price": "holds numbers",
         "code": "says the same as the label, so there is nothing to tell apart",
-        "same": "not used",
+        "same": "not used: holds one value only",
         "priority": "label",
     }
     bits = {row.name: row for row in found.evidence}
