@@ -21,8 +21,27 @@ from playwright.sync_api import sync_playwright
 
 QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-ANSWER, HEAT = "#answers .fx-answer", "#heat .fx-prompt"
+HEAT = "#heat .fx-prompt"
 TEXTS = ("The kettle came late.", "A fine lamp, and it works well.", "Marlin made the radio, which is awful.")
+
+# Both by the page's own clock: a driver of a browser takes a second to notice on a busy machine.
+FIRST = """new MutationObserver((_, observer) => {
+  if (!document.querySelector('#answers .fx-answer')) return;
+  window.answered = Date.now();
+  observer.disconnect();
+}).observe(document, {subtree: true, childList: true})"""
+CHANGE = """(text) => new Promise((answered) => {
+  const field = document.querySelector('#text-0 textarea'), start = performance.now();
+  document.querySelector('#answers table').dataset.old = 1;  // which the next answers do not have
+  const found = new MutationObserver(() => {
+    if (!document.querySelector('#answers table:not([data-old])')) return;
+    found.disconnect();
+    answered(performance.now() - start);
+  });
+  found.observe(document.querySelector('#answers'), {subtree: true, childList: true, attributes: true});
+  field.value = text;
+  field.dispatchEvent(new Event('input', {bubbles: true}));
+})"""
 
 
 def main() -> None:
@@ -44,7 +63,9 @@ def main() -> None:
 def one_start(run: str, cache: str, browser: Any) -> dict[str, float]:
     """What one start takes, from the command on."""
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
-    start = time.perf_counter()
+    page = browser.new_page()
+    page.add_init_script(FIRST)
+    start, started = time.perf_counter(), time.time()
     command = [sys.executable, "-m", "fit_jax.playground", run, "--before"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -52,11 +73,9 @@ def one_start(run: str, cache: str, browser: Any) -> dict[str, float]:
             address = re.fullmatch(r"playground: (\S+) .*\n", server.stdout.readline())
             assert address is not None
             found = {"address told": time.perf_counter() - start}
-            page = browser.new_page()
             page.goto(address[1])
-            page.wait_for_selector(ANSWER, timeout=120_000)
-            found["first answer"] = time.perf_counter() - start
             page.wait_for_selector(HEAT, timeout=120_000)
+            found["first answer"] = page.evaluate("answered") / 1000 - started
             found["heat map"] = time.perf_counter() - start
             found["processor time so far"] = processor_seconds(server.pid)
             found["next answer, slowest"] = max(next_answer(page, text) for text in TEXTS)
@@ -69,11 +88,7 @@ def one_start(run: str, cache: str, browser: Any) -> dict[str, float]:
 def next_answer(page: Any, text: str) -> float:
     """From a changed text to other answers on the page."""
     page.wait_for_timeout(1000)
-    page.evaluate("document.querySelector('#answers table').dataset.old = 1")
-    page.locator("#text-0 textarea").fill(text)
-    start = time.perf_counter()
-    page.wait_for_selector("#answers table:not([data-old])", timeout=120_000)
-    return time.perf_counter() - start
+    return page.evaluate(CHANGE, text) / 1000
 
 
 def processor_seconds(process: int) -> float:
