@@ -103,7 +103,7 @@ def page(models: Mapping[str, FocusModel]) -> gr.Blocks:
         quiet: Any = {**hidden, "show_progress": "hidden"}
         asked = gr.on(
             [c.change for c in controls.all], show, controls.all, [answers, query],
-            trigger_mode="always_last", show_progress="minimal", show_progress_on=[answers], **hidden,
+            trigger_mode="always_last", show_progress="minimal", show_progress_on=[answers], queue=False, **hidden,
         )  # fmt: skip
         loaded = blocks.load(restore, None, controls.all, **quiet).then(
             show, controls.all, [answers, query], **quiet
