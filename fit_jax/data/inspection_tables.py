@@ -223,7 +223,7 @@ def _summary_sections(summary: Mapping[str, Any]) -> list[Table]:
         Table("Examples", f"{summary['kept']} in all.", ("split", "examples", "by answer"), labels),
         Table(
             "Feature values",
-            "rho = P(y = y_s | s); in flipped splits of the swapped label: with two labels these are low splits once more.",
+            "rho = P(y = y_s | s); in flipped splits of the swapped label. With two labels these are low splits again.",
             ("split", "feature", "value", "examples", "rho", "asked"),
             rho,
         ),

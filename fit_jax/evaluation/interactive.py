@@ -1,5 +1,6 @@
 """One text under several focus instructions: what the model answers to each, and how sure it is."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -80,7 +81,8 @@ class FocusQuestions:
         """
         self.slots = task.text.slots
         self._text = task.text
-        self._splits = tuple(task.splits.values())
+        # A run keeps what is evaluated alone.
+        self._splits = tuple(split for name, split in task.splits.items() if name != "train")
         self._asked: list[tuple[FocusSpec | None, str]]
         if instruction is not None:
             if focus or ignore:
@@ -140,9 +142,10 @@ class FocusQuestions:
 
     @cached_property
     def _few_values(self) -> dict[str, list[str]]:
-        """The values of each slot in the task's examples, where they are few; none where it holds free texts."""
+        """The values of each slot, frequent ones first, where the task's examples have few; none of free texts."""
         examples = [example for split in self._splits for example in split.examples[:_LOOKED_AT]]
-        texts = {name: sorted({example.slots[name] for example in examples}) for name in self.slots}
+        counts = {name: Counter(example.slots[name] for example in examples) for name in self.slots}
+        texts = {name: [text for text, _ in count.most_common()] for name, count in counts.items()}
         return {name: found if len(found) * _ROWS_EACH <= len(examples) else [] for name, found in texts.items()}
 
     def answers(self, subject: Subject, inputs: Sequence[Mapping[str, str]]) -> Iterator[list[FocusAnswer]]:
