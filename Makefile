@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
+# Options of the demo, such as ARGS='--train.steps 100 --seed 1'.
+ARGS ?=
 PYTEST_ARGS ?= --numprocesses auto --dist loadfile
 # Versions that the tests have passed with; empty for the newest that pyproject.toml allows.
 CONSTRAINTS ?= constraints.txt
@@ -15,7 +17,8 @@ UV := $(VENV)-lock/bin/uv pip compile --quiet --no-annotate --no-header --genera
 .PHONY: demo test lint lock format help
 
 help:
-	@echo "make demo    train the demo model and show its focus table (about two minutes on two CPU cores)"
+	@echo "make demo    train the demo model and show its focus table (about two minutes on two CPU cores);"
+	@echo "             with options: make demo RUN=runs/short ARGS='--train.steps 100 --seed 1'"
 	@echo "make test    lint and the tests (the exhaustive ones: .venv/bin/python -m pytest -m slow)"
 	@echo "make lint    style, format and types alone"
 	@echo "make format  rewrite the sources as ruff formats them"
@@ -29,7 +32,7 @@ $(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) $(LOCK)
 	@touch $@
 
 demo: $(VENV)/.installed-run
-	$(BIN)/python -m fit_jax.train --config configs/demo.yaml --run_dir $(RUN)
+	$(BIN)/python -m fit_jax.train --config configs/demo.yaml --run_dir $(RUN) $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

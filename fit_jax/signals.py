@@ -27,6 +27,8 @@ _ERRORS: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, sig
 # What this process has received, and the signals that are heard at a moment of the program's own choice.
 _received: list[int] = []
 _deferred: set[int] = set()
+# What the line of a process adds that is ended by a signal: nothing, or one function that says it.
+_added: list[Callable[[], str]] = []
 
 
 def end_at_once() -> None:
@@ -52,7 +54,19 @@ def received() -> int | None:
 
 def words(number: int) -> str:
     """What a command says that ends by a signal."""
-    return _WORDS[signal.Signals(number)]
+    return ": ".join([_WORDS[signal.Signals(number)], *(add() for add in _added)])
+
+
+@contextmanager
+def telling(add: Callable[[], str]) -> Iterator[None]:
+    """Meanwhile the line of a process that is ended by a signal says more; so does that of an error's way out.
+
+    Args:
+        add: Says it, at that moment, by whatever thread.
+    """
+    _added[:] = [add]
+    yield
+    _added.clear()  # not on an error's way out: the line is said at its end
 
 
 def check() -> None:

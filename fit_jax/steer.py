@@ -63,6 +63,8 @@ def _steer(given: Namespace) -> None:
         asked = [questions.fill(given.text, given.slot)] if one else read_slots(questions.slots)
         model = subject(run, given.checkpoint)
     for filled in asked:
+        for line in questions.unknown(filled):
+            print(f"note: {line}", flush=True)
         print_table(questions.table(model, filled))
 
 

@@ -103,8 +103,8 @@ def test_a_package_does_without(name):
 
 
 def test_the_playground_knows_the_api_alone():
-    """Of all that computes; the frame of commands, errors and files serve every module."""
-    known = {"fit_jax", "api", "playground", "cli", "options", "errors", "files", "foreign", "html"}
+    """Of all that computes; the frame of commands, what sets JAX up for them, errors and files serve every module."""
+    known = {"fit_jax", "api", "playground", "cli", "options", "errors", "files", "foreign", "html", "parallel"}
     assert {
         package(o) for name in MODULES if package(name).startswith("playground") for o in IMPORTS[name] & MODULES.keys()
     } & {package(name) for name in MODULES} <= known

@@ -71,6 +71,13 @@ def test_a_command_ends_with_one_line(work, sent, expected):
     assert ended(process, sent) == expected
 
 
+@pytest.mark.parametrize("work", ["waits", "computes where Python does not listen"])
+def test_the_line_says_what_the_command_would_do_again(work):
+    told = f"with signals.telling(lambda: 'nothing was saved yet'): {WORK[work]}"
+    process = start(["-c", FRAME.replace("{work}", told)])
+    assert ended(process, signal.SIGINT) == (130, "interrupted: nothing was saved yet\n")
+
+
 def test_a_command_that_still_imports_ends_with_one_line(tmp_path):
     (tmp_path / "draccus.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])

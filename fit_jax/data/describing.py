@@ -62,4 +62,8 @@ def describe(path: Path, out: Path, label: str | None = None) -> Described:
     notes = bad.settle()
     if looked_at < table.rows:
         notes += (f"values were counted in all {table.rows:,} rows; what tells the label, in {looked_at:,} at random",)
+    if made.own.features[0].insert:
+        notes += (made.why[f"feature {made.own.features[0].key}"],)
+    if "test" in made.why:
+        notes += (f"test: {made.own.test}, the {made.why['test']}",)
     return Described(table, made, draft_text(made, head, str(bad) if bad.count else None), notes)

@@ -5,11 +5,22 @@ from dataclasses import dataclass
 
 from fit_jax.data.association import Evidence
 from fit_jax.data.column_names import can_be_slot, either, listed, plain_words, slot
-from fit_jax.data.columns import Column, Profile
+from fit_jax.data.columns import Column, Kind, Profile
 from fit_jax.data.draft_features import Shortcut, find_shortcuts, property_evidence, with_features
 from fit_jax.data.draft_label import choose_label, labelled_rows, why_answers
 from fit_jax.data.own_data import OwnData
 from fit_jax.errors import InputError
+
+# Begins the role of a column that the description leaves out; why follows.
+UNUSED = "not used: "
+_WHY_UNUSED: Mapping[Kind, str] = {
+    "empty": "empty",
+    "constant": "holds one value only",
+    "identifier": "names rows, and another column does so already",
+    "text": "often empty, or a name that no input can hold",
+    "nested": "holds lists or objects",
+    "many values": "too many values for a feature, too few words for a text",
+}
 
 
 @dataclass(frozen=True)
@@ -97,4 +108,4 @@ def _role(column: Column, own: OwnData, shortcuts: Sequence[Shortcut]) -> str:
     found = next((s for s in shortcuts if s.found.name == f"column {column.name}"), None)
     if found is not None:
         return "could be a feature" if found.feature else found.why.rpartition("; ")[2].partition(":")[0]
-    return "not used: often empty, or a name that no input can hold" if column.kind == "text" else "not used"
+    return f"{UNUSED}{_WHY_UNUSED.get(column.kind, 'its rows say nothing of the label')}"

@@ -27,6 +27,8 @@ from fit_jax.foreign import is_text
 # Rows of a feature's value with the tied label, and without it, that are tried.
 _ENOUGH = (30, 10)
 _MOST_FEATURES, _MOST_WORDS = 3, 5
+# Shares of the rows to hold back for testing that are tried where the usual one is too few for any column.
+_TEST_SHARES = (0.2, 0.3, 0.4)
 # A column that tells this share of the label's entropy is the label in other words.
 _SAME = 0.95
 _INSERTED = ("Lynx", "Otter", "Heron", "Bison", "Tundra", "Marlin")
@@ -133,7 +135,9 @@ def with_features(
     Raises:
         InputError: No splits can be drawn from the rows, whatever the feature.
     """
-    for first in shortcuts:
+    usual = [(s, base.test) for s in shortcuts]
+    larger = [(s, share) for share in _TEST_SHARES for s in shortcuts if s.found.passes]
+    for first, share in usual + larger:
         if first.feature is None:
             continue
         tables = _rows_by_label(columns[str(first.feature.column)], labelled)
@@ -145,13 +149,18 @@ def with_features(
             feature = replace(first.feature, labels={v: first.feature.labels[v] for v in kept}, values=values)
             full = [s for s in shortcuts if s.feature and columns[str(s.feature.column)].filled == total]
             others = [s for s in full if s is not first and s.found.passes][: _MOST_FEATURES - 1]
-            own = replace(base, features=(feature, *(s.feature for s in others if s.feature)))
+            own = replace(base, test=share, features=(feature, *(s.feature for s in others if s.feature)))
             own = _seen(_spelt(own, ways, columns), labelled.rows)
             if _can_be_drawn(own, labelled.rows):
                 why = {f"feature {s.feature.key}": s.why for s in (first, *others) if s.feature}
                 if values:
                     left = listed(f"{value} ({rows.sum()})" for value, rows in tables.items() if value not in kept)
                     why["values"] = f"without those of too few rows to be balanced: {left}"
+                if share != base.test:
+                    why["test"] = (
+                        f"share of the rows held back for testing: of {base.test:.0%} no test split could be drawn in "
+                        f"which {feature.name} goes with the other labels"
+                    )
                 return own, why, [s for s in shortcuts if s is not first and s not in others]
     words = [word for word in _INSERTED if not any(word.casefold() in text.casefold() for text in labelled.texts)][:2]
     frequent = [labelled.answers[n] for n, _ in Counter(labelled.y.tolist()).most_common(2)]

@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
-from fit_jax.data.draft import Draft
+from fit_jax.data.draft import UNUSED, Draft
 from fit_jax.data.own_data import FeatureConfig, OwnData
-from fit_jax.foreign import printable
+from fit_jax.foreign import printable, shown
 
 _WIDTH = 110
 
@@ -33,6 +33,11 @@ def draft_text(draft: Draft, head: str, malformed: str | None) -> str:
     if malformed:
         why = f"{malformed} They are left out; write error to see them all in a file."
         parts.append(_comment(why) + _field("malformed", "skip"))
+    unused = [
+        f"{shown(name)} ({role.removeprefix(UNUSED)})" for name, role in draft.roles.items() if role.startswith(UNUSED)
+    ]
+    if unused:
+        parts.append(_comment(f"Columns not used: {', '.join(unused)}"))
     parts.append(_ranking(draft))
     parts.append("features:\n")
     for feature in own.features:

@@ -9,7 +9,7 @@ from rich.text import Text
 from fit_jax.data.association import Evidence
 from fit_jax.data.audit import Audit
 from fit_jax.data.balance import Balance, balance_picture, balance_rows, of_training
-from fit_jax.data.columns import MOST_COUNTED, Column
+from fit_jax.data.columns import MOST_COUNTED, Column, is_missing
 from fit_jax.data.describing import Described
 from fit_jax.data.label_words import LEVEL, Kind, TokenRow
 from fit_jax.data.task import Task
@@ -18,11 +18,13 @@ from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES, focus_label, spec_for
 from fit_jax.foreign import shown
-from fit_jax.html import as_html, page
+from fit_jax.html import as_html, cut, page
 from fit_jax.tables import Table
 from fit_jax.terminal import Terminal
 
 _MOST_TOKENS = 30
+# Values of a column that are shown, and characters of each.
+_SUCH_AS, _LONGEST = 3, 32
 # By kind of word, a title and how to read it.
 _TOKENS: Mapping[Kind, tuple[str, str]] = {
     "shortcut": ("likely shortcuts", "Values of the features, names, numbers and codes."),
@@ -61,7 +63,14 @@ def print_summary(summary: Mapping[str, Any]) -> None:
 def print_described(found: Described) -> None:
     """Prints what a table's columns hold, and what each tells about the label."""
     columns = [
-        (c.name, c.kind, f"{c.filled / found.table.rows:.0%}", _different(c), _such_as(c), found.draft.roles[c.name])
+        (
+            c.name,
+            c.kind,
+            f"{c.filled / found.table.rows:.0%}",
+            _different(c),
+            _such_as(c, found.table.sample),
+            found.draft.roles[c.name],
+        )
         for c in found.table.columns.values()
     ]
     sections = [
@@ -169,8 +178,14 @@ def _different(column: Column) -> str:
     return str(column.different)
 
 
-def _such_as(column: Column) -> str:
-    return ", ".join(shown(value)[:24] for value, _ in column.counts.most_common(3))
+def _such_as(column: Column, sample: Sequence[Mapping[str, Any]]) -> str:
+    """Values of a column, the most frequent ones where they were counted; texts in quotes, and cut."""
+    values: list[Any] = [value for value, _ in column.counts.most_common(_SUCH_AS)]
+    if not values:
+        values = [row[column.name] for row in sample[:_SUCH_AS] if not is_missing(row.get(column.name))][:1]
+    if column.kind in ("number", "date"):
+        return ", ".join(shown(value) for value in values)
+    return ", ".join(f"'{cut(shown(value), _LONGEST)}'" for value in values)
 
 
 def _balance_sections(balances: Sequence[Balance]) -> list[Table]:
@@ -208,7 +223,7 @@ def _summary_sections(summary: Mapping[str, Any]) -> list[Table]:
         Table("Examples", f"{summary['kept']} in all.", ("split", "examples", "by answer"), labels),
         Table(
             "Feature values",
-            "rho = P(y = y_s | s); in flipped splits of the swapped label.",
+            "rho = P(y = y_s | s); in flipped splits of the swapped label. With two labels these are low splits again.",
             ("split", "feature", "value", "examples", "rho", "asked"),
             rho,
         ),

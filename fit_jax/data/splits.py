@@ -136,11 +136,6 @@ def build_splits(
     asks = split_specs(config, len(rows.outcomes))
     sizes = default.asked(config)
     notes: list[str] = []
-    if len(rows.outcomes) == 2:
-        notes.append(
-            "flipped: with two labels it is another draw of low, here at P(y = y_s) = 1 - rho_high = "
-            f"{1 - config.rho_high:.3g}, and no further evidence"
-        )
     apart = [other.key for other in (test, shifted) if other is not None]
     within = np.flatnonzero(~np.isin(rows.key, np.concatenate(apart))) if apart else np.arange(len(rows.key))
     if len(within) < len(rows.key):

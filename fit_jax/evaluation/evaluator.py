@@ -82,6 +82,7 @@ def evaluate(
     groups += [Group.of([query]) for _, query, _ in decoys]
     queries: list[Query] = []
     predictions: list[Prediction] = []
+    on_progress(0, len(groups))  # the first answers wait for a program to be compiled
     written = asked.written_tokens if is_written(task, config) else None
     for number, (group, answers) in enumerate(zip(groups, answer(groups, subject, written, asked.beams)), start=1):
         queries.extend(group.queries)

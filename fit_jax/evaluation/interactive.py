@@ -1,7 +1,10 @@
 """One text under several focus instructions: what the model answers to each, and how sure it is."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +18,14 @@ from fit_jax.focus.example import CORE, Example
 from fit_jax.focus.instructions import first_instruction
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES, FocusSpec, check_spec, spec_for
-from fit_jax.foreign import quoted
+from fit_jax.foreign import quoted, shown
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+# Examples of each split that tell whether a slot holds a few values or free texts, rows that each of a few values has
+# on average at least, and values that a line names.
+_LOOKED_AT, _ROWS_EACH, _SHOWN = 500, 20, 6
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,8 @@ class FocusQuestions:
         """
         self.slots = task.text.slots
         self._text = task.text
+        # A run keeps what is evaluated alone.
+        self._splits = tuple(split for name, split in task.splits.items() if name != "train")
         self._asked: list[tuple[FocusSpec | None, str]]
         if instruction is not None:
             if focus or ignore:
@@ -111,12 +120,33 @@ class FocusQuestions:
         for pair in named:
             name, equals, value = pair.partition("=")
             if not equals or name not in self.slots:
-                raise InputError(f"--slot {quoted(pair)}: write {usage}")
+                near = get_close_matches(name, self.slots, 1) if equals else []
+                hint = f"did you mean {quoted(near[0])}? " if near else ""
+                raise InputError(f"--slot {quoted(pair)}: {hint}write {usage}")
             slots[name] = value
         missing = [name for name in self.slots if not slots.get(name, "").strip()]
         if missing:
             raise InputError(f"no text for {', '.join(missing)}; write {usage}")
         return slots
+
+    def unknown(self, slots: Mapping[str, str]) -> Iterator[str]:
+        """A line for each text that should be one of a few values, as those of the data are, and is none of them."""
+        for name, value in slots.items():
+            known = self._few_values[name]
+            if known and value not in known:
+                near = get_close_matches(value.casefold(), [v.casefold() for v in known], 1)
+                like = [v for v in known if near and v.casefold() == near[0]]
+                few = ", ".join(map(quoted, known[:_SHOWN]))
+                hint = f"did you mean {quoted(like[0])}?" if like else f"the data have {few}"
+                yield f"{shown(name)}: {quoted(value)} stands in no row of the data that the run keeps; {hint}"
+
+    @cached_property
+    def _few_values(self) -> dict[str, list[str]]:
+        """The values of each slot, frequent ones first, where the task's examples have few; none of free texts."""
+        examples = [example for split in self._splits for example in split.examples[:_LOOKED_AT]]
+        counts = {name: Counter(example.slots[name] for example in examples) for name in self.slots}
+        texts = {name: [text for text, _ in count.most_common()] for name, count in counts.items()}
+        return {name: found if len(found) * _ROWS_EACH <= len(examples) else [] for name, found in texts.items()}
 
     def answers(self, subject: Subject, inputs: Sequence[Mapping[str, str]]) -> Iterator[list[FocusAnswer]]:
         """The answers to each input, by its slots, under each specification in its first training paraphrase."""

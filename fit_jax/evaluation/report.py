@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 FOLDER = "report"
+# Seconds between two lines of a log that say how far an evaluation is.
+_EVERY = 15.0
 _DECOYS, _DECOY_PREDICTIONS = "decoys.jsonl", "decoy_predictions.jsonl"
 
 
@@ -79,9 +82,15 @@ def report_run(
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on the lead's terminal; elsewhere nothing. Yields what is to be called with examples done and in all."""
-    if not (is_lead() and sys.stdout.isatty()):
+    """A bar on the lead's terminal, a line now and then in its log; other processes are silent.
+
+    Yields what is to be called with examples done and in all.
+    """
+    if not is_lead():
         yield lambda done, total: None
+        return
+    if not sys.stdout.isatty():
+        yield _Lines(what)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -89,6 +98,20 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns) as bar:
         task = bar.add_task(what)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _Lines:
+    """Lines of a log: the first says that work has begun, and how much; others follow at most every so often."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._due = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now >= self._due and done < total:
+            print(f"{self._what}: {done:,} of {total:,} examples", flush=True)
+            self._due = now + _EVERY
 
 
 def print_table(table: "RichTable") -> None:

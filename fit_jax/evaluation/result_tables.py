@@ -69,7 +69,9 @@ def terminal_table(title: str, predictions: Sequence[Prediction]) -> Table:
     paraphrases = main_set(key[0] for key in cells)
     titles = split_titles(_in_order(key[1] for key in cells), predictions)
     table = accuracy_table(cells, reference_lines(predictions), paraphrases, titles, brief=True)
-    return replace(table, title=f"{title}: focus accuracy, {PARAPHRASE_NAMES[paraphrases]}")
+    repeats = "; ".join(f"{name} repeats {low}" for name, low in repeated_splits(predictions).items())
+    about = f"{repeats}: {REPEATED}" if repeats else ""
+    return replace(table, title=f"{title}: focus accuracy, {PARAPHRASE_NAMES[paraphrases]}", caption=about)
 
 
 def focus_table(predictions: Sequence[Prediction]) -> tuple[list[str], list[list[Any]]]:

@@ -17,8 +17,9 @@ from fit_jax.experiment.config import ExperimentConfig, by_model, check_experime
 from fit_jax.experiment.other_models import model_name
 from fit_jax.experiment.runner import STEPS, cells_of, is_done
 from fit_jax.methods import trains
-from fit_jax.parallel.topology import GIB, Topology
+from fit_jax.parallel.topology import Topology
 from fit_jax.planning.plan import Outline, outline
+from fit_jax.planning.units import size
 from fit_jax.terminal import PipedConsole
 
 CAVEATS = (
@@ -94,7 +95,7 @@ def print_grid(
         "evaluation h",
         "hours",
         "cost",
-        "GiB a device",
+        "memory a device",
     ):
         table.add_column(name, overflow="fold")
     for row in rows:
@@ -125,7 +126,7 @@ def fits(row: PlannedCells, topology: Topology) -> bool:
 def _memory(row: PlannedCells, topology: Topology) -> str:
     if not trains(row.method):
         return ""
-    need = f"{row.bytes / GIB:.1f} of {topology.accelerator.memory / GIB:.1f}"
+    need = f"{size(row.bytes)} of {size(topology.accelerator.memory)}"
     return need if fits(row, topology) else f"{need}: does not fit"
 
 

@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.table import Table
 
 from fit_jax.parallel.config import AXES
-from fit_jax.parallel.topology import GIB
 from fit_jax.planning.plan import Plan
 from fit_jax.planning.roofline import ASSUMPTIONS
+from fit_jax.planning.units import duration, size
 from fit_jax.terminal import PipedConsole
 
 
@@ -72,13 +72,13 @@ def print_plan(plan: Plan, price: float | None = None, console: Console | None =
     facts = as_json(plan, price)
     available = plan.topology.accelerator.memory
     mesh = " x ".join(f"{axis} {size}" for axis, size in facts["mesh"].items())
-    console.print(f"[bold]{plan.topology}[/bold]: {facts['devices']} devices of {available / GIB:.2f} GiB, mesh {mesh}")
+    console.print(f"[bold]{plan.topology}[/bold]: {facts['devices']} devices of {size(available)}, mesh {mesh}")
     console.print(
         f"{facts['rows']} rows of {facts['sequence_length']} tokens and {facts['targets_per_row']} targets in "
         f"{facts['accumulate']} microbatch(es), remat {facts['remat']}, attention {facts['attention']}"
     )
     if plan.fits:
-        console.print(f"[green]fits[/green], with {plan.spare / GIB:.2f} GiB a device to spare")
+        console.print(f"[green]fits[/green], with {size(plan.spare)} a device to spare")
     else:
         console.print(f"[red]does not fit[/red]: {_shortfall(plan)}")
         for line in facts["failures"]:
@@ -89,7 +89,7 @@ def print_plan(plan: Plan, price: float | None = None, console: Console | None =
     console.print(_time_table(facts))
     if facts["hours"] is not None:
         cost = "" if facts["dollars"] is None else f", ${facts['dollars']:,.2f}"
-        console.print(f"{facts['steps']} steps: {facts['hours']:.2f} h{cost}")
+        console.print(f"{facts['steps']} steps: {duration(facts['hours'] * 3600)}{cost}")
     elif price is not None:
         console.print(f"1000 steps: ${facts['dollars_per_thousand_steps']:,.2f}")
     for line in facts["notes"]:
@@ -100,17 +100,17 @@ def print_plan(plan: Plan, price: float | None = None, console: Console | None =
 
 def _shortfall(plan: Plan) -> str:
     if plan.spare < 0:
-        return f"{-plan.spare / GIB:.2f} GiB a device too much"
+        return f"{size(-plan.spare)} a device too much"
     return "by the compiler, though the planned bytes would"
 
 
 def _memory_table(plan: Plan) -> Table:
-    table = Table("GiB a device", "planned", "compiled", title=None)
+    table = Table("memory a device", "planned", "compiled", title=None)
     parameters, optimizer = plan.held
     planned, train, evaluation = plan.planned, plan.train, plan.evaluation
 
     def row(name: str, first: float, second: float | None) -> None:
-        table.add_row(name, f"{first / GIB:.2f}", "-" if second is None else f"{second / GIB:.2f}")
+        table.add_row(name, size(first), "-" if second is None else size(second))
 
     row("parameters", planned.parameters, parameters)
     row("optimizer", planned.optimizer, optimizer)
@@ -118,7 +118,7 @@ def _memory_table(plan: Plan) -> Table:
     row("temp besides", planned.temp, None)
     row("activations + temp", planned.activations + planned.temp, None if train.failure else train.temp)
     row("train step", planned.total, None if train.failure else train.total)
-    table.add_row("evaluation step", "-", "-" if evaluation.failure else f"{evaluation.total / GIB:.2f}")
+    table.add_row("evaluation step", "-", "-" if evaluation.failure else size(evaluation.total))
     return table
 
 
@@ -127,12 +127,12 @@ def _time_table(facts: dict[str, Any]) -> Table:
     seconds = facts["step_seconds"]
     for name in ("compute", "memory", "overlapped", "exposed"):
         label = {"overlapped": "collectives, overlapped", "exposed": "collectives, exposed"}.get(name, name)
-        table.add_row(label, f"{seconds[name] * 1e3:.1f} ms")
-    table.add_row("step", f"{seconds['total'] * 1e3:.1f} ms ({facts['bound']} bound)")
+        table.add_row(label, duration(seconds[name]))
+    table.add_row("step", f"{duration(seconds['total'])} ({facts['bound']} bound)")
     table.add_row("FLOPs of a step", f"{facts['flops']['total']:.3e}")
     table.add_row("MFU", f"{facts['mfu']:.1%}")
     table.add_row("tokens a second", f"{facts['tokens_per_second']:,.0f}")
     for kind, received in facts["collective_bytes"].items():
-        table.add_row(f"{kind}, received a device", f"{received / GIB:.3f} GiB")
+        table.add_row(f"{kind}, received a device", size(received))
     table.add_row("compile", " + ".join(f"{s:.0f} s {name}" for name, s in facts["compile_seconds"].items()))
     return table

@@ -9,6 +9,7 @@ written as a folder for Hugging Face Spaces.
 import socket
 import threading
 from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -46,19 +47,33 @@ def _play(given: Namespace) -> None:
     if given.before and given.other is not None:
         raise InputError("--before: takes the place of RUN2; give one of them")
     port = None if given.export else free_port(given.host, given.port)
+    import fit_jax
+    from fit_jax.parallel.config import MeshConfig
+    from fit_jax.parallel.processes import start
     from fit_jax.playground.models import load_models, warm_up
 
-    models = load_models(given.folder, given.other, given.checkpoint, given.before)
+    start(MeshConfig())
+    first = fit_jax.load(given.folder, given.checkpoint)
+    asked = (first, given.folder, given.other, given.checkpoint, given.before)
     if given.export:
         from fit_jax.playground.space import write_space
 
+        models = load_models(*asked)
         write_space(Path(given.export), list(models.items()))
         print(f"{given.export}: ready to be pushed to a Space; README.md says what it holds of the data", flush=True)
         return
-    # While Gradio is imported and the browser starts, the models compile what the first question needs.
-    threading.Thread(target=warm_up, args=(models,), daemon=True).start()
-    from fit_jax.playground.app import page, serve
 
+    def ready() -> dict[str, fit_jax.FocusModel]:
+        models = load_models(*asked)
+        warm_up(models)
+        return models
+
+    # Importing Gradio takes seconds; meanwhile the models compile what answers take. The page holds the first ones.
+    with ThreadPoolExecutor(1) as work:
+        coming = work.submit(ready)
+        from fit_jax.playground.app import page, serve
+
+        models = coming.result()
     assert port is not None  # there is one unless the page is only written
     address = serve(page(models), given.host, port)
     print(f"playground: {address} (Ctrl-C ends it)", flush=True)

@@ -52,7 +52,8 @@ def page(models: Mapping[str, FocusModel]) -> gr.Blocks:
             with gr.Column(scale=2, min_width=320):
                 controls = _Controls(model, start)
             with gr.Column(scale=4, min_width=320):
-                answers = gr.HTML(elem_id="answers")
+                # The first answers come with the page: a browser takes seconds until it can ask.
+                answers = gr.HTML(_answers(models, start), elem_id="answers")
                 with gr.Accordion("What the answer rests on", open=True):
                     heat = gr.HTML(elem_id="heat")
         with gr.Accordion(f"Rows of the data ({_split(model)})", open=True):
@@ -71,7 +72,7 @@ def page(models: Mapping[str, FocusModel]) -> gr.Blocks:
 
         def show(*values: Any) -> tuple[str, str]:
             question = controls.question(values)
-            return _told(lambda: views.answers(ask(models, question))), to_query(question)
+            return _answers(models, question), to_query(question)
 
         def explain(*values: Any) -> str:
             if not any(values[: len(model.slots)]):
@@ -102,7 +103,7 @@ def page(models: Mapping[str, FocusModel]) -> gr.Blocks:
         quiet: Any = {**hidden, "show_progress": "hidden"}
         asked = gr.on(
             [c.change for c in controls.all], show, controls.all, [answers, query],
-            trigger_mode="always_last", show_progress="minimal", show_progress_on=[answers], **hidden,
+            trigger_mode="always_last", show_progress="minimal", show_progress_on=[answers], queue=False, **hidden,
         )  # fmt: skip
         loaded = blocks.load(restore, None, controls.all, **quiet).then(
             show, controls.all, [answers, query], **quiet
@@ -258,6 +259,10 @@ def _sample(model: FocusModel, row: Any) -> list[str]:
 
 def _question_of_row(model: FocusModel, row: Any) -> Question:
     return Question(dict(row.text), candidates=() if model.candidates else row.candidates)
+
+
+def _answers(models: Mapping[str, FocusModel], question: Question) -> str:
+    return _told(lambda: views.answers(ask(models, question)))
 
 
 def _told(work: Callable[[], str]) -> str:

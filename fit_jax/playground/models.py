@@ -11,11 +11,14 @@ from fit_jax.errors import InputError
 BEFORE = "before tuning"
 
 
-def load_models(folder: str, other: str | None, checkpoint: Checkpoint, before: bool) -> dict[str, FocusModel]:
+def load_models(
+    first: FocusModel, folder: str, other: str | None, checkpoint: Checkpoint, before: bool
+) -> dict[str, FocusModel]:
     """The models by what they are called on the page.
 
     Args:
-        folder: A run folder.
+        first: The model of the run folder.
+        folder: That folder, as the user calls it.
         other: Another one to compare with, which is shown first where it is the model before tuning.
         checkpoint: Of both.
         before: Whether to compare with the model before tuning.
@@ -23,7 +26,6 @@ def load_models(folder: str, other: str | None, checkpoint: Checkpoint, before: 
     Raises:
         InputError: A folder holds no trained run, or the two cannot be asked the same.
     """
-    first = fit_jax.load(folder, checkpoint)
     names = _names(folder, other)
     if before:
         return {BEFORE: fit_jax.load(folder, 0), names[0]: first}
@@ -42,16 +44,12 @@ def load_models(folder: str, other: str | None, checkpoint: Checkpoint, before: 
 
 def warm_up(models: Mapping[str, FocusModel]) -> None:
     """Asks each model once, so that what it needs for the next questions is compiled."""
-    for asks in (True, False):
-        for model in models.values():
-            texts = dict.fromkeys(model.slots, "word")
-            candidates = () if model.candidates else ("yes", "no")
-            with suppress(InputError):  # the question itself will tell it
-                if asks:
-                    model.ask_all(texts, candidates)
-                    model.ask(texts, candidates=candidates)
-                else:
-                    model.attribute(texts, candidates=candidates)
+    for model in models.values():
+        texts = dict.fromkeys(model.slots, "word")
+        candidates = () if model.candidates else ("yes", "no")
+        with suppress(InputError):  # the question itself will tell it
+            model.ask_all(texts, candidates)
+            model.ask(texts, candidates=candidates)
 
 
 def _names(folder: str, other: str | None) -> tuple[str, ...]:

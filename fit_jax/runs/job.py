@@ -1,7 +1,10 @@
 """The whole job of a run: set up, trained or resumed, and reported on."""
 
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
+from fit_jax import signals
 from fit_jax.config import Config
 from fit_jax.evaluation.result_tables import focus_table
 from fit_jax.parallel.processes import is_lead
@@ -9,7 +12,7 @@ from fit_jax.runs.evaluating import evaluate_run, has_report
 from fit_jax.runs.inputs import Changed
 from fit_jax.runs.remote_folder import working_folder
 from fit_jax.runs.run import Run, set_up
-from fit_jax.runs.run_folder import claimed
+from fit_jax.runs.run_folder import claimed, has_checkpoint
 from fit_jax.runs.trackers import check_trackers, tracked
 from fit_jax.runs.trainer import Ending, train
 
@@ -25,7 +28,11 @@ def train_and_report(config: Config, changed: Changed = "refuse") -> Run:
         InputError: What the config names is missing, malformed or does not fit together.
         TrainingFailed: The loss is no longer a number.
     """
-    with working_folder(config.run_dir, "run_dir") as folder, claimed(config := replace(config, run_dir=str(folder))):
+    with (
+        working_folder(config.run_dir, "run_dir") as folder,
+        claimed(config := replace(config, run_dir=str(folder))),
+        signals.telling(partial(_kept, folder)),
+    ):
         check_trackers(config.train.trackers)
         run = set_up(config, trains=True, changed=changed)
         with tracked(run) as trackers:
@@ -37,3 +44,10 @@ def train_and_report(config: Config, changed: Changed = "refuse") -> Run:
             if trained or (ending is Ending.ALREADY and not has_report(run)):
                 trackers.write_table(*focus_table(evaluate_run(run).predictions))
     return run
+
+
+def _kept(folder: Path) -> str:
+    """What the same command would do once more, for who has just interrupted it."""
+    if has_checkpoint(folder):
+        return "the same command goes on from the last checkpoint"
+    return "nothing was saved yet; the same command starts over"

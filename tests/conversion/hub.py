@@ -9,6 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+import huggingface_hub.constants
+import huggingface_hub.hf_api
+
 TOKEN = "hf_right"
 
 
@@ -133,3 +136,13 @@ def serving() -> Iterator[Hub]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def use(monkeypatch, address: str) -> None:
+    """Has this process talk to the hub at an address."""
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", address)  # taken when it is imported; peft asks by it
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # large files then go by HTTP
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")

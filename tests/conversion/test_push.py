@@ -23,17 +23,9 @@ from . import hub as stand_in
 def hub(monkeypatch):
     """A hub that this process talks to, with the right token."""
     with stand_in.serving() as hub:
-        use(monkeypatch, hub.address)
+        stand_in.use(monkeypatch, hub.address)
         monkeypatch.setenv("HF_TOKEN", stand_in.TOKEN)
         yield hub
-
-
-def use(monkeypatch, address: str) -> None:
-    constants = huggingface_hub.constants
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # large files then go by HTTP
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
 
 
 @pytest.fixture
@@ -85,13 +77,13 @@ def test_a_refusal_is_one_line_and_leaves_nothing(hub, run, end, status, error, 
 def test_a_hub_that_is_away_is_one_line(run, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", stand_in.TOKEN)
     with stand_in.serving() as hub:
-        use(monkeypatch, hub.address)
+        stand_in.use(monkeypatch, hub.address)
     with pytest.raises(RunFailed, match=r"^ann/demo: the hub cannot be reached \([^\n]+$"):
         push.main([str(run), "--to", "ann/demo"])
 
 
 def test_what_is_missing_here_is_told_before_the_hub_is_asked(run, monkeypatch, tmp_path):
-    use(monkeypatch, "http://127.0.0.1:9")
+    stand_in.use(monkeypatch, "http://127.0.0.1:9")
     monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "none"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
     monkeypatch.delenv("HF_TOKEN", raising=False)

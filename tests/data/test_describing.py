@@ -66,7 +66,7 @@ def test_every_column_is_taken_for_what_it_is(tmp_path):
         "plan": "could be a feature",
         "price": "holds numbers",
         "code": "says the same as the label, so there is nothing to tell apart",
-        "same": "not used",
+        "same": "not used: holds one value only",
         "priority": "label",
     }
     bits = {row.name: row for row in found.evidence}
@@ -114,6 +114,29 @@ def test_without_a_column_to_suspect_a_word_is_put_into_the_text(tmp_path):
     (feature,) = own.features
     assert len(feature.insert) == 2
     assert set(feature.labels.values()) == {"Normal", "Urgent"}
+
+
+def test_a_column_serves_by_more_test_rows_before_a_word_is_put_into_the_text(tmp_path):
+    """Of so few rows against the shortcut a tenth is none for some test split."""
+    rows = [{"message": row["message"], "priority": row["priority"]} for row in tickets(400)]
+    for n, row in enumerate(rows):
+        row["sender"] = ("ada", "ben")[(row["priority"] == "Urgent") != (n % 12 == 0)]
+    table = write_csv(tmp_path / "table.csv", rows)
+    found = describe(table, tmp_path / "own.yaml")
+    assert found.draft.own.features[0].column == "sender"
+    assert found.draft.own.test > 0.1
+    assert f"test: {found.draft.own.test}" in found.text
+    assert any(note.startswith(f"test: {found.draft.own.test}, the share") for note in found.notes)
+
+
+def test_what_is_not_used_is_said_with_the_reason(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
+    rows = [{**row, "notes": ""} for row in tickets()]
+    main(["describe", str(write_csv(tmp_path / "table.csv", rows)), "--out", str(tmp_path / "own.yaml")])
+    text = " ".join((tmp_path / "own.yaml").read_text().replace("# ", "").split())
+    assert "same (holds one value only), notes (empty)" in text
+    printed = capsys.readouterr().out
+    assert "'email', 'phone'" in printed or "'phone', 'email'" in printed
 
 
 def test_values_of_too_few_rows_are_left_out(tmp_path):

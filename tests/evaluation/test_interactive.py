@@ -55,7 +55,8 @@ def test_slots_are_filled_from_the_command_line(task):
     for whole, named, message in (
         ("x", [], "has 2 texts"),
         (None, ["premise=a"], "no text for hypothesis"),
-        (None, ["genre=a"], "write --slot premise="),
+        (None, ["genre=a"], "'genre=a': write --slot premise="),
+        (None, ["premis=a"], "did you mean 'premise'\\? write --slot premise="),
     ):
         with pytest.raises(InputError, match=message):
             two.fill(whole, named)
@@ -66,6 +67,27 @@ def test_slots_are_filled_from_the_command_line(task):
     for answers in (["a"], ["a", "a"], ["a", " "]):
         with pytest.raises(InputError, match="--candidate"):
             FocusQuestions(task, None, None, answers)
+
+
+def test_a_value_that_no_row_has_is_told_with_the_nearest(task):
+    """Of a slot that holds a few values, such as a column that is shown to the model; a free text may be anything."""
+    split = task.splits["validation"]
+    channels = ("phone", "Web form")
+    examples = [replace(e, slots={**e.slots, "channel": channels[n % 2]}) for n, e in enumerate(split.examples)] * 10
+    shown = replace(
+        task,
+        text=replace(task.text, input_template="{channel}: {text}"),
+        splits={
+            "train": None,
+            "validation": replace(split, examples=examples),
+        },  # a run keeps no training text
+    )
+    questions = FocusQuestions(shown, None, None, ())
+    assert list(questions.unknown({"channel": "phone", "text": "what nobody wrote"})) == []
+    (line,) = questions.unknown({"channel": "web from", "text": "x"})
+    assert line.endswith("; did you mean 'Web form'?")
+    (line,) = questions.unknown({"channel": "fax", "text": "x"})
+    assert line.endswith("; the data have 'phone', 'Web form'")
 
 
 def test_answers_that_differ_by_example_must_be_given(task):

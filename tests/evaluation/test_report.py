@@ -13,7 +13,7 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation import result_tables
 from fit_jax.evaluation.evaluator import Evaluation
 from fit_jax.evaluation.matching import UNPARSEABLE
-from fit_jax.evaluation.report import read_predictions, write_report
+from fit_jax.evaluation.report import progress_bar, read_predictions, write_report
 from fit_jax.foreign import printable
 
 from .conftest import NASTY
@@ -117,3 +117,14 @@ def test_written_answers_show_in_page_and_summary(task_with_shift, evaluation, e
     assert "## Unparseable answers" in (tmp_path / "summary.md").read_text()
     assert '"text":"hm"' in (tmp_path / "index.html").read_text()
     assert read_predictions(tmp_path / "predictions.jsonl") == said.predictions
+
+
+def test_a_log_says_that_an_evaluation_has_begun_and_how_far_it_is(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with progress_bar("evaluating") as on_progress:
+        for done in range(101):
+            on_progress(done, 100)
+            now[0] += 0.25
+    told = ["evaluating: 0 of 100 examples", "evaluating: 60 of 100 examples"]
+    assert capsys.readouterr().out.splitlines() == told

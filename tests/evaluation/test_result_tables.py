@@ -16,6 +16,8 @@ def test_flipped_that_repeats_low_is_said_to_and_left_out_of_spreads(task_with_s
     text = summary("t", evaluation.predictions + low, task_with_shift)
     assert "| flipped (as low) |" in text.replace("\n", "|")
     assert "`flipped` has the P(y = y_s) of `low`: with two answers they are one distribution." in text
+    about = result_tables.terminal_table("t", evaluation.predictions + low).caption
+    assert about.startswith("flipped repeats low: with two answers they are one distribution.")
     (spread,) = re.findall(r"spread over splits of focus\(core\) \| heldout \|  \| ([\d.]+)", text)
     assert spread == "0.400"  # 0.7 on iid, 0.3 on low
     assert "(as low)" not in summary("t", evaluation.predictions, task_with_shift)

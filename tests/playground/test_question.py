@@ -152,13 +152,14 @@ def test_two_models_must_be_of_one_task(monkeypatch):
         "z/run": SimpleNamespace(slots=("text",), features=("core",), candidates=("a", "b")),
     }
     monkeypatch.setattr(models.fit_jax, "load", lambda folder, checkpoint: known[folder], raising=False)
+    first = known["x/run"]
     with pytest.raises(InputError, match="y/run: has the features core, genre where x/run has core; compare runs"):
-        models.load_models("x/run", "y/run", "best", False)
-    assert list(models.load_models("x/run", "z/run", "best", False)) == ["x/run", "z/run"]
-    assert list(models.load_models("x/run", None, "best", False)) == ["run"]
-    assert list(models.load_models("x/run", None, "best", True)) == ["before tuning", "run"]
+        models.load_models(first, "x/run", "y/run", "best", False)
+    assert list(models.load_models(first, "x/run", "z/run", "best", False)) == ["x/run", "z/run"]
+    assert list(models.load_models(first, "x/run", None, "best", False)) == ["run"]
+    assert list(models.load_models(first, "x/run", None, "best", True)) == ["before tuning", "run"]
     with pytest.raises(InputError, match="are one run"):
-        models.load_models("x/run", "x/run", "best", False)
+        models.load_models(first, "x/run", "x/run", "best", False)
 
 
 def test_wrong_commands_end_before_a_model_is_read(monkeypatch, tmp_path):

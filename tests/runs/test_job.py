@@ -1,10 +1,12 @@
 """The whole job of a run: what is reported on, and that what may have changed is asked for once."""
 
+import signal
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 
+from fit_jax import signals
 from fit_jax.config import Config
 from fit_jax.runs import job
 from fit_jax.runs.trainer import Ending
@@ -40,3 +42,31 @@ def test_a_model_is_reported_on_once(done, ending, reported):
 def test_changed_inputs_are_accepted_where_that_is_said(done):
     assert done(Ending.STOPPED, False) == [(True, "refuse")]
     assert done(Ending.STOPPED, False, changed="accept") == [(True, "accept")]
+
+
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        (False, "nothing was saved yet; the same command starts over"),
+        (True, "the same command goes on from the last checkpoint"),
+    ],
+)
+def test_who_interrupts_training_learns_what_is_kept(done, monkeypatch, tmp_path, saved, said):
+    def interrupted(run, trackers):
+        if saved:
+            (tmp_path / "run" / "checkpoints" / "20").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    def end():
+        monkeypatch.setattr(job, "train", interrupted)
+        job.train_and_report(Config(run_dir=str(tmp_path / "run")))
+
+    done(Ending.STOPPED, False)
+    assert signals.words(signal.SIGINT) == "interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        end()
+    try:
+        assert signals.words(signal.SIGINT) == f"interrupted: {said}"
+    finally:
+        with signals.telling(str):
+            pass  # its end forgets what was to be said
