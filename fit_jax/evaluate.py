@@ -1,8 +1,8 @@
 """Asks a trained model every focus type of every split, and writes a report.
 
 What is asked otherwise than after training goes to RUN/evaluations/NAME; the training's own report stays as it is.
-With --perplexity or --harness it measures instead what the tuning did to the language model, before and after, and
-writes that to RUN/evaluations/NAME too.
+With --perplexity or --harness it measures instead what the tuning did to the language model, before and after, with
+--inside where the model switches between features, and writes that to RUN/evaluations/NAME too.
 """
 
 from argparse import Namespace
@@ -13,7 +13,7 @@ from fit_jax.config import Config
 from fit_jax.options import Parser, add_changed_inputs, add_checkpoint, add_fields
 
 # Options that measure something else than focus accuracy.
-MEASURES = ("perplexity", "harness")
+MEASURES = ("perplexity", "harness", "inside")
 
 
 def add_options(parser: Parser) -> None:
@@ -27,6 +27,8 @@ def add_options(parser: Parser) -> None:
     add_changed_inputs(parser)
     parser.add_argument("--perplexity", metavar="FILE", help="perplexity of the text of a file", type=Path)
     parser.add_argument("--harness", metavar="TASK,TASK", help="tasks of lm-evaluation-harness")
+    about = "after which layer the model switches between core and spurious features, on a test split such as iid"
+    parser.add_argument("--inside", metavar="SPLIT", help=about)
     add_fields(parser, Config, shown=MAY_DIFFER, hidden=("run_dir",), file=False)
     parser.set_defaults(run=_evaluate)
 
@@ -40,6 +42,7 @@ def _evaluate(given: Namespace) -> None:
     from fit_jax.parallel.processes import start
     from fit_jax.runs.before_after import report_harness, report_perplexity
     from fit_jax.runs.evaluating import evaluate_run, evaluation_folder, evaluation_name
+    from fit_jax.runs.look_inside import report_inside
     from fit_jax.runs.remote_folder import working_folder
     from fit_jax.runs.run import set_up
     from fit_jax.runs.run_folder import locked, opened_config
@@ -60,6 +63,8 @@ def _evaluate(given: Namespace) -> None:
                 report_perplexity(run, given.checkpoint, given.perplexity, place)
             if given.harness is not None:
                 report_harness(run, given.checkpoint, given.harness.split(","), place)
+            if given.inside is not None:
+                report_inside(run, given.checkpoint, given.inside, place)
 
 
 if __name__ == "__main__":

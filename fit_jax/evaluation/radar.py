@@ -92,7 +92,7 @@ def radar_figures(panels: Sequence[Panel | None]) -> str:
     for number, panel in enumerate(filter(None, panels)):
         out = io.BytesIO()
         draw_radars([panel], 1, out)
-        svg = _inline(out.getvalue().decode(), f"radar{number}-")
+        svg = inline_svg(out.getvalue().decode(), f"radar{number}-")
         told = f'<svg role="img" aria-label="{as_html(in_words(panel))}" '
         figures.append(f"<figure>{svg.replace('<svg ', told, 1)}</figure>")
     return (
@@ -111,7 +111,7 @@ def in_words(panel: Panel) -> str:
     return f"Radar of focus accuracy, {' '.join(map(_name, panel.title.splitlines()))}: {'; '.join(said)}."
 
 
-def _inline(document: str, prefix: str) -> str:
+def inline_svg(document: str, prefix: str) -> str:
     """An SVG document to stand within a page: without prolog, metadata and comments, in the page's colours."""
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", document[document.index("<svg") :], flags=re.DOTALL)
     svg = re.sub("#[0-9a-fA-F]{6}(?![\\w-])", lambda c: _PAGE_COLOURS.get(c[0].lower(), c[0]), svg)

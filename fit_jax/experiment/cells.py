@@ -10,6 +10,7 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate, evaluated_splits
 from fit_jax.evaluation.report import progress_bar
 from fit_jax.experiment.config import ExperimentConfig
+from fit_jax.experiment.method_tables import METHOD_NAMES
 from fit_jax.files import make_folder, write_text
 from fit_jax.foreign import read_object
 from fit_jax.methods import training_free_method, trains
@@ -136,12 +137,16 @@ def _budget(run: Run, evaluated: int) -> Budget:
 
 
 def _training_free(config: ExperimentConfig, cell: Cell, run: Run) -> tuple[Subject, str]:
-    """The method on the pretrained model; where there is none, on random weights, or, if it steers, on SFT(y)'s."""
+    """The method on the pretrained model; where there is none, on random weights, or, if it steers, on SFT(y)'s.
+
+    One that asks for another method's model takes that.
+    """
     method = training_free_method(cell.method)
     rows = run.config.evaluation.batch_size
-    if method.steers and not run.config.model.pretrained:
-        trained, model = _trained(cell_config(config, Cell("sft_y", cell.seed)))
-        base, whose = Base(model.graphdef, model.params, run.mesh, trained.encoder, rows), "on SFT(y)"
+    of = method.model_of or ("sft_y" if method.steers and not run.config.model.pretrained else None)
+    if of is not None:
+        trained, model = _trained(cell_config(config, Cell(of, cell.seed)))
+        base, whose = Base(model.graphdef, model.params, run.mesh, trained.encoder, rows), f"on {METHOD_NAMES[of]}"
     else:
         placed = starting_state(run, None)
         base = Base(placed.graphdef, placed.state.params, run.mesh, run.encoder, rows)

@@ -27,6 +27,7 @@ METHOD_NAMES = {
     "activation_addition": "activation addition",
     "pasta": "PASTA",
     "spotlight": "Spotlight",
+    "knob": "knob",
 }
 
 ERRORS = (

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fit_jax.methods.training_free import TrainingFree
 
 TRAINED: tuple[str, ...] = get_args(TrainedMethod)
-TRAINING_FREE = ("zero_shot", "few_shot", "activation_addition", "pasta", "spotlight")
+TRAINING_FREE = ("zero_shot", "few_shot", "activation_addition", "pasta", "spotlight", "knob")
 
 
 def training_method(task: "Task", config: Config) -> "TrainingMethod":

@@ -22,19 +22,16 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from fit_jax.config import Config
-from fit_jax.data.layout import lay_out
-from fit_jax.data.packing import Batch, stack
+from fit_jax.data.layout import Item, lay_out
+from fit_jax.data.packing import Batch
 from fit_jax.data.task import Task
-from fit_jax.evaluation.evaluator import Prompts, Subject
+from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.metrics import group_by, kind_of
 from fit_jax.evaluation.queries import Group, Query
-from fit_jax.focus.prompts import EncodedPrompt
-from fit_jax.methods.intervention import AWAY, TOWARDS, intervened, mark
-from fit_jax.methods.steering import best_intervention, nothing, opposed
-from fit_jax.methods.training_free import Base, TrainingFree
+from fit_jax.methods.intervention import intervened
+from fit_jax.methods.steering import best_intervention, nothing, opposed, towards_or_away
+from fit_jax.methods.training_free import Base, TrainingFree, one_a_row
 from fit_jax.models.decoder import Params
-from fit_jax.parallel.processes import rows_of_this_process, to_global
-from fit_jax.parallel.sharding import row_shards
 
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)  # multiples of the mean contrast
 
@@ -58,22 +55,7 @@ def activation_addition(base: Base, task: Task, config: Config, shots: int) -> t
         for layer in range(L)
         for strength in STRENGTHS
     }
-    return best_intervention(base, opposed(task, "validation", config.seed), options, steered_answers)
-
-
-def steered_answers(group: Group, prompts: Prompts) -> Prompts:
-    """The last prompt token and the answers marked along or against the vector, by what the instruction asks."""
-    kinds = {q.instruction: kind_of(q.focus) for q in group.queries}
-    marked = []
-    for instruction, prompt in zip(group.instructions, prompts):
-        if instruction:
-            way = TOWARDS if kinds[instruction] == "spurious" else AWAY
-            end = mark(prompt.prompt[-1:], way)
-            prompt = EncodedPrompt(
-                np.concatenate([prompt.prompt[:-1], end]), tuple(mark(a, way) for a in prompt.answers)
-            )
-        marked.append(prompt)
-    return tuple(marked)
+    return best_intervention(base, opposed(task, "validation", config.seed), options, towards_or_away)
 
 
 def contrast_pairs(groups: Sequence[Group]) -> list[Query]:
@@ -90,9 +72,6 @@ def _contrasts(base: Base, pairs: Sequence[Query]) -> Float[Array, "L D"]:
     """Mean residual difference after each layer at the last answer token: answered with y_s minus answered with y."""
     prompts = base.encoder.encode([q.example for q in pairs], [q.instruction for q in pairs])
     items = [lay_out([p], [(q.label, q.example.label)]) for p, q in zip(prompts, pairs)]
-    T, C = max(len(i.tokens) for i in items), max(len(i.target_ids) for i in items)
-    rows = -(-base.rows // row_shards(base.mesh)) * row_shards(base.mesh)
-    local = rows_of_this_process(rows, base.mesh)
     unchanged = nothing(base)
 
     @jax.jit
@@ -101,17 +80,16 @@ def _contrasts(base: Base, pairs: Sequence[Query]) -> Float[Array, "L D"]:
         _, residuals = intervened(decoder, batch, jnp.zeros_like(batch.tokens), unchanged)
         return jnp.einsum("lbcd,bc->ld", residuals.astype(jnp.float32), batch.target_weight)
 
+    def signs(item: Item) -> Float[np.ndarray, " m"]:
+        found = np.zeros(len(item.target_ids), np.float32)
+        # The target that ends an answer is predicted from the answer's last token.
+        spurious, core = (np.flatnonzero(item.target_slot == slot)[-1] for slot in (0, 1))
+        found[spurious], found[core] = 1, -1
+        return found
+
     total = jnp.zeros(())
-    for start in range(0, len(items), rows):
-        part = items[start : start + rows]
-        batch, _ = stack([[item] for item in part] + [[]] * (rows - len(part)), T, C)
-        signs = np.zeros((rows, C), np.float32)
-        for row, item in enumerate(part):
-            # The target that ends an answer is predicted from the answer's last token.
-            spurious, core = (np.flatnonzero(item.target_slot == slot)[-1] for slot in (0, 1))
-            signs[row, spurious], signs[row, core] = 1, -1
-        batch = batch._replace(target_weight=signs)
-        total = total + contrast(base.states, to_global(Batch(*(a[local] for a in batch)), base.mesh))
+    for batch in one_a_row(base, items, signs):
+        total = total + contrast(base.states, batch)
     return total / len(items)
 
 

@@ -1,4 +1,4 @@
-"""A forward pass that can be intervened in: vectors added to the residual stream, biases on attention to chosen keys.
+"""A forward pass that can be intervened in: the residual stream changed, biases on attention to chosen keys.
 
 Which tokens an intervention concerns rides on the token ids: `mark` adds a mark above the vocabulary's bits, the layout
 and the packing carry it along like any token, and `Intervened` takes it off again before the embedding.
@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, Int32
+from jaxtyping import Array, Bool, Float, Int, Int32
 
 from fit_jax.data.packing import Batch
+from fit_jax.focus.prompts import EncodedPrompt
 from fit_jax.models.attention import Scope, take
 from fit_jax.models.block import Gather, LayerHook, LayerNumber
 from fit_jax.models.config import DecoderConfig
@@ -21,7 +22,36 @@ from fit_jax.models.decoder import Decoder, Params
 
 _SURE = 1e-6  # shares of attention nearer to 0 and 1 than this count as this
 _BITS = 24  # token ids are below 2 ** 24
-INSTRUCTION, TOWARDS, AWAY = 1, 2, 3  # marks: a focus instruction's token; steered along or against the vector
+# Marks: a focus instruction's token; steered one way or the other; exchanged with the next or previous such token.
+INSTRUCTION, TOWARDS, AWAY, EXCHANGED = 1, 2, 3, 4
+
+
+class Exchange(NamedTuple):
+    """What pairs of tokens exchange of the residual stream after each layer but the last.
+
+    The first token of a row that is marked `EXCHANGED` and the second are a pair, the third and the fourth, and so on.
+
+    Attributes:
+        whole: 1 for a layer after which they exchange all of it, else 0.
+        directions: For each layer a unit vector, the component along which they exchange, or zeros.
+    """
+
+    whole: Float[Array, " L"]
+    directions: Float[Array, "L D"]
+
+
+class Knob(NamedTuple):
+    """A component of the residual stream that is set after a layer; the last layer's stays.
+
+    Attributes:
+        directions: For each layer a unit vector, the component along which is set, or zeros.
+        towards: What it is set to at tokens marked `TOWARDS`.
+        away: What it is set to at tokens marked `AWAY`.
+    """
+
+    directions: Float[Array, "L D"]
+    towards: Float[Array, ""]
+    away: Float[Array, ""]
 
 
 class Intervention(NamedTuple):
@@ -32,11 +62,15 @@ class Intervention(NamedTuple):
         head_bias: Added to the attention scores of the keys marked `INSTRUCTION`, by layer and head, in nats.
         target_share: The least share of its attention that every head gives to the keys marked `INSTRUCTION` of which
             it sees any; between 0 and 1. Where it gives less, a bias on their scores brings it there.
+        exchange: What pairs of tokens exchange.
+        knob: What a component is set to.
     """
 
     vectors: Float[Array, "L D"]
     head_bias: Float[Array, "L H"] | None = None
     target_share: Float[Array, ""] | None = None
+    exchange: Exchange | None = None
+    knob: Knob | None = None
 
 
 def no_intervention(config: DecoderConfig) -> Intervention:
@@ -47,6 +81,11 @@ def no_intervention(config: DecoderConfig) -> Intervention:
 def mark(tokens: Int32[np.ndarray, " n"], kind: int) -> Int32[np.ndarray, " n"]:
     """The tokens with a mark on each."""
     return tokens | np.int32(kind << _BITS)
+
+
+def marked_end(prompt: EncodedPrompt, kind: int) -> EncodedPrompt:
+    """The prompt with a mark on its last token, from which the answer's first is predicted."""
+    return replace(prompt, prompt=np.concatenate([prompt.prompt[:-1], mark(prompt.prompt[-1:], kind)]))
 
 
 def unmarked(batch: Batch) -> tuple[Batch, Int[Array, "B T"]]:
@@ -69,12 +108,12 @@ def intervened(
         change: The intervention.
     """
     scope = Scope.of_rows(batch.positions, batch.visible_until)
-    sign = (marks == TOWARDS).astype(jnp.float32) - (marks == AWAY).astype(jnp.float32)
     config = decoder.config
     shape = (config.layers, *batch.target_index.shape, config.width)
     nothing = jnp.zeros(shape, jnp.dtype(config.compute_dtype))
     emphasised = (marks == INSTRUCTION).astype(jnp.float32)
-    hook = _Steering(change, sign, emphasised, batch.target_index, nothing)
+    partner = _partners(marks) if change.exchange is not None else None
+    hook = _Steering(change, marks, emphasised, batch.target_index, nothing, partner)
     hidden, hook = decoder.walk(batch.tokens, scope, hook, batch.target_index)
     return hidden, hook.residuals
 
@@ -96,17 +135,19 @@ class _Steering(LayerHook):
 
     Attributes:
         change: The intervention.
-        sign: Of the vectors at each token.
+        marks: The mark of each token.
         emphasised: 1 for a key marked `INSTRUCTION`, else 0.
         target_index: The targets.
         residuals: What is kept.
+        partner: Index of the token that each token exchanges with, its own for most; None where none exchange.
     """
 
     change: Intervention
-    sign: Float[Array, "B T"]
+    marks: Int[Array, "B T"]
     emphasised: Float[Array, "B T"]
     target_index: Int[Array, "B C"]
     residuals: Float[Array, "L B C D"]
+    partner: Int[Array, "B T"] | None = None
 
     def scope(
         self, layer: LayerNumber, scope: Scope, q: Float[Array, "B C H G"], k: Float[Array, "B S K G"], gather: Gather
@@ -128,10 +169,42 @@ class _Steering(LayerHook):
         self, layer: LayerNumber, x: Float[Array, "B T D"], index_BC: Int[Array, "B C"] | None
     ) -> tuple["_Steering", Float[Array, "B T D"]]:
         """The steered output."""
-        sign = self.sign if index_BC is None else take(self.sign, index_BC)
-        x = x + (sign[:, :, None] * self.change.vectors[layer][None, None]).astype(x.dtype)
+        marks = self.marks if index_BC is None else take(self.marks, index_BC)
+        towards, away = (marks == TOWARDS)[:, :, None], (marks == AWAY)[:, :, None]
+        x = x + ((towards.astype(jnp.float32) - away) * self.change.vectors[layer]).astype(x.dtype)
+        if index_BC is None:
+            x = self._turned(layer, self._exchanged(layer, x), towards, away)
         at_targets = take(x, self.target_index) if index_BC is None else x
         return replace(self, residuals=self.residuals.at[layer].set(at_targets)), x
+
+    def _exchanged(self, layer: LayerNumber, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        if self.partner is None or self.change.exchange is None:
+            return x
+        whole, direction = self.change.exchange.whole[layer], self.change.exchange.directions[layer]
+        difference = take(x, self.partner).astype(jnp.float32) - x  # nothing at a token that is its own partner
+        return x + (whole * difference + (difference @ direction)[..., None] * direction).astype(x.dtype)
+
+    def _turned(
+        self, layer: LayerNumber, x: Float[Array, "B T D"], towards: Bool[Array, "B T 1"], away: Bool[Array, "B T 1"]
+    ) -> Float[Array, "B T D"]:
+        if self.change.knob is None:
+            return x
+        knob, direction = self.change.knob, self.change.knob.directions[layer]
+        component = (x.astype(jnp.float32) @ direction)[..., None]
+        wanted = jnp.where(towards, knob.towards, jnp.where(away, knob.away, component))
+        return x + ((wanted - component) * direction).astype(x.dtype)
+
+
+def _partners(marks: Int[Array, "B T"]) -> Int[Array, "B T"]:
+    """For each token the index of the one that it exchanges with, or its own."""
+    T = marks.shape[1]
+
+    def row(marks: Int[Array, " T"]) -> Int[Array, " T"]:
+        (at,) = jnp.nonzero(marks == EXCHANGED, size=T + T % 2, fill_value=T)
+        other = at.reshape(-1, 2)[:, ::-1].reshape(-1)
+        return jnp.arange(T).at[at].set(other, mode="drop")
+
+    return jax.vmap(row)(marks)
 
 
 def _logit(share: Float[Array, "*n"]) -> Float[Array, "*n"]:

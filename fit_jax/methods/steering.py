@@ -8,6 +8,7 @@ Doing nothing is no option: what is reported is the best steering, which may be 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -19,7 +20,16 @@ from fit_jax.evaluation.evaluator import Prompts, Subject, answer
 from fit_jax.evaluation.metrics import group_by, kind_of
 from fit_jax.evaluation.queries import Group, Query, ask
 from fit_jax.evaluation.scoring import Scorer
-from fit_jax.methods.intervention import Intervention, intervened_forward, no_intervention
+from fit_jax.focus.prompts import EncodedPrompt
+from fit_jax.methods.intervention import (
+    AWAY,
+    TOWARDS,
+    Intervention,
+    intervened_forward,
+    mark,
+    marked_end,
+    no_intervention,
+)
 from fit_jax.methods.training_free import Base
 
 CHOICE = 64  # examples behind a choice
@@ -61,13 +71,19 @@ def following(
     return shares
 
 
-def opposed(task: Task, split: str, seed: int) -> list[Group]:
+def opposed(task: Task, split: str, seed: int, paraphrases: str = "train") -> list[Group]:
     """Questions about the first examples of a split that have y != y_s, under every type that has an instruction.
+
+    Args:
+        task: The task.
+        split: The split.
+        seed: Chooses the paraphrases.
+        paraphrases: The set that they are of.
 
     Raises:
         InputError: There is no such example.
     """
-    asked = (ask(task.text, split, example, ("train",), seed).queries for example in task.splits[split].examples)
+    asked = (ask(task.text, split, example, (paraphrases,), seed).queries for example in task.splits[split].examples)
     wanted = ([q for q in queries if q.instruction and _is_opposed(q)] for queries in asked)
     groups = list(islice((Group.of(queries) for queries in wanted if queries), CHOICE))
     if not groups:
@@ -76,6 +92,27 @@ def opposed(task: Task, split: str, seed: int) -> list[Group]:
             "set task.rho_train below 1, or leave the method out"
         )
     return groups
+
+
+def towards_or_away(group: Group, prompts: Sequence[EncodedPrompt]) -> Prompts:
+    """The last prompt token and the answers marked by what the instruction asks for.
+
+    Args:
+        group: The questions.
+        prompts: One for each instruction of the group.
+
+    Returns:
+        The prompts, marked `TOWARDS` where a spurious type asks and `AWAY` where a core type does; one without an
+        instruction as it is.
+    """
+    kinds = {q.instruction: kind_of(q.focus) for q in group.queries}
+    marked = []
+    for instruction, prompt in zip(group.instructions, prompts, strict=True):
+        if instruction:
+            way = TOWARDS if kinds[instruction] == "spurious" else AWAY
+            prompt = replace(marked_end(prompt, way), answers=tuple(mark(a, way) for a in prompt.answers))
+        marked.append(prompt)
+    return tuple(marked)
 
 
 def nothing(base: Base) -> Intervention:

@@ -9,17 +9,21 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pytest
 
 from fit_jax.config import Config, EvaluationConfig, MeshConfig, TaskConfig, TokenizerConfig, TrainConfig, load_config
 from fit_jax.config_files import dump_config, parse_config
 from fit_jax.errors import InputError
+from fit_jax.experiment import cells
 from fit_jax.experiment.answers import answers_of
 from fit_jax.experiment.cells import do_cell
 from fit_jax.experiment.config import ExperimentConfig, by_model, check_experiment, parse_experiment
 from fit_jax.experiment.runner import Cell, run_experiment
 from fit_jax.files import make_folder
+from fit_jax.methods import training_free_method
 from fit_jax.models.config import ModelConfig
+from fit_jax.runs.run import load_model, open_run
 from fit_jax.runs.run_folder import held
 
 METHODS = ("few_shot", "fit", "group_dro", "activation_addition")
@@ -53,6 +57,22 @@ def test_every_method_is_in_the_report(report, config):
     assert "on SFT(y)" in summary
     assert "of random weights" in summary
     assert (report / "index.html").exists()
+
+
+def test_a_knob_is_tried_on_the_model_that_fit_trains(report, config, monkeypatch, tmp_path):
+    """That model is there already, and is not trained again."""
+    bases = []
+
+    def apply(base, task, config, shots):
+        bases.append(base)
+        return base.plain(), "turned"
+
+    monkeypatch.setattr(cells, "training_free_method", lambda name: training_free_method(name)._replace(apply=apply))
+    folder = shutil.copytree(config.run_dir, tmp_path / "copy")
+    run_experiment(replace(config, run_dir=str(folder), methods=(*METHODS, "knob")))
+    assert (folder / "cells" / "knob-seed0" / "note.txt").read_text() == "on FIT; turned"
+    trained = load_model(open_run(folder / "cells" / "fit-seed0"))
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), bases[0].states, trained.params))
 
 
 def test_finished_cells_are_not_done_again(report, config):

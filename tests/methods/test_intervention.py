@@ -13,8 +13,11 @@ from fit_jax.data.packing import Batch, stack
 from fit_jax.focus.prompts import EncodedPrompt
 from fit_jax.methods.intervention import (
     AWAY,
+    EXCHANGED,
     INSTRUCTION,
     TOWARDS,
+    Exchange,
+    Knob,
     intervened,
     mark,
     no_intervention,
@@ -141,3 +144,60 @@ def test_every_head_gives_the_marked_key_its_target_share_and_no_less(target):
     x = x + block.mlp(block.mlp_norm(x), None, None)
     assert_close(hidden, decoder.final_norm(x), 1e-5)
     assert (share < target).all() == (target > 0.2)
+
+
+@pytest.fixture(scope="module")
+def two_items(item) -> tuple[Batch, list[list[int]]]:
+    """Two prefix trees in one row, and the indices of the ends of each one's two prompts."""
+    batch, _ = stack([[item, item._replace(tokens=item.tokens[::-1].copy())], []], 48, 8)
+    first = [int(item.target_index[np.flatnonzero(item.target_slot == slot)[0]]) for slot in (0, 1)]
+    return batch, [first, [i + len(item.tokens) for i in first]]
+
+
+def ends_marked(batch: Batch, ends: list[list[int]], kinds: Sequence[int]) -> Batch:
+    for indices in ends:
+        for index, kind in zip(indices, kinds):
+            batch = marked(batch, kind, slice(index, index + 1))
+    return batch
+
+
+def at(batch: Batch, residuals, indices: list[int]) -> np.ndarray:
+    """The residual stream after each layer at tokens that predict a target."""
+    where = batch.target_index[0].tolist()
+    return np.asarray(residuals)[:, 0, [where.index(i) for i in indices]]
+
+
+def test_the_two_tokens_of_each_pair_exchange_the_residual_stream_after_the_layer(decoder, two_items, run):
+    batch, ends = two_items
+    batch = ends_marked(batch, ends, (EXCHANGED, EXCHANGED))
+    nothing = no_intervention(decoder.config)
+    u = np.random.default_rng(0).normal(size=32).astype(np.float32)
+    u /= np.linalg.norm(u)
+    directions = nothing.vectors.at[0].set(u)
+    idle = Exchange(jnp.zeros(2), nothing.vectors)
+    _, before = run(batch, nothing._replace(exchange=idle))
+    _, whole = run(batch, nothing._replace(exchange=idle._replace(whole=jnp.array([1.0, 0.0]))))
+    _, along = run(batch, nothing._replace(exchange=idle._replace(directions=directions)))
+    for pair in ends:
+        was = at(batch, before, pair)[0]
+        assert apart(was[0], was[1]) > 0.1
+        assert_close(at(batch, whole, pair)[0], was[::-1], 1e-5)
+        moved = at(batch, along, pair)[0]
+        assert_close(moved @ u, was[::-1] @ u, 1e-5)
+        assert_close(moved - np.outer(moved @ u, u), was - np.outer(was @ u, u), 1e-5)
+    _, plain = run(ends_marked(batch, ends, (0, 0)), nothing)
+    assert_close(before, plain, 1e-6)
+
+
+def test_a_knob_sets_the_component_along_its_direction_by_the_mark(decoder, two_items, run):
+    batch, ends = two_items
+    nothing = no_intervention(decoder.config)
+    u = np.random.default_rng(1).normal(size=32).astype(np.float32)
+    u /= np.linalg.norm(u)
+    knob = Knob(nothing.vectors.at[0].set(u), jnp.float32(3), jnp.float32(-2))
+    _, before = run(batch, nothing)
+    _, after = run(ends_marked(batch, ends[:1], (TOWARDS, AWAY)), nothing._replace(knob=knob))
+    was, now = at(batch, before, ends[0])[0], at(batch, after, ends[0])[0]
+    assert_close(now @ u, [3.0, -2.0], 1e-5)
+    assert_close(now - np.outer(now @ u, u), was - np.outer(was @ u, u), 1e-5)
+    assert_close(at(batch, after, ends[1])[0], at(batch, before, ends[1])[0], 1e-6)
