@@ -15,7 +15,7 @@ from pathlib import Path
 from fit_jax.cli import execute, run
 from fit_jax.errors import InputError, reason
 from fit_jax.foreign import is_installed
-from fit_jax.options import Parser, add_checkpoint
+from fit_jax.options import Parser, add_checkpoint, add_trust_code
 
 _HERE, _PORT = "127.0.0.1", 7860
 
@@ -28,6 +28,7 @@ def add_options(parser: Parser) -> None:
         "--before", action="store_true", help="compare with the model before tuning; takes the place of RUN2"
     )
     add_checkpoint(parser)
+    add_trust_code(parser)
     about = "address to serve the page at (default: this machine alone); 0.0.0.0 lets everyone in who can reach it"
     parser.add_argument("--host", metavar="ADDRESS", help=about, default=_HERE)
     parser.add_argument("--port", metavar="N", type=int, help=f"port (default: {_PORT}, or another that is free)")
@@ -48,7 +49,7 @@ def _play(given: Namespace) -> None:
     port = None if given.export else free_port(given.host, given.port)
     from fit_jax.playground.models import load_models, warm_up
 
-    models = load_models(given.folder, given.other, given.checkpoint, given.before)
+    models = load_models(given.folder, given.other, given.checkpoint, given.before, given.trust_code)
     if given.export:
         from fit_jax.playground.space import write_space
 

@@ -10,12 +10,14 @@ from jax.sharding import Mesh
 
 from fit_jax.config import Config
 from fit_jax.data.kept_task import MOST_BYTES, has_task, keep_task, kept_task
+from fit_jax.data.own_data import functions_of
 from fit_jax.data.task import Task
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.foreign import named, quoted, shown
 from fit_jax.hub import pin, pinned
 from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.parallel.mesh import make_mesh
@@ -75,7 +77,7 @@ class TrainedModel(NamedTuple):
     step: int
 
 
-def set_up(config: Config, trains: bool = False, changed: Changed = "refuse") -> Run:
+def set_up(config: Config, trains: bool = False, changed: Changed = "refuse", trust_code: bool = False) -> Run:
     """Builds the parts of a run; trains a tokenizer where a new run names none.
 
     A run that is not to be trained is asked about the examples that its folder keeps, wherever its data are now.
@@ -84,9 +86,12 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse") ->
         config: The run.
         trains: Whether the run is to be trained: its folder then keeps the tokenizer and what the run is made from.
         changed: Whether a run that has begun may go on with other data, tokenizer or weights.
+        trust_code: Whether Python functions that the description of the data names may run, as they do where the run is
+            to be trained. A run folder may be another's; a config that one trains with is one's own.
 
     Raises:
-        InputError: Anything the config names that is missing, malformed, does not fit together, or has changed.
+        InputError: Anything the config names that is missing, malformed, does not fit together, has changed, or is code
+            that is not trusted.
     """
     folder = Path(config.run_dir)
     kept = read_inputs(folder)
@@ -95,6 +100,8 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse") ->
     resolved = resolve(config)
     mesh = make_mesh(config.mesh)
     copied = not trains and has_task(folder / TASK)
+    if not (copied or trains or trust_code):
+        _refuse_code(config, folder)
     task = kept_task(folder / TASK) if copied else build_task(config.task, config.seed)
     found = fingerprints(task, resolved, copied)
     if kept is not None and has_checkpoint(folder):
@@ -123,13 +130,25 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse") ->
     return Run(config, folder, task, encoder, mesh, resolved.decoder(len(tokenizer)), resolved.lora)
 
 
-def open_run(folder: str | Path) -> Run:
+def _refuse_code(config: Config, folder: Path) -> None:
+    """Refuses a run whose examples cannot be had without running code that its description names."""
+    if functions := functions_of(config.task):
+        if not has_checkpoint(folder):
+            raise InputError(f"{named(folder)}: holds no checkpoint yet; train first")
+        raise InputError(
+            f"{shown(str(folder))}: keeps no examples, and reading them runs Python code: {quoted(functions[0])}; look "
+            f"at {named(Path(str(config.task.file)))} and that code, then say that it may run with --trust_code "
+            "(trust_code=True)"
+        )
+
+
+def open_run(folder: str | Path, trust_code: bool = False) -> Run:
     """The parts of a run that was trained, from its folder.
 
     Raises:
         InputError: The folder holds no run, or what its config names is gone or has changed.
     """
-    return set_up(opened_config(Path(folder), ()))
+    return set_up(opened_config(Path(folder), ()), trust_code=trust_code)
 
 
 def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> TrainedModel:
