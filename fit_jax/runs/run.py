@@ -31,6 +31,7 @@ from fit_jax.runs.inputs import (
     tokenizer_print,
     write_inputs,
 )
+from fit_jax.runs.preflight import check_state
 from fit_jax.runs.pretrained import pretrained_state
 from fit_jax.runs.resolve import resolve
 from fit_jax.runs.run_folder import TASK, TOKENIZER, has_checkpoint, opened_config, run_tokenizer
@@ -174,10 +175,7 @@ def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> Train
             step = read_progress(checkpoints, steps[-1]).stopping.best_step or step
         if step not in steps:
             raise InputError(f"{run.folder}: no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
-        if frozen_are_given(run):
-            placed = starting_state(run, None)
-        else:
-            placed = abstract_state(run.model, run.lora, None, run.mesh)
+        placed = starting_state(run, None) if frozen_are_given(run) else shapes_of(run, None)
         return TrainedModel(placed.graphdef, checkpoints.restore(step, placed.state).params, step)
     finally:
         checkpoints.close()
@@ -200,8 +198,20 @@ def scorer(run: Run, graphdef: nnx.GraphDef) -> Scorer:
 
 def starting_state(run: Run, optimizer: Optimizer | None) -> PlacedState:
     """The state that training starts from: the pretrained model's weights, or random ones drawn by the run's seed."""
+    shapes_of(run, optimizer)
     make = init_state if run.model.pretrained is None else pretrained_state
     return make(run.model, run.lora, optimizer, run.mesh, run.config.seed)
+
+
+def shapes_of(run: Run, optimizer: Optimizer | None) -> PlacedState:
+    """Shapes and shardings of a training state, or of a model alone, that the memory has room for.
+
+    Raises:
+        InputError: It has not.
+    """
+    placed = abstract_state(run.model, run.lora, optimizer, run.mesh)
+    check_state(placed.state, run.mesh)
+    return placed
 
 
 def open_checkpoints(run: Run, cleans: bool) -> Checkpoints:

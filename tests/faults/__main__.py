@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -95,14 +96,9 @@ def _runs(given: argparse.Namespace, end: float) -> int:
 
     with TemporaryDirectory() as place:
         folder = Path(place)
-        runs.train(folder, "warm", given.processes).end()  # what it compiles, the others find
-        begun = time.monotonic()
-        ends = runs.train(folder, "straight", given.processes).end()
-        if any(end.status for end in ends):
-            print(f"the run without faults ends with {ends}", file=sys.stderr)
-            return 1
-        seconds, straight = time.monotonic() - begun, folder / "straight"
-        print(f"a run takes {seconds:.1f} s", flush=True)
+        # An experiment is no job of several processes.
+        kinds = [kind for kind in runs.KINDS if given.processes == 1 or kind != "experiment"]
+        straight = cache(lambda kind: runs.straight_run(folder, kind, given.processes))
         failed = killed = tried = hurt = 0
         for number in range(max(given.kills, given.damage)):
             if time.monotonic() > end:
@@ -110,10 +106,10 @@ def _runs(given: argparse.Namespace, end: float) -> int:
             wrong: list[str] = []
             if number < given.kills:
                 random = Random(f"{given.seed} kill {number}")
-                wrong, kills = runs.killed_run(random, folder, straight, seconds, given.processes)
+                wrong, kills = runs.killed_run(random, folder, straight(random.choice(kinds)), given.processes)
                 killed, tried = killed + kills, tried + 1
             if number < given.damage:
-                wrong += runs.damaged_run(Random(f"{given.seed} damage {number}"), folder, straight)
+                wrong += runs.damaged_run(Random(f"{given.seed} damage {number}"), folder, straight("plain").folder)
                 hurt += 1
             failed += bool(wrong)
             _tell(wrong)
