@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fit_jax.cli import execute, run
 from fit_jax.errors import InputError, reason
-from fit_jax.foreign import is_installed
+from fit_jax.foreign import is_installed, shown
 from fit_jax.options import Parser, add_checkpoint, add_trust_code
 
 _HERE, _PORT = "127.0.0.1", 7860
@@ -83,9 +83,9 @@ def free_port(host: str, wanted: int | None) -> int:
             try:
                 probe.bind((host, port))
                 return probe.getsockname()[1]
-            except OSError as error:
+            except (OSError, TypeError, UnicodeError) as error:  # the latter two for what is no name of a host
                 told = f"port {port} ({reason(error)})"
-    raise InputError(f"--host {host}: cannot serve at {told}; choose another --port or --host")
+    raise InputError(f"--host {shown(host)}: cannot serve at {told}; choose another --port or --host")
 
 
 if __name__ == "__main__":

@@ -325,16 +325,16 @@ def _build(malformed: Any = "error") -> None:
     assert all(split.examples[0] for split in task.splits.values())
 
 
-def _leaves(cls: Any, prefix: str = "") -> list[str]:
+def leaves(cls: Any, prefix: str = "") -> list[str]:
     """Dotted names of the fields of a config."""
     parts = ((f.type, f"{prefix}{f.name}") for f in fields(cls))  # pyright: ignore[reportArgumentType]
-    return [name for kind, at in parts for name in (_leaves(kind, f"{at}.") if is_dataclass(kind) else [at])]
+    return [name for kind, at in parts for name in (leaves(kind, f"{at}.") if is_dataclass(kind) else [at])]
 
 
 def _options(random: Random) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
     arguments = []
     for _ in range(random.choice((1, 1, 2))):
-        name, wrong = random.choice(_leaves(Config)), hostile.value(random)
+        name, wrong = random.choice(leaves(Config)), hostile.value(random)
         shown = wrong if isinstance(wrong, str) and wrong not in hostile.RAW else hostile.to_json(wrong).decode()
         if "\0" in shown or not shown.isprintable():  # no command line can hold it
             shown = repr(shown)
