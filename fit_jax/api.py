@@ -26,6 +26,7 @@ def load(
     folder: str | Path,
     checkpoint: Checkpoint = "best",
     settings: Mapping[str, Any] | None = None,
+    trust_code: bool = False,
 ) -> FocusModel:
     """The model of a run folder, wherever that lies now.
 
@@ -33,11 +34,15 @@ def load(
         folder: A run folder.
         checkpoint: Its best checkpoint by validation, its last, or that of a step; 0 is the model before tuning.
         settings: Fields of its config that may differ, by dotted name, such as `{"mesh.data": 1}`.
+        trust_code: Whether the Python functions that the description of its data names may run; they are needed where
+            the folder does not keep the examples that are evaluated.
 
     Raises:
-        InputError: The folder holds no trained run, or it does not fit this machine.
+        InputError: The folder holds no trained run, it does not fit this machine, or its data need code that is not
+            trusted.
     """
-    return FocusModel(set_up(opened_config(Path(folder), option_list(settings))), checkpoint, settings)
+    run = set_up(opened_config(Path(folder), option_list(settings)), trust_code=trust_code)
+    return FocusModel(run, checkpoint, settings, trust_code)
 
 
 def tune(
@@ -69,4 +74,4 @@ def tune(
     if rows is not None and description is not None:
         check_folder_name(str(folder), "run_dir")
         given += ["--task.name", "jsonl", "--task.file", str(keep_rows(folder / "source", rows, description))]
-    return FocusModel(train_and_report(load_config(given)))
+    return FocusModel(train_and_report(load_config(given)), trust_code=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fit_jax.cli import execute, run
 from fit_jax.files import is_url
-from fit_jax.options import Parser
+from fit_jax.options import Parser, add_trust_code
 
 
 def add_options(parser: Parser) -> None:
@@ -32,10 +32,11 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), help="of the weights; the base model's by default"
     )
+    add_trust_code(parser)
     parser.set_defaults(run=_export_merged)
-    action("export-adapter", "write the adapter of a run in PEFT's format", "RUN", "PEFT").set_defaults(
-        run=_export_adapter
-    )
+    parser = action("export-adapter", "write the adapter of a run in PEFT's format", "RUN", "PEFT")
+    add_trust_code(parser)
+    parser.set_defaults(run=_export_adapter)
     about = "compare a model here with transformers' own, on this machine; status 1 where they disagree"
     parser = actions.add_parser("check", help=about, description=f"{about.capitalize()}.")
     parser.add_argument("--model", metavar="HF", help="the model", required=True)
@@ -60,7 +61,7 @@ def _export_merged(given: Namespace) -> None:
 
     with working_folder(given.source, "--from", writes=False) as folder:
         source = str(folder) if is_url(given.source) else given.source
-        agreement = export_merged(source, given.target, given.dtype)
+        agreement = export_merged(source, given.target, given.dtype, given.trust_code)
     print(f"{given.target}: logits differ by at most {agreement.largest:.3g} from the unmerged model")
 
 
@@ -69,7 +70,7 @@ def _export_adapter(given: Namespace) -> None:
     from fit_jax.runs.remote_folder import working_folder
 
     with working_folder(given.source, "--from", writes=False) as folder:
-        export_adapter(str(folder), given.target)
+        export_adapter(str(folder), given.target, given.trust_code)
     print(f"{given.target}: adapter written; read back, it is the one that was trained")
 
 

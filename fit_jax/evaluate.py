@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fit_jax.cli import execute, run
 from fit_jax.config import Config
-from fit_jax.options import Parser, add_changed_inputs, add_checkpoint, add_fields
+from fit_jax.options import Parser, add_changed_inputs, add_checkpoint, add_fields, add_trust_code
 
 # Options that measure something else than focus accuracy.
 MEASURES = ("perplexity", "harness", "inside")
@@ -25,6 +25,7 @@ def add_options(parser: Parser) -> None:
     about = "keep the report in RUN/evaluations/NAME (default: named after what differs from the training's report)"
     parser.add_argument("--name", metavar="NAME", help=about)
     add_changed_inputs(parser)
+    add_trust_code(parser)
     parser.add_argument("--perplexity", metavar="FILE", help="perplexity of the text of a file", type=Path)
     parser.add_argument("--harness", metavar="TASK,TASK", help="tasks of lm-evaluation-harness")
     about = "after which layer the model switches between core and spurious features, on a test split such as iid"
@@ -51,7 +52,7 @@ def _evaluate(given: Namespace) -> None:
         config = opened_config(folder, given.config)
         start(config.mesh)
         with locked(folder):
-            run = set_up(config, changed=given.changed_inputs)
+            run = set_up(config, changed=given.changed_inputs, trust_code=given.trust_code)
             measures = {name: str(what) for name in MEASURES if (what := getattr(given, name)) is not None}
             files = {measure: Path(what).name for measure, what in measures.items()}
             name = given.name or evaluation_name(run, given.checkpoint, files)

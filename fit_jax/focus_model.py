@@ -51,14 +51,21 @@ class FocusModel:
         splits: Names of the task's splits that can be looked at.
     """
 
-    def __init__(self, run: Run, checkpoint: Checkpoint = "best", settings: Mapping[str, Any] | None = None) -> None:
-        """Reads a checkpoint of a run, which was opened with `settings`.
+    def __init__(
+        self,
+        run: Run,
+        checkpoint: Checkpoint = "best",
+        settings: Mapping[str, Any] | None = None,
+        trust_code: bool = False,
+    ) -> None:
+        """Reads a checkpoint of a run, which was opened with `settings` and `trust_code`.
 
         Raises:
             InputError: There is no such checkpoint.
         """
         self._run = run
         self._settings = dict(settings or {})
+        self._trust_code = trust_code
         self._checkpoint: Checkpoint = checkpoint
         self._model = load_model(run, checkpoint)
         self._subject = subject_of(run, self._model)
@@ -212,7 +219,9 @@ class FocusModel:
             InputError: A split that the task lacks, a field that cannot change, or a name that is taken.
         """
         asked = {**self._settings, **(settings or {})}
-        run = set_up(opened_config(self.folder, option_list(asked))) if settings else self._run
+        run = self._run
+        if settings:
+            run = set_up(opened_config(self.folder, option_list(asked)), trust_code=self._trust_code)
         with locked(self.folder):
             name = name or evaluation_name(run, self._checkpoint)
             return Scores(run, evaluate_run(run, self._checkpoint, name).predictions)

@@ -227,6 +227,13 @@ def add_changed_inputs(parser: Parser) -> None:
     )
 
 
+def add_trust_code(parser: Parser) -> None:
+    """`--trust_code`: whether Python code that a run folder names may run."""
+    about = "run the Python functions that the description of the run's data names, where RUN does not keep the "
+    about += "examples that are evaluated; without it no code that RUN names runs"
+    parser.add_argument("--trust_code", action="store_true", help=about)
+
+
 def new_file(text: str) -> Path:
     """Reads the name of a file to write.
 

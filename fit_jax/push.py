@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from fit_jax.cli import execute, run
-from fit_jax.options import Parser
+from fit_jax.options import Parser, add_trust_code
 
 
 def add_options(parser: Parser) -> None:
@@ -19,6 +19,7 @@ def add_options(parser: Parser) -> None:
     about = "push the whole model, adapters merged (default: the adapter, where one was trained on a pretrained model)"
     parser.add_argument("--merged", action="store_true", help=about)
     parser.add_argument("--private", action="store_true", help="make a new repository private")
+    add_trust_code(parser)
     parser.set_defaults(run=_push)
 
 
@@ -32,7 +33,7 @@ def _push(given: Namespace) -> None:
     from fit_jax.runs.remote_folder import working_folder
 
     with working_folder(given.folder, writes=False) as folder:
-        pushed = push(folder, given.target, given.merged, given.private)
+        pushed = push(folder, given.target, given.merged, given.private, given.trust_code)
     print(f"{given.target}: {'adapter' if pushed.adapter else 'model'} pushed: {pushed.address}")
     if pushed.base is not None:
         print(f"note: the adapter stands on {pushed.base}, a folder that others lack; --merged pushes the whole model")

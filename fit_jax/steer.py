@@ -10,7 +10,7 @@ from argparse import Namespace
 
 from fit_jax.cli import execute, run
 from fit_jax.config import Config
-from fit_jax.options import Parser, add_changed_inputs, add_checkpoint, add_fields
+from fit_jax.options import Parser, add_changed_inputs, add_checkpoint, add_fields, add_trust_code
 
 
 def add_options(parser: Parser) -> None:
@@ -37,6 +37,7 @@ def add_options(parser: Parser) -> None:
     )
     add_checkpoint(parser)
     add_changed_inputs(parser)
+    add_trust_code(parser)
     add_fields(parser, Config, shown=MAY_DIFFER, hidden=("run_dir",), file=False)
     parser.set_defaults(run=_steer)
 
@@ -57,7 +58,7 @@ def _steer(given: Namespace) -> None:
     with working_folder(given.folder, writes=False) as folder:
         config = opened_config(folder, given.config)
         start(config.mesh)
-        run = set_up(config, changed=given.changed_inputs)
+        run = set_up(config, changed=given.changed_inputs, trust_code=given.trust_code)
         questions = FocusQuestions(run.task, given.focus, given.ignore, given.candidate)
         one = given.text is not None or given.slot
         asked = [questions.fill(given.text, given.slot)] if one else read_slots(questions.slots)

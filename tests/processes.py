@@ -100,8 +100,15 @@ def _run(module: str, arguments: list[str], files: Sequence[Path], environment: 
 class Job:
     """Processes that train one run together; one alone is no job of several."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str], processes: int = 1, devices: int = 1) -> None:
-        """Starts `fit_jax.train` in so many processes with so many simulated devices each."""
+    def __init__(
+        self,
+        folder: Path,
+        arguments: Sequence[str],
+        processes: int = 1,
+        devices: int = 1,
+        module: str = "fit_jax.train",
+    ) -> None:
+        """Starts a command in so many processes with so many simulated devices each."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -110,7 +117,7 @@ class Job:
         if processes > 1:
             shared |= {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}
         self.commands = [
-            Command("fit_jax.train", arguments, folder, shared | ({"JAX_PROCESS_ID": str(n)} if processes > 1 else {}))
+            Command(module, arguments, folder, shared | ({"JAX_PROCESS_ID": str(n)} if processes > 1 else {}))
             for n in range(processes)
         ]
 

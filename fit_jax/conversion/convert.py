@@ -104,13 +104,14 @@ def import_model(
     return loaded.decoder.config
 
 
-def export_merged(source: str, target: Path, dtype: str | None = None) -> Agreement:
+def export_merged(source: str, target: Path, dtype: str | None = None, trust_code: bool = False) -> Agreement:
     """Writes a folder that `AutoModelForCausalLM` loads, adapters merged, and reads it back to compare logits.
 
     Args:
         source: Run folder, imported model or Hugging Face folder.
         target: New folder.
         dtype: float32, bfloat16 or float16; None takes the base model's.
+        trust_code: As `fit_jax.runs.run.set_up`'s, for a run folder.
 
     Returns:
         How the logits of what was written agree with those of the unmerged model.
@@ -119,7 +120,7 @@ def export_merged(source: str, target: Path, dtype: str | None = None) -> Agreem
         InputError: The source is no model, holds weights that are not finite, or the target exists.
         RunFailed: The logits differ by more than rounding explains; nothing is left behind.
     """
-    loaded = open_model(source)
+    loaded = open_model(source, trust_code)
     _demand_finite(loaded, source)
     dtype = dtype or _dtype(loaded.hf, source)
     config = loaded.decoder.config
@@ -143,18 +144,19 @@ def export_merged(source: str, target: Path, dtype: str | None = None) -> Agreem
     return agreement
 
 
-def export_adapter(source: str, target: Path) -> None:
+def export_adapter(source: str, target: Path, trust_code: bool = False) -> None:
     """Writes the adapter of a run in PEFT's format, and reads it back to compare.
 
     Args:
         source: Run folder.
         target: New folder.
+        trust_code: As `fit_jax.runs.run.set_up`'s.
 
     Raises:
         InputError: The run has no adapter, or no pretrained text model underneath, or the target exists.
         RunFailed: The adapter does nothing, or what was written is not what was trained.
     """
-    loaded = open_model(source)
+    loaded = open_model(source, trust_code)
     base = loaded.decoder.config.pretrained
     if not loaded.lora.rank:
         raise InputError(f"{source}: was fully fine-tuned, without an adapter; use export-merged")
@@ -170,7 +172,7 @@ def export_adapter(source: str, target: Path) -> None:
         _write_company(loaded, folder)
 
 
-def open_model(source: str) -> Loaded:
+def open_model(source: str, trust_code: bool = False) -> Loaded:
     """The model of a run's best checkpoint, an imported model, or a Hugging Face one.
 
     Raises:
@@ -184,7 +186,7 @@ def open_model(source: str) -> Loaded:
         return _load(ModelConfig(pretrained=source, param_dtype="bfloat16" if own == "bfloat16" else "float32"), found)
     from fit_jax.runs.run import load_model, open_run
 
-    run = open_run(source)
+    run = open_run(source, trust_code)
     model = load_model(run)
     tokenizer = run.encoder.tokenizer
     if run.model.pretrained is not None:

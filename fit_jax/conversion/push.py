@@ -72,7 +72,7 @@ class Pushed(NamedTuple):
     base: str | None
 
 
-def push(folder: Path, name: str, merged: bool = False, private: bool = False) -> Pushed:
+def push(folder: Path, name: str, merged: bool = False, private: bool = False, trust_code: bool = False) -> Pushed:
     """Pushes the model of a run's best checkpoint in a single commit.
 
     The adapter where one was trained on a pretrained model, and the whole model otherwise.
@@ -82,6 +82,7 @@ def push(folder: Path, name: str, merged: bool = False, private: bool = False) -
         name: The repository, `USER/NAME`; made where it is not there.
         merged: The whole model in any case, adapters merged.
         private: Whether a repository that is made is private.
+        trust_code: As `fit_jax.runs.run.set_up`'s.
 
     Raises:
         InputError: There is no such run or no report of it, no token, or the hub refuses token or name.
@@ -104,7 +105,7 @@ def push(folder: Path, name: str, merged: bool = False, private: bool = False) -
         api.whoami()  # before minutes of writing
     with TemporaryDirectory() as scratch:
         made = Path(scratch) / "model"
-        base = write_upload(folder, made, name, adapter)
+        base = write_upload(folder, made, name, adapter, trust_code)
         message = f"The {'adapter' if adapter else 'model'} of a run of fit_jax"
         with _hub(name):
             api.create_repo(name, private=private or None, exist_ok=True)
@@ -112,20 +113,21 @@ def push(folder: Path, name: str, merged: bool = False, private: bool = False) -
     return Pushed(str(commit.commit_url), adapter, base)
 
 
-def write_upload(folder: Path, made: Path, name: str, adapter: bool) -> str | None:
+def write_upload(folder: Path, made: Path, name: str, adapter: bool, trust_code: bool = False) -> str | None:
     """Writes all that is pushed; returns the adapter's base where that is a folder of this machine."""
     base = None
     if adapter:
-        export_adapter(str(folder), made)
+        export_adapter(str(folder), made, trust_code)
         base = json.loads((made / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
     else:
-        export_merged(str(folder), made)
+        export_merged(str(folder), made, trust_code=trust_code)
     for source, target in _METRICS.items():
         if (folder / source).is_file():
             shutil.copy(folder / source, made / target)
+    run = open_run(folder, trust_code)
     card = read_text(made / CARD)
     (made / CARD).unlink()
-    (made / "README.md").write_text(_with_usage(card, open_run(folder), name, adapter), encoding="utf-8")
+    (made / "README.md").write_text(_with_usage(card, run, name, adapter), encoding="utf-8")
     return base if base is not None and Path(base).exists() else None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Literal
 
+from fit_jax.config import TaskConfig
 from fit_jax.config_files import read_config
 from fit_jax.data.malformed import none_of
 from fit_jax.data.spelling import WAYS, fold
@@ -123,6 +124,17 @@ def read_description(path: Path) -> OwnData:
     own = read_config(OwnData, path)
     check_description(own, str(path))
     return own
+
+
+def functions_of(task: TaskConfig) -> tuple[str, ...]:
+    """The Python functions that run when a task's rows are read; none but where a description names some.
+
+    Raises:
+        InputError: As `read_description`.
+    """
+    if task.name != "jsonl" or task.source == "array_record" or not task.file:
+        return ()
+    return tuple(feature.function for feature in read_description(Path(task.file)).features if feature.function)
 
 
 def check_description(own: OwnData, where: str) -> None:

@@ -39,7 +39,7 @@ def report_cells(config: ExperimentConfig, cells: Sequence[Cell]) -> None:
     if not is_lead():
         return
     folder = Path(config.run_dir)
-    run = set_up(cell_config(config, Cell(config.reference, config.seeds[0])))
+    run = set_up(cell_config(config, Cell(config.reference, config.seeds[0])), trust_code=True)
     found: dict[tuple[str, int], Evaluation] = {}
     for seed in config.seeds:
         task = run.task if seed == run.config.seed else build_task(config.run.task, seed)

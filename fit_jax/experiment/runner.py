@@ -207,7 +207,7 @@ def _with_steps(config: ExperimentConfig) -> ExperimentConfig:
         found = dict(read_object(path, _REMEDY).values)
     else:
         method = next((name for name in (config.reference, *config.methods) if trains(name)), "sft_y")
-        found = budget_of(set_up(cell_config(config, Cell(method, config.seeds[0]))))._asdict()
+        found = budget_of(set_up(cell_config(config, Cell(method, config.seeds[0])), trust_code=True))._asdict()
         if is_lead():
             write_text(path, json.dumps(found) + "\n")
     return replace(config, run=replace(config.run, train=replace(train, **found)))

@@ -1,29 +1,41 @@
 """Chat templates rendered within limits: a template is a program that someone else wrote.
 
-Jinja's sandbox keeps a template from Python's own attributes; here every loop, call, filter and operator is charged to
-a budget besides, by the size of what it makes, before it makes it. So rendering ends soon and stays small whatever the
-template does. What a template may use is what transformers gives it: `raise_exception`, `strftime_now`, `tojson`,
-loop controls and `generation` blocks.
+Jinja's sandbox keeps a template from Python's own attributes; here every loop, call, filter, test, operator, slice and
+comparison is charged to a budget besides, by the size of what it reads and makes, before it makes it. So rendering ends
+within seconds and stays small whatever the template does. What a template may use is what transformers gives it:
+`raise_exception`, `strftime_now`, `tojson`, loop controls and `generation` blocks.
 """
 
 import datetime
-import functools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sized, ValuesView
+from functools import wraps
+from inspect import signature
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, nodes
-from jinja2.ext import Extension
-from jinja2.parser import Parser
-from jinja2.runtime import LoopContext
+from jinja2 import TemplateError
+from jinja2.filters import FILTERS
+from jinja2.runtime import LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 
+from fit_jax.focus.template_charges import (
+    CONCAT,
+    MADE,
+    TOLL,
+    TURNS,
+    WEIGHED,
+    WITHIN,
+    Generation,
+    HugeNumber,
+    put_charges,
+)
 from fit_jax.foreign import is_text
 
 # Characters, items and steps that one rendering may cost; real templates need a hundredth.
 BUDGET = 300_000
-_LONGEST_SOURCE = 200_000
+_LONGEST_SOURCE = 50_000
 _LONGEST_OUTPUT = 100_000
 _LARGEST_NUMBER = 1 << 64
 # Jinja's own filters that chat templates have a use for; others make text of any length from a number.
@@ -33,12 +45,19 @@ _FILTERS = (
     "min", "reject", "rejectattr", "replace", "reverse", "round", "safe", "select", "selectattr", "slice", "sort",
     "string", "sum", "title", "trim", "unique", "upper",
 )  # fmt: skip
+# Those that do not read what they are given.
+_LIGHT = ("count", "d", "default", "first", "last", "length")
+# What the filters take that make more than they are given.
+_PARAMETERS = {name: tuple(signature(FILTERS[name]).parameters) for name in ("indent", "join", "replace", "sum")}
 _LARGEST_OPTION = 100  # of the numbers given to filters
-# Methods that make text of any length from a number.
-_METHODS = ("center", "expandtabs", "ljust", "rjust", "to_bytes", "translate", "zfill")
+# Methods that make text of any length from a number, or bytes, whose methods are not looked at.
+_METHODS = ("center", "encode", "expandtabs", "ljust", "rjust", "to_bytes", "translate", "zfill")
 # A width of many digits in a format, or one that is a value itself.
-_WIDE = re.compile(r"\d{3,}|%[^a-z]*\*|\{[^}]*\{")
-_HOLDERS = (str, list, tuple, set, range, dict)
+_WIDE = re.compile(r"\d{3,}|%[^a-z%]*\*|\{[^}]*\{")
+# Characters times characters that a search for one text in another may compare in the time of a step.
+_COMPARED = 256
+_LISTS = (list, tuple, set, range, KeysView, ValuesView, ItemsView)
+_HOLDERS = (str, dict, Namespace, *_LISTS)
 # The day on which every prompt is written, so that one run's prompts equal another's.
 TODAY = datetime.datetime(2024, 7, 26)
 
@@ -63,7 +82,7 @@ def render_bounded(source: str, values: Mapping[str, Any]) -> str:
     pieces, length = [], 0
     try:
         template_ast = environment.parse(source)
-        _charge_loops(template_ast)
+        put_charges(template_ast, _LARGEST_NUMBER)
         for piece in environment.from_string(template_ast).generate(values):
             length += len(piece)
             if length > _LONGEST_OUTPUT:
@@ -71,6 +90,8 @@ def render_bounded(source: str, values: Mapping[str, Any]) -> str:
             pieces.append(piece)
     except TemplateError:
         raise
+    except HugeNumber as error:
+        raise TemplateTooCostly("it computes with huge numbers") from error
     except Exception as error:  # a template can make Python raise anything
         raise TemplateError(f"{type(error).__name__}: {error}") from error
     rendered = "".join(pieces)
@@ -79,60 +100,25 @@ def render_bounded(source: str, values: Mapping[str, Any]) -> str:
     return rendered
 
 
-def _charge_loops(template_ast: nodes.Template) -> None:
-    """Puts a charge on each turn of each loop, by the text in its body, and one on `~`, which no sandbox sees."""
-    for loop in template_ast.find_all(nodes.For):
-        text = sum(len(data.data) for data in loop.find_all(nodes.TemplateData))
-        loop.iter = nodes.Filter(loop.iter, "_turns", [nodes.Const(text)], [], None, None).set_lineno(loop.lineno)
-    _replace_joins(template_ast)
-
-
-def _replace_joins(node: nodes.Node) -> None:
-    for name, value in node.iter_fields():
-        if isinstance(value, list):
-            setattr(node, name, [_without_join(item) for item in value])
-        else:
-            setattr(node, name, _without_join(value))
-
-
-def _without_join(value: Any) -> Any:
-    if not isinstance(value, nodes.Node):
-        return value
-    _replace_joins(value)
-    if isinstance(value, nodes.Concat):
-        parts = nodes.List(value.nodes, lineno=value.lineno)
-        return nodes.Filter(parts, "_concat", [], [], None, None, lineno=value.lineno)
-    return value
-
-
-class _Generation(Extension):
-    """`{% generation %}` marks what the model wrote; it changes nothing of the text."""
-
-    tags = {"generation"}  # noqa: RUF012  (as Jinja declares it)
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """The statements of the block."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
 class _Bounded(ImmutableSandboxedEnvironment):
     """A sandbox for one rendering, with its budget."""
 
-    intercepted_binops = frozenset(["+", "*", "**", "%"])
+    intercepted_binops = frozenset(["+", "-", "*", "**", "%", "/", "//"])
 
     def __init__(self) -> None:
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
             optimized=False,  # constants too are computed under the budget
-            extensions=[_Generation, "jinja2.ext.loopcontrols"],
+            extensions=[Generation, "jinja2.ext.loopcontrols"],
             finalize=self._written,
             cache_size=0,
         )
         self._left = BUDGET
-        kept = {name: self._charged(self.filters[name]) for name in _FILTERS}
-        self.filters = {**kept, "tojson": self._charged(_tojson), "_turns": self._turns, "_concat": self._concat}
+        self.filters = {name: self._charged(name, self.filters[name]) for name in _FILTERS}
+        self.filters |= {"tojson": self._charged("tojson", self._tojson), TURNS: self._turns, TOLL: self._spend}
+        self.filters |= {WEIGHED: self._weighed, CONCAT: self._concat, WITHIN: self._within, MADE: self._spent}
+        self.tests = {name: self._charged_test(name, test) for name, test in self.tests.items()}
         del self.globals["lipsum"]
         self.globals |= {"raise_exception": _refuse, "strftime_now": TODAY.strftime}
 
@@ -165,53 +151,84 @@ class _Bounded(ImmutableSandboxedEnvironment):
 
     def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """A function, method or macro, charged for what it is given and for what it made."""
-        self._spend(1)
+        if isinstance(obj, Macro):  # whose body is charged as it runs
+            self._spend(1)
+            return self._spent(super().call(context, obj, *args, **kwargs))
+        args = tuple(list(self._turns(value)) if _is_lazy(value) else value for value in args)
+        self._spend(1 + self._weight([*args, *kwargs.values()]))
         name, owner = getattr(obj, "__name__", ""), getattr(obj, "__self__", None)
         if isinstance(owner, str | int) and name in _METHODS:
             raise TemplateTooCostly(f"it calls {name}")
-        if isinstance(owner, Sized):
+        if isinstance(owner, list | tuple):  # it may compare its items with what is given
+            self._spend(self._weight(owner))
+        elif isinstance(owner, Sized):
             self._spend(len(owner) // 4)  # what it searches or copies
         if isinstance(owner, str):
-            self._check_growth(name, owner, args)
-        if isinstance(obj, LoopContext) and args:  # a recursive loop's next level
-            args = (self._turns(args[0], _LARGEST_OPTION), *args[1:])
+            self._charge_search(owner, *args, *kwargs.values())
+            if name == "replace" and len(args) >= 2:
+                self._charge_replacing(owner, *args[:2])
+            elif name == "join" and args and isinstance(args[0], Sized):
+                self._spend(len(owner) * len(args[0]))
         return self._spent(super().call(context, obj, *args, **kwargs))
 
-    def _check_growth(self, name: str, text: str, args: tuple[Any, ...]) -> None:
-        """Charges what makes more text than it is given."""
-        if name == "replace" and len(args) >= 2 and isinstance(args[0], str) and isinstance(args[1], str):
-            self._spend(text.count(args[0]) * len(args[1]))
-        elif name == "join" and args and isinstance(args[0], Sized):
-            self._spend(len(text) * len(args[0]) + self._weight(args[0]))
+    def _charge_search(self, text: Any = None, *sought: Any) -> None:
+        """Charges what may look for a text at each place of another."""
+        if isinstance(text, str):
+            self._spend(sum(len(text) * len(value) // _COMPARED for value in sought if isinstance(value, str)))
+
+    def _charge_replacing(self, text: Any, old: Any, new: Any) -> None:
+        self._spend(str(text).count(str(old)) * len(str(new)))
 
     def _check_format(self, text: Any, values: Any) -> None:
         if not isinstance(text, str) or _WIDE.search(text):
             raise TemplateTooCostly("it formats text by large numbers")
-        self._spend(len(text) + self._weight(values) * max(1, text.count("{")))
+        self._spend(len(text) + self._weight(values) * max(1, text.count("{") + text.count("%")))
 
-    def _charged(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _charged(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """A filter that is charged for what it is given and for what it made."""
 
-        @functools.wraps(function)
+        @wraps(function)
         def charged(*given: Any, **kwargs: Any) -> Any:
-            args = tuple(self._turns(value) if isinstance(value, Iterator) else value for value in given)
-            self._spend(self._weight([value for value in args if isinstance(value, _HOLDERS)]))
+            args = [self._turns(value) if _is_lazy(value) else value for value in given]
             if any(isinstance(value, int) and abs(value) > _LARGEST_OPTION for value in (*args[1:], *kwargs.values())):
                 raise TemplateTooCostly("it gives a filter a large number")
-            values = [value for value in args if isinstance(value, _HOLDERS)]
-            if function.__name__ == "do_replace" and values and isinstance(values[0], str):
-                self._check_growth("replace", values[0], tuple(values[1:]))
-            if function.__name__ == "sync_do_join" and len(values) >= 2 and isinstance(values[1], str):
-                self._check_growth("join", values[1], (values[0],))
-            if function.__name__ == "do_indent" and values and isinstance(values[0], str):
-                self._spend(values[0].count("\n") * _LARGEST_OPTION)
+            values = [value for value in (*args, *kwargs.values()) if isinstance(value, _HOLDERS)]
+            if name not in _LIGHT:
+                self._spend(self._weight(values))
+                self._charge_search(*values)
+            named = dict(zip(_PARAMETERS.get(name, ()), args)) | kwargs
+            if name == "replace":
+                self._charge_replacing(named.get("s"), named.get("old"), named.get("new"))
+            elif name == "join":
+                args[1] = list(args[1])
+                self._spend(len(args[1]) * len(str(named.get("d"))))
+            elif name == "indent":
+                width = named.get("width")
+                self._spend(str(args[0]).count("\n") * (len(width) if isinstance(width, str) else _LARGEST_OPTION))
+            elif name == "sum" and not isinstance(named.get("start", 0), int | float):
+                raise TemplateTooCostly("it adds up what are no numbers")
             return self._spent(function(*args, **kwargs))
 
         return charged
 
-    def _turns(self, values: Any, text: int = 0) -> Iterator[Any]:
+    def _charged_test(self, name: str, test: Callable[..., Any]) -> Callable[..., Any]:
+        """A test that is charged for what it compares."""
+
+        @wraps(test)
+        def charged(value: Any, *args: Any) -> Any:
+            if name == "in":
+                return self._within(value, *args)
+            if args:
+                self._spend(self._weight([part for part in (value, *args) if isinstance(part, _HOLDERS)]))
+            else:
+                self._spend(1 + (len(value) // 4 if isinstance(value, str) else 0))
+            return test(value, *args)
+
+        return charged
+
+    def _turns(self, values: Any, price: int = 0) -> Iterator[Any]:
         for value in values:
-            self._spend(1 + text)
+            self._spend(1 + price)
             yield value
 
     def _weight(self, value: Any) -> int:
@@ -222,13 +239,26 @@ class _Bounded(ImmutableSandboxedEnvironment):
             weight += 1
             if isinstance(value, str):
                 weight += len(value)
+            elif isinstance(value, Namespace):
+                left.append(object.__getattribute__(value, "_Namespace__attrs"))
             elif isinstance(value, dict):
                 weight += len(value)
                 left += [part for pair in value.items() for part in pair]
-            elif isinstance(value, _HOLDERS):
+            elif isinstance(value, _LISTS):
                 weight += len(value)
                 left += [] if isinstance(value, range) else value
         return weight
+
+    def _weighed(self, value: Any) -> Any:
+        """The value, charged before it is compared or hashed."""
+        if _is_lazy(value):
+            return self._turns(value)
+        return self._written(value)
+
+    def _within(self, value: Any, holder: Any) -> bool:
+        value, holder = self._weighed(value), self._weighed(holder)
+        self._charge_search(holder, value)
+        return value in holder
 
     def _written(self, value: Any) -> Any:
         """The value, charged before it is written out."""
@@ -238,6 +268,22 @@ class _Bounded(ImmutableSandboxedEnvironment):
     def _concat(self, values: list[Any]) -> str:
         return "".join(str(self._written(value)) for value in values)
 
+    def _tojson(
+        self,
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: Any = None,
+        separators: Any = None,
+        sort_keys: bool = False,
+    ) -> str:
+        """As transformers' own, which escapes nothing for HTML."""
+        encoder = json.JSONEncoder(ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+        pieces = []
+        for piece in encoder.iterencode(value):
+            self._spend(len(piece))
+            pieces.append(piece)
+        return "".join(pieces)
+
     def _spent(self, value: Any) -> Any:
         """The value, charged by its size."""
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST_NUMBER:
@@ -246,19 +292,15 @@ class _Bounded(ImmutableSandboxedEnvironment):
         return value
 
     def _spend(self, amount: int) -> None:
-        self._left -= amount
+        self._left -= max(int(amount), 0)  # a template can find its way here
         if self._left < 0:
             raise TemplateTooCostly(f"it takes more than {BUDGET} steps and characters")
 
 
+def _is_lazy(value: Any) -> bool:
+    """Whether the value makes its items when they are asked for; a loop's own variable only looks like it."""
+    return isinstance(value, Iterator) and not isinstance(value, LoopContext)
+
+
 def _refuse(message: str) -> NoReturn:
     raise TemplateError(str(message)[:200])
-
-
-def _tojson(
-    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
-) -> str:
-    """As transformers' own, which escapes nothing for HTML."""
-    if any(len(str(part)) > 8 for part in (indent, *(separators or ()))):
-        raise TemplateTooCostly("it indents JSON by much text")
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

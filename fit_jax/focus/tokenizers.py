@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fit_jax.errors import InputError, cannot_write
 from fit_jax.focus.built_in_templates import built_in_template
+from fit_jax.focus.guarded_tokenizer import GuardedTokenizer
 from fit_jax.focus.raw_tokenizers import find_raw, load_raw
 from fit_jax.foreign import check_regular, exists, read_object, shown, silent
 from fit_jax.hub import local_folder
@@ -74,6 +75,8 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
     if empty:
         raise InputError(f"tokenizer {path}: its vocabulary is empty; {_REMEDY}")
     tokenizer.chat_template = tokenizer.chat_template or built_in_template(str(path))
+    if (backend := getattr(tokenizer, "_tokenizer", None)) is not None:  # tokenizers in Python have none
+        tokenizer._tokenizer = GuardedTokenizer(backend, str(path))
     return tokenizer
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fit_jax.errors import InputError
+from fit_jax.foreign import shown
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.rendezvous import rendezvous
 from fit_jax.parallel.sharding import batch_sharding, row_shards
@@ -67,9 +68,13 @@ def start(config: MeshConfig) -> None:
         )
     try:
         jax.devices()
-    except RuntimeError as error:
-        asked = f"JAX_PLATFORMS={os.environ['JAX_PLATFORMS']}" if os.environ.get("JAX_PLATFORMS") else "JAX's devices"
-        reason = " ".join(str(error).split())[:200]
+    except (RuntimeError, AssertionError) as error:  # the latter for `cuda` without a GPU
+        asked = (
+            f"JAX_PLATFORMS={shown(os.environ['JAX_PLATFORMS'])}"
+            if os.environ.get("JAX_PLATFORMS")
+            else "JAX's devices"
+        )
+        reason = shown(" ".join(str(error).split()).removeprefix("Unable to initialize backend ")) or "no such devices"
         raise InputError(
             f"{asked}: cannot be used ({reason}); unset JAX_PLATFORMS or name what this machine has, and end other "
             "programs on the devices"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from fit_jax.cli import execute, run
 from fit_jax.errors import InputError, reason
-from fit_jax.foreign import is_installed
-from fit_jax.options import Parser, add_checkpoint
+from fit_jax.foreign import is_installed, shown
+from fit_jax.options import Parser, add_checkpoint, add_trust_code
 
 _HERE, _PORT = "127.0.0.1", 7860
 
@@ -29,6 +29,7 @@ def add_options(parser: Parser) -> None:
         "--before", action="store_true", help="compare with the model before tuning; takes the place of RUN2"
     )
     add_checkpoint(parser)
+    add_trust_code(parser)
     about = "address to serve the page at (default: this machine alone); 0.0.0.0 lets everyone in who can reach it"
     parser.add_argument("--host", metavar="ADDRESS", help=about, default=_HERE)
     parser.add_argument("--port", metavar="N", type=int, help=f"port (default: {_PORT}, or another that is free)")
@@ -53,8 +54,8 @@ def _play(given: Namespace) -> None:
     from fit_jax.playground.models import load_models, warm_up
 
     start(MeshConfig())
-    first = fit_jax.load(given.folder, given.checkpoint)
-    asked = (first, given.folder, given.other, given.checkpoint, given.before)
+    first = fit_jax.load(given.folder, given.checkpoint, trust_code=given.trust_code)
+    asked = (first, given.folder, given.other, given.checkpoint, given.before, given.trust_code)
     if given.export:
         from fit_jax.playground.space import write_space
 
@@ -97,9 +98,9 @@ def free_port(host: str, wanted: int | None) -> int:
             try:
                 probe.bind((host, port))
                 return probe.getsockname()[1]
-            except OSError as error:
+            except (OSError, TypeError, UnicodeError) as error:  # the latter two for what is no name of a host
                 told = f"port {port} ({reason(error)})"
-    raise InputError(f"--host {host}: cannot serve at {told}; choose another --port or --host")
+    raise InputError(f"--host {shown(host)}: cannot serve at {told}; choose another --port or --host")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,12 @@ BEFORE = "before tuning"
 
 
 def load_models(
-    first: FocusModel, folder: str, other: str | None, checkpoint: Checkpoint, before: bool
+    first: FocusModel,
+    folder: str,
+    other: str | None,
+    checkpoint: Checkpoint,
+    before: bool,
+    trust_code: bool = False,
 ) -> dict[str, FocusModel]:
     """The models by what they are called on the page.
 
@@ -22,16 +27,17 @@ def load_models(
         other: Another one to compare with, which is shown first where it is the model before tuning.
         checkpoint: Of both.
         before: Whether to compare with the model before tuning.
+        trust_code: As `fit_jax.load`'s.
 
     Raises:
         InputError: A folder holds no trained run, or the two cannot be asked the same.
     """
     names = _names(folder, other)
     if before:
-        return {BEFORE: fit_jax.load(folder, 0), names[0]: first}
+        return {BEFORE: fit_jax.load(folder, 0, trust_code=trust_code), names[0]: first}
     if other is None:
         return {names[0]: first}
-    second = fit_jax.load(other, checkpoint)
+    second = fit_jax.load(other, checkpoint, trust_code=trust_code)
     for what in ("slots", "features", "candidates"):
         mine, theirs = getattr(first, what), getattr(second, what)
         if mine != theirs:

@@ -4,7 +4,7 @@ import copy
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +80,26 @@ def check_batch(model: DecoderConfig, config: Config, mesh: jax.sharding.Mesh) -
     _compare(least, batch, mesh, "at least ", config)
 
 
+def check_state(state: Any, mesh: jax.sharding.Mesh) -> None:
+    """Holds parameters and the optimizer's state against the memory there is, before they are made.
+
+    Args:
+        state: A pytree of `jax.ShapeDtypeStruct`s with shardings.
+        mesh: The devices.
+
+    Raises:
+        InputError: They take more.
+    """
+    shards = ((leaf.sharding.shard_shape(leaf.shape), leaf.dtype) for leaf in jax.tree.leaves(state))
+    size = sum(math.prod(shape) * jnp.dtype(dtype).itemsize for shape, dtype in shards)
+    if (short := _short_of(size, 0, mesh)) is not None:
+        raise InputError(
+            f"the model's parameters, with the optimizer's state where it is trained, take {_shown(short.needed)} of "
+            f"memory, {short.place} has {_shown(short.there)} free; take a smaller model, more devices or lora.rank; "
+            "`python -m fit_jax.plan` tells what fits"
+        )
+
+
 def check_program(program: jax.stages.Compiled, config: Config, mesh: jax.sharding.Mesh) -> None:
     """Holds what a compiled step takes besides its arguments against the memory there is.
 
@@ -93,7 +113,26 @@ def check_program(program: jax.stages.Compiled, config: Config, mesh: jax.shardi
 
 
 def _compare(device: float, host: float, mesh: jax.sharding.Mesh, about: str, config: Config) -> None:
-    """Refuses a step for which there is too little memory, of a device or of the host where devices use the host's."""
+    """Refuses a step for which there is too little memory."""
+    if (short := _short_of(device, host, mesh)) is not None:
+        rows = config.train.batch_size
+        raise InputError(
+            f"train.batch_size {rows} x train.sequence_length {config.train.sequence_length}: a step needs {about}"
+            f"{_shown(short.needed)} of memory, {short.place} has {_shown(short.there)} free; try a "
+            f"train.batch_size of {max(int(rows * short.there / short.needed), 1)}, or raise train.accumulate"
+        )
+
+
+class _Short(NamedTuple):
+    """Where there is too little memory, and the bytes needed and there."""
+
+    place: str
+    needed: float
+    there: int
+
+
+def _short_of(device: float, host: float, mesh: jax.sharding.Mesh) -> _Short | None:
+    """Whether so many bytes of each device, and of the host, are more than there is; devices may use the host's."""
     here = [d for d in mesh.devices.flat if d.process_index == jax.process_index()]
     if here[0].platform == "cpu":
         pools = [("this machine", device * len(here) + host, host_memory())]
@@ -104,12 +143,8 @@ def _compare(device: float, host: float, mesh: jax.sharding.Mesh, about: str, co
         pools = [(f"a {here[0].device_kind}", device, free), ("this machine", host, host_memory())]
     for place, needed, there in pools:
         if there is not None and needed > there:
-            rows = config.train.batch_size
-            raise InputError(
-                f"train.batch_size {rows} x train.sequence_length {config.train.sequence_length}: a step needs {about}"
-                f"{_shown(needed)} of memory, {place} has {_shown(there)} free; try a train.batch_size of "
-                f"{max(int(rows * there / needed), 1)}, or raise train.accumulate"
-            )
+            return _Short(place, needed, there)
+    return None
 
 
 def host_memory() -> int | None:

@@ -10,12 +10,14 @@ from jax.sharding import Mesh
 
 from fit_jax.config import Config
 from fit_jax.data.kept_task import MOST_BYTES, has_task, keep_task, kept_task
+from fit_jax.data.own_data import functions_of
 from fit_jax.data.task import Task
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.foreign import named, quoted, shown
 from fit_jax.hub import pin, pinned
 from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.parallel.mesh import make_mesh
@@ -31,6 +33,7 @@ from fit_jax.runs.inputs import (
     tokenizer_print,
     write_inputs,
 )
+from fit_jax.runs.preflight import check_state
 from fit_jax.runs.pretrained import pretrained_state
 from fit_jax.runs.resolve import resolve
 from fit_jax.runs.run_folder import CONFIG, TASK, TOKENIZER, has_checkpoint, opened_config, run_tokenizer, saved_config
@@ -79,7 +82,7 @@ class TrainedModel(NamedTuple):
     step: int
 
 
-def set_up(config: Config, trains: bool = False, changed: Changed = "refuse") -> Run:
+def set_up(config: Config, trains: bool = False, changed: Changed = "refuse", trust_code: bool = False) -> Run:
     """Builds the parts of a run; trains a tokenizer where a new run names none.
 
     A run that is not to be trained is asked about the examples that its folder keeps, wherever its data are now.
@@ -88,9 +91,12 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse") ->
         config: The run.
         trains: Whether the run is to be trained: its folder then keeps the tokenizer and what the run is made from.
         changed: Whether a run that has begun may go on with other data, tokenizer or weights.
+        trust_code: Whether Python functions that the description of the data names may run, as they do where the run is
+            to be trained. A run folder may be another's; a config that one trains with is one's own.
 
     Raises:
-        InputError: Anything the config names that is missing, malformed, does not fit together, or has changed.
+        InputError: Anything the config names that is missing, malformed, does not fit together, has changed, or is code
+            that is not trusted.
     """
     folder = Path(config.run_dir)
     kept, begun = read_inputs(folder), has_checkpoint(folder)
@@ -101,6 +107,8 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse") ->
     resolved = resolve(config)
     mesh = make_mesh(config.mesh)
     copied = not trains and has_task(folder / TASK)
+    if not (copied or trains or trust_code):
+        _refuse_code(config, folder)
     task = kept_task(folder / TASK) if copied else build_task(config.task, config.seed)
     digests = Digests({} if kept is None else kept.files)
     found = fingerprints(task, resolved, copied, digests)
@@ -132,13 +140,25 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse") ->
     return Run(config, folder, task, encoder, mesh, resolved.decoder(len(tokenizer)), resolved.lora)
 
 
-def open_run(folder: str | Path) -> Run:
+def _refuse_code(config: Config, folder: Path) -> None:
+    """Refuses a run whose examples cannot be had without running code that its description names."""
+    if functions := functions_of(config.task):
+        if not has_checkpoint(folder):
+            raise InputError(f"{named(folder)}: holds no checkpoint yet; train first")
+        raise InputError(
+            f"{shown(str(folder))}: keeps no examples, and reading them runs Python code: {quoted(functions[0])}; look "
+            f"at {named(Path(str(config.task.file)))} and that code, then say that it may run with --trust_code "
+            "(trust_code=True)"
+        )
+
+
+def open_run(folder: str | Path, trust_code: bool = False) -> Run:
     """The parts of a run that was trained, from its folder.
 
     Raises:
         InputError: The folder holds no run, or what its config names is gone or has changed.
     """
-    return set_up(opened_config(Path(folder), ()))
+    return set_up(opened_config(Path(folder), ()), trust_code=trust_code)
 
 
 def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> TrainedModel:
@@ -164,10 +184,7 @@ def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> Train
             step = read_progress(checkpoints, steps[-1]).stopping.best_step or step
         if step not in steps:
             raise InputError(f"{run.folder}: no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
-        if frozen_are_given(run):
-            placed = starting_state(run, None)
-        else:
-            placed = abstract_state(run.model, run.lora, None, run.mesh)
+        placed = starting_state(run, None) if frozen_are_given(run) else shapes_of(run, None)
         return TrainedModel(placed.graphdef, checkpoints.restore(step, placed.state).params, step)
     finally:
         checkpoints.close()
@@ -190,8 +207,20 @@ def scorer(run: Run, graphdef: nnx.GraphDef) -> Scorer:
 
 def starting_state(run: Run, optimizer: Optimizer | None) -> PlacedState:
     """The state that training starts from: the pretrained model's weights, or random ones drawn by the run's seed."""
+    shapes_of(run, optimizer)
     make = init_state if run.model.pretrained is None else pretrained_state
     return make(run.model, run.lora, optimizer, run.mesh, run.config.seed)
+
+
+def shapes_of(run: Run, optimizer: Optimizer | None) -> PlacedState:
+    """Shapes and shardings of a training state, or of a model alone, that the memory has room for.
+
+    Raises:
+        InputError: It has not.
+    """
+    placed = abstract_state(run.model, run.lora, optimizer, run.mesh)
+    check_state(placed.state, run.mesh)
+    return placed
 
 
 def open_checkpoints(run: Run, cleans: bool) -> Checkpoints:

@@ -32,6 +32,7 @@ from fit_jax.runs.run import (
     open_checkpoints,
     read_progress,
     scorer,
+    shapes_of,
     starting_state,
     subject_of,
 )
@@ -44,7 +45,7 @@ from fit_jax.training.loop import Events, Loop
 from fit_jax.training.metrics import FIGURE, TENSORBOARD, MetricsLog, Records
 from fit_jax.training.optimizer import Optimizer, make_optimizer
 from fit_jax.training.progress import Progress
-from fit_jax.training.state import PlacedState, TrainState, abstract_state, with_objective
+from fit_jax.training.state import PlacedState, TrainState, with_objective
 from fit_jax.training.step import StepMetrics, abstract_like, compile_train_step
 from fit_jax.training.stopping import Stopping
 from fit_jax.training.stream import BatchStream
@@ -240,10 +241,7 @@ def _state_at(
     run: Run, method: TrainingMethod, optimizer: Optimizer, checkpoints: Checkpoints, step: int
 ) -> PlacedState:
     """The state that training goes on from: that of the checkpoint of `step`, or a fresh one at step 0."""
-    if step == 0 or frozen_are_given(run):
-        placed = starting_state(run, optimizer)
-    else:
-        placed = abstract_state(run.model, run.lora, optimizer, run.mesh)
+    placed = starting_state(run, optimizer) if step == 0 or frozen_are_given(run) else shapes_of(run, optimizer)
     placed = with_objective(placed, method.objective.start(), run.mesh)
     return placed if step == 0 else placed._replace(state=checkpoints.restore(step, placed.state))
 

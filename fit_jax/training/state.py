@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -76,18 +76,24 @@ def abstract_state(model: DecoderConfig, lora: LoraConfig, optimizer: Optimizer 
 
     Without an optimizer `opt_state` is empty: what a trained model is read into.
     """
-    return _abstract(partial(build_state, model, lora, optimizer), mesh)
+    return _abstract(_building(model, lora, optimizer), mesh)
 
 
 def init_state(
     model: DecoderConfig, lora: LoraConfig, optimizer: Optimizer | None, mesh: Mesh, seed: int
 ) -> PlacedState:
     """A fresh training state with random weights, each part made on the devices that hold it."""
-    build = partial(build_state, model, lora, optimizer)  # one object, so that JAX traces it once
+    build = _building(model, lora, optimizer)
     abstract = _abstract(build, mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract.state)
     _, state = jax.jit(build, out_shardings=(None, shardings))(jnp.uint32(seed))
     return abstract._replace(state=state)
+
+
+@lru_cache(maxsize=1)
+def _building(model: DecoderConfig, lora: LoraConfig, optimizer: Optimizer | None) -> partial:
+    """`build_state` of these; one object, so that JAX traces it once."""
+    return partial(build_state, model, lora, optimizer)
 
 
 def _abstract(build: Callable[[Array], tuple[nnx.GraphDef, TrainState]], mesh: Mesh) -> PlacedState:

@@ -9,22 +9,27 @@ from functools import cache
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 import numpy as np
 
-from fit_jax import convert, evaluate, plan, push, steer
+from fit_jax import convert, evaluate, plan, push, steer, train
 from fit_jax.config import Config, EvaluationConfig, TaskConfig, TokenizerConfig, TrainConfig
 from fit_jax.config_files import dump_config
 from fit_jax.data import __main__ as data
+from fit_jax.errors import InputError
+from fit_jax.experiment import __main__ as experiment
+from fit_jax.experiment.config import ExperimentConfig
 from fit_jax.models.config import DecoderConfig, ModelConfig
 from fit_jax.models.families import config_to_hf, sources
 from fit_jax.models.tensor_files import write_tensors
 from fit_jax.models.weights import abstract_parameters
 from fit_jax.parallel.sharding import named_leaves
+from fit_jax.playground import __main__ as playground
 
 from . import hostile
 from .cases import SPECIAL, Case
-from .parsers import TARGETS
+from .parsers import TARGETS, leaves
 
 SHAPE = DecoderConfig(vocab_size=300, layers=2, width=8, feed_forward=12, heads=2, kv_heads=1)
 RUN = Config(
@@ -154,7 +159,61 @@ def _planned(random: Random) -> tuple[Mapping[str, bytes | str], tuple[str, ...]
     return {}, options
 
 
+def _configured(
+    cls: type, small: Mapping[str, str]
+) -> Callable[[Random], tuple[Mapping[str, bytes | str], tuple[str, ...]]]:
+    """Draws values of options, each field as often, over those of a tiny run; no number is merely large."""
+    names = leaves(cls)
+
+    def draw(random: Random) -> tuple[Mapping[str, bytes | str], tuple[str, ...]]:
+        given = dict(small)
+        for _ in range(random.choice((1, 1, 2))):
+            kind = random.randrange(4)
+            value = (
+                _name(random) if kind < 2 else random.choice(("-1", "0", "0.5", "nan", "-inf", "1e999", "null", "[]"))
+            )
+            if kind == 3:
+                value = hostile.to_json([hostile.text(random), -1]).decode()
+            given[random.choice(names)] = value
+        blocked = random.choice(("config.yaml", ".lock", "checkpoints", "metrics.jsonl", "tokenizer", "report", "task"))
+        files: dict[str, bytes | str] = {}
+        if random.random() < 0.3:
+            files[f"run/{blocked}"] = random.choice((*SPECIAL, b"", b"{", b"a: [1"))
+        arguments = [part for name, value in given.items() for part in (f"--{name}", value)]
+        return files, (*arguments, "--run_dir", "run")
+
+    return draw
+
+
+def _untrained(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], int | None]:
+    """The command up to the first stage of its training, and with Gradio as far as it is asked for."""
+
+    def untrained(arguments: list[str]) -> int | None:
+        ended = InputError("nothing is wrong; train")
+        with (
+            mock.patch("fit_jax.runs.trainer._train_stage", side_effect=ended),
+            mock.patch("fit_jax.playground.__main__.is_installed", return_value=True),
+        ):
+            return main(arguments)
+
+    return untrained
+
+
+SMALL = {
+    "task.train_examples": "16", "task.validation_examples": "4", "task.test_examples": "4",
+    "tokenizer.vocab_size": "300", "model.layers": "1", "model.width": "8", "model.feed_forward": "12",
+    "model.heads": "2", "model.kv_heads": "1", "train.steps": "2", "train.batch_size": "8",
+    "train.sequence_length": "256", "evaluation.validation_examples": "4",
+}  # fmt: skip
+_TRAINED = _configured(Config, SMALL)
+_GRID = _configured(ExperimentConfig, {"methods": "[fit]", **{f"run.{name}": value for name, value in SMALL.items()}})
 _DRAWN = {
+    "train": (_untrained(train.main), _TRAINED),
+    "experiment": (_untrained(experiment.main), _GRID),
+    "playground": (
+        _untrained(playground.main),
+        _asked("--checkpoint", "--host", "--port", "--export", "--trust_code="),
+    ),
     "convert import": (convert.main, _converted("import", "--from", "model", "--to", "out")),
     "convert export": (convert.main, _converted("export-merged", "--from", "model", "--to", "out")),
     "data inspect": (data.main, _data("inspect")),

@@ -161,10 +161,38 @@ def tokenizer_files() -> Mapping[str, bytes]:
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
+# Regular expressions that try ever more ways to match the last of `TEXTS`.
+ENDLESS = ("(a+)+$", "(a|aa)+$", "(.*)*b$", "^(([a-z])+.)+[A-Z]+$", "(a?){40}a{40}")
+TEXTS = (" ".join(WORDS), "é\u0301 ﬁ 中 \U0001f600\u200d\n\t  x", "<|im_start|><pad>", "a" * 60 + "!")
+
+
+def _hurt_pattern(random: Random, document: dict[str, Any]) -> None:
+    """Puts a costly regular expression where a tokenizer splits or replaces."""
+    regex = {"Regex": random.choice(ENDLESS)}
+    part = random.choice(("normalizer", "pre_tokenizer", "decoder"))
+    kind = {"type": "Replace", "pattern": regex, "content": "b"}
+    if part == "pre_tokenizer":
+        kind = {"type": "Split", "pattern": regex, "behavior": "Isolated", "invert": random.random() < 0.5}
+    inner = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders"}[part]
+    document[part] = {"type": "Sequence", inner: [*filter(None, [document[part]]), kind]}
+
+
+def _encode(name: str) -> None:
+    """Reads a tokenizer and has it encode and decode texts, as data would."""
+    tokenizer = load_tokenizer(name)
+    for text in TEXTS:
+        tokenizer.decode(tokenizer(text)["input_ids"])
+        tokenizer.backend_tokenizer.encode_batch_fast([text, text], add_special_tokens=False)
+
+
 def _tokenizer(random: Random) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
     files = dict(tokenizer_files())
     name = random.choice(sorted(files))
-    if random.random() < 0.7:
+    if random.random() < 0.1:
+        name, document = "tokenizer.json", json.loads(files["tokenizer.json"])
+        _hurt_pattern(random, document)
+        files[name] = json.dumps(document).encode()
+    elif random.random() < 0.7:
         files[name] = hostile.to_json(hostile.mutated(random, json.loads(files[name])))
     else:
         files[name] = hostile.damaged(random, files[name])
@@ -297,16 +325,16 @@ def _build(malformed: Any = "error") -> None:
     assert all(split.examples[0] for split in task.splits.values())
 
 
-def _leaves(cls: Any, prefix: str = "") -> list[str]:
+def leaves(cls: Any, prefix: str = "") -> list[str]:
     """Dotted names of the fields of a config."""
     parts = ((f.type, f"{prefix}{f.name}") for f in fields(cls))  # pyright: ignore[reportArgumentType]
-    return [name for kind, at in parts for name in (_leaves(kind, f"{at}.") if is_dataclass(kind) else [at])]
+    return [name for kind, at in parts for name in (leaves(kind, f"{at}.") if is_dataclass(kind) else [at])]
 
 
 def _options(random: Random) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
     arguments = []
     for _ in range(random.choice((1, 1, 2))):
-        name, wrong = random.choice(_leaves(Config)), hostile.value(random)
+        name, wrong = random.choice(leaves(Config)), hostile.value(random)
         shown = wrong if isinstance(wrong, str) and wrong not in hostile.RAW else hostile.to_json(wrong).decode()
         if "\0" in shown or not shown.isprintable():  # no command line can hold it
             shown = repr(shown)
@@ -374,8 +402,8 @@ TARGETS: Mapping[str, Target] = {
         lambda: resolve_lora(LoraConfig(adapter="."), ModelConfig()),
         _json_file("adapter_config.json", lambda _: ADAPTER, _adapter_weights),
     ),
-    "tokenizer": Target(lambda: load_tokenizer("."), _tokenizer),
-    "llama2.c tokenizer": Target(lambda: load_tokenizer("tok9.bin"), _llama2c_tokenizer),
+    "tokenizer": Target(lambda: _encode("."), _tokenizer),
+    "llama2.c tokenizer": Target(lambda: _encode("tok9.bin"), _llama2c_tokenizer),
     "llama2.c model": Target(_import_llama2c, _llama2c),
     "chat template": Target(_render, _template),
     "description of data": Target(_build, _described),

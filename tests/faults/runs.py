@@ -4,8 +4,13 @@ import logging
 import re
 import shutil
 import signal
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
+from typing import Any, NamedTuple
+
+import yaml
 
 from fit_jax.sums import WHOLE
 from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
@@ -23,16 +28,89 @@ evaluation: {validation_examples: 4, splits: [iid], paraphrases: [train]}
 mesh: {timeout: 20}
 """
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+# Kinds of runs to kill: the command, and what their configs have besides `TINY`, by dotted name. BASE is a model.
+KINDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "plain": ("fit_jax.train", {}),
+    "accumulated": ("fit_jax.train", {"train.accumulate": 2, "train.patience": 1}),
+    "unpacked": ("fit_jax.train", {"train.packing": False, "train.examples_per_step": None}),
+    "adapter": (
+        "fit_jax.train",
+        {"model": "BASE", "tokenizer": {}, "lora.rank": 2},
+    ),
+    "jtt": ("fit_jax.train", {"train.method": "jtt", "focus.branches": 1}),
+    "dfr": ("fit_jax.train", {"train.method": "dfr", "focus.branches": 1}),
+    "group_dro": ("fit_jax.train", {"train.method": "group_dro", "focus.branches": 1}),
+    "experiment": (
+        "fit_jax.experiment.__main__",
+        {"methods": ["sft_y", "zero_shot"], "reference": "sft_y", "seeds": [3]},
+    ),
+}
 # What two runs of one config need not share: times, and what names them.
 _UNLIKE = re.compile(
-    r"tensorboard/.*|log\.txt|.*_METADATA|.*commit_success\.txt|.*progress/metadata|.*manifest\.ocdbt|.*/d/[0-9a-f]+|\.lock"
+    r"(?:.*/)?(?:tensorboard/.*|log\.txt|[^/]*_METADATA|[^/]*commit_success\.txt|progress/metadata|[^/]*manifest\.ocdbt"
+    r"|d/[0-9a-f]+|\.lock)"
 )
 
 
-def train(folder: Path, run: str, processes: int = 1) -> Job:
-    """Starts or resumes a tiny run."""
-    (folder / "tiny.yaml").write_text(TINY)
-    return Job(folder, ["--config", "tiny.yaml", "--run_dir", run], processes)
+class Straight(NamedTuple):
+    """A run of a kind that was never killed.
+
+    Attributes:
+        kind: Of `KINDS`.
+        folder: Its run folder.
+        seconds: How long such a run takes, about.
+    """
+
+    kind: str
+    folder: Path
+    seconds: float
+
+
+def start(place: Path, kind: str, processes: int = 1) -> Job:
+    """Starts or resumes the run of a kind in the folder of that name, which stands in `place`."""
+    module, fields = KINDS[kind]
+    base = place if (place / "base").exists() else place.parent
+    config = yaml.safe_load(TINY) if module == "fit_jax.train" else {"run": yaml.safe_load(TINY)}
+    for name, value in fields.items():
+        *above, last = name.split(".")
+        section = config
+        for part in above:
+            section = section.setdefault(part, {})
+        section[last] = {"pretrained": str(base / "base")} if value == "BASE" else value
+    (place / f"{kind}.yaml").write_text(yaml.safe_dump(config))
+    return Job(place, ["--config", f"{kind}.yaml", "--run_dir", kind], processes, module=module)
+
+
+def straight_run(folder: Path, kind: str = "plain", processes: int = 1) -> Straight:
+    """A run of a kind without faults.
+
+    Raises:
+        RuntimeError: It fails, or another one of the same config differs from it.
+    """
+    warm, straight = folder / f"warm_{kind}", folder / kind
+    if "BASE" in KINDS[kind][1].values():
+        _make_base(folder)
+    for place in (warm, folder):  # what the first one compiles, the others find
+        place.mkdir(exist_ok=True)
+        begun = time.monotonic()
+        ends = start(place, kind, processes).end()
+        if any(end.status for end in ends):
+            raise RuntimeError(f"{kind}: the run without faults ends with {ends}")
+    if wrong := differences(warm / kind, straight):
+        raise RuntimeError(f"{kind}: two runs without faults differ: {wrong}")
+    shutil.rmtree(warm)
+    return Straight(kind, straight, time.monotonic() - begun)
+
+
+def _make_base(folder: Path) -> None:
+    """A model in Hugging Face's form, of a run's: what adapters are trained on."""
+    if (folder / "base").exists():
+        return
+    if not (folder / "plain").exists():
+        straight_run(folder)
+    made = Command("fit_jax.convert", ["export-merged", "--from", "plain", "--to", "base"], folder).end()
+    if made.status:
+        raise RuntimeError(f"no base model: {made.errors}")
 
 
 def contents(run: Path) -> dict[str, object]:
@@ -42,10 +120,11 @@ def contents(run: Path) -> dict[str, object]:
         name = path.relative_to(run).as_posix()
         if path.is_dir() or _UNLIKE.fullmatch(name):
             continue
-        found[name] = path.suffix == WHOLE or path.read_bytes()  # sums of what holds times
-    if (run / "metrics.jsonl").exists():
-        records = read_metrics(run / "metrics.jsonl")
-        found["metrics.jsonl"] = [{k: v for k, v in row.items() if k not in TIMING_FIELDS} for row in records]
+        if path.name == "metrics.jsonl":
+            records = read_metrics(path)
+            found[name] = [{k: v for k, v in row.items() if k not in TIMING_FIELDS} for row in records]
+        else:
+            found[name] = path.suffix == WHOLE or path.read_bytes()  # sums of what holds times
     return found
 
 
@@ -57,51 +136,52 @@ def weights(run: Path, which: str = "*[0-9]") -> dict[str, bytes]:
 
     logging.getLogger("absl").setLevel(logging.ERROR)
     found, reader = {}, ocp.PyTreeCheckpointer()
-    for step in sorted((run / "checkpoints").glob(which)):
+    for step in sorted(path for place in run.rglob("checkpoints") for path in place.glob(which)):
         shapes = reader.metadata(step / "state").item_metadata.tree
         on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
         leaves = jax.tree_util.tree_flatten_with_path(reader.restore(step / "state", restore_args=on_host))[0]
-        found |= {f"{step.name}{jax.tree_util.keystr(path)}": leaf.tobytes() for path, leaf in leaves}
+        name = step.relative_to(run).as_posix()
+        found |= {f"{name}{jax.tree_util.keystr(path)}": leaf.tobytes() for path, leaf in leaves}
     return found
 
 
-def killed_run(
-    random: Random, folder: Path, straight: Path, seconds: float, processes: int = 1
-) -> tuple[list[str], int]:
+def differences(run: Path, other: Path) -> list[str]:
+    """In what a run differs from another one of its config, a line each."""
+    ours, theirs = contents(run), contents(other)
+    wrong = [f"{name} differs" for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]]
+    wrong += [f"{name} is there" for name in sorted(ours.keys() - theirs.keys())]
+    wrong += [f"{name} is gone" for name in sorted(theirs.keys() - ours.keys())]
+    return wrong + ["the weights differ"] * (weights(run) != weights(other))
+
+
+def killed_run(random: Random, folder: Path, straight: Straight, processes: int = 1) -> tuple[list[str], int]:
     """Runs with kills at random moments until it is done.
 
     Args:
         random: Draws moments, signals and which process is hit.
         folder: Holds the run.
         straight: The same run in as many processes, never killed.
-        seconds: How long a run takes, about.
         processes: How many train it.
 
     Returns:
         What is wrong with it, a line each, and how many times it was killed.
     """
-    run, wrong, kills = folder / f"killed{processes}" / straight.name, [], 0
-    shutil.rmtree(run.parent, ignore_errors=True)
-    run.parent.mkdir()
-    said = []
+    kind, place = straight.kind, folder / "killed"
+    wrong, kills, said = [], 0, []
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
     for _ in range(random.choice((1, 1, 2, 3))):
-        job, number, which = train(run.parent, run.name, processes), random.choice(SIGNALS), random.randrange(processes)
-        hit = job.commands[which].signal(number, random.uniform(0.02, 1) * seconds)
+        job, number, which = start(place, kind, processes), random.choice(SIGNALS), random.randrange(processes)
+        hit = job.commands[which].signal(number, random.uniform(0.02, 1) * straight.seconds)
         kills += hit
-        for place, (status, told, _) in enumerate(job.end()):
-            said.append(f"{number.name if hit and place == which else 'no signal'} {status}")
-            if "Traceback" in told and not (place == which and number is signal.SIGKILL):
-                wrong.append(f"a traceback after {said}: {told.strip().splitlines()[-1][:200]}")
+        for process, (status, told, _) in enumerate(job.end()):
+            said.append(f"{number.name if hit and process == which else 'no signal'} {status}")
+            if "Traceback" in told and not (process == which and number is signal.SIGKILL):
+                wrong.append(f"{kind}: a traceback after {said}: {told.strip().splitlines()[-1][:200]}")
             if status == -99:
-                wrong.append(f"no end after {said}")
-    ends = train(run.parent, run.name, processes).end()
+                wrong.append(f"{kind}: no end after {said}")
+    ends = start(place, kind, processes).end()
     if any(end.status for end in ends):
-        wrong.append(f"status {[end.status for end in ends]} after {said}: {ends[0].errors[-300:]}")
+        wrong.append(f"{kind}: status {[end.status for end in ends]} after {said}: {ends[0].errors[-300:]}")
         return wrong, kills
-    ours, theirs = contents(run), contents(straight)
-    wrong += [f"after {said}: {name} differs" for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]]
-    wrong += [f"after {said}: {name} is there" for name in sorted(ours.keys() - theirs.keys())]
-    wrong += [f"after {said}: {name} is gone" for name in sorted(theirs.keys() - ours.keys())]
-    if weights(run) != weights(straight):
-        wrong.append(f"after {said}: the weights differ")
-    return wrong, kills
+    return wrong + [f"{kind}, after {said}: {line}" for line in differences(place / kind, straight.folder)], kills

@@ -94,9 +94,9 @@ def test_the_campaign_sees_other_answers_and_advice_against_what_is_healthy(tmp_
 
 @pytest.mark.slow
 def test_kills_and_damage_change_nothing(tmp_path):
-    assert runs.train(tmp_path, "straight").end()[0][0] == 0
-    healthy = damage.Healthy(tmp_path / "straight")
-    for number in range(10):
-        wrong, _ = runs.killed_run(Random(f"kill {number}"), tmp_path, tmp_path / "straight", 10)
+    for kind in runs.KINDS:
+        wrong, _ = runs.killed_run(Random(f"kill {kind}"), tmp_path, runs.straight_run(tmp_path, kind))
         assert wrong == []
+    healthy = damage.Healthy(tmp_path / "plain")
+    for number in range(10):
         assert damage.damaged_run(Random(f"damage {number}"), tmp_path, healthy) == []

@@ -1,13 +1,23 @@
 """Templates that are programs: they end soon, stay small, and cannot reach what is not theirs."""
 
+import json
+
 import pytest
 from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from fit_jax.errors import InputError
 from fit_jax.focus.bounded_templates import BUDGET, TemplateTooCostly, render_bounded
 from fit_jax.focus.templates import prompt_form
 
 MESSAGES = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer"}]
+MANY = "{% for i in range(99999) %}{% if IT %}{% endif %}{% endfor %}"
+# A value of a few tuples, whose items are 2^40 when each is looked at.
+TWINS = (
+    "{% set ns = namespace(x=(1,), y=(1,)) %}"
+    "{% for i in range(40) %}{% set ns.x = (ns.x, ns.x) %}{% set ns.y = (ns.y, ns.y) %}{% endfor %}"
+)
+SOUGHT = "{% set a = 'a' * 29000 %}{% set b = 'a' * 7000 ~ 'b' ~ 'a' * 7000 %}"
 DOUBLED = "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = OF %}{% endfor %}{{ ns.x }}"
 COSTLY = {
     "a long text": "{{ 'a' * 10000000000 }}",
@@ -34,6 +44,40 @@ COSTLY = {
     "bytes": "{{ (1).to_bytes(1000000000) }}",
     "batches": "{{ [1]|batch(1000000000, 1)|list }}",
     "indented JSON": "{{ messages|tojson(indent=1000000000) }}",
+    "lists compared": MANY.replace("IT", "range(99999)|list == 1"),
+    "texts compared": "{% set a = 'a' * 9999 %}{% set b = 'a' * 9998 ~ 'b' %}" + MANY.replace("IT", "a < b"),
+    "tuples compared": TWINS + "{{ ns.x == ns.y }}",
+    "tuples tested": TWINS + "{{ ns.x is eq(ns.y) }}",
+    "a tuple as a key": TWINS + "{{ {ns.x: 1}|length }}",
+    "a tuple looked up": TWINS + "{{ {}[ns.x] }}",
+    "a tuple in a list": TWINS + "{{ [ns.x].index(ns.y) }}",
+    "a change of tuples": TWINS + "{% for a in [1, 2] %}{{ loop.changed(ns.x if loop.first else ns.y) }}{% endfor %}",
+    "a namespace written": TWINS + "{{ ns|string|length }}",
+    "a range searched": MANY.replace("IT", "1.5 in range(99999)"),
+    "a text searched": SOUGHT + MANY.replace("IT", "b in a"),
+    "a text searched by a test": SOUGHT + MANY.replace("IT", "b is in(a)"),
+    "a text searched by a method": SOUGHT + MANY.replace("IT", "a.find(b)"),
+    "stripping": "{% set a = 'a' * 90000 %}{% set b = 'b' * 90000 ~ 'a' %}" + MANY.replace("IT", "a.strip(b)"),
+    "slices": "{% set a = 'a' * 9999 %}" + MANY.replace("IT", "a[1:]"),
+    "a long body": MANY.replace("IT", " or ".join(["(0 and 1)"] * 200)),
+    "calls of a long macro": "{% macro f(n) %}{% if n %}"
+    + "{% if 0 and 1 %}{% endif %}" * 500
+    + "{{ f(n - 1) }}{{ f(n - 1) }}"
+    "{% endif %}{% endmacro %}{{ f(14) }}",
+    "a sum of lists": "{{ ([[1]] * 50000)|sum(start=[]) }}",
+    "indented by text": "{{ ('\\n' * 50000)|indent('a' * 10000) }}",
+    "deep JSON": "{% set ns = namespace(x=[1] * 9999) %}{% for i in range(200) %}{% set ns.x = [ns.x] %}{% endfor %}"
+    "{{ ns.x|tojson(indent=99)|length }}",
+    "replacing by name": "{{ ('a' * 5000)|replace(old='a', new='b' * 50000) }}",
+    "a join of what is made": "{{ ('x' * 5000).join(range(99999)|map('string')) }}",
+    "a repeated value in a format": "{{ ('%(a)s' * 5000) % {'a': 'b' * 50000} }}",
+    "a written number": "{{ 0x" + "f" * 9999 + " // 3 }}",
+    "growing by minus": "{% set ns = namespace(x=1) %}"
+    "{% for i in range(99) %}{% set ns.x = ns.x - (0 - ns.x) %}{% endfor %}",
+    "more steps for itself": "{% for i in range(9999) %}{% for m in messages|map('#turns', -99) %}"
+    "{% for x in m %}{% endfor %}{% endfor %}{% endfor %}",
+    "bytes of a text": "{{ 'a'.encode() }}",
+    "a long template": " " * 60_000,
     "iterators": "{% for a in range(99999) %}{% set x = range(99999)|max %}{% endfor %}",
 }
 WRONG = {
@@ -68,6 +112,25 @@ def test_a_template_of_ordinary_length_spends_little():
     assert render_bounded(template, {"messages": MESSAGES * 100}).count("Question") == 100
     with pytest.raises(TemplateTooCostly, match=str(BUDGET)):
         render_bounded(template, {"messages": MESSAGES * 10_000})
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ m.role not in ['user'] }}{{ m['content'][1:-1] }}{{ messages[loop.index0]['role'] }}"
+        "{{ 'a' < 'b' < 'c' }}{{ 'er' in m.role and not ('x' in m) }}{{ loop.changed(m.role) }}{% endfor %}",
+        "{% macro f(x) %}[{{ x }}]{% if caller %}{{ caller() }}{% endif %}{% endmacro %}{{ f('a') }}"
+        "{% call f('b') %}c{% endcall %}{{ {'a': 1, ('b', 2): [3]} }}{{ messages|tojson(indent=2) }}",
+        "{% for a in [1, [2, [3]]] recursive %}{% if a is iterable %}<{{ loop(a) }}>{% else %}{{ a }}{% endif %}"
+        "{% endfor %}{% block b %}x{% endblock %}{{ self.b() }}{{ 5 // 2 - 1 / 2 }}{{ 1 in [1] == true }}",
+        "{{ messages|selectattr('role', 'in', ['user'])|list|length }}{{ 'ab'|replace('a', 'c') }}"
+        "{{ messages|map(attribute='content')|join('-') }}{{ 'x'|indent(2, true) }}{{ 'A' in messages|map('string') }}",
+    ],
+)
+def test_charges_change_nothing_of_what_is_written(template):
+    plain = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    plain.filters["tojson"] = json.dumps
+    assert render_bounded(template, {"messages": MESSAGES}) == plain.from_string(template).render(messages=MESSAGES)
 
 
 def test_what_transformers_offers_is_there(with_template):

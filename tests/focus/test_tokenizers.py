@@ -1,5 +1,6 @@
 """Training, saving and loading tokenizers, and what is no tokenizer."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -93,3 +94,31 @@ def test_what_is_no_tokenizer_is_one_line(tmp_path, tiny_tokenizer):
         remedy = "fetch it again" if name == "bin" else "name "
         with pytest.raises(InputError, match=rf"^tokenizer [^\n]*; {remedy}[^\n]*$"):
             load_tokenizer(tmp_path / name)
+
+
+COSTLY = {"Regex": "(a+)+$"}
+BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+
+
+@pytest.mark.parametrize(
+    ("part", "content"),
+    [
+        ("normalizer", {"type": "Replace", "pattern": COSTLY, "content": "b"}),
+        ("pre_tokenizer", {"type": "Split", "pattern": COSTLY, "behavior": "Isolated", "invert": False}),
+        ("decoder", {"type": "Sequence", "decoders": [BYTES, {"type": "Replace", "pattern": COSTLY, "content": "b"}]}),
+    ],
+)
+def test_a_regular_expression_that_gives_up_is_one_line(part, content, tiny_tokenizer, tmp_path, capfd):
+    """Also through a copy, and without the pages that Rust prints."""
+    save_tokenizer(tiny_tokenizer, tmp_path)
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), part: content}))
+    tokenizer = copy.deepcopy(load_tokenizer(tmp_path))
+    capfd.readouterr()
+    told = r"^tokenizer '.{1,70}': gives up on a text \(Onig: [^\n]*\); fetch its tokenizer.json again"
+    with pytest.raises(InputError, match=told):
+        tokenizer.decode(tokenizer("a" * 40 + "c")["input_ids"])
+    if part != "decoder":
+        with pytest.raises(InputError, match=told):
+            tokenizer.backend_tokenizer.encode_batch_fast(["a" * 40 + "c"])
+    assert capfd.readouterr() == ("", "")

@@ -100,14 +100,22 @@ def test_an_address_that_is_none_is_told(address, monkeypatch):
         start(MeshConfig())
 
 
-def test_devices_that_are_not_there_are_told(monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("Unable to initialize backend 'gpu':\nnot known " + "a" * 300), "'gpu': not known aaa"),
+        (AssertionError(), "no such devices"),  # as `cuda` without a GPU
+    ],
+)
+def test_devices_that_are_not_there_are_told(error, said, monkeypatch):
     def none():
-        raise RuntimeError("Unable to initialize backend 'gpu':\nnot known")
+        raise error
 
-    monkeypatch.setenv("JAX_PLATFORMS", "gpu")
+    monkeypatch.setenv("JAX_PLATFORMS", "gpu" + "u" * 300)
     monkeypatch.setattr(jax, "devices", none)
-    with pytest.raises(InputError, match=r"JAX_PLATFORMS=gpu: cannot be used .Unable to initialize backend 'gpu': not"):
+    with pytest.raises(InputError, match=rf"^JAX_PLATFORMS=gpuu{{,80}}\.\.\.: cannot be used .{said}") as told:
         start(MeshConfig())
+    assert len(str(told.value).partition(";")[0]) <= 200
 
 
 @pytest.mark.parametrize("field", ["timeout", "processes", "slices"])

@@ -151,7 +151,7 @@ def test_two_models_must_be_of_one_task(monkeypatch):
         "y/run": SimpleNamespace(slots=("text",), features=("core", "genre"), candidates=("a", "b")),
         "z/run": SimpleNamespace(slots=("text",), features=("core",), candidates=("a", "b")),
     }
-    monkeypatch.setattr(models.fit_jax, "load", lambda folder, checkpoint: known[folder], raising=False)
+    monkeypatch.setattr(models.fit_jax, "load", lambda folder, checkpoint, trust_code: known[folder], raising=False)
     first = known["x/run"]
     with pytest.raises(InputError, match="y/run: has the features core, genre where x/run has core; compare runs"):
         models.load_models(first, "x/run", "y/run", "best", False)

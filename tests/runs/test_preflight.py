@@ -15,7 +15,8 @@ from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.models.config import DecoderConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.runs import preflight
-from fit_jax.runs.preflight import check_batch, check_disk, check_examples, check_program, host_memory
+from fit_jax.runs.preflight import check_batch, check_disk, check_examples, check_program, check_state, host_memory
+from fit_jax.runs.run import set_up, starting_state
 
 MODEL = DecoderConfig(vocab_size=300, layers=2, width=32, feed_forward=48, heads=4, kv_heads=2)
 
@@ -78,6 +79,25 @@ def test_a_batch_beyond_the_memory_is_told_at_once(config, mesh):
     large = replace(config, train=TrainConfig(batch_size=2**20))
     with pytest.raises(InputError, match=r"needs at least .* [GT]B of memory, this machine has .*; try a train"):
         check_batch(MODEL, large, mesh)
+
+
+def test_parameters_beyond_the_memory_are_told_before_they_are_made(mesh, monkeypatch):
+    """Each device has its shards of them; those of a CPU are all the machine's."""
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(mesh.axis_names))
+    state = {"kernel": jax.ShapeDtypeStruct((100, 8), jnp.bfloat16, sharding=split)}
+    monkeypatch.setattr(preflight, "host_memory", lambda: 1600)
+    check_state(state, mesh)
+    monkeypatch.setattr(preflight, "host_memory", lambda: 1599)
+    with pytest.raises(InputError, match=r"take 1.6 kB of memory, this machine has 1.6 kB free; take a smaller model"):
+        check_state(state, mesh)
+
+
+def test_a_run_without_room_for_its_model_makes_nothing(config, tmp_path, monkeypatch):
+    run = set_up(replace(config, run_dir=str(tmp_path)), trains=True)
+    monkeypatch.setattr("fit_jax.training.state.jax.jit", lambda *a, **k: pytest.fail("the state is made"))
+    monkeypatch.setattr(preflight, "host_memory", lambda: 1000)
+    with pytest.raises(InputError, match="the model's parameters"):
+        starting_state(run, None)
 
 
 def test_a_program_beyond_the_memory_is_told(config, mesh, monkeypatch):
