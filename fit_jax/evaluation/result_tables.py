@@ -22,7 +22,7 @@ from fit_jax.evaluation.metrics import (
 )
 from fit_jax.evaluation.paraphrase_spread import paraphrase_spreads, spoken
 from fit_jax.evaluation.queries import Prediction
-from fit_jax.evaluation.reference_lines import reference_lines, split_titles, without_repeats
+from fit_jax.evaluation.reference_lines import reference_lines, repeated_splits, split_titles, without_repeats
 from fit_jax.focus.example import TaskText
 from fit_jax.html import FEW
 from fit_jax.tables import Code, Table, marked, share, share_in
