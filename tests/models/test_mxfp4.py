@@ -41,8 +41,8 @@ def theirs(blocks: np.ndarray, scales: np.ndarray, dtype: str) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", [BF16, np.dtype(np.float32)])
 def test_every_byte_under_every_scale_is_what_transformers_reads(dtype):
-    scales = np.broadcast_to(np.arange(255, dtype=np.uint8)[:, None, None], (255, 1, 16))
-    blocks = np.broadcast_to(np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16), (255, 1, 16, 16))
+    scales = np.repeat(np.arange(255, dtype=np.uint8), 16).reshape(255, 1, 16)
+    blocks = np.tile(np.arange(256, dtype=np.uint8), 255).reshape(255, 1, 16, 16)
     found = unpacked(blocks, scales, dtype).swapaxes(1, 2).astype(np.float32)
     np.testing.assert_array_equal(found.view(np.uint32), theirs(blocks, scales, dtype.name).view(np.uint32))
     assert np.isnan(unpacked(blocks[:1], np.full_like(scales[:1], 255), dtype).astype(np.float32)).all()
