@@ -20,7 +20,7 @@ def run(monkeypatch, tmp_path):
     """A run whose evaluation gives the folder of its report alone."""
     monkeypatch.setattr(evaluating, "load_model", lambda run, which: None)
     monkeypatch.setattr(evaluating, "subject_of", lambda run, model: None)
-    monkeypatch.setattr(evaluating, "report_run", lambda folder, task, load, config: (load(), folder)[1])
+    monkeypatch.setattr(evaluating, "report_run", lambda folder, task, load, *_: (load(), folder)[1])
     config = Config(run_dir=str(tmp_path / "run"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / CONFIG).write_text(dump_config(config))
@@ -80,17 +80,17 @@ def test_the_model_before_tuning_answers_the_same_questions(monkeypatch, capsys,
     monkeypatch.setattr(evaluating, "starting_state", lambda run, optimizer: placed)
     monkeypatch.setattr(evaluating, "scorer", lambda run, graphdef: make_scorer())
     run = SimpleNamespace(config=Config(), task=task, encoder=encoder, model=SimpleNamespace(pretrained="a/model"))
-    before = evaluating.answers_before_tuning(run, opening)
+    before = evaluating.before_tuning(run, True, opening, ()).answers
     assert [p.focus for p in before] == [q.focus for q in opening.queries]
     (expected,) = answer([group], Subject(encoder, make_scorer(), params))
     assert {(p.focus, p.log_probs) for p in before} <= {(p.focus, p.log_probs) for p in expected}
     run.model.pretrained = None
-    assert evaluating.answers_before_tuning(run, opening) == []
+    assert evaluating.before_tuning(run, True, opening, ()) == ((), ())
     run.model.pretrained = "gone"
 
     def gone(run, optimizer):
         raise InputError("gone: no weights; fetch them")
 
     monkeypatch.setattr(evaluating, "starting_state", gone)
-    assert evaluating.answers_before_tuning(run, opening) == []
-    assert "no answers from before tuning: gone" in capsys.readouterr().out
+    assert evaluating.before_tuning(run, True, opening, ()) == ((), ())
+    assert "nothing from before tuning: gone" in capsys.readouterr().out

@@ -108,6 +108,7 @@ def test_a_mesh_takes_the_batches_it_divides_and_no_others():
         mesh = AbstractMesh((data, fsdp, 5, context), AXES)
         for rows, sequence_length in product((1, 2, 4, 6, 12), (8, 9, 12)):
             train = TrainConfig(batch_size=rows, accumulate=accumulate, sequence_length=sequence_length)
+            config = Config(train=train)
             wrong = [
                 name
                 for name, left in (
@@ -118,9 +119,9 @@ def test_a_mesh_takes_the_batches_it_divides_and_no_others():
             ]
             if wrong:
                 with pytest.raises(InputError, match=wrong[0]):
-                    check_mesh(train, mesh)
+                    check_mesh(config, mesh)
             else:
-                check_mesh(train, mesh)
+                check_mesh(config, mesh)
 
 
 def test_a_run_goes_on_from_an_adapter_on_an_imported_model(imported, adapter, encoder, tmp_path):
