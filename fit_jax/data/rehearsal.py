@@ -127,5 +127,5 @@ def measured_items(texts: RehearsalTexts, sequence_length: int, tokens: int) -> 
             break
         (text,) = texts.encoded([number])
         items += pieces(text, sequence_length)
-        found += len(text.ids)
+        found += len(text.ids) - 1
     return items

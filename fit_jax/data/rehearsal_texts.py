@@ -99,15 +99,17 @@ class RehearsalTexts:
     def encoded(self, numbers: Sequence[int]) -> list[EncodedText]:
         """The texts of some numbers, in their order."""
         rows = [self._row(number) for number in numbers]
-        plain = iter(self._encoder.texts([row["text"].strip() for row in rows if "messages" not in row]))
-        return [self._encoder.conversation(row["messages"]) if "messages" in row else next(plain) for row in rows]
+        plain = iter(self._encoder.texts([row["text"].strip() for row in rows if not _is_conversation(row)]))
+        return [
+            self._encoder.conversation(row["messages"]) if _is_conversation(row) else next(plain) for row in rows
+        ]
 
     def _row(self, number: int) -> Mapping[str, Any]:
         file = bisect_right(self._first, number) - 1
         return self._stores[file].row(number - self._first[file])
 
     def _problem(self, row: Mapping[str, Any]) -> str | None:
-        if "messages" in row:
+        if _is_conversation(row):
             return self._encoder.problem(row["messages"])
         text = row.get("text")
         if not isinstance(text, str):
@@ -115,3 +117,7 @@ class RehearsalTexts:
         if not text.strip():
             return "empty text"
         return None if is_text(text) else f"text holds {NO_TEXT}"
+
+
+def _is_conversation(row: Mapping[str, Any]) -> bool:
+    return row.get("messages") is not None
