@@ -100,9 +100,7 @@ class RehearsalTexts:
         """The texts of some numbers, in their order."""
         rows = [self._row(number) for number in numbers]
         plain = iter(self._encoder.texts([row["text"].strip() for row in rows if not _is_conversation(row)]))
-        return [
-            self._encoder.conversation(row["messages"]) if _is_conversation(row) else next(plain) for row in rows
-        ]
+        return [self._encoder.conversation(row["messages"]) if _is_conversation(row) else next(plain) for row in rows]
 
     def _row(self, number: int) -> Mapping[str, Any]:
         file = bisect_right(self._first, number) - 1

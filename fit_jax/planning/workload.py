@@ -42,7 +42,7 @@ class Workload:
     accumulate: int
     evaluation_rows: int
     steps: int | None
-    rehearsal: RehearsalConfig = RehearsalConfig()
+    rehearsal: RehearsalConfig
     notes: tuple[str, ...] = ()
 
     @property

@@ -1,4 +1,4 @@
-"""Product of experts and group DRO with rehearsal on a mesh: the losses of one device, by epochs, resumed bit for bit."""
+"""Methods with rehearsal on a mesh: the losses of one device, by epochs, and resumed bit for bit."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 from jax.sharding import AbstractMesh
 
-from fit_jax.config import Config, TrainConfig, load_config
+from fit_jax.config import Config, RehearsalConfig, TrainConfig, load_config
 from fit_jax.errors import InputError
 from fit_jax.focus.tokenizers import save_tokenizer
 from fit_jax.models.config import DecoderConfig
@@ -122,6 +122,14 @@ def test_a_mesh_takes_the_batches_it_divides_and_no_others():
                     check_mesh(config, mesh)
             else:
                 check_mesh(config, mesh)
+
+
+def test_a_mesh_divides_the_rows_of_rehearsal_too():
+    mesh = AbstractMesh((2, 2, 1, 1), AXES)
+    config = Config(train=TrainConfig(batch_size=8), rehearsal=RehearsalConfig(rows=6))
+    check_mesh(config, mesh)
+    with pytest.raises(InputError, match=r"rehearsal.rows: 6 rows do not divide .* take a multiple of 4"):
+        check_mesh(replace(config, rehearsal=RehearsalConfig(rows=6, files=("a.txt",))), mesh)
 
 
 def test_a_run_goes_on_from_an_adapter_on_an_imported_model(imported, adapter, encoder, tmp_path):

@@ -1,4 +1,4 @@
-"""What rehearsal adds to a step's loss: the cross-entropy of texts, and the divergence from the model without adapter."""
+"""What rehearsal adds to a step's loss: cross-entropy of texts, divergence from the model without its adapter."""
 
 import dataclasses
 
