@@ -1,4 +1,4 @@
-"""How a run trains: the sections `optimizer` and `train` of a `Config`."""
+"""How a run trains: the sections `optimizer`, `train` and `rehearsal` of a `Config`."""
 
 import math
 from dataclasses import dataclass
