@@ -13,12 +13,13 @@ from fit_jax.errors import InputError
 from fit_jax.files import check_run_folder
 from fit_jax.models.config import LoraConfig, ModelConfig
 from fit_jax.parallel.config import MeshConfig
-from fit_jax.train_config import OptimizerConfig, TrainConfig
+from fit_jax.train_config import OptimizerConfig, RehearsalConfig, TrainConfig
 
 # Largest sizes that a config may ask for: far beyond any use, and below what overflows later.
 _MOST = {
     "train.sequence_length": 2**20,
     "train.batch_size": 2**20,
+    "rehearsal.rows": 2**20,
     "evaluation.written_tokens": 2**20,
 }
 
@@ -122,6 +123,9 @@ class EvaluationConfig:
     # Ask `iid` and `low` (or else `flipped`) once more with decoys: focus instructions in the text of the input, in
     # held-out paraphrases, that are not to be obeyed.
     decoys: bool = False
+    # Files of texts or conversations, as those of `rehearsal.files`, that are only measured: the report shows their
+    # perplexity before and after tuning.
+    texts: tuple[str, ...] = ()
     # Rows of one evaluation batch.
     batch_size: int = 32
     # Most examples of a split; null means all.
@@ -141,7 +145,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A run: data, prompts, model, mesh, training and evaluation."""
+    """A run: data, prompts, model, mesh, training, rehearsal and evaluation."""
 
     # Folder of the run: config, metrics, checkpoints, report. Starting again with the same folder resumes.
     run_dir: str = "runs/demo"
@@ -155,10 +159,14 @@ class Config:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    rehearsal: RehearsalConfig = field(default_factory=RehearsalConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def check(self) -> None:
-        """Raises InputError for a seed that JAX does not take, a folder that cannot be, or far too large a size."""
+        """Raises InputError for a seed that JAX does not take, a folder that cannot be, or far too large a size.
+
+        Also where rehearsal is to be held against a base that is not there.
+        """
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed: {self.seed} is not from 0 to {2**32 - 1}")
         check_run_folder(self.run_dir, "run_dir")
@@ -167,6 +175,11 @@ class Config:
             size = getattr(getattr(self, section), field_name)
             if size is not None and size > most:
                 raise InputError(f"{name}: {size} is more than {most}, the most that is allowed")
+        if self.rehearsal.files and self.rehearsal.kl and not self.lora.rank and self.lora.adapter is None:
+            raise InputError(
+                f"rehearsal.kl: {self.rehearsal.kl}, but without an adapter (lora.rank 0) every weight moves and no "
+                "base is left to compare with; set lora.rank, or rehearsal.kl 0"
+            )
 
 
 def load_config(arguments: list[str]) -> Config:

@@ -1,4 +1,4 @@
-"""How a run trains: the sections `optimizer` and `train` of a `Config`."""
+"""How a run trains: the sections `optimizer`, `train` and `rehearsal` of a `Config`."""
 
 import math
 from dataclasses import dataclass
@@ -133,3 +133,29 @@ class TrainConfig:
                 f"train.examples_per_step: {self.examples_per_step}, but rows that do not pack hold one example each, "
                 f"{self.batch_size} in all (train.batch_size); leave it null"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RehearsalConfig:
+    """Texts or conversations trained on beside the task, so that the model keeps what it could before."""
+
+    # Files: JSON Lines (.jsonl) whose rows have `messages` (a conversation) or `text`; any other file is plain text.
+    files: tuple[str, ...] = ()
+    # Rows of them in each optimizer step, each as full as packing makes it, beside the train.batch_size rows of the
+    # task.
+    rows: int = 4
+    # Weight of their cross-entropy, the mean over their target tokens: all of a text, the assistant's of a
+    # conversation.
+    weight: float = 1.0
+    # Weight of KL(base || model), the mean over the same tokens; the base is the model without its adapter.
+    kl: float = 0.0
+
+    def check(self) -> None:
+        """Raises InputError for less than one row, weights below 0, or files that weigh nothing."""
+        if self.rows < 1:
+            raise InputError(f"rehearsal.rows: {self.rows} is less than 1; leave rehearsal.files empty for none")
+        for name in ("weight", "kl"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"rehearsal.{name}: {getattr(self, name)} is not a number from 0 up")
+        if self.files and not self.weight and not self.kl:
+            raise InputError("rehearsal.weight and rehearsal.kl are both 0, so that the files teach nothing; raise one")

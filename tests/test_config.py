@@ -87,3 +87,22 @@ def test_wrong_input_is_told_in_one_line(arguments, said):
         load_config(arguments)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--rehearsal.rows", "0"], "rehearsal.rows: 0 is less than 1"),
+        (["--rehearsal.weight", "-1"], "rehearsal.weight: -1.0 is not a number from 0 up"),
+        (["--rehearsal.kl", "inf"], "rehearsal.kl: inf is"),
+        (["--rehearsal.files", "[a.txt]", "--rehearsal.weight", "0"], "both 0"),
+        (["--rehearsal.files", "[a.txt]", "--rehearsal.kl", "1"], "rehearsal.kl: 1.0, but without an adapter"),
+    ],
+)
+def test_rehearsal_that_teaches_nothing_or_has_no_base_is_told(options, said):
+    with pytest.raises(InputError, match=said):
+        load_config(options)
+
+
+def test_a_divergence_needs_an_adapter_alone():
+    assert load_config(["--rehearsal.files", "[a.txt]", "--rehearsal.kl", "1", "--lora.rank", "2"]).rehearsal.kl == 1

@@ -15,6 +15,8 @@ With `train.examples_per_step` N there are no windows: step s packs examples sN 
 which are as long as it takes, in one of a few widths. Methods whose examples take different room then see the same
 number of them in every step.
 
+Rows of rehearsal (`fit_jax.data.rehearsal`), where a run has them, come with each batch.
+
 Packed windows differ in their number of rows, so the window that a step begins in depends on all windows before it.
 The loader remembers what it has counted: `state` goes into a checkpoint, and after `restore` resuming costs one window
 a lane, not all of them. Without it the rows are counted again, with the same result.
@@ -23,14 +25,15 @@ a lane, not all of them. Without it the rows are counted again, with the same re
 from bisect import bisect_left
 from collections.abc import Generator, Sequence
 from functools import lru_cache, partial
-from typing import Any, Generic, NamedTuple
+from typing import Any, Generic, NamedTuple, cast
 
 import numpy as np
 
 from fit_jax.config import Config
 from fit_jax.data.item_stream import ItemStream
 from fit_jax.data.keyed_generator import generator
-from fit_jax.data.packing import first_fit, stack, target_capacity
+from fit_jax.data.packing import Batch, first_fit, stack, target_capacity
+from fit_jax.data.rehearsal import RehearsalRows, WithRehearsal
 from fit_jax.data.row_stream import Mark, Row, RowStream
 from fit_jax.data.sampler import BatchType, Sampler
 from fit_jax.errors import InputError
@@ -74,6 +77,7 @@ class TrainLoader(Generic[BatchType]):
         config: Config,
         token_shards: int = 1,
         window: Window = Window(),  # noqa: B008
+        rehearsal: RehearsalRows | None = None,
     ) -> None:
         """Encodes a sample of the examples to choose the shapes.
 
@@ -83,6 +87,7 @@ class TrainLoader(Generic[BatchType]):
             config: The run.
             token_shards: Parts into which the mesh divides a row's tokens.
             window: Batches depend on it, so that a run must be resumed with the same.
+            rehearsal: Rows that each batch has besides: batches are then `WithRehearsal`.
 
         Raises:
             InputError: An example of the sample does not fit into a row, or the examples of a step into the rows of a
@@ -90,6 +95,7 @@ class TrainLoader(Generic[BatchType]):
         """
         self._sampler = sampler
         self._items = ItemStream(sampler, encoder, config)
+        self._rehearsal = rehearsal
         self._seed = config.seed
         self._batch_size = config.train.batch_size
         self._packing = config.train.packing
@@ -156,11 +162,16 @@ class TrainLoader(Generic[BatchType]):
             for number, lane in enumerate(self._lanes):
                 low, high = max(start - number * height, 0), min(stop - number * height, height)
                 taken += lane.rows(step * height + low, step * height + high)
-        return self._stacked(taken, width)
+        batch = self._stacked(taken, width)
+        if self._rehearsal is None:
+            return batch
+        each = self._rehearsal.rows / self._batch_size  # a host holds the same share of both
+        return self._beside(batch, self._rehearsal.batch(step, round(start * each), round(stop * each)))
 
     def empty(self, width: int) -> BatchType:
         """A batch of empty rows of `width` tokens: the shapes and dtypes of those to come."""
-        return self._stacked([[]] * self._batch_size, width)
+        batch = self._stacked([[]] * self._batch_size, width)
+        return batch if self._rehearsal is None else self._beside(batch, self._rehearsal.empty())
 
     def iterate(self, start: int, stop: int, rows: slice | None = None) -> Generator[BatchType]:
         """The batches of steps `start` to `stop` (exclusive), prepared ahead by a Grain worker thread.
@@ -183,8 +194,8 @@ class TrainLoader(Generic[BatchType]):
 
         `marks` knows the lanes of this host's rows alone; the elementwise maximum over the hosts is the whole.
         """
-        height = self._batch_size // max(len(self._lanes), 1)
-        return {"stream": self._identity(), "marks": [list(lane.mark(step * height)) for lane in self._lanes]}
+        marks = [list(stream.mark(step * height)) for stream, height in self._streams()]
+        return {"stream": self._identity(), "marks": marks}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes up the state of a loader of the same data and config.
@@ -197,12 +208,18 @@ class TrainLoader(Generic[BatchType]):
                 f"the checkpoint's data stream {state['stream']} is not this run's {self._identity()}: the training "
                 "data or tokenizer have changed; start a new run folder"
             )
-        for lane, mark in zip(self._lanes, state["marks"], strict=True):
-            lane.restore(Mark(*mark))
+        for (stream, _), mark in zip(self._streams(), state["marks"], strict=True):
+            stream.restore(Mark(*mark))
+
+    def _streams(self) -> list[tuple[RowStream, int]]:
+        """The streams that batches are cut from, and the rows that each gives to a step."""
+        streams = [(lane, self._batch_size // len(self._lanes)) for lane in self._lanes]
+        return streams if self._rehearsal is None else [*streams, (self._rehearsal.stream, self._rehearsal.rows)]
 
     def _identity(self) -> dict[str, int]:
         identity = {"examples": self._epoch_size, "targets_per_row": self.targets_per_row}
-        return identity | {"lanes": len(self._lanes), "window": self._window}
+        rehearsed = 0 if self._rehearsal is None else len(self._rehearsal.texts)
+        return identity | {"lanes": len(self._lanes), "window": self._window, "rehearsed": rehearsed}
 
     def _packed(self, lane: int, lanes: int, number: int) -> list[Row]:
         """Rows of a lane's `number`-th window, in random order: first fit leaves the worst filled ones last."""
@@ -243,6 +260,10 @@ class TrainLoader(Generic[BatchType]):
     def _stacked(self, rows: Sequence[Row], width: int) -> BatchType:
         batch, places = stack([[d.item for d in row] for row in rows], width, self.targets_per_row)
         return self._sampler.batch(batch, places, np.array([d.example for row in rows for d in row], np.int64))
+
+    @staticmethod
+    def _beside(batch: BatchType, rehearsal: Batch) -> BatchType:
+        return cast(BatchType, WithRehearsal(batch, rehearsal))  # a training batch as any other
 
 
 def _widths(longest: int, parts: int) -> tuple[int, ...]:

@@ -41,11 +41,7 @@ class JsonlStore:
     def scan(self, bad: Malformed) -> Iterator[Located]:
         """The objects of all files in order."""
         for path in self._paths:
-            check_regular(path)
-            try:
-                self._files.append(os.open(path, os.O_RDONLY))
-            except OSError as error:
-                raise InputError(f"{path} cannot be read: {error.strerror}; name a readable file") from error
+            self._files.append(open_regular(path))
             for where, begin, raw, line in raw_lines(path, bad):
                 if (row := parse_object(where, line, bad)) is not None:
                     self._file.append(len(self._files) - 1)
@@ -97,6 +93,19 @@ class DatasetStore:
     def row(self, number: int) -> Mapping[str, Any]:
         """The row."""
         return self._dataset[number]
+
+
+def open_regular(path: Path) -> int:
+    """A descriptor of a file whose rows are read again later.
+
+    Raises:
+        InputError: The file cannot be read, or is no regular one.
+    """
+    check_regular(path)
+    try:
+        return os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; name a readable file") from error
 
 
 def open_store(paths: Sequence[Path]) -> RowStore:

@@ -17,10 +17,9 @@ from lm_eval.models.utils import normalize_gen_kwargs
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import SamplingParams, generate_all
-from fit_jax.evaluation.perplexity import prefix_id
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import EncodedPrompt
-from fit_jax.focus.templates import end_token_id, render_messages
+from fit_jax.focus.templates import end_token_id, prefix_id, render_messages
 from fit_jax.models.decoder import Params
 
 if TYPE_CHECKING:

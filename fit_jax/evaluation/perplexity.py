@@ -11,7 +11,7 @@ import numpy as np
 from fit_jax.errors import InputError
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import EncodedPrompt
-from fit_jax.focus.templates import end_token_id
+from fit_jax.focus.templates import prefix_id
 from fit_jax.models.decoder import Params
 
 if TYPE_CHECKING:
@@ -89,13 +89,3 @@ def rolling_windows(ids: np.ndarray, prefix: int, sequence_length: int) -> Itera
     before = np.concatenate([np.array([prefix], np.int32), ids])
     for start in range(0, len(ids), sequence_length):
         yield EncodedPrompt(before[start : start + 1], (ids[start : start + sequence_length],))
-
-
-def prefix_id(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """The token before a text: the one that begins texts, or else the one that ends them.
-
-    Raises:
-        InputError: The tokenizer has neither.
-    """
-    bos = tokenizer.bos_token_id
-    return bos if isinstance(bos, int) else end_token_id(tokenizer)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fit_jax.config import Config
 from fit_jax.data.task import Task
@@ -23,6 +23,12 @@ from fit_jax.evaluation.queries import Prediction, plain_record
 from fit_jax.evaluation.radar import Panel, draw_radars, radar_figures
 from fit_jax.evaluation.reference_lines import without_repeats
 from fit_jax.evaluation.result_summary import summary
+from fit_jax.evaluation.text_perplexity import (
+    MeasuredTexts,
+    perplexity_records,
+    perplexity_table,
+    text_perplexities,
+)
 from fit_jax.evaluation.verdict import run_verdict
 from fit_jax.files import make_folder, replace_with, write_text
 from fit_jax.focus.prompts import PromptEncoder
@@ -38,6 +44,24 @@ FOLDER = "report"
 # Seconds between two lines of a log that say how far an evaluation is.
 _EVERY = 15.0
 _DECOYS, _DECOY_PREDICTIONS = "decoys.jsonl", "decoy_predictions.jsonl"
+_PERPLEXITY = "perplexity.jsonl"
+
+
+class Before(NamedTuple):
+    """What the model that a run was tuned from says; empty where there is none or it is not known.
+
+    Attributes:
+        answers: To the questions of the page's opening.
+        perplexities: Of the measured texts.
+    """
+
+    answers: Sequence[Prediction] = ()
+    perplexities: Sequence[float] = ()
+
+
+def nothing_before(opening: Opening, texts: Sequence[MeasuredTexts]) -> Before:
+    """Of a run that no model stands before."""
+    return Before()
 
 
 def report_run(
@@ -45,7 +69,8 @@ def report_run(
     task: Task,
     load: Callable[[], Subject],
     config: Config,
-    before: Callable[[Opening], Sequence[Prediction]] = lambda opening: (),
+    before: Callable[[Opening, Sequence[MeasuredTexts]], Before] = nothing_before,
+    texts: Sequence[MeasuredTexts] = (),
 ) -> Evaluation:
     """Evaluates a run's model, writes its report and prints the main table.
 
@@ -56,7 +81,8 @@ def report_run(
         task: The task asked about.
         load: Gives the model, which is let go once it was asked.
         config: The run.
-        before: Asks the model that the run's was tuned from; nothing where there is none or it is not known.
+        before: Asks the model that the run's was tuned from.
+        texts: What both models' perplexity is measured of.
 
     Returns:
         What was asked and answered.
@@ -70,11 +96,15 @@ def report_run(
         make_folder(folder)  # before minutes of scoring, not after
     with progress_bar("evaluating") as on_progress:
         evaluation = evaluate(task, subject, config, on_progress)
+    after = text_perplexities(texts, subject.scorer, subject.params)
     del subject  # a device may not hold two models
-    answers = before(choose_opening(evaluation.queries, task.text))
+    earlier = before(choose_opening(evaluation.queries, task.text), texts)
+    measured = perplexity_records(texts, after, earlier.perplexities)
     if is_lead():
         method = config.train.method
-        write_report(folder, evaluation, task, encoder, method, config.seed, answers)
+        write_report(folder, evaluation, task, encoder, method, config.seed, earlier.answers, measured)
+        if measured:
+            print_table(perplexity_table(measured).terminal())
         print_table(result_tables.terminal_table(f"{method} on {task.text.name}", evaluation.predictions).terminal())
         print(f"report: {folder / 'index.html'}", flush=True)
     return evaluation
@@ -129,6 +159,7 @@ def write_report(
     method: str,
     seed: int,
     before: Sequence[Prediction] = (),
+    measured: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """Writes `report/` of one run.
 
@@ -140,6 +171,7 @@ def write_report(
         method: The run's method, as named in the rows.
         seed: The run's seed.
         before: The answers of the model before tuning to the questions of the page's opening, where they are known.
+        measured: What tuning did to other texts, as `perplexity_records` gives it.
 
     Returns:
         The rows of `focus_accuracy.jsonl`.
@@ -153,13 +185,16 @@ def write_report(
     write_predictions(folder / "predictions.jsonl", predictions)
     verdict = run_verdict(predictions)
     tables = result_tables.result_tables(predictions, task)
-    for name in (_DECOYS, _DECOY_PREDICTIONS):
+    for name in (_DECOYS, _DECOY_PREDICTIONS, _PERPLEXITY):
         (folder / name).unlink(missing_ok=True)  # perhaps of an earlier report
     if evaluation.decoyed:
         found = obedience(evaluation.decoyed, method, seed, task.text.name)
         write_lines(folder / _DECOYS, found)
         write_lines(folder / _DECOY_PREDICTIONS, decoy_records(evaluation.decoyed))
         tables.append(decoy_table(found))
+    if measured:
+        write_lines(folder / _PERPLEXITY, measured)
+        tables.append(perplexity_table(measured))
     write_text(folder / "summary.md", summary(title, predictions, task, tables))
     panels, columns = radar_panels(predictions)
     for suffix in ("svg", "png"):

@@ -109,11 +109,17 @@ class Scorer:
         for prompts in groups:
             counts.append([len(p.answers) for p in prompts])
             items.append(lay_out(prompts, [range(n) for n in counts[-1]]))
-        done: dict[int, list[AnswerScores]] = {}
+        for of_prompts, scores in zip(counts, self.score_items(params, items)):
+            yield _split(scores, of_prompts)
+
+    def score_items(self, params: ForwardParams, items: Sequence[Item]) -> Iterator[AnswerScores]:
+        """Yields the scores of each item's answers, by their slots, in the order given; `params` as for `score`."""
+        done: dict[int, AnswerScores] = {}
         following = 0
-        for scores, places in self._run(params, items):
+        for (log_prob, greedy), places in self._run(params, items):
             for number, row, first in places:
-                done[number] = _split(scores, counts[number], row, first)
+                slots = slice(first, first + items[number].slots)
+                done[number] = AnswerScores(log_prob[row, slots], greedy[row, slots])
             while following in done:
                 yield done.pop(following)
                 following += 1
@@ -190,8 +196,7 @@ def _score_function(graphdef: nnx.GraphDef, forward: Forward) -> Score:
     return score
 
 
-def _split(scores: tuple[np.ndarray, np.ndarray], counts: Sequence[int], row: int, first: int) -> list[AnswerScores]:
-    """The scores of each prompt of an item, whose answers stand in one row from slot `first` on."""
-    log_prob, greedy = scores
-    ends = first + np.cumsum(counts)
-    return [AnswerScores(log_prob[row, e - n : e], greedy[row, e - n : e]) for n, e in zip(counts, ends)]
+def _split(scores: AnswerScores, counts: Sequence[int]) -> list[AnswerScores]:
+    """The scores of each prompt of an item, from those of all its answers."""
+    ends = np.cumsum(counts)
+    return [AnswerScores(scores.log_prob[e - n : e], scores.greedy[e - n : e]) for n, e in zip(counts, ends)]

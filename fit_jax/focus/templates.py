@@ -25,7 +25,7 @@ _PROBES = (
     ("First line: {a}, <b> & 'c'.\n\nSecond \"line\" (d) #1?", "Yes, 3 of them: it's so"),
 )
 # A template may print today's date, or open a think block; fixed here, so that one run's prompts equal another's.
-_TEMPLATE_OPTIONS = {"date_string": "26 Jul 2024", "enable_thinking": False}
+TEMPLATE_OPTIONS = {"date_string": "26 Jul 2024", "enable_thinking": False}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def prompt_form(tokenizer: "PreTrainedTokenizerBase", cue: str, template: str) -
     Raises:
         InputError: The tokenizer has no end token, or its chat template fails or changes the texts it is given.
     """
-    control = _control_tokens(tokenizer)
+    control = control_tokens(tokenizer)
     if template == "auto" and tokenizer.chat_template:
         return _chat_form(tokenizer, control)
     return PromptForm(_start_ids(tokenizer), "", f"\n{cue}", " ", "", end_token_id(tokenizer), control)
@@ -93,7 +93,7 @@ def _chat_form(tokenizer: "PreTrainedTokenizerBase", control: re.Pattern[str]) -
 def _render_chat(tokenizer: "PreTrainedTokenizerBase", user: str, answer: str) -> str:
     # One user turn holds everything: many templates refuse a system role.
     messages = [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
-    return render_messages(tokenizer, messages, False, **_TEMPLATE_OPTIONS)
+    return render_messages(tokenizer, messages, False, **TEMPLATE_OPTIONS)
 
 
 def render_messages(
@@ -124,7 +124,8 @@ def render_messages(
         raise InputError(f"chat template of '{name}' fails: {shown(str(error))}; {_REMEDY}") from error
 
 
-def _control_tokens(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str]:
+def control_tokens(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str]:
+    """Finds what the tokenizer reads as control tokens, and halves of surrogate pairs, which it cannot read."""
     added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     tokens = sorted(added | set(tokenizer.all_special_tokens), key=len, reverse=True)
     return re.compile("|".join([*map(re.escape, tokens), "[\ud800-\udfff]"]))
@@ -148,3 +149,13 @@ def end_token_id(tokenizer: "PreTrainedTokenizerBase") -> int:
             "name its eos_token in tokenizer_config.json"
         )
     return tokenizer.eos_token_id
+
+
+def prefix_id(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """The token before a text: the one that begins texts, or else the one that ends them.
+
+    Raises:
+        InputError: The tokenizer has neither.
+    """
+    bos = tokenizer.bos_token_id
+    return bos if isinstance(bos, int) else end_token_id(tokenizer)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 from jax.sharding import Mesh
 
+from fit_jax.data.rehearsal import WithRehearsal
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.parallel.hlo import Collective, collectives
 from fit_jax.parallel.mesh import make_mesh
@@ -15,6 +16,7 @@ from fit_jax.parallel.sharding import lay_out_tree
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.workload import Workload
 from fit_jax.training.optimizer import Optimizer, make_optimizer
+from fit_jax.training.rehearsal import Rehearsal
 from fit_jax.training.state import PlacedState, TrainState, abstract_state
 from fit_jax.training.step import abstract_batch, compile_train_step
 
@@ -65,9 +67,14 @@ def compile_train(load: Workload, topology: Topology) -> Program:
     mesh = make_mesh(load.mesh, topology.devices())
     optimizer = _optimizer(load)
     placed = abstract_state(load.model, load.lora, optimizer, mesh)
-    batch = abstract_batch(load.rows, load.sequence_length, load.targets, mesh)
+    batch, T = abstract_batch(load.rows, load.sequence_length, load.targets, mesh), load.sequence_length
+    rehearsal = Rehearsal.of(load.rehearsal, load.model)
+    if rehearsal is not None:
+        batch = WithRehearsal(batch, abstract_batch(load.rehearsal_rows, T, T, mesh))
     return _program(
-        lambda: compile_train_step(placed.graphdef, optimizer, placed.state, batch, accumulate=load.accumulate),
+        lambda: compile_train_step(
+            placed.graphdef, optimizer, placed.state, batch, rehearsal=rehearsal, accumulate=load.accumulate
+        ),
         mesh,
     )
 

@@ -82,8 +82,8 @@ def _count(tree: Any) -> float:
 
 
 def microbatch_rows(load: Workload, mesh: Mesh) -> int:
-    """Rows of a microbatch on one device."""
-    return load.rows // (load.accumulate * row_shards(mesh))
+    """Rows of a microbatch on one device, those of rehearsal included."""
+    return (load.rows + load.rehearsal_rows) // (load.accumulate * row_shards(mesh))
 
 
 def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
@@ -126,4 +126,5 @@ def _head(load: Workload, mesh: Mesh) -> float:
     item = jnp.dtype(model.compute_dtype).itemsize
     vocabulary = model.vocab_size / mesh.shape[TENSOR]
     whole = (2 if load.lora.rank == 0 else 1) * item * model.width * vocabulary if mesh.shape[FSDP] > 1 else 0.0
-    return whole + 2 * 4 * microbatch_rows(load, mesh) * chunks_of(load.targets)[1] * vocabulary
+    targets = load.sequence_length if load.rehearsal_rows else load.targets
+    return whole + 2 * 4 * microbatch_rows(load, mesh) * chunks_of(targets)[1] * vocabulary

@@ -112,7 +112,7 @@ def _laid_out(config: Config, topology: Topology) -> tuple[Workload, Mesh]:
     """The workload with an axis of -1 filled in, and its mesh of the machine's devices."""
     load = workload(config, topology.slices)
     mesh = make_mesh(load.mesh, topology.devices())
-    check_mesh(config.train, mesh)
+    check_mesh(config, mesh)
     return replace(load, mesh=replace(load.mesh, **mesh.shape)), mesh
 
 

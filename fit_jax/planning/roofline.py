@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from fit_jax.models.config import LoraConfig
 from fit_jax.models.flops import Flops, forward_flops, train_flops
 from fit_jax.parallel.config import CONTEXT, DATA, FSDP, TENSOR
 from fit_jax.parallel.hlo import Collective
@@ -157,8 +158,9 @@ def _step_time(
 ) -> StepTime:
     """The roofline with collectives of so many seconds each, and whether the step waits for them."""
     figures, devices = topology.accelerator, mesh.size
-    flops = train_flops(load.model, load.lora, load.rows, load.sequence_length, load.targets)
-    kernel = _kernel_work(load, topology, load.rows, backward=True)
+    flops = _flops(load)
+    # The last layer of rehearsal's rows, with more targets, is counted as that of the others.
+    kernel = _kernel_work(load, topology, load.rows + load.rehearsal_rows, backward=True)
     attention = flops.attention * (0.5 if uses_fused_attention(load) else 1.0) if kernel is None else kernel.flops
     compute = (flops.total - flops.attention + attention) / (devices * figures.flops * MATMUL_SHARE)
     seconds = {True: 0.0, False: 0.0}
@@ -179,6 +181,17 @@ def _kernel_work(load: Workload, topology: Topology, rows: int, *, backward: boo
     if platform is None:
         return None
     return kernel_work(load.model, rows, load.sequence_length, load.targets, platform, backward=backward)
+
+
+def _flops(load: Workload) -> Flops:
+    """Of a step: the task's rows, those of rehearsal, and the base's forward pass over these."""
+    T, rehearsed = load.sequence_length, load.rehearsal_rows
+    parts = [train_flops(load.model, load.lora, load.rows, T, load.targets)]
+    if rehearsed:
+        parts.append(train_flops(load.model, load.lora, rehearsed, T, T))
+    if rehearsed and load.rehearsal.kl:
+        parts.append(forward_flops(load.model, LoraConfig(), rehearsed, T, T))
+    return Flops(*(sum(values) for values in zip(*parts)))
 
 
 def _moved(load: Workload, state: TrainState, mesh: Mesh) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
+from math import gcd
 from typing import NamedTuple
 
 from fit_jax.config import Config, MeshConfig
@@ -82,7 +83,7 @@ def candidates(load: Workload, topology: Topology) -> Iterator[Candidate]:
     shapes: TrainState | None = None
     for sizes in mesh_sizes(load, len(devices), topology.slices):
         mesh = make_mesh(sizes, devices)
-        rows = load.rows // row_shards(mesh)
+        rows = gcd(load.rows, load.rehearsal_rows) // row_shards(mesh)
         shapes = shapes or place(load, mesh).state
         state = laid_out(shapes, mesh)
         for accumulate, remat, kernel in product(_powers(rows), ("none", "dots", "full"), ("auto", "xla")):
@@ -105,7 +106,7 @@ def mesh_sizes(load: Workload, devices: int, slices: int) -> Iterator[MeshConfig
                 continue
             rows = devices // tensor // context
             for data in (d for d in range(1, rows + 1) if rows % d == 0):
-                if data % slices == 0 and load.rows % rows == 0:
+                if data % slices == 0 and gcd(load.rows, load.rehearsal_rows) % rows == 0:
                     yield MeshConfig(data=data, fsdp=rows // data, tensor=tensor, context=context, slices=slices)
 
 

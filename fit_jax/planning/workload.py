@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from fit_jax.config import Config, MeshConfig, OptimizerConfig, TokenizerConfig
+from fit_jax.config import Config, MeshConfig, OptimizerConfig, RehearsalConfig, TokenizerConfig
 from fit_jax.errors import InputError
 from fit_jax.hub import local_folder
 from fit_jax.models.config import DecoderConfig, LoraConfig
@@ -28,6 +28,7 @@ class Workload:
         accumulate: Microbatches of a step.
         evaluation_rows: B of an evaluation batch.
         steps: Optimizer steps of the run; None where they follow from the data.
+        rehearsal: What is rehearsed; of its rows nearly every token is a target.
         notes: What was assumed.
     """
 
@@ -41,7 +42,13 @@ class Workload:
     accumulate: int
     evaluation_rows: int
     steps: int | None
+    rehearsal: RehearsalConfig
     notes: tuple[str, ...] = ()
+
+    @property
+    def rehearsal_rows(self) -> int:
+        """Rows of rehearsal in a step."""
+        return self.rehearsal.rows if self.rehearsal.files else 0
 
 
 def workload(config: Config, slices: int = 1) -> Workload:
@@ -75,6 +82,7 @@ def workload(config: Config, slices: int = 1) -> Workload:
         accumulate=config.train.accumulate,
         evaluation_rows=config.evaluation.batch_size,
         steps=config.train.steps,
+        rehearsal=config.rehearsal,
         notes=tuple(notes),
     )
 

@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,14 +17,16 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation, Subject, answer, is_written
 from fit_jax.evaluation.model_card import model_card
 from fit_jax.evaluation.opening import Opening
-from fit_jax.evaluation.queries import Group, Prediction
-from fit_jax.evaluation.report import FOLDER, report_run
+from fit_jax.evaluation.queries import Group
+from fit_jax.evaluation.report import FOLDER, Before, report_run
+from fit_jax.evaluation.text_perplexity import MeasuredTexts, text_perplexities
 from fit_jax.files import PARTIAL, make_folder, remove_partials, write_text
 from fit_jax.foreign import read_text, shown
 from fit_jax.models.adapters import write_adapter
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.run import Run, TrainedModel, load_model, scorer, starting_state, subject_of
 from fit_jax.runs.run_folder import CARD, CONFIG, EVALUATIONS, MAY_DIFFER, saved_config
+from fit_jax.runs.texts import measured_texts
 
 ADAPTER = "adapter"
 # Fields that say where and how fast an evaluation runs, and not what it asks.
@@ -62,29 +64,41 @@ def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: 
             _keep_adapter(run, model)
         return subject_of(run, model)
 
+    place = run.folder / (FOLDER if name is None else f"{EVALUATIONS}/{name}")
+    texts = measured_texts(run, rehearsed=name is None)
+    evaluation = report_run(place, run.task, load, config, partial(before_tuning, run, name is None), texts)
     if name is not None:
-        return report_run(run.folder / EVALUATIONS / name, run.task, load, config)
-    evaluation = report_run(run.folder / FOLDER, run.task, load, config, partial(answers_before_tuning, run))
+        return evaluation
     if is_lead():
         write_text(run.folder / CARD, model_card(config, run.task, evaluation.predictions))
     return evaluation
 
 
-def answers_before_tuning(run: Run, opening: Opening) -> list[Prediction]:
-    """What the model that the run was tuned from answers; nothing where it has none, or one that is gone."""
-    if run.model.pretrained is None:
-        return []
+def before_tuning(run: Run, answers: bool, opening: Opening, texts: Sequence[MeasuredTexts]) -> Before:
+    """What the model that the run was tuned from says; nothing where it has none, or one that is gone.
+
+    Args:
+        run: The run.
+        answers: Whether it is to answer the questions of the opening.
+        opening: The questions.
+        texts: What its perplexity is measured of.
+    """
+    if run.model.pretrained is None or not (answers or texts):
+        return Before()
     try:
         placed = starting_state(run, None)
     except InputError as error:
         if is_lead():
-            print(f"the report shows no answers from before tuning: {error}", flush=True)
-        return []
+            print(f"the report shows nothing from before tuning: {error}", flush=True)
+        return Before()
     subject = Subject(run.encoder, scorer(run, placed.graphdef), placed.state.params)
+    perplexities = text_perplexities(texts, subject.scorer, subject.params)
+    if not answers:
+        return Before((), perplexities)
     asked = run.config.evaluation
     written = asked.written_tokens if is_written(run.task, run.config) else None
-    (answers,) = answer([Group.of(opening.queries)], subject, written, asked.beams)
-    return answers
+    (answered,) = answer([Group.of(opening.queries)], subject, written, asked.beams)
+    return Before(answered, perplexities)
 
 
 def evaluation_name(

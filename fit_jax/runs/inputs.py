@@ -133,6 +133,9 @@ def fingerprints(
             found[f"the examples of split {name}"] = _digest(_example_lines(split.examples))
     if not kept:
         found |= _own_files(resolved.asked.task, digests)
+        if files := resolved.asked.rehearsal.files:
+            prints = (_file_print(Path(file).expanduser(), digests) for file in files)
+            found["the files of rehearsal.files"] = _digest(prints)
     if resolved.model.pretrained is not None:
         # The weights are in the checkpoints where all are trained; those of the hub are then told by their commit.
         is_base = resolved.lora.rank > 0

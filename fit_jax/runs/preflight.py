@@ -69,14 +69,15 @@ def check_batch(model: DecoderConfig, config: Config, mesh: jax.sharding.Mesh) -
         InputError: It is more.
     """
     train = config.train
-    rows = train.batch_size // (train.accumulate * row_shards(mesh))
+    of_step = train.batch_size + (config.rehearsal.rows if config.rehearsal.files else 0)
+    rows = of_step // (train.accumulate * row_shards(mesh))
     tokens = rows * train.sequence_length // mesh.shape[CONTEXT]
     item = jnp.dtype(model.compute_dtype).itemsize
     # What rematerialisation keeps of every layer, the layer in flight, and in plain XLA its scores.
     least = tokens * item * (model.layers * model.width + 4 * model.width + model.feed_forward)
     if mesh.devices.flat[0].platform == "cpu":
         least += 4 * tokens * train.sequence_length * model.heads / mesh.shape[TENSOR]
-    batch = 4 * train.batch_size * train.sequence_length * 4  # tokens, positions, visibility and mask on the host
+    batch = 4 * of_step * train.sequence_length * 4  # tokens, positions, visibility and mask on the host
     _compare(least, batch, mesh, "at least ", config)
 
 

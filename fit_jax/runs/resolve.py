@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from jax.sharding import Mesh
 
-from fit_jax.config import Config, TokenizerConfig, TrainConfig
+from fit_jax.config import Config, TokenizerConfig
 from fit_jax.errors import InputError
 from fit_jax.models.adapter_config import resolve_lora
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig, with_vocabulary
@@ -72,19 +72,23 @@ def resolve(config: Config, at_hand: bool = True) -> ResolvedConfig:
     return ResolvedConfig(config, model, lora, tokenizer)
 
 
-def check_mesh(train: TrainConfig, mesh: Mesh) -> None:
+def check_mesh(config: Config, mesh: Mesh) -> None:
     """Checks that the mesh divides a training batch: rows among microbatches and devices, tokens among devices.
 
     Raises:
         InputError: It does not.
     """
-    shards, context = row_shards(mesh), mesh.shape[CONTEXT]
+    train, shards, context = config.train, row_shards(mesh), mesh.shape[CONTEXT]
     parts = train.accumulate * shards
-    if train.batch_size % parts:
-        raise InputError(
-            f"train.batch_size: {train.batch_size} rows do not divide into {train.accumulate} microbatch(es) over "
-            f"{shards} parts of the mesh (mesh.data x mesh.fsdp); take a multiple of {parts}"
-        )
+    rows = {"train.batch_size": train.batch_size}
+    if config.rehearsal.files:
+        rows["rehearsal.rows"] = config.rehearsal.rows
+    for name, count in rows.items():
+        if count % parts:
+            raise InputError(
+                f"{name}: {count} rows do not divide into {train.accumulate} microbatch(es) over "
+                f"{shards} parts of the mesh (mesh.data x mesh.fsdp); take a multiple of {parts}"
+            )
     if train.sequence_length % context:
         raise InputError(
             f"train.sequence_length: {train.sequence_length} tokens do not divide among {context} parts of the mesh "

@@ -59,6 +59,7 @@ MAY_DIFFER = (
     "evaluation.written_tokens",
     "evaluation.beams",
     "evaluation.decoys",
+    "evaluation.texts",
     "evaluation.batch_size",
     "evaluation.examples",
 )

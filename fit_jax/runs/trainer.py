@@ -37,6 +37,7 @@ from fit_jax.runs.run import (
     subject_of,
 )
 from fit_jax.runs.run_folder import FIRST_STAGE
+from fit_jax.runs.texts import check_measured, rehearsal_rows
 from fit_jax.runs.trackers import Trackers
 from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.checkpoint_sums import ASIDE
@@ -45,6 +46,7 @@ from fit_jax.training.loop import Events, Loop
 from fit_jax.training.metrics import FIGURE, TENSORBOARD, MetricsLog, Records
 from fit_jax.training.optimizer import Optimizer, make_optimizer
 from fit_jax.training.progress import Progress
+from fit_jax.training.rehearsal import Rehearsal
 from fit_jax.training.state import PlacedState, TrainState, with_objective
 from fit_jax.training.step import StepMetrics, abstract_like, compile_train_step
 from fit_jax.training.stopping import Stopping
@@ -77,12 +79,13 @@ def train(run: Run, trackers: Trackers | None = None) -> Ending:
         TrainingFailed: The loss or the gradient is not finite; the last checkpoint is intact.
     """
     config = run.config
-    check_mesh(config.train, run.mesh)
+    check_mesh(config, run.mesh)
     evaluated_splits(run.task, config)  # a misspelt split is to be told now, not after hours of training
     if _finished(run):
         return Ending.ALREADY
     check_batch(run.model, config, run.mesh)
     check_examples(run.task, run.encoder, config)
+    check_measured(run)
     method = training_method(run.task, config)
     loader = _loader(run, method)
     steps = _steps(config, loader)
@@ -223,7 +226,8 @@ def budget_of(run: Run) -> FixedBudget:
 
 
 def _loader(run: Run, method: TrainingMethod[BatchType]) -> TrainLoader[BatchType]:
-    return TrainLoader(method.sampler, run.encoder, run.config, run.mesh.shape[CONTEXT])
+    context = run.mesh.shape[CONTEXT]
+    return TrainLoader(method.sampler, run.encoder, run.config, context, rehearsal=rehearsal_rows(run))
 
 
 def _restore(loader: TrainLoader, state: dict[str, Any]) -> None:
@@ -265,6 +269,7 @@ def _step_of_each_width(
                 shapes,
                 abstract_like(loader.empty(width), run.mesh),
                 objective=method.objective,
+                rehearsal=Rehearsal.of(run.config.rehearsal, run.model),
                 accumulate=run.config.train.accumulate,
                 seed=run.config.seed,
             )
@@ -289,6 +294,9 @@ def _opening(run: Run, placed: PlacedState, step: int, steps: int) -> list[str]:
         + "".join(f", {axis} {size}" for axis, size in shape.items()),
         f"{steps} steps of {train.batch_size} rows x {'' if train.packing else 'up to '}{train.sequence_length} tokens",
     ]
+    if (rehearsed := run.config.rehearsal).files:
+        share = rehearsed.rows / (rehearsed.rows + train.batch_size)
+        lines.append(f"rehearsal: {rehearsed.rows} rows more in each step, {share:.0%} of all")
     if run.model.pretrained and (towers := open_pretrained(run.model.pretrained).left_out):
         lines.append(f"{run.model.pretrained}: its text model alone; left out: {', '.join(towers)}")
     if run.model.pretrained and run.config.tokenizer.template == "auto" and not run.encoder.tokenizer.chat_template:

@@ -43,6 +43,8 @@ class Display:
             f"target accuracy {record['target_accuracy']:.3f}",
             f"{record['tokens_per_second']:,.0f} tokens/s",
         ]
+        if "rehearsal_loss" in record:
+            parts.insert(1, f"rehearsal loss {record['rehearsal_loss']:.4f}")
         if "validation_loss" in record:
             parts.append(
                 f"validation loss {record['validation_loss']:.4f}, "

@@ -26,7 +26,7 @@ TENSORBOARD = "tensorboard"
 
 @dataclass
 class Totals:
-    """Sums over the steps since the last record, of the fields of `StepMetrics` and its `LossSums`."""
+    """Sums over the steps since the last record, of `StepMetrics` and its parts; `tokens` counts rehearsal's too."""
 
     steps: int = 0
     loss: float = 0.0
@@ -35,6 +35,9 @@ class Totals:
     tokens: int = 0
     target_tokens: int = 0
     examples: int = 0
+    rehearsal_loss: float = 0.0
+    rehearsal_divergence: float = 0.0
+    rehearsal_targets: int = 0
 
     def add(self, metrics: StepMetrics) -> None:
         """Adds one step's sums."""
@@ -45,9 +48,14 @@ class Totals:
         self.tokens += int(metrics.tokens)
         self.target_tokens += int(metrics.target_tokens)
         self.examples += int(metrics.examples)
+        if metrics.rehearsal is not None:
+            self.tokens += int(metrics.rehearsal.tokens)
+            self.rehearsal_loss += float(metrics.rehearsal.loss)
+            self.rehearsal_divergence += float(metrics.rehearsal.divergence)
+            self.rehearsal_targets += int(metrics.rehearsal.targets)
 
     def record(self, step: int, learning_rate: float, grad_norm: float, seconds: float) -> dict[str, Any]:
-        """The record of a logged step: means per target and sums since the last record.
+        """The record of a logged step: means per target and sums since the last record, of rehearsal too.
 
         Args:
             step: Optimizer steps done.
@@ -55,6 +63,13 @@ class Totals:
             grad_norm: The last step's.
             seconds: Training time since the last record.
         """
+        rehearsed = {}
+        if self.rehearsal_targets:
+            rehearsed = {
+                "rehearsal_loss": self.rehearsal_loss / self.rehearsal_targets,
+                "rehearsal_kl": self.rehearsal_divergence / self.rehearsal_targets,
+                "rehearsal_tokens": self.rehearsal_targets,
+            }
         return {
             "step": step,
             "loss": self.loss / self.targets,
@@ -62,6 +77,7 @@ class Totals:
             "tokens": self.tokens,
             "target_tokens": self.target_tokens,
             "examples": self.examples,
+            **rehearsed,
             "learning_rate": learning_rate,
             "grad_norm": grad_norm,
             "seconds": round(seconds, 3),

@@ -63,7 +63,12 @@ def target_scores(decoder: Decoder, rows: Batch, dropout_key: Key[Array, ""] | N
         rows: Packed or unpacked rows.
         dropout_key: Draws the dropout; None means none.
     """
-    hidden = decoder(
+    return TargetScores(*target_log_probs(decoder, hidden_at_targets(decoder, rows, dropout_key), rows.target_ids))
+
+
+def hidden_at_targets(decoder: Decoder, rows: Batch, dropout_key: Key[Array, ""] | None) -> Float[Array, "B C D"]:
+    """The hidden states that predict the targets of rows; without a `dropout_key` there is no dropout."""
+    return decoder(
         rows.tokens,
         rows.positions,
         rows.visible_until,
@@ -71,7 +76,6 @@ def target_scores(decoder: Decoder, rows: Batch, dropout_key: Key[Array, ""] | N
         deterministic=dropout_key is None,
         dropout_key=dropout_key,
     )
-    return TargetScores(*target_log_probs(decoder, hidden, rows.target_ids))
 
 
 class Objective(ABC, Generic[BatchType]):

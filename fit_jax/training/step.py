@@ -16,6 +16,7 @@ from fit_jax.parallel.mesh import mesh_of
 from fit_jax.parallel.sharding import batch_sharding
 from fit_jax.training.objective import CROSS_ENTROPY, Losses, LossSums, Objective, target_scores
 from fit_jax.training.optimizer import Optimizer
+from fit_jax.training.rehearsal import Rehearsal, RehearsalSums, rehearsal_sums, shares
 from fit_jax.training.state import TrainState, in_fp32, purpose_key
 
 
@@ -27,8 +28,9 @@ class StepMetrics(NamedTuple):
         tokens: Tokens that are no padding.
         target_tokens: Tokens that the model was asked to predict.
         examples: Examples trained on, each under one focus instruction.
-        grad_norm: Global norm of the objective's gradient, before clipping.
+        grad_norm: Global norm of the gradient, before clipping.
         learning_rate: The update's.
+        rehearsal: Sums of rehearsal before the update; None where there is none.
     """
 
     sums: LossSums
@@ -37,6 +39,7 @@ class StepMetrics(NamedTuple):
     examples: Int[Array, ""]
     grad_norm: Float[Array, ""]
     learning_rate: Float[Array, ""]
+    rehearsal: RehearsalSums | None = None
 
 
 def compile_train_step(
@@ -46,6 +49,7 @@ def compile_train_step(
     batch: TrainBatch,
     *,
     objective: Objective[Any] = CROSS_ENTROPY,
+    rehearsal: Rehearsal | None = None,
     accumulate: int = 1,
     seed: int = 0,
 ) -> jax.stages.Compiled:
@@ -55,40 +59,48 @@ def compile_train_step(
         graphdef: The model's structure.
         optimizer: The optimizer.
         state: Gives shapes and shardings: arrays or `jax.ShapeDtypeStruct`s.
-        batch: Likewise.
+        batch: Likewise; `WithRehearsal` where there is `rehearsal`.
         objective: What is minimised; by default the cross-entropy of the targets.
-        accumulate: Microbatches of a step; divides the batch's rows.
+        rehearsal: What is minimised besides; by default nothing.
+        accumulate: Microbatches of a step; divides the batch's rows, and those of rehearsal.
         seed: Draws the dropout, with the step and the microbatch.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     mesh = mesh_of(state)
     everywhere = NamedSharding(mesh, PartitionSpec())
 
-    def step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, StepMetrics]:
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
         step_key = jax.random.fold_in(purpose_key(seed, "dropout"), state.step)
 
-        def loss(trainable: nnx.State, part: TrainBatch, weights: Array, number: int | Array) -> tuple[Array, Losses]:
-            decoder = nnx.merge(graphdef, trainable, state.frozen)
-            scores = target_scores(decoder, part.rows, jax.random.fold_in(step_key, number))
-            losses = objective.losses(scores, part)
-            return jnp.sum(weights * losses.loss), losses
+        def loss(trainable: nnx.State, part: Weighed, number: int | Array) -> tuple[Array, _StepLosses]:
+            decoder, key = nnx.merge(graphdef, trainable, state.frozen), jax.random.fold_in(step_key, number)
+            losses = objective.losses(target_scores(decoder, part.task.rows, key), part.task)
+            total = jnp.sum(part.weights * losses.loss)
+            if rehearsal is None:
+                return total, (losses, None)
+            key = jax.random.fold_in(key, 1)  # other masks than those of the task's rows
+            rehearsed = rehearsal.losses(decoder, state.frozen, part.rehearsal, key)
+            return total + rehearsal.total(*rehearsed, part.shares), (losses, rehearsed)
 
-        def gradient(part: TrainBatch, weights: Array, number: int | Array) -> tuple[nnx.State, Losses]:
-            grads, losses = jax.grad(loss, has_aux=True)(state.trainable, part, weights, number)
+        def gradient(part: Weighed, number: int | Array) -> tuple[nnx.State, _StepLosses]:
+            grads, losses = jax.grad(loss, has_aux=True)(state.trainable, part, number)
             # Without the constraint the partitioner may keep whole gradients on every device.
             return jax.lax.with_sharding_constraint(in_fp32(grads), shardings.trainable), losses
 
-        weights = objective.weights(batch, state.objective)
-        grads, losses = _over_microbatches(gradient, state.trainable, batch, weights, accumulate)
-        own = objective.update(state.objective, batch, losses.loss)
-        counted = objective.counted(batch)
+        task, texts = (batch, None) if rehearsal is None else (batch.task, batch.rehearsal)
+        weights = objective.weights(task, state.objective)
+        whole = Weighed(task, weights, texts, None if texts is None else shares(texts))
+        grads, (losses, rehearsed) = _over_microbatches(gradient, state.trainable, whole, accumulate)
+        own = objective.update(state.objective, task, losses.loss)
+        counted = objective.counted(task)
         metrics = StepMetrics(
             LossSums(jnp.sum(losses.loss * counted), jnp.sum(counted), jnp.sum(losses.correct * counted)),
-            jnp.sum(batch.rows.visible_until > 0),
-            jnp.sum(batch.rows.target_weight > 0),
-            batch.examples.astype(jnp.int32),
+            jnp.sum(task.rows.visible_until > 0),
+            jnp.sum(task.rows.target_weight > 0),
+            task.examples.astype(jnp.int32),
             optax.global_norm(grads),
             optimizer.schedule(state.step),
+            None if texts is None else rehearsal_sums(texts, *rehearsed),
         )
         return _updated(state, grads, optimizer)._replace(objective=own), metrics
 
@@ -96,24 +108,43 @@ def compile_train_step(
         return jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere)).lower(state, batch).compile()
 
 
+class Weighed(NamedTuple):
+    """A batch or a microbatch, and what its losses weigh in the global batch.
+
+    Attributes:
+        task: The method's batch.
+        weights: Of its losses.
+        rehearsal: The rows of rehearsal; None where there is none.
+        shares: What each of their targets weighs in a mean.
+    """
+
+    task: Any
+    weights: Float[Array, "B C"]
+    rehearsal: Any
+    shares: Any
+
+
+# The losses of the task's batch, and of rehearsal's where there is any.
+_StepLosses = tuple[Losses, Any]
+
+
 def _over_microbatches(
-    gradient: Callable[[BatchType, Array, int | Array], tuple[nnx.State, Losses]],
+    gradient: Callable[[Weighed, int | Array], tuple[nnx.State, _StepLosses]],
     trainable: nnx.State,
-    batch: BatchType,
-    weights: Float[Array, "B C"],
+    batch: Weighed,
     count: int,
-) -> tuple[nnx.State, Losses]:
+) -> tuple[nnx.State, _StepLosses]:
     """The gradient summed over `count` microbatches, and the losses of the whole batch."""
     if count == 1:
-        return gradient(batch, weights, 0)
-    parts = jax.tree.map(lambda array: microbatches(array, count), (batch, weights))
+        return gradient(batch, 0)
+    parts = jax.tree.map(lambda array: microbatches(array, count), batch)
     zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), trainable)
 
-    def add(total: nnx.State, x: tuple[BatchType, Array, Array]) -> tuple[nnx.State, Losses]:
+    def add(total: nnx.State, x: tuple[Weighed, Array]) -> tuple[nnx.State, _StepLosses]:
         grads, losses = gradient(*x)
         return jax.tree.map(jnp.add, total, grads), losses
 
-    grads, losses = jax.lax.scan(add, zero, (*parts, jnp.arange(count)))
+    grads, losses = jax.lax.scan(add, zero, (parts, jnp.arange(count)))
     return grads, jax.tree.map(lambda array: array.swapaxes(0, 1).reshape(-1, *array.shape[2:]), losses)
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation import perplexity as perplexity_module
-from fit_jax.evaluation.perplexity import perplexity, prefix_id, rolling_windows
+from fit_jax.evaluation.perplexity import perplexity, rolling_windows
+from fit_jax.focus.templates import prefix_id
 
 
 def test_windows_predict_every_token_once():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.tasks import build_task
+from fit_jax.focus.conversations import TextEncoder
 from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
@@ -182,3 +183,20 @@ def test_stories_tokenizer(data_dir):
     assert ids[0] == tokenizer.bos_token_id == 1
     assert len(ids) < 20
     assert tokenizer.decode(ids[1:]) == "Once upon a time, there was a little girl named Lily."
+
+
+def test_a_conversation_is_what_the_chat_template_makes_of_it(tokenizer, monkeypatch):
+    said = ["Is it dull?", "No, é 🙂 it is.", "Why?", "1. Because"]
+    messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant") * 2, said)]
+    if not tokenizer.chat_template:
+        user, assistant = "[INST] {{ m.content }} [/INST]", " {{ m.content }}{{ eos_token }}"
+        turns = "{% if m.role == 'user' %}" + user + "{% else %}" + assistant + "{% endif %}"
+        chat = "{{ bos_token }}{% for m in messages %}" + turns + "{% endfor %}"
+        monkeypatch.setattr(tokenizer, "chat_template", chat)
+    encoder = TextEncoder(tokenizer, "auto")
+    assert encoder.problem(messages) is None
+    found = encoder.conversation(messages)
+    whole = tokenizer.apply_chat_template(messages, return_dict=False)
+    assert found.ids.tolist() == whole[: len(found.ids)]
+    learnt = tokenizer.decode(found.ids[found.learnt].tolist())
+    assert re.sub(r"<[^>]*>| ", "", learnt) == re.sub(" ", "", said[1] + said[3])

@@ -114,7 +114,7 @@ def test_the_methods_against_bias_train_by_epochs_on_every_task(task, stand_in):
 def test_a_model_is_as_large_as_its_weights_and_fits_the_machine_its_file_names(model, machine):
     config = composed("ss", model)
     mesh = make_mesh(config.mesh, machine.devices())
-    check_mesh(config.train, mesh)
+    check_mesh(config, mesh)
     load = workload(config)
     state = place(load, mesh).state
     count = sum(leaf.size for leaf in state.frozen.flat_state().leaves)

@@ -8,7 +8,7 @@ from fit_jax.models.flops import forward_flops, train_flops
 from fit_jax.parallel.hlo import Collective
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.attention import kernel_work
-from fit_jax.planning.memory import bytes_held
+from fit_jax.planning.memory import bytes_held, plan_memory
 from fit_jax.planning.roofline import (
     MATMUL_SHARE,
     StepTime,
@@ -118,3 +118,15 @@ def test_a_step_takes_its_slowest_part_and_what_is_exposed(planned, machine):
     assert time.utilisation == pytest.approx(MATMUL_SHARE * 3 / 5)
     assert time._replace(overlapped=0.0).bound == "compute"
     assert time._replace(overlapped=0.0, memory=9.0).bound == "memory"
+
+
+def test_rehearsal_costs_its_rows_with_all_their_targets_and_the_base(planned, machine):
+    def cost(*options):
+        load, state, mesh = planned(*options, fsdp=2)
+        return plan_step(load, state, mesh, machine).flops.total, plan_memory(load, state, mesh, machine).total
+
+    files = ("--rehearsal.files", "[a.txt]", "--rehearsal.rows", "8")
+    none, some, against = cost(), cost(*files), cost(*files, "--rehearsal.kl", "1")
+    assert some[0] > 2 * none[0]
+    assert against[0] > some[0]
+    assert some[1] > none[1]

@@ -43,6 +43,11 @@ def test_meshes_cover_the_machine_and_divide_the_run(tiny):
     assert all(m.data % 2 == 0 and m.slices == 2 for m in mesh_sizes(replace(load, rows=8), 8, 2))
 
 
+def test_meshes_divide_the_rows_of_rehearsal(tiny):
+    load = workload(tiny("--rehearsal.files", "[a.txt]", "--rehearsal.rows", "2"))
+    assert {m.data * m.fsdp for m in mesh_sizes(load, 8, 1)} <= {1, 2}
+
+
 def test_candidates_trade_memory_for_time(tiny, machine):
     load = workload(tiny("--model.layers", "12", "--train.batch_size", "32"))
     found = {(c.load.mesh.fsdp, c.load.accumulate, c.load.model.remat): c for c in candidates(load, machine)}

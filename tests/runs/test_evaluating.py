@@ -7,10 +7,13 @@ import pytest
 
 from fit_jax.config import Config
 from fit_jax.config_files import dump_config
+from fit_jax.data.rehearsal import pieces
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject, answer
 from fit_jax.evaluation.opening import choose_opening
 from fit_jax.evaluation.queries import ask
+from fit_jax.evaluation.text_perplexity import MeasuredTexts, text_perplexities
+from fit_jax.focus.conversations import TextEncoder
 from fit_jax.runs import evaluating
 from fit_jax.runs.run_folder import CARD, CONFIG, EVALUATIONS
 
@@ -20,7 +23,8 @@ def run(monkeypatch, tmp_path):
     """A run whose evaluation gives the folder of its report alone."""
     monkeypatch.setattr(evaluating, "load_model", lambda run, which: None)
     monkeypatch.setattr(evaluating, "subject_of", lambda run, model: None)
-    monkeypatch.setattr(evaluating, "report_run", lambda folder, task, load, config: (load(), folder)[1])
+    monkeypatch.setattr(evaluating, "report_run", lambda folder, task, load, *_: (load(), folder)[1])
+    monkeypatch.setattr(evaluating, "measured_texts", lambda run, rehearsed: [])
     config = Config(run_dir=str(tmp_path / "run"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / CONFIG).write_text(dump_config(config))
@@ -80,17 +84,21 @@ def test_the_model_before_tuning_answers_the_same_questions(monkeypatch, capsys,
     monkeypatch.setattr(evaluating, "starting_state", lambda run, optimizer: placed)
     monkeypatch.setattr(evaluating, "scorer", lambda run, graphdef: make_scorer())
     run = SimpleNamespace(config=Config(), task=task, encoder=encoder, model=SimpleNamespace(pretrained="a/model"))
-    before = evaluating.answers_before_tuning(run, opening)
+    before = evaluating.before_tuning(run, True, opening, ()).answers
     assert [p.focus for p in before] == [q.focus for q in opening.queries]
+    texts = [MeasuredTexts("t", False, list(pieces(TextEncoder(encoder.tokenizer, "plain").texts(["a lamp"])[0], 9)))]
+    perplexities = text_perplexities(texts, make_scorer(), params)
+    assert evaluating.before_tuning(run, True, opening, texts) == (before, perplexities)
+    assert evaluating.before_tuning(run, False, opening, texts) == ((), perplexities)
     (expected,) = answer([group], Subject(encoder, make_scorer(), params))
     assert {(p.focus, p.log_probs) for p in before} <= {(p.focus, p.log_probs) for p in expected}
     run.model.pretrained = None
-    assert evaluating.answers_before_tuning(run, opening) == []
+    assert evaluating.before_tuning(run, True, opening, ()) == ((), ())
     run.model.pretrained = "gone"
 
     def gone(run, optimizer):
         raise InputError("gone: no weights; fetch them")
 
     monkeypatch.setattr(evaluating, "starting_state", gone)
-    assert evaluating.answers_before_tuning(run, opening) == []
-    assert "no answers from before tuning: gone" in capsys.readouterr().out
+    assert evaluating.before_tuning(run, True, opening, ()) == ((), ())
+    assert "nothing from before tuning: gone" in capsys.readouterr().out

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from fit_jax import hub, sums
-from fit_jax.config import Config, TaskConfig, TokenizerConfig
+from fit_jax.config import Config, RehearsalConfig, TaskConfig, TokenizerConfig
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Spurious
@@ -333,3 +333,17 @@ def test_changed_versions_are_told_at_the_next_start(tmp_path):
     assert record_versions(tmp_path) == []  # told once
     (tmp_path / VERSIONS).write_text("{")
     assert record_versions(tmp_path) == []
+
+
+def test_changed_rehearsal_files_are_refused(config, tmp_path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("once upon a time")
+    config = replace(config, rehearsal=RehearsalConfig(files=(str(texts),)))
+    task, resolved = build_task(config.task, config.seed), resolve(config)
+    found = fingerprints(task, resolved)
+    assert found == fingerprints(task, resolved)
+    texts.write_text("once upon another time")
+    with pytest.raises(InputError, match=r"not what this run was made from: the files of rehearsal.files;"):
+        check_inputs(tmp_path, Inputs(found), fingerprints(task, resolved), "refuse")
+    texts.unlink()
+    assert not any("rehearsal" in name for name in fingerprints(task, resolved, kept=True))

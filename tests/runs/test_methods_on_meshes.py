@@ -1,4 +1,4 @@
-"""Product of experts and group DRO on a mesh: the losses of one device, by epochs, and resumed bit for bit."""
+"""Methods with rehearsal on a mesh: the losses of one device, by epochs, and resumed bit for bit."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +29,7 @@ mesh: {data: 2, fsdp: 2, tensor: 2}
 train: {epochs: 2, batch_size: 8, sequence_length: 192, accumulate: 2, group_step: 0.5, log_every: 1,
   validate_every: null, checkpoint_every: 3, patience: null}
 evaluation: {validation_examples: 8, batch_size: 8}
+rehearsal: {rows: 8, kl: 0.5}
 """
 
 
@@ -49,9 +50,13 @@ def config_of(tmp_path_factory, method):
     """The config of a run of the method, by the folder's name: the paper's runs, tiny and in float32."""
     folder = tmp_path_factory.mktemp(method)
     (folder / "tiny.yaml").write_text(TINY)
+    texts = folder / "texts.txt"
+    texts.write_text("".join(f"once upon a time there were {n} lamps and {n % 7} tents\n" for n in range(900)))
 
     def make(name: str) -> Config:
         options = ["--run_dir", str(folder / name), "--train.method", method]
+        if method == "poe":  # one of them rehearses besides
+            options += ["--rehearsal.files", f"[{texts}]"]
         return load_config(["--config", str(PAPER), "--config", str(folder / "tiny.yaml"), *options])
 
     return make
@@ -100,7 +105,10 @@ def test_a_mesh_with_accumulation_has_the_losses_of_one_device(straight, config_
     expected, found = records(alone), records(straight)
     for row, other in zip(found, expected, strict=True):
         assert row == pytest.approx(other, rel=1e-4)
-    assert expected[-1]["loss"] != pytest.approx(expected[0]["loss"], rel=0.01)  # there was something to learn
+    for name in {"loss", "rehearsal_loss"} & set(expected[0]):
+        assert expected[-1][name] != pytest.approx(expected[0][name], rel=0.01)  # there was something to learn
+    if config.rehearsal.files:
+        assert expected[0]["rehearsal_kl"] < 1e-5 < expected[-1]["rehearsal_kl"]  # the model begins as its base
 
 
 def test_a_run_that_broke_off_goes_on_bit_for_bit(straight, config_of, monkeypatch):

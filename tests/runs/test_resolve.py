@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 from jax.sharding import AbstractMesh
 
-from fit_jax.config import Config, TrainConfig, load_config
+from fit_jax.config import Config, RehearsalConfig, TrainConfig, load_config
 from fit_jax.errors import InputError
 from fit_jax.focus.tokenizers import save_tokenizer
 from fit_jax.models.config import DecoderConfig
@@ -18,6 +18,7 @@ from fit_jax.runs.resolve import check_mesh, resolve
 from fit_jax.runs.run import load_model, set_up
 from fit_jax.runs.run_folder import claimed, saved_config
 from fit_jax.runs.trainer import Ending, train
+from fit_jax.training.metrics import read_metrics
 
 from ..stored_models import ADAPTER, SHAPE
 
@@ -108,6 +109,7 @@ def test_a_mesh_takes_the_batches_it_divides_and_no_others():
         mesh = AbstractMesh((data, fsdp, 5, context), AXES)
         for rows, sequence_length in product((1, 2, 4, 6, 12), (8, 9, 12)):
             train = TrainConfig(batch_size=rows, accumulate=accumulate, sequence_length=sequence_length)
+            config = Config(train=train)
             wrong = [
                 name
                 for name, left in (
@@ -118,13 +120,24 @@ def test_a_mesh_takes_the_batches_it_divides_and_no_others():
             ]
             if wrong:
                 with pytest.raises(InputError, match=wrong[0]):
-                    check_mesh(train, mesh)
+                    check_mesh(config, mesh)
             else:
-                check_mesh(train, mesh)
+                check_mesh(config, mesh)
+
+
+def test_a_mesh_divides_the_rows_of_rehearsal_too():
+    mesh = AbstractMesh((2, 2, 1, 1), AXES)
+    config = Config(train=TrainConfig(batch_size=8), rehearsal=RehearsalConfig(rows=6))
+    check_mesh(config, mesh)
+    with pytest.raises(InputError, match=r"rehearsal.rows: 6 rows do not divide .* take a multiple of 4"):
+        check_mesh(replace(config, rehearsal=RehearsalConfig(rows=6, files=("a.txt",))), mesh)
 
 
 def test_a_run_goes_on_from_an_adapter_on_an_imported_model(imported, adapter, encoder, tmp_path):
-    """Its rank comes from the adapter in training, after a restart, in evaluation and on the card."""
+    """Its rank comes from the adapter in training, after a restart, in evaluation and on the card.
+
+    What it rehearses is held against the model below the adapter, and the report tells what tuning did to texts.
+    """
     model = shutil.copytree(imported, tmp_path / "model")
     save_tokenizer(encoder.tokenizer, model)
     options = [
@@ -139,6 +152,11 @@ def test_a_run_goes_on_from_an_adapter_on_an_imported_model(imported, adapter, e
     ]
     options += ["--task.train_examples", "16", "--task.validation_examples", "8", "--task.test_examples", "4"]
     options += ["--train.batch_size", "8", "--train.sequence_length", "280", "--train.validate_every", "null"]
+    texts = [tmp_path / "rehearsed.jsonl", tmp_path / "other.txt"]
+    texts[0].write_text("".join(json.dumps({"text": f"a lamp and {n} tents"}) + "\n" for n in range(99)))
+    texts[1].write_text("it feels good.\n" * 50)
+    options += ["--rehearsal.files", f"[{texts[0]}]", "--rehearsal.rows", "8", "--rehearsal.kl", "0.5"]
+    options += ["--evaluation.texts", f"[{texts[1]}]"]
     config = asked(model, *options, "--evaluation.splits", "[iid]", "--evaluation.paraphrases", "[heldout]")
     for ending in (Ending.ALL_STEPS, Ending.ALREADY):
         with claimed(config):
@@ -147,7 +165,14 @@ def test_a_run_goes_on_from_an_adapter_on_an_imported_model(imported, adapter, e
     assert (run.lora.rank, run.config.lora.rank, run.model.width) == (ADAPTER.rank, 0, SHAPE.width)
     assert saved_config(tmp_path / "run") == config
     assert len(load_model(run, "last").params) == 2
+    (record,) = read_metrics(run.folder / "metrics.jsonl")
+    assert record["rehearsal_loss"] > record["rehearsal_kl"] >= 0
     evaluate_run(run, "last")
+    lines = (run.folder / "report" / "perplexity.jsonl").read_text().splitlines()
+    measured = [json.loads(line) for line in lines]
+    assert [(m["texts"], m["rehearsed"]) for m in measured] == [("rehearsed.jsonl", True), ("other.txt", False)]
+    assert all(1 < m["before"] != m["after"] > 1 for m in measured)
+    assert "rehearsed.jsonl" in (run.folder / "report" / "summary.md").read_text()
     written = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
     assert (written["r"], written["target_modules"], written["use_rslora"]) == (3, ["q_proj", "down_proj"], True)
     assert "LoRA of rank 3, alpha 7" in (tmp_path / "run" / "MODEL_CARD.md").read_text()
