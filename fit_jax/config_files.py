@@ -262,7 +262,7 @@ def _decode(kind: Any, value: Any, name: str) -> Any:
     return decoded
 
 
-def _expected(kind: Any) -> str:
+def _expected(kind: object) -> str:
     """What a value of the type is, in words."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (UnionType, Union):

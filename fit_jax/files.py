@@ -7,7 +7,6 @@ import shutil
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from fit_jax.errors import InputError
 from fit_jax.foreign import named
@@ -135,7 +134,7 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"cannot write to {named(folder)}: {error.strerror}; choose a writable folder") from error
 
 
-def replace_with(path: Path, write: Callable[[Path], Any]) -> None:
+def replace_with(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary file beside `path`, then puts it in place in one step, safely on the disk.
 
     Raises:

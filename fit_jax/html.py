@@ -43,7 +43,7 @@ _IN_PROSE = re.compile(rf"(?<!\w)(?:iid|flipped|core|spurious|y_s|rho)(?!\w)|{FE
 _LONGEST_TITLE = 200
 
 
-def page(title: str, subtitle: str, body: str, examples: Sequence[Mapping[str, Any]] = (), cap: str = "") -> str:
+def page(title: str, subtitle: str, body: str, examples: Sequence[Mapping[str, object]] = (), cap: str = "") -> str:
     """The page.
 
     Args:
@@ -79,7 +79,7 @@ def cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 
-def script_json(value: Any) -> str:
+def script_json(value: object) -> str:
     """JSON that can stand in a <script> element: no text in it can end the element or open a comment."""
     text = json.dumps(_printable(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
@@ -107,7 +107,7 @@ def _identity(word: str) -> str:
     return f"word-{'few' if word == FEW_MARK else word}"
 
 
-def _printable(value: Any) -> Any:
+def _printable(value: object) -> Any:
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):

@@ -1,7 +1,9 @@
 """Imports go one way: every package imports from lower levels alone, and no two modules import each other."""
 
 import ast
+import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -53,13 +55,13 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in ROOT.rglob("*.py")}
 
 
-def imported(tree: ast.AST) -> Iterator[str]:
+def imported(tree: ast.AST, relative: bool = False) -> Iterator[str]:
     """The modules that a module imports anywhere in it; a name imported from a package may be a module or not."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
+            assert relative or node.level == 0, "imports are absolute"
             whole = str(node.module)
             yield from (name if (name := f"{whole}.{a.name}") in MODULES else whole for a in node.names)
 
@@ -115,3 +117,104 @@ def test_no_modules_import_each_other():
         TopologicalSorter({name: IMPORTS[name] & MODULES.keys() for name in MODULES}).prepare()
     except CycleError as error:
         pytest.fail(f"a cycle of imports: {' -> '.join(error.args[1])}")
+
+
+# Modules without a test file of their name in the mirrored folder, by the file that tests them.
+TESTED_IN = {
+    "conversion/test_convert.py": "convert",
+    "conversion/test_push.py": "push",
+    "data/tasks/test_bbq.py": "data.tasks.bbq_source",
+    "data/test_array_record.py": "data.builders data.dataset_cards data.lazy_examples",
+    "data/test_balance.py": "data.summary",
+    "data/test_describing.py": "data.column_names data.draft data.draft_features data.draft_label data.draft_text",
+    "data/test_loader.py": "data.item_stream data.sampler",
+    "data/test_own_data.py": "data.malformed data.own_table data.row_stores data.tasks.jsonl",
+    "data/test_own_rows.py": "data.own_features",
+    "data/test_tasks.py": "data.task data.text data.tasks.annotated data.tasks.demo data.tasks.shans data.tasks.smnli",
+    "evaluation/test_decoy_evaluation.py": "focus.decoy_text",
+    "evaluation/test_matching.py": "data.tasks.bbq_nlg",
+    "evaluation/test_report.py": "evaluation.radar",
+    "evaluation/test_result_tables.py": "evaluation.result_summary",
+    "experiment/test_method_report.py": "experiment.other_models",
+    "experiment/test_runner.py": "experiment.answers experiment.cells",
+    "focus/test_instructions.py": "focus.far_paraphrases",
+    "focus/test_prompts.py": "focus.example",
+    "focus/test_real_tokenizers.py": "focus.raw_tokenizers",
+    "methods/test_few_shot.py": "methods.training_free",
+    "methods/test_group_dro.py": "methods.groups",
+    "methods/test_steering.py": "methods.activation_addition methods.instruction_marks methods.pasta methods.spotlight",
+    "methods/test_two_stages.py": "methods.dfr methods.jtt methods.plain",
+    "models/test_adapters.py": "models.adapter_config",
+    "models/test_decoder.py": "models.attention models.block models.config models.layers models.partition",
+    "models/test_families.py": "models.families.* models.export",
+    "models/test_prefix_attention.py": "models.prefix_attention_gpu models.prefix_attention_tpu models.prefix_blocks",
+    "models/test_rope.py": "models.kv_cache models.rope_config",
+    "models/test_weights.py": "models.model_folder models.quantize",
+    "parallel/test_mesh.py": "parallel.config",
+    "planning/test_paper_configs.py": "data.vocabulary methods.zero_shot",
+    "planning/test_plan.py": "planning.compiled",
+    "playground/test_in_browser.py": "playground.app playground.space",
+    "playground/test_question.py": "playground.models playground.views",
+    "runs/test_methods_on_meshes.py": "methods.fit methods.group_balanced methods.method methods.sft_y*",
+    "runs/test_remote_folder.py": "runs.remote_mirror runs.remote_store",
+    "runs/test_run_folder.py": "runs.run",
+    "runs/test_trainer.py": "training.display training.stream",
+    "test_api.py": "focus_model focus_results runs.copying runs.source_rows",
+    "test_cli.py": "errors",
+    "test_commands.py": "conversion.check evaluate steer train",
+    "test_config.py": "train_config",
+    "training/test_checkpoint.py": "training.state",
+    "training/test_loop.py": "training.objective",
+}  # fmt: skip
+TESTS = Path(__file__).parent
+
+
+def own_test(name: str) -> Path:
+    """`tests/data/test_loader.py` for `fit_jax.data.loader`."""
+    *folders, stem = name.split(".")[1:]
+    return TESTS.joinpath(*folders, f"test_{stem}.py")
+
+
+def by_name(name: str) -> set[str]:
+    """What a module finds by its name when it is asked for: the API, the members of a registry, kernels."""
+    if name == "fit_jax":
+        return {"fit_jax.api"}
+    if name == "fit_jax.models.prefix_attention":
+        return {f"{name}_gpu", f"{name}_tpu"}
+    if name in ("fit_jax.data.tasks", "fit_jax.methods", "fit_jax.models.families"):
+        return {other for other in MODULES if other.startswith(f"{name}.")}
+    return set()
+
+
+def reached(test: Path) -> set[str]:
+    """The modules that a test file imports or names, and those that these import in turn.
+
+    A family, a method, a task and a command go by the name of their module.
+    """
+    found: set[str] = set()
+    text = test.read_text()
+    ahead = set(imported(ast.parse(text), relative=True))
+    ahead |= {name for name in ALONE if re.search(rf"\b{name.rpartition('.')[2]}\b", text)}
+    while ahead:
+        found |= ahead
+        ahead = {other for name in ahead & MODULES.keys() for other in IMPORTS[name] | by_name(name)} - found
+    return found
+
+
+ALONE = {n for n, path in MODULES.items() if path.stem not in ("__init__", "__main__") and not own_test(n).exists()}
+NAMED = {
+    test: {name for one in names.split() for name in ALONE if fnmatch(name, f"fit_jax.{one}")}
+    for test, names in TESTED_IN.items()
+}
+
+
+def test_every_module_has_a_test_file_of_its_name_or_is_named_with_the_one_that_tests_it():
+    named = [name for names in NAMED.values() for name in names]
+    assert sorted(named) == sorted(ALONE)
+    patterns = [one for names in TESTED_IN.values() for one in names.split()]
+    assert [one for one in patterns if not any(fnmatch(name, f"fit_jax.{one}") for name in ALONE)] == []
+
+
+@pytest.mark.parametrize("test", sorted(TESTED_IN))
+def test_a_file_named_for_a_module_reaches_it(test):
+    assert sorted(NAMED[test] - reached(TESTS / test)) == []

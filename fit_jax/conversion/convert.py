@@ -264,7 +264,7 @@ def _stored_dtype(found: Pretrained) -> str:
     return _dtype(found.hf, str(found.folder))
 
 
-def _dtype(hf: Mapping[str, Any], where: str) -> str:
+def _dtype(hf: Mapping[str, object], where: str) -> str:
     fields = Fields(hf, where)
     return fields.choice("dtype" if fields.has("dtype") else "torch_dtype", _NUMPY, "float32")
 
@@ -293,7 +293,7 @@ def _write_company(loaded: Loaded, folder: Path) -> None:
         (folder / prompt_file.NAME).write_text(prompt_file.prompt_file(loaded.prompts), encoding="utf-8")
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def _write_json(path: Path, content: Mapping[str, object]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -59,7 +59,7 @@ class Column:
         """How many different values there are; None where they were not counted to the end."""
         return None if self._many else len(self.counts)
 
-    def add(self, value: Any) -> None:
+    def add(self, value: object) -> None:
         """Counts a cell that is not empty."""
         self.filled += 1
         text = value if isinstance(value, str) else _text(value)
@@ -112,14 +112,14 @@ def profile(rows: Iterable[Located]) -> Profile:
     return Profile(total, columns, sample)
 
 
-def is_missing(value: Any) -> bool:
+def is_missing(value: object) -> bool:
     """Whether a cell is empty, or holds a word that programs write for that."""
     if isinstance(value, str):
         return len(value) < 8 and value.strip().casefold() in _MISSING
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def column_codes(kind: Kind, values: Iterable[Any]) -> np.ndarray | None:
+def column_codes(kind: Kind, values: Iterable[object]) -> np.ndarray | None:
     """(N,) a number for the value of each row, as a property that may tell the label.
 
     Numbers and dates are parted into quarters, of a text the length is; spellings of one category are one value, and an
@@ -144,7 +144,7 @@ def column_codes(kind: Kind, values: Iterable[Any]) -> np.ndarray | None:
     return found
 
 
-def kind_of(values: Iterable[Any]) -> Kind:
+def kind_of(values: Iterable[object]) -> Kind:
     """What a column holds whose every value is given."""
     column, every = Column(""), list(values)
     cells = [value for value in every if not is_missing(value)]
@@ -188,7 +188,7 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """A cell as text; what Python cannot write is an empty one."""
     try:
         return str(value)

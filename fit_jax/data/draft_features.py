@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -184,7 +184,7 @@ def _spelt(own: OwnData, ways: frozenset[str], columns: Mapping[str, Column]) ->
     return replace(own, **{way: way in needed for way in WAYS})
 
 
-def _seen(own: OwnData, rows: Sequence[Mapping[str, Any]]) -> OwnData:
+def _seen(own: OwnData, rows: Sequence[Mapping[str, object]]) -> OwnData:
     """The description whose input shows the columns that a model would otherwise not see."""
     for feature in own.features:
         alone = replace(own, features=(feature,))
@@ -194,7 +194,7 @@ def _seen(own: OwnData, rows: Sequence[Mapping[str, Any]]) -> OwnData:
     return own
 
 
-def _can_be_drawn(own: OwnData, rows: Sequence[Mapping[str, Any]]) -> bool:
+def _can_be_drawn(own: OwnData, rows: Sequence[Mapping[str, object]]) -> bool:
     config = TaskConfig(name="jsonl", malformed="skip")
     try:
         task = build_own(own, DatasetStore(list(rows), own.name), None, Path(), config, 0)

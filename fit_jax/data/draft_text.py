@@ -65,7 +65,7 @@ def _ranking(draft: Draft) -> str:
     return _comment(reading) + "".join(_comment(row, "", "#   ") for row in rows)
 
 
-def _given(cls: type, value: Any) -> dict[str, Any]:
+def _given(cls: type, value: object) -> dict[str, Any]:
     """The fields that differ from their defaults, and the label, which a reader looks for."""
     found = {}
     for f in fields(cls):
@@ -76,7 +76,7 @@ def _given(cls: type, value: Any) -> dict[str, Any]:
     return found
 
 
-def _field(name: str, value: Any) -> str:
+def _field(name: str, value: object) -> str:
     """One line of the top level."""
     style = '"' if isinstance(value, str) and "\n" in value else None
     plain = yaml.safe_dump(value, allow_unicode=True, width=10**6, default_flow_style=True, default_style=style)

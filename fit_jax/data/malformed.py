@@ -36,7 +36,7 @@ class Malformed:
         self._listing = listing if policy == "error" else None
         self._records: IO[str] | None = None
 
-    def add(self, where: str, problem: str, row: Mapping[str, Any] | str | None = None) -> None:
+    def add(self, where: str, problem: str, row: Mapping[str, object] | str | None = None) -> None:
         """Counts a malformed row.
 
         Args:
@@ -80,7 +80,7 @@ class Malformed:
         rows = f"{self.count} malformed row{'s' * (self.count > 1)}"
         return rows, "; ".join(first) + ("; ..." if self.count > len(first) else "")
 
-    def text(self, row: Mapping[str, Any], field: str, where: str) -> str | None:
+    def text(self, row: Mapping[str, object], field: str, where: str) -> str | None:
         """The text of a field, stripped; None, counted as malformed, where it is missing, empty or far too long."""
         value = row.get(field)
         if not isinstance(value, str):
@@ -98,7 +98,7 @@ class Malformed:
         self.add(where, problem, row)
         return None
 
-    def choice(self, row: Mapping[str, Any], field: str, known: Iterable[Any], where: str) -> int | None:
+    def choice(self, row: Mapping[str, object], field: str, known: Iterable[object], where: str) -> int | None:
         """Position of a field's value in `known`; None, counted as malformed, where it is not there."""
         known = list(known)
         if (value := row.get(field)) in known:
@@ -124,20 +124,20 @@ class Malformed:
         return f" (all are in {self._listing})"
 
 
-def none_of(field: str, value: Any, known: Iterable[Any]) -> str:
+def none_of(field: str, value: object, known: Iterable[object]) -> str:
     """What is wrong with a value that is none of the known ones: the one that was meant, where that shows."""
     if isinstance(value, str) and (meant := near(value, tuple(map(str, known)))):
         return f"{field} {quoted(value)} is unknown; {meant.hint}"
     return f"{field} {quoted(value)} is none of {some_of(known)}"
 
 
-def some_of(names: Iterable[Any], most: int = 8) -> str:
+def some_of(names: Iterable[object], most: int = 8) -> str:
     """Names for an error message, at most so many of them."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(shown, names[:most])) + more
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """A value as JSON takes it, whatever a table holds."""
     return value if value is None or isinstance(value, str | int) else shown(value)

@@ -31,7 +31,7 @@ def value_of(feature: FeatureConfig, slots: tuple[str, ...], folder: Path) -> Va
         # A group for each, so that the one found is known whatever the case folds to.
         pattern = re.compile(rf"(?<!\w)(?:{'|'.join(f'({re.escape(word)})' for word in words)})(?!\w)", re.IGNORECASE)
 
-        def keyword(row: Mapping[str, Any]) -> str | None:
+        def keyword(row: Mapping[str, object]) -> str | None:
             found = pattern.search(" ".join(str(row.get(slot, "")) for slot in slots))
             return words[found.lastindex - 1] if found and found.lastindex else None
 
@@ -63,7 +63,7 @@ def _function(feature: FeatureConfig, folder: Path) -> ValueOf:
             "write package.module:name, or file.py:name relative to the description"
         ) from error
 
-    def value(row: Mapping[str, Any]) -> str | None:
+    def value(row: Mapping[str, object]) -> str | None:
         try:
             with _staying():
                 found = function(dict(row))  # which it may change

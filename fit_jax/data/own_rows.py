@@ -37,7 +37,7 @@ class OwnReader:
             for feature in own.features
         ]
 
-    def parse(self, row: Mapping[str, Any], where: str, bad: Malformed) -> ParsedRow | None:
+    def parse(self, row: Mapping[str, object], where: str, bad: Malformed) -> ParsedRow | None:
         """The row, or None, counted as malformed."""
         own = self.own
         texts = {slot: bad.text(row, slot, where) for slot in own.slots}
@@ -70,7 +70,7 @@ class OwnReader:
         )
         return ParsedRow(uid, slots, candidates, labels[0], counted, tuple(labels[1:]))
 
-    def _problem(self, row: Mapping[str, Any], candidates: Sequence[str]) -> str | None:
+    def _problem(self, row: Mapping[str, object], candidates: Sequence[str]) -> str | None:
         """What keeps the row from being used, its texts, labels and features aside."""
         own = self.own
         if len(set(candidates)) < 2 or len(set(candidates)) < len(candidates):
@@ -91,7 +91,7 @@ def _spelt(feature: FeatureConfig, find: ValueOf, ways: tuple[str, ...]) -> Valu
     """Finds the feature's value in one spelling, whichever the rows have."""
     spellings = Spellings(feature.named, ways)
 
-    def value(row: Mapping[str, Any]) -> str | None:
+    def value(row: Mapping[str, object]) -> str | None:
         found = find(row)
         return found and (spellings.of(found) or None)
 
@@ -106,7 +106,7 @@ def _misspelt(feature: FeatureConfig, value: str) -> str | None:
     return f"{feature.key} {quoted(value)}: {meant.hint}{remedy}"
 
 
-def _answers(value: Any) -> tuple[str, ...]:
+def _answers(value: object) -> tuple[str, ...]:
     """A row's answers: a list, or a text that is a JSON list."""
     if isinstance(value, str):
         try:

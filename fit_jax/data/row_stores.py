@@ -80,7 +80,7 @@ class MemoryStore:
 class DatasetStore:
     """Rows of a `datasets.Dataset`, or of anything else that is indexed by number and gives mappings."""
 
-    def __init__(self, dataset: Sequence[Mapping[str, Any]], name: str) -> None:
+    def __init__(self, dataset: Sequence[Mapping[str, object]], name: str) -> None:
         self._dataset = dataset
         self._name = name
 

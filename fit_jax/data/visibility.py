@@ -17,7 +17,7 @@ LOOKED_AT = 300
 _ENOUGH = 0.95
 
 
-def unseen(reader: OwnReader, rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def unseen(reader: OwnReader, rows: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
     """One line for each feature whose value the rendered input does not show, with what to do.
 
     A value is seen where the columns of the input alone give the same value, as with keywords, or where the input
@@ -48,7 +48,7 @@ def _why(feature: FeatureConfig, seen: int, rows: int) -> str:
     return f"{asked}put the columns that {shown(feature.function)} reads into `input`"
 
 
-def _parsed(reader: OwnReader, row: Mapping[str, Any]) -> Any:
+def _parsed(reader: OwnReader, row: Mapping[str, object]) -> Any:
     return reader.parse(row, "row:0", Malformed("skip"))
 
 
@@ -56,7 +56,7 @@ def _shows(value: str, text: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(value.casefold())}(?!\w)", text.casefold()) is not None
 
 
-def _value(find: ValueOf, row: Mapping[str, Any], slots: Sequence[str]) -> str | None:
+def _value(find: ValueOf, row: Mapping[str, object], slots: Sequence[str]) -> str | None:
     """The value that the columns of the input alone give; None where they do not suffice."""
     try:
         return find({slot: row[slot] for slot in slots})

@@ -81,7 +81,7 @@ class HarnessModel(TemplateLM):
         kept = last.lstrip() if rendered.startswith(last.lstrip(), start) else last.strip()
         return rendered[: start + len(kept)]
 
-    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:
         """Token ids; the tokenizer's own start token is added unless the text begins with it or the caller says so."""
         if add_special_tokens is None:
             add_special_tokens = not string.startswith(self._text([self.prefix_token_id]))
@@ -130,7 +130,7 @@ class HarnessModel(TemplateLM):
                 self.cache_hook.add_partial("generate_until", requests[number].args, texts[number])
         return [texts[number] for number in range(len(asked))]
 
-    def _loglikelihood_tokens(self, requests: Iterable[Request], **_: Any) -> list[tuple[float, bool]]:
+    def _loglikelihood_tokens(self, requests: Iterable[Request], **_: object) -> list[tuple[float, bool]]:
         """log p in nats of each continuation after its context, and whether greedy decoding would write it."""
         groups = [self._prompt(same) for same in of_one_context(requests)]
         found: list[tuple[float, bool]] = []

@@ -204,7 +204,7 @@ def ordered(types: Iterable[str]) -> list[str]:
     return [t for t in FOCUS_TYPES if t in present]
 
 
-def group_by(things: Iterable[Any], key: Callable[[Any], Hashable]) -> dict[Any, list[Any]]:
+def group_by(things: Iterable[object], key: Callable[[Any], Hashable]) -> dict[Any, list[Any]]:
     """The things of each key, both in the order given."""
     groups: dict[Any, list[Any]] = defaultdict(list)
     for thing in things:

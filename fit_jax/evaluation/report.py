@@ -262,7 +262,7 @@ def read_predictions(path: Path) -> list[Prediction]:
         raise InputError(f"{path}: holds no predictions ({shown(str(error))}); {remedy}") from error
 
 
-def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+def write_lines(path: Path, records: Iterable[Mapping[str, object]]) -> None:
     """Writes JSON lines."""
     write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
 

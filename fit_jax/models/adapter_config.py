@@ -126,7 +126,7 @@ def _adaptable(model: ModelConfig) -> list[str]:
     return [name for name in PROJECTIONS if name not in model.expert_projections()]
 
 
-def _adapted(adapter: str, listed: Any, known: Collection[str]) -> set[str]:
+def _adapted(adapter: str, listed: object, known: Collection[str]) -> set[str]:
     """The modules that an adapter adapts: those that its config lists, so that a plan reads no weights.
 
     Where the config holds a pattern, or names that are none of the known ones and may fit nothing, its tensors tell.

@@ -164,7 +164,7 @@ def _cast(values: dict[str, jax.Array], layer: int | None, dtype: np.dtype) -> d
     return jax.tree.map(lambda value: value.astype(dtype), _of_layer(values, layer))
 
 
-def _of_layer(tree: Any, layer: int | None) -> Any:
+def _of_layer(tree: object, layer: int | None) -> Any:
     return tree if layer is None else jax.tree.map(lambda a: a[layer], tree)
 
 

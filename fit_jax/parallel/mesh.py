@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -68,7 +68,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[Device] | None = None) -> Me
     return Mesh(grid, AXES, axis_types=types)
 
 
-def mesh_of(tree: Any) -> Mesh:
+def mesh_of(tree: object) -> Mesh:
     """The mesh that a pytree's arrays lie on; a mesh of their device where they lie on none."""
     sharding = jax.tree.leaves(tree)[0].sharding
     if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):

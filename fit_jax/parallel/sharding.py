@@ -50,7 +50,7 @@ class Layout(NamedTuple):
     replicated: tuple[str, ...]
 
 
-def path_name(path: tuple[Any, ...]) -> str:
+def path_name(path: tuple[object, ...]) -> str:
     """Dotted name of a leaf's path, as in `blocks.attention.q_proj.kernel`; NNX's `value` level is left out."""
     return jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
 
@@ -60,7 +60,7 @@ def is_stacked(name: str) -> bool:
     return name.startswith("blocks.")
 
 
-def named_leaves(tree: Any) -> dict[str, Any]:
+def named_leaves(tree: object) -> dict[str, Any]:
     """The leaves of a tree by dotted name, in the order of `jax.tree.leaves`."""
     return {path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 

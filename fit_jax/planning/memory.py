@@ -1,7 +1,7 @@
 """Bytes a device needs, from shapes: exact for what lives between steps, a model of the compiler for the rest."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +63,7 @@ def plan_memory(load: Workload, state: TrainState, mesh: Mesh, topology: Topolog
     return Memory(parameters, bytes_held(state.opt_state), activations, gradients + peak)
 
 
-def bytes_held(tree: Any) -> float:
+def bytes_held(tree: object) -> float:
     """Bytes a device holds of a pytree of `jax.ShapeDtypeStruct`s with shardings."""
     return float(sum(math.prod(_shard(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
 
@@ -77,7 +77,7 @@ def _shard(leaf: jax.ShapeDtypeStruct) -> tuple[int, ...]:
     return leaf.sharding.shard_shape(leaf.shape)
 
 
-def _count(tree: Any) -> float:
+def _count(tree: object) -> float:
     return float(sum(math.prod(_shard(leaf)) for leaf in jax.tree.leaves(tree)))
 
 

@@ -18,7 +18,7 @@ from fit_jax.errors import InputError, reason
 from fit_jax.foreign import is_installed, shown
 from fit_jax.options import Parser, add_checkpoint, add_trust_code
 
-_HERE, _PORT = "127.0.0.1", 7860
+_HERE, PORT = "127.0.0.1", 7860
 
 
 def add_options(parser: Parser) -> None:
@@ -32,7 +32,7 @@ def add_options(parser: Parser) -> None:
     add_trust_code(parser)
     about = "address to serve the page at (default: this machine alone); 0.0.0.0 lets everyone in who can reach it"
     parser.add_argument("--host", metavar="ADDRESS", help=about, default=_HERE)
-    parser.add_argument("--port", metavar="N", type=int, help=f"port (default: {_PORT}, or another that is free)")
+    parser.add_argument("--port", metavar="N", type=int, help=f"port (default: {PORT}, or another that is free)")
     parser.add_argument("--export", metavar="FOLDER", help="write the page as a Hugging Face Space, and serve nothing")
     parser.set_defaults(run=_play, config=[])
 
@@ -92,7 +92,7 @@ def free_port(host: str, wanted: int | None) -> int:
     if wanted is not None and not 0 < wanted < 2**16:
         raise InputError(f"--port {wanted}: is no port; take one from 1 to 65535")
     told = ""
-    for port in (_PORT, 0) if wanted is None else (wanted,):
+    for port in (PORT, 0) if wanted is None else (wanted,):
         with closing(socket.socket()) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

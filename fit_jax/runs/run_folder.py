@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fit_jax.config import Config, TokenizerConfig
 from fit_jax.config_files import config_differences, dump_config, parse_config, read_config
@@ -218,7 +218,7 @@ def _adopt(folder: Path, config: Config) -> None:
         write_text(folder / CONFIG, dump_config(config))
 
 
-def check_same(folder: Path, saved: Any, config: Any, may_differ: Collection[str], begun: bool) -> bool:
+def check_same(folder: Path, saved: object, config: object, may_differ: Collection[str], begun: bool) -> bool:
     """Whether a folder of results holds those of this config.
 
     Args:

@@ -15,7 +15,7 @@ from fit_jax.foreign import shown
 from fit_jax.runs.run_folder import has_checkpoint
 
 
-def keep_rows(folder: Path, rows: Iterable[Mapping[str, Any]], description: Mapping[str, Any]) -> Path:
+def keep_rows(folder: Path, rows: Iterable[Mapping[str, object]], description: Mapping[str, object]) -> Path:
     """Writes rows and what their columns mean into a folder of a run, as files that a config can name.
 
     Args:
@@ -52,7 +52,7 @@ def keep_rows(folder: Path, rows: Iterable[Mapping[str, Any]], description: Mapp
     return path
 
 
-def _without_gaps(row: Mapping[str, Any]) -> dict[str, Any]:
+def _without_gaps(row: Mapping[str, object]) -> dict[str, Any]:
     """A row in which null stands for what pandas calls NaN."""
     return {name: None if isinstance(value, float) and isnan(value) else value for name, value in row.items()}
 

@@ -50,7 +50,7 @@ def check_trackers(names: Collection[str]) -> None:
 class Trackers:
     """A run's trackers, on the lead process; on others, and where the config names none, all of this does nothing."""
 
-    def __init__(self, names: Sequence[str], folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, names: Sequence[str], folder: Path, config: Mapping[str, object]) -> None:
         """Nothing is opened yet.
 
         Args:
@@ -141,7 +141,7 @@ class _Tracker(Protocol):
 
     name: str
 
-    def __init__(self, title: str, known: str | None, config: Mapping[str, Any]) -> None: ...
+    def __init__(self, title: str, known: str | None, config: Mapping[str, object]) -> None: ...
     def write(self, values: Mapping[str, float], step: int) -> None: ...
     def write_table(self, header: Sequence[str], rows: Rows) -> None: ...
     def close(self, failed: bool) -> None: ...
@@ -161,7 +161,7 @@ class _Board:
 
 
 class _Wandb(_Board):
-    def __init__(self, title: str, known: str | None, config: Mapping[str, Any]) -> None:
+    def __init__(self, title: str, known: str | None, config: Mapping[str, object]) -> None:
         self._library = import_module("wandb")
         self.name = known or secrets.token_hex(4)
         self._run = self._library.init(
@@ -178,7 +178,7 @@ class _Wandb(_Board):
 
 
 class _MLflow:
-    def __init__(self, title: str, known: str | None, config: Mapping[str, Any]) -> None:
+    def __init__(self, title: str, known: str | None, config: Mapping[str, object]) -> None:
         library = import_module("mlflow")
         self._metric = library.entities.Metric
         self._client = library.MlflowClient()
@@ -211,7 +211,7 @@ class _MLflow:
 
 
 class _Trackio(_Board):
-    def __init__(self, title: str, known: str | None, config: Mapping[str, Any]) -> None:
+    def __init__(self, title: str, known: str | None, config: Mapping[str, object]) -> None:
         self._library = import_module("trackio")
         self.name = known or f"{title}-{secrets.token_hex(4)}"
         self._run = self._library.init(

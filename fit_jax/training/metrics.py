@@ -113,7 +113,7 @@ class MetricsLog:
         self._file = open(self._path, "ab")  # noqa: SIM115  closed by close()
         self._board: Any = None
 
-    def write(self, record: Mapping[str, Any]) -> None:
+    def write(self, record: Mapping[str, object]) -> None:
         """Appends one record.
 
         Raises:
@@ -165,7 +165,7 @@ class Records:
         """`step` steps are done."""
         self._display.advance(step)
 
-    def write(self, record: Mapping[str, Any]) -> None:
+    def write(self, record: Mapping[str, object]) -> None:
         """Shows a record, appends it to the log and hands it on."""
         self._display.record(record)
         if self._log is not None:

@@ -145,27 +145,27 @@ def _check(config: OptimizerConfig) -> None:
         )
 
 
-def _unless(moves: Callable[[str], bool], params: Any) -> Any:
+def _unless(moves: Callable[[str], bool], params: object) -> Any:
     """Which leaves stay as they are."""
     return jax.tree_util.tree_map_with_path(lambda path, _: not moves(path_name(path)), params)
 
 
-def _decayed(params: Any) -> Any:
+def _decayed(params: object) -> Any:
     """Which leaves weight decay pulls on."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path_name(path).endswith(DECAYED), params)
 
 
-def _muon_or_adamw(params: Any) -> Any:
+def _muon_or_adamw(params: object) -> Any:
     """Which of the two updates a leaf."""
 
-    def label(path: tuple[Any, ...], _: Any) -> str:
+    def label(path: tuple[object, ...], _: object) -> str:
         name = path_name(path)
         return "muon" if name.endswith(LAYER_MATRICES) and not name.startswith("lm_head.") else "adamw"
 
     return jax.tree_util.tree_map_with_path(label, params)
 
 
-def _last_two(tree: Any) -> Any:
+def _last_two(tree: object) -> Any:
     """That the last two dimensions of a leaf are a matrix, and the one before, if any, counts layers."""
     return jax.tree.map(lambda _: optax.contrib.MuonDimensionNumbers(-2, -1), tree)
 
@@ -178,11 +178,11 @@ def _as_large_as_adamw(update: Float[Array, "*layers I O"]) -> Float[Array, "*la
 def _each_matrix(transform: optax.GradientTransformation) -> optax.GradientTransformation:
     """A transformation without state, applied to the parameter of each layer where an array holds those of all."""
 
-    def update(updates: Any, params: Any) -> Any:
+    def update(updates: object, params: object) -> Any:
         def alone(update: Array, param: Array) -> Any:
             return transform.update(update, transform.init(param), param)[0]
 
-        def leaf(path: tuple[Any, ...], update: Array, param: Array) -> Array:
+        def leaf(path: tuple[object, ...], update: Array, param: Array) -> Array:
             stacked = is_stacked(path_name(path))
             return (jax.vmap(alone) if stacked else alone)(update, param)
 

@@ -57,7 +57,7 @@ class Progress:
         return progress
 
 
-def _checked(cls: type, values: Any, name: str) -> dict[str, Any]:
+def _checked(cls: type, values: object, name: str) -> dict[str, Any]:
     """The values of a dataclass's fields, where they are of the fields' kinds and no number is negative."""
     if not isinstance(values, dict) or values.keys() != {f.name for f in fields(cls)}:
         raise ValueError(f"{name} lacks fields or has others")

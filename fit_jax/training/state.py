@@ -60,13 +60,13 @@ def purpose_key(seed: int | Array, purpose: str) -> Key[Array, ""]:
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
 
 
-def with_objective(placed: PlacedState, start: Any, mesh: Mesh) -> PlacedState:
+def with_objective(placed: PlacedState, start: object, mesh: Mesh) -> PlacedState:
     """The state with an objective's own (`Objective.start`), whole on every device."""
     own = jax.device_put(start, NamedSharding(mesh, PartitionSpec()))
     return placed._replace(state=placed.state._replace(objective=own))
 
 
-def in_fp32(tree: Any) -> Any:
+def in_fp32(tree: object) -> Any:
     """The pytree with every leaf in fp32."""
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
 

@@ -184,7 +184,7 @@ def test_another_port_is_taken_where_the_usual_one_is_not_free(monkeypatch):
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         taken = busy.getsockname()[1]
-        monkeypatch.setattr(command, "_PORT", taken)
+        monkeypatch.setattr(command, "PORT", taken)
         assert command.free_port("127.0.0.1", None) != taken
         with pytest.raises(InputError, match=f"cannot serve at port {taken}"):
             command.free_port("127.0.0.1", taken)

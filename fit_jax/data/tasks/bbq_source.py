@@ -156,7 +156,7 @@ def _normal(text: str) -> str:
     return text.replace(" ", "").lower()
 
 
-def _is_whole(row: Mapping[str, Any], where: str, bad: Malformed) -> bool:
+def _is_whole(row: Mapping[str, object], where: str, bad: Malformed) -> bool:
     """Whether the row has all that an item needs; counted as malformed where it has not."""
     texts = [bad.text(row, field, where) for field in ("context", "question", *_ANSWERS)]
     if None in texts:

@@ -48,7 +48,7 @@ _SIZES = {
 _ONLY = {"mlp_bias": False, "use_bidirectional_attention": False}
 
 
-def config_from_hf(hf: Mapping[str, Any], where: str) -> DecoderConfig:
+def config_from_hf(hf: Mapping[str, object], where: str) -> DecoderConfig:
     """The decoder that a parsed `config.json` describes; dtypes and run settings stay at their defaults.
 
     Args:
@@ -97,7 +97,7 @@ def config_from_hf(hf: Mapping[str, Any], where: str) -> DecoderConfig:
     return config
 
 
-def text_of(hf: Mapping[str, Any], where: str) -> TextPart:
+def text_of(hf: Mapping[str, object], where: str) -> TextPart:
     """The config that a text model would have alone, of a checkpoint that may hold other encoders; errors as there."""
     part = text_part(hf, where, (*get_args(Family), *plugin_names("families")))
     if part.left_out:
@@ -105,7 +105,7 @@ def text_of(hf: Mapping[str, Any], where: str) -> TextPart:
     return part
 
 
-def config_to_hf(config: DecoderConfig, *, max_positions: int, tokens: Mapping[str, Any]) -> dict[str, Any]:
+def config_to_hf(config: DecoderConfig, *, max_positions: int, tokens: Mapping[str, object]) -> dict[str, Any]:
     """The `config.json` of a decoder; `config_from_hf` gives its shape and switches back.
 
     The fields are those that both transformers 4 and 5 read.
@@ -138,7 +138,7 @@ def config_to_hf(config: DecoderConfig, *, max_positions: int, tokens: Mapping[s
     return {**hf, **traits.write(config)}
 
 
-def position_limit(family: str, hf: Mapping[str, Any]) -> int:
+def position_limit(family: str, hf: Mapping[str, object]) -> int:
     """Most tokens a model of the family reads: what its `config.json` says, or else transformers' default."""
     return Fields(hf, "config.json").whole(LIMIT, 1, MOST_TOKENS, family_traits(family).defaults[LIMIT])
 

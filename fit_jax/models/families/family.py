@@ -56,7 +56,7 @@ def write_one_window(config: DecoderConfig) -> dict[str, Any]:
     return {"sliding_window": config.window}
 
 
-def nothing_more(*_: Any) -> dict[str, Any]:
+def nothing_more(*_: object) -> dict[str, Any]:
     """Of a family that has nothing to read, or to write, but what all have."""
     return {}
 

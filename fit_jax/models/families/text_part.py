@@ -31,7 +31,7 @@ class TextPart(NamedTuple):
     left_out: tuple[str, ...] = ()
 
 
-def text_part(hf: Mapping[str, Any], where: str, known: Iterable[str]) -> TextPart:
+def text_part(hf: Mapping[str, object], where: str, known: Iterable[str]) -> TextPart:
     """The config of a checkpoint's text model.
 
     Args:

@@ -55,7 +55,7 @@ def _nearest(name: str, known: list[str]) -> str:
     return (difflib.get_close_matches(name, known, n=1) or ["llama"])[0]
 
 
-def _not_a_name(hf: Mapping[str, Any], where: str, names: list[str]) -> InputError:
+def _not_a_name(hf: Mapping[str, object], where: str, names: list[str]) -> InputError:
     try:
         Fields(hf, where).choice("model_type", names)
     except InputError as error:
