@@ -171,7 +171,7 @@ class _Steering(LayerHook):
         """The steered output."""
         marks = self.marks if index_BC is None else take(self.marks, index_BC)
         towards, away = (marks == TOWARDS)[:, :, None], (marks == AWAY)[:, :, None]
-        x = x + ((towards.astype(jnp.float32) - away) * self.change.vectors[layer]).astype(x.dtype)
+        x = x + ((towards.astype(jnp.float32) - away) * self.change.vectors[layer][None, None]).astype(x.dtype)
         if index_BC is None:
             x = self._turned(layer, self._exchanged(layer, x), towards, away)
         at_targets = take(x, self.target_index) if index_BC is None else x
@@ -182,7 +182,7 @@ class _Steering(LayerHook):
             return x
         whole, direction = self.change.exchange.whole[layer], self.change.exchange.directions[layer]
         difference = take(x, self.partner).astype(jnp.float32) - x  # nothing at a token that is its own partner
-        return x + (whole * difference + (difference @ direction)[..., None] * direction).astype(x.dtype)
+        return x + (whole * difference + (difference @ direction)[..., None] * direction[None, None]).astype(x.dtype)
 
     def _turned(
         self, layer: LayerNumber, x: Float[Array, "B T D"], towards: Bool[Array, "B T 1"], away: Bool[Array, "B T 1"]
@@ -192,7 +192,7 @@ class _Steering(LayerHook):
         knob, direction = self.change.knob, self.change.knob.directions[layer]
         component = (x.astype(jnp.float32) @ direction)[..., None]
         wanted = jnp.where(towards, knob.towards, jnp.where(away, knob.away, component))
-        return x + ((wanted - component) * direction).astype(x.dtype)
+        return x + ((wanted - component) * direction[None, None]).astype(x.dtype)
 
 
 def _partners(marks: Int[Array, "B T"]) -> Int[Array, "B T"]:

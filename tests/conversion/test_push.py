@@ -36,7 +36,7 @@ def run(tmp_path, monkeypatch) -> Path:
     (folder / "config.yaml").write_text(dump_config(Config(run_dir=str(folder))))
     (folder / "MODEL_CARD.md").write_text("card")
 
-    def write(folder, made, name, adapter):
+    def write(folder, made, name, adapter, trust_code):
         made.mkdir()
         for file in ("README.md", "model.safetensors"):
             (made / file).write_text("content")

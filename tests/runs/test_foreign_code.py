@@ -10,7 +10,7 @@ from fit_jax import convert, evaluate, push, steer
 from fit_jax.config import Config, TaskConfig, TokenizerConfig
 from fit_jax.errors import InputError
 from fit_jax.models.config import ModelConfig
-from fit_jax.playground import models
+from fit_jax.playground import __main__ as playground
 from fit_jax.runs.run import set_up
 from fit_jax.runs.run_folder import TASK, claimed, saved_config
 
@@ -61,12 +61,13 @@ OPENED = {
     "export-adapter": lambda folder: convert.main(["export-adapter", "--from", folder, "--to", f"{folder}-out"]),
     "push": lambda folder: push.main([folder, "--to", "user/name"]),
     "load": fit_jax.load,
-    "playground": lambda folder: models.load_models(folder, None, "best", before=False),
+    "playground": lambda folder: playground.main([folder]),
 }
 
 
 @pytest.mark.parametrize("opened", OPENED)
 def test_code_that_a_run_folder_names_is_refused(opened, foreign, ran, monkeypatch):
+    monkeypatch.setattr(playground, "is_installed", lambda name: True)
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "token")
     monkeypatch.setattr("huggingface_hub.HfApi.whoami", lambda api: {})
     told = r"runs Python code: 'code.py:length'; look at .*own.yaml.* --trust_code"
