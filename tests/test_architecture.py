@@ -137,9 +137,11 @@ TESTED_IN = {
     "evaluation/test_result_tables.py": "evaluation.result_summary",
     "experiment/test_method_report.py": "experiment.other_models",
     "experiment/test_runner.py": "experiment.answers experiment.cells",
+    "focus/test_bounded_templates.py": "focus.template_charges",
     "focus/test_instructions.py": "focus.far_paraphrases",
     "focus/test_prompts.py": "focus.example",
     "focus/test_real_tokenizers.py": "focus.raw_tokenizers",
+    "focus/test_tokenizers.py": "focus.guarded_tokenizer",
     "methods/test_few_shot.py": "methods.training_free",
     "methods/test_group_dro.py": "methods.groups",
     "methods/test_steering.py": "methods.activation_addition methods.instruction_marks methods.pasta methods.spotlight",
@@ -153,6 +155,7 @@ TESTED_IN = {
     "parallel/test_mesh.py": "parallel.config",
     "planning/test_paper_configs.py": "data.vocabulary methods.zero_shot",
     "planning/test_plan.py": "planning.compiled",
+    "planning/test_plan_report.py": "planning.units",
     "playground/test_in_browser.py": "playground.app playground.space",
     "playground/test_question.py": "playground.models playground.views",
     "runs/test_methods_on_meshes.py": "methods.fit methods.group_balanced methods.method methods.sft_y*",
@@ -163,7 +166,7 @@ TESTED_IN = {
     "test_cli.py": "errors",
     "test_commands.py": "conversion.check evaluate steer train",
     "test_config.py": "train_config",
-    "training/test_checkpoint.py": "training.state",
+    "training/test_checkpoint.py": "training.checkpoint_sums training.state",
     "training/test_loop.py": "training.objective",
 }  # fmt: skip
 TESTS = Path(__file__).parent
