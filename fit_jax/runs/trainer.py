@@ -1,6 +1,5 @@
 """From a config to a trained run folder: starts, resumes, or finds that nothing is left to do."""
 
-import math
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -19,10 +18,10 @@ from fit_jax.evaluation.evaluator import Validation, evaluated_splits
 from fit_jax.files import make_folder
 from fit_jax.methods import training_method
 from fit_jax.methods.method import TrainingMethod
-from fit_jax.models.model_folder import open_pretrained, unlike_family
 from fit_jax.parallel.config import CONTEXT
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.inputs import record_versions
+from fit_jax.runs.opening_lines import opening_lines
 from fit_jax.runs.preflight import check_batch, check_disk, check_examples, check_program
 from fit_jax.runs.resolve import check_mesh
 from fit_jax.runs.run import (
@@ -162,7 +161,10 @@ def _train_stage(
             stack.callback(log.close)
         display = Display(steps, progress.step, shown=is_lead())
         stack.callback(display.close)
-        for line in (*(record_versions(run.folder) if is_lead() else ()), *_opening(run, placed, progress.step, steps)):
+        for line in (
+            *(record_versions(run.folder) if is_lead() else ()),
+            *opening_lines(run, placed, progress.step, steps),
+        ):
             display.note(line)
         batches = BatchStream(loader, config.train.batch_size, run.mesh)
         records = Records(log, display)
@@ -278,31 +280,3 @@ def _step_of_each_width(
 
     compiled(loader.widths[-1])  # the one that takes most memory
     return lambda state, batch: compiled(batch.rows.tokens.shape[1])(state, batch)
-
-
-def _opening(run: Run, placed: PlacedState, step: int, steps: int) -> list[str]:
-    """What a run says of itself before the first step."""
-    train, shape = run.config.train, {axis: size for axis, size in run.mesh.shape.items() if size > 1}
-    trained, frozen = (
-        sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(part))
-        for part in (placed.state.trainable, placed.state.frozen)
-    )
-    lines = [
-        f"task {run.task.text.name}: {len(run.task.splits['train'].examples):,} training examples",
-        f"model: {(trained + frozen) / 1e6:.2f}M parameters, {trained / 1e6:.2f}M trained; "
-        f"{run.mesh.size} {run.mesh.devices.flat[0].device_kind} device(s)"
-        + "".join(f", {axis} {size}" for axis, size in shape.items()),
-        f"{steps} steps of {train.batch_size} rows x {'' if train.packing else 'up to '}{train.sequence_length} tokens",
-    ]
-    if (rehearsed := run.config.rehearsal).files:
-        share = rehearsed.rows / (rehearsed.rows + train.batch_size)
-        lines.append(f"rehearsal: {rehearsed.rows} rows more in each step, {share:.0%} of all")
-    if run.model.pretrained and (towers := open_pretrained(run.model.pretrained).left_out):
-        lines.append(f"{run.model.pretrained}: its text model alone; left out: {', '.join(towers)}")
-    if run.model.pretrained and run.config.tokenizer.template == "auto" and not run.encoder.tokenizer.chat_template:
-        lines.append(f"{run.model.pretrained}: its tokenizer has no chat template; prompts are plain text")
-    if not run.model.pretrained and (why := unlike_family(run.model)):
-        lines.append(f"{why}: this model cannot be exported; another model.family may have it (mixtral: experts)")
-    if step:
-        lines.append(f"resuming after step {step}")
-    return [*run.task.notes, *placed.replicated, *lines]

@@ -1,0 +1,44 @@
+"""What a training says of itself before its first step: data, model, mesh, rows, and what a user should know of them."""
+
+import math
+
+import jax
+
+from fit_jax.models.model_folder import open_pretrained, unlike_family
+from fit_jax.runs.run import Run
+from fit_jax.training.state import PlacedState
+
+
+def opening_lines(run: Run, placed: PlacedState, step: int, steps: int) -> list[str]:
+    """What a run says of itself before the first step, a line each.
+
+    Args:
+        run: The run.
+        placed: The state that it starts from.
+        step: The step that it goes on after; 0 at the start.
+        steps: The last step.
+    """
+    train, shape = run.config.train, {axis: size for axis, size in run.mesh.shape.items() if size > 1}
+    trained, frozen = (
+        sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(part))
+        for part in (placed.state.trainable, placed.state.frozen)
+    )
+    lines = [
+        f"task {run.task.text.name}: {len(run.task.splits['train'].examples):,} training examples",
+        f"model: {(trained + frozen) / 1e6:.2f}M parameters, {trained / 1e6:.2f}M trained; "
+        f"{run.mesh.size} {run.mesh.devices.flat[0].device_kind} device(s)"
+        + "".join(f", {axis} {size}" for axis, size in shape.items()),
+        f"{steps} steps of {train.batch_size} rows x {'' if train.packing else 'up to '}{train.sequence_length} tokens",
+    ]
+    if (rehearsed := run.config.rehearsal).files:
+        share = rehearsed.rows / (rehearsed.rows + train.batch_size)
+        lines.append(f"rehearsal: {rehearsed.rows} rows more in each step, {share:.0%} of all")
+    if run.model.pretrained and (towers := open_pretrained(run.model.pretrained).left_out):
+        lines.append(f"{run.model.pretrained}: its text model alone; left out: {', '.join(towers)}")
+    if run.model.pretrained and run.config.tokenizer.template == "auto" and not run.encoder.tokenizer.chat_template:
+        lines.append(f"{run.model.pretrained}: its tokenizer has no chat template; prompts are plain text")
+    if not run.model.pretrained and (why := unlike_family(run.model)):
+        lines.append(f"{why}: this model cannot be exported; another model.family may have it (mixtral: experts)")
+    if step:
+        lines.append(f"resuming after step {step}")
+    return [*run.task.notes, *placed.replicated, *lines]
