@@ -1,4 +1,4 @@
-"""What a training says of itself before its first step: data, model, mesh, rows, and what a user should know of them."""
+"""What a training says of itself before its first step: data, model, mesh, rows, and what to know of them."""
 
 import math
 
