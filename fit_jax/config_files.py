@@ -80,16 +80,17 @@ def parse_config(cls: type[ConfigType], arguments: list[str]) -> ConfigType:
     return decode_config(cls, mapping)
 
 
-def read_config(cls: type[ConfigType], path: Path, complete: bool = False) -> ConfigType:
+def read_config(cls: type[ConfigType], path: Path, complete: bool = False, later: Collection[str] = ()) -> ConfigType:
     """A config from a YAML file; errors as `parse_config`.
 
     Args:
         cls: The config.
         path: The file.
         complete: Whether every field and section must stand in it, as in one that a program wrote.
+        later: Those that may be left out all the same, since earlier versions of the program did not know them.
     """
     mapping = _read(cls, path)
-    missing = [f.name for f in fields(cls) if complete and f.name not in mapping]
+    missing = [f.name for f in fields(cls) if complete and f.name not in {*mapping, *later}]
     if missing:
         raise InputError(f"{path}: lacks {', '.join(missing)}; put the file back as it was written")
     return decode_config(cls, mapping)

@@ -8,6 +8,7 @@ are learnt on validation examples and measured on a test split, in held-out para
 import io
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
@@ -80,9 +81,11 @@ def report_inside(run: Run, which: int | Literal["best", "last"], split: str, fo
 
 def _look(run: Run, base: Base, split: str) -> Inside:
     seed = run.config.seed
+    L, D = nothing(base).vectors.shape
+    if L == 1:
+        raise InputError(f"{run.folder}: a model of one layer has no inside; look into one of two layers or more")
     learn = opposite_pairs(run.task, "validation", "train", seed)
     asked = opposite_pairs(run.task, split, "heldout", seed)
-    L, D = nothing(base).vectors.shape
     (own,) = switched(base, asked, {"": exchanges(base)}).values()
     strayed = share_of(own).value
     followed = float(np.mean([p.correct for ps in answer(asked, base.plain()) for p in ps]))
@@ -92,14 +95,18 @@ def _look(run: Run, base: Base, split: str) -> Inside:
             "contrary one); look inside a run that follows instructions"
         )
     directions = [found(base, learn, layer, seed) for layer in layers_that_carry(base, learn)]
-    rows = []
-    for layer in range(L - 1):
-        (answers,) = switched(base, asked, {"": exchanges(base, [layer])}).values()
-        rows.append(_row(layer, WHOLE, answers))
+    # All in one call each, for which one program is compiled.
+    whole = switched(base, asked, {str(layer): exchanges(base, [layer]) for layer in range(L - 1)})
+    rows = [_row(layer, WHOLE, answers) for layer, answers in enumerate(whole.values())]
+    drawn = unit_vectors(RANDOM, D, seed)
+    options = {
+        f"{d.layer} {n}": _along(base, d.layer, vector)
+        for d in directions
+        for n, vector in enumerate((d.vector, *drawn))
+    }
+    along = iter(switched(base, asked, options).values())
     for direction in directions:
-        drawn = unit_vectors(RANDOM, D, seed)
-        options = {str(n): _along(base, direction.layer, v) for n, v in enumerate((direction.vector, *drawn))}
-        learnt, *others = switched(base, asked, options).values()
+        learnt, *others = islice(along, 1 + RANDOM)
         rows.append(_row(direction.layer, LEARNT, learnt))
         rows.append(_row(direction.layer, DRAWN, [p for answers in others for p in answers]))
     rows.sort(key=lambda r: r["layer"])

@@ -40,6 +40,8 @@ _FILES = (CONFIG, LOCK, LOG, "metrics.jsonl", "inputs.json", "versions.json", TR
 _FOLDERS = (CHECKPOINTS, FIRST_STAGE, TOKENIZER, TASK, EVALUATIONS, "tensorboard", "adapter", "report")
 _REPORT_FILES = ("index.html", "summary.md", "focus_accuracy.jsonl", "predictions.jsonl", "radar.svg", "radar.png")
 
+# Sections of a config that versions before rehearsal did not write.
+_LATER = ("rehearsal",)
 # Fields that may differ when a run is resumed: they say where and on what it runs and what is shown of it, not what
 # is computed.
 MAY_DIFFER = (
@@ -149,7 +151,7 @@ def saved_config(folder: Path) -> Config:
     path = folder / CONFIG
     if not path.is_file():
         raise InputError(f"{folder}: holds no run ({CONFIG} is missing); name the run_dir of a training run")
-    return read_config(Config, path, complete=True)
+    return read_config(Config, path, complete=True, later=_LATER)
 
 
 def opened_config(folder: Path, overrides: Sequence[str]) -> Config:

@@ -158,6 +158,12 @@ def test_state_of_other_data_is_refused():
         make(count=299).restore(make().state(0))
 
 
+def test_state_of_a_version_without_rehearsal_is_taken_up():
+    state = make().state(0)
+    assert state["stream"].pop("rehearsed") == 0
+    make().restore(state)
+
+
 def test_states_of_hosts_merge_by_maximum():
     single, hosts = make(window=Window(64), batch_size=128), [make(window=Window(64), batch_size=128) for _ in range(2)]
     for step in range(5):

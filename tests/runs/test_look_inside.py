@@ -1,6 +1,7 @@
 """A look inside: its figures are those of the exchanges, and what it cannot look into is told."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -10,10 +11,11 @@ from flax import nnx
 
 from fit_jax.errors import InputError
 from fit_jax.methods.knob import Direction
+from fit_jax.models.decoder import Decoder
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.runs import look_inside
-from fit_jax.runs.look_inside import DRAWN, LEARNT, WHOLE, Inside, report_inside
+from fit_jax.runs.look_inside import DRAWN, LEARNT, RANDOM, WHOLE, Inside, report_inside
 from fit_jax.runs.run import TrainedModel
 
 from ..closeness import assert_close
@@ -39,6 +41,13 @@ def test_a_model_that_does_not_follow_instructions_is_not_looked_into(run, tmp_p
         report_inside(run, "best", "iid", tmp_path)
 
 
+def test_a_model_of_one_layer_has_no_inside(run, tmp_path, decoder, monkeypatch):
+    graphdef, state = nnx.split(Decoder(replace(decoder.config, layers=1), rngs=nnx.Rngs(0)))
+    monkeypatch.setattr(look_inside, "load_model", lambda run, which: TrainedModel(graphdef, (state,), 7))
+    with pytest.raises(InputError, match="RUN: a model of one layer has no inside; look into one of two"):
+        report_inside(run, "best", "iid", tmp_path)
+
+
 @pytest.mark.parametrize("split", ["train", "somewhere"])
 def test_a_split_that_is_no_test_split_is_told(run, tmp_path, split):
     with pytest.raises(InputError, match=f"--inside {split}: the task has no such test split; it has iid"):
@@ -46,9 +55,14 @@ def test_a_split_that_is_no_test_split_is_told(run, tmp_path, split):
 
 
 def test_the_report_holds_each_exchange_of_each_layer(run, tmp_path, monkeypatch, capsys):
-    """Of a model that switches wholly by its first layer's residual stream, half by the direction, never by chance."""
+    """Of a model that switches wholly by its first layer's residual stream, half by the direction, never by chance.
+
+    Each call compiles a program: one asks for the model's own answers, one for all layers, one for all directions.
+    """
+    calls = []
 
     def switched(base, pairs, options):
+        calls.append(len(options))
         return {name: [answered(pair, change) for pair in pairs] for name, change in options.items()}
 
     def answered(pair, change):
@@ -64,6 +78,7 @@ def test_the_report_holds_each_exchange_of_each_layer(run, tmp_path, monkeypatch
     monkeypatch.setattr(look_inside, "answer", lambda pairs, subject: [[SimpleNamespace(correct=True)]])
     monkeypatch.setattr(look_inside, "turned_by_knob", lambda *given: "the knob's figures")
     inside = report_inside(run, "best", "iid", tmp_path / "inside")
+    assert calls == [1, 1, 1 + RANDOM]
     lines = [json.loads(line) for line in (tmp_path / "inside" / "inside.jsonl").read_text().splitlines()]
     assert [(r["layer"], r["exchanged"]) for r in lines] == [(1, WHOLE), (1, LEARNT), (1, DRAWN)]
     whole, learnt, drawn = (r["part"] for r in lines)

@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from fit_jax import evaluate, train
 from fit_jax.config import Config
@@ -70,6 +71,18 @@ def test_a_config_that_was_cut_off_is_told(config, tmp_path):
         (tmp_path / "run" / CONFIG).write_text("seed: 0\n")
     with pytest.raises(InputError, match="lacks run_dir, task"):
         saved_config(tmp_path / "run")
+
+
+def test_a_config_of_a_version_without_rehearsal_is_read(config, tmp_path):
+    path = tmp_path / "run" / CONFIG
+    with claimed(config):
+        values = yaml.safe_load(path.read_text())
+        del values["rehearsal"]
+        path.write_text(yaml.safe_dump(values))
+        kept = saved_config(tmp_path / "run")
+    assert kept == config
+    with claimed(config):  # and goes on
+        pass
 
 
 def test_two_processes_do_not_train_in_one_folder(config):

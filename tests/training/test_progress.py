@@ -11,6 +11,11 @@ from fit_jax.training.stopping import Stopping
 
 PROGRESS = Progress(Stopping("loss", None, 0.5, 2, 1), Totals(2, 1.5, 4, 2, 60, 4, 2), 4, 300)
 
+# Of the fields that take other values than whole numbers, what they take.
+FITS = {"measure": str, "metrics_sha256": str} | dict.fromkeys(
+    ("best_value", "loss", "rehearsal_loss", "rehearsal_divergence"), float | int
+)
+
 
 def wrong_values():
     """The progress with each value in turn replaced by others that cannot stand there, left out or added to."""
@@ -29,7 +34,7 @@ def wrong_values():
             for key in above:
                 inner = inner[key]
             right = inner[last]
-            fits = {"measure": str, "best_value": float | int, "loss": float | int, "metrics_sha256": str}.get(last)
+            fits = FITS.get(last)
             if fits and isinstance(wrong, fits) and wrong is not True and wrong not in (-1, 1e400):
                 continue
             if wrong == right:
@@ -46,3 +51,10 @@ def test_progress_is_read_whole_or_not_at_all():
     for values in wrong_values():
         with pytest.raises(ValueError):
             print(values, Progress.from_json(values, 4))
+
+
+def test_progress_of_a_version_without_rehearsal_is_read():
+    values = json.loads(json.dumps(PROGRESS.to_json()))
+    del values["metrics_sha256"]
+    values["totals"] = {k: v for k, v in values["totals"].items() if not k.startswith("rehearsal_")}
+    assert Progress.from_json(values, 4) == PROGRESS
