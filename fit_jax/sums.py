@@ -89,10 +89,10 @@ class Digests:
             the next `Digests`.
     """
 
-    def __init__(self, known: Mapping[str, Any]) -> None:
+    def __init__(self, known: Mapping[str, object]) -> None:
         """`known` is what an earlier one kept; what is none of that is passed over."""
         self._known = known
-        self.kept: dict[str, Any] = {}
+        self.kept: dict[str, object] = {}
 
     def of(self, path: Path) -> str:
         """The file's digest; raises OSError."""

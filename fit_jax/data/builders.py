@@ -75,7 +75,9 @@ class FitBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             ),
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[int, dict]]]:
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         del dl_manager  # the files are found through FIT_JAX_DATA, the task config or the hub
         config = self.builder_config
         assert isinstance(config, FitConfig)
@@ -83,7 +85,7 @@ class FitBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         _metadata(self).update(_of_task(task))
         return {name: _records(split.examples) for name, split in task.splits.items()}
 
-    def _generate_examples(self, **kwargs: Any) -> Iterator[tuple[int, dict]]:
+    def _generate_examples(self, **kwargs: Any) -> Iterator[tuple[int, dict[str, Any]]]:
         raise NotImplementedError  # `_split_generators` returns the iterators themselves
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32, Key
 from fit_jax.errors import InputError
 from fit_jax.models.decoder import Decoder, Params
 from fit_jax.models.export import to_host
-from fit_jax.models.kv_cache import empty_cache, extend
+from fit_jax.models.kv_cache import Cache, empty_cache, extend
 from fit_jax.parallel.mesh import mesh_of
 from fit_jax.parallel.processes import split_by_rows
 from fit_jax.parallel.sharding import row_shards
@@ -25,6 +25,8 @@ Result = TypeVar("Result")
 
 # Prompts are padded to multiples of this, so that few lengths are compiled.
 BUCKET = 32
+# While tokens are generated: the number of the next one, those generated, how many of them count, the rows that go on.
+_State = tuple[Int32[Array, ""], Int32[Array, "B N"], Int32[Array, " B"], Bool[Array, " B"], Cache]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,11 +181,11 @@ def decode(
     going = ~jnp.isin(first, stop)
     length = positions.max(axis=1)
 
-    def more(state: tuple) -> Array:
+    def more(state: _State) -> Bool[Array, ""]:
         number, _, _, going, _ = state
         return (number < N) & going.any()
 
-    def step(state: tuple) -> tuple:
+    def step(state: _State) -> _State:
         number, made, count, going, cache = state
         here = jax.lax.dynamic_slice_in_dim(made, number - 1, 1, axis=1)
         at = (length + number)[:, None]

@@ -131,7 +131,7 @@ def _figures(answers: Sequence[MethodAnswer]) -> dict[str, Figure]:
     repeated = repeated_splits(a.prediction for a in answers)
     figures: dict[str, Figure] = {}
     for name, shifted in (("radar", False), ("radar_shifted", True)):
-        panels: dict[str, tuple[dict, dict]] = {}
+        panels: dict[str, tuple[dict[str, dict[str, float]], dict[str, dict[str, tuple[float, float]]]]] = {}
         for (method, at, split, focus), e in types.items():
             if at == paraphrases and is_shifted(split) == shifted and split not in repeated:
                 lines, intervals = panels.setdefault(method, ({}, {}))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def is_llama2c(path: Path) -> bool:
     return path.is_file() and path.suffix == ".bin"
 
 
-def convert(path: Path, folder: Path) -> dict:
+def convert(path: Path, folder: Path) -> dict[str, Any]:
     """Writes the model's weights as safetensors into an existing folder.
 
     Returns:

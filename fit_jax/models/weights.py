@@ -24,6 +24,8 @@ from fit_jax.parallel.sharding import named_leaves, path_name
 # Tensors that old exports hold and no model reads.
 _DERIVED = ("rotary_emb.inv_freq",)
 QUANTIZED = (".codes", ".scales", ".scale_max")
+# A device and the part of a parameter that it holds.
+_Shard = tuple[jax.Device, tuple[slice, ...]]
 
 
 def load_weights(model: DecoderConfig, target: nnx.State) -> nnx.State:
@@ -95,11 +97,11 @@ class _Part:
         shape, sharding = self.leaf.shape, self.leaf.sharding
         if sharding is None:
             return jax.device_put(self._slices((slice(None),) * len(shape)))
-        wanted: dict[tuple, list] = {}
+        wanted: dict[tuple[tuple[int | None, int | None], ...], list[_Shard]] = {}
         for device, index in sharding.addressable_devices_indices_map(shape).items():
             wanted.setdefault(tuple((s.start, s.stop) for s in index), []).append((device, index))
 
-        def read(held: list) -> list[jax.Array]:
+        def read(held: list[_Shard]) -> list[jax.Array]:
             value = self._slices(held[0][1])
             # Waiting frees this thread's copy on the host before it reads the next.
             return jax.block_until_ready([jax.device_put(value, device) for device, _ in held])

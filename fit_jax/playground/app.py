@@ -1,9 +1,9 @@
 """The page, on Gradio: what one sees and what each control does. Nothing on it is fetched from, or told to, others."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import parse_qs
 
 # Gradio reads these when it is imported.
@@ -15,8 +15,17 @@ from gradio.themes import Base  # pyright: ignore[reportMissingImports]
 
 from fit_jax.api import FocusModel
 from fit_jax.errors import InputError
+from fit_jax.evaluation.interactive import LabelledText
 from fit_jax.playground import views
 from fit_jax.playground.question import PLACES, Question, ask, attribute, contradiction, from_query, to_query
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+# An application by ASGI, and what it is called with.
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+_App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
 # Rows of the run's own data that are offered: those first whose features point to different answers.
 _OFFERED, _LOOKED_AT = 8, 25
@@ -80,17 +89,17 @@ def page(models: Mapping[str, FocusModel]) -> gr.Blocks:
             found = _told(lambda: "".join(views.heat_map(*a) for a in attribute(models, controls.question(values))))
             return "" if "fx-notice" in found else found  # it is told above
 
-        def restore(request: gr.Request) -> list[Any]:
+        def restore(request: gr.Request) -> list[str | list[str]]:
             return controls.values(from_query(parse_qs(str(request.query_params)), model) or start)
 
-        def choose_row(number: int) -> list[Any]:
+        def choose_row(number: int) -> list[str | list[str]]:
             return controls.values(_question_of_row(model, rows[number]))
 
-        def choose_kept(entries: Any, number: int) -> list[Any]:
+        def choose_kept(entries: object, number: int) -> list[str | list[str]]:
             found = from_query(parse_qs(_entries(entries)[number][0]), model)
             return controls.values(found or start)
 
-        def keep_one(entries: Any, *values: Any) -> tuple[list[list[str]], Any]:
+        def keep_one(entries: object, *values: Any) -> tuple[list[list[str]], gr.Dataset]:
             question, before = controls.question(values), _entries(entries)
             words = question.words or model.instruction(question.focus, question.ignore)
             texts = question.with_decoy() if question.decoy.strip() else question.texts
@@ -177,7 +186,7 @@ class _Controls:
             candidates=tuple(line.strip() for line in (candidates or "").splitlines() if line.strip()),
         )
 
-    def values(self, question: Question) -> list[Any]:
+    def values(self, question: Question) -> list[str | list[str]]:
         """The controls' values that ask the question."""
         q = question
         into = q.into or self._model.slots[0]
@@ -185,7 +194,7 @@ class _Controls:
         return [*q.texts.values(), *chosen]
 
 
-def offered_rows(model: FocusModel) -> list[Any]:
+def offered_rows(model: FocusModel) -> list[LabelledText]:
     """Rows of the first test split, those first whose features point to different answers."""
     found = model.examples(_split(model), _LOOKED_AT)
     return sorted(found, key=lambda row: len(set(row.answers.values())) == 1)[:_OFFERED]
@@ -208,7 +217,7 @@ def serve(blocks: gr.Blocks, host: str, port: int) -> str:
 def look() -> dict[str, Any]:
     """What `launch` takes besides an address: the page's looks, and that nothing of it leaves this machine."""
     theme = Base(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    off: Any = dict.fromkeys(("share", "ssr_mode", "enable_monitoring", "mcp_server", "pwa", "run_history"), False)
+    off = dict.fromkeys(("share", "ssr_mode", "enable_monitoring", "mcp_server", "pwa", "run_history"), False)
     return {"theme": theme, "css_paths": [Path(__file__).with_name("style.css")], "footer_links": ["settings"], **off}
 
 
@@ -231,11 +240,11 @@ class _ContentPolicy:
         b"form-action 'self'; base-uri 'self'"
     )
 
-    def __init__(self, app: Callable[..., Any]) -> None:
+    def __init__(self, app: _App) -> None:
         self._app = app
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def with_policy(message: Any) -> None:
+    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+        async def with_policy(message: _Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"content-security-policy", self._POLICY)]
             await send(message)
@@ -251,13 +260,13 @@ def _table(headers: Sequence[str], samples: list[list[str]], name: str) -> gr.Da
     )  # fmt: skip
 
 
-def _sample(model: FocusModel, row: Any) -> list[str]:
+def _sample(model: FocusModel, row: LabelledText) -> list[str]:
     """A row of the data: its texts, and what each feature points to."""
     values = {"core": "", **{name: f"{value}: " for name, value in row.values.items()}}
     return [*(row.text[slot] for slot in model.slots), *(values[f] + row.answers[f] for f in model.features)]
 
 
-def _question_of_row(model: FocusModel, row: Any) -> Question:
+def _question_of_row(model: FocusModel, row: LabelledText) -> Question:
     return Question(dict(row.text), candidates=() if model.candidates else row.candidates)
 
 
@@ -272,19 +281,19 @@ def _told(work: Callable[[], str]) -> str:
         return views.notice(str(error))
 
 
-def _noticed(work: Callable[..., Any]) -> Callable[..., Any]:
+def _noticed(work: Callable[_P, _R]) -> Callable[_P, _R]:
     """The function, whose `InputError` the page shows for a moment."""
 
-    def called(*values: Any) -> Any:
+    def called(*values: _P.args, **named: _P.kwargs) -> _R:
         try:
-            return work(*values)
+            return work(*values, **named)
         except InputError as error:
             raise gr.Error(views.safe(str(error))) from error
 
     return called
 
 
-def _entries(kept: Any) -> list[list[str]]:
+def _entries(kept: object) -> list[list[str]]:
     """What the browser has kept, as far as it is of the form that it was given."""
     rows = kept if isinstance(kept, list) else []
     return [row for row in rows if isinstance(row, list) and len(row) == 4 and all(isinstance(t, str) for t in row)]

@@ -52,7 +52,7 @@ class Inputs:
 
     prints: dict[str, str]
     revisions: dict[str, str] = field(default_factory=dict)
-    files: dict[str, Any] = field(default_factory=dict, compare=False)
+    files: dict[str, object] = field(default_factory=dict, compare=False)
 
 
 def read_inputs(folder: Path) -> Inputs | None:

@@ -6,7 +6,7 @@ Beside each stands `STEP.whole`, with size and SHA-256 of its files, against whi
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -210,7 +210,7 @@ class Checkpoints:
         partial = (p for p in self.folder.glob(f"{self._saving}.*") if self._ocp.utils.is_tmp_checkpoint(p))
         self._sums.write(self._saving, next(partial, self.folder / str(self._saving)))
 
-    def _check_shapes(self, step: int, wanted: dict[str, Any]) -> None:
+    def _check_shapes(self, step: int, wanted: Mapping[str, jax.Array | jax.ShapeDtypeStruct]) -> None:
         """Refuses a checkpoint that is whole but of another model; one that tells nothing is left to be read."""
         try:
             with _reading():
@@ -226,7 +226,7 @@ class Checkpoints:
                     "own config.yaml and tokenizer back"
                 )
 
-    def _saved(self, state: TrainState) -> dict[str, Any]:
+    def _saved(self, state: TrainState) -> dict[str, jax.Array | jax.ShapeDtypeStruct]:
         return named_leaves(state if self._with_frozen else state._replace(frozen=nnx.State({})))
 
     def _restore(self, step: int, parts: Any) -> Any:
@@ -249,7 +249,7 @@ class _NewestAndBest:
         self.due = due
         self.best: int | None = None
 
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: object) -> list[bool]:
         return self.preserved([info.step for info in checkpoints])
 
     def preserved(self, steps: Sequence[int]) -> list[bool]:
