@@ -8,6 +8,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from platform import python_version
@@ -36,6 +37,11 @@ Changed = Literal["refuse", "accept"]
 # Fields of a config that say where something lies, which may be elsewhere now.
 _PLACES = ("run_dir", "model.pretrained", "lora.adapter", "tokenizer.path", "task.file", "task.data_dir")
 _WINDOW = 1 << 12  # examples that are read at once
+# What helps besides putting inputs back, also who exports or loads the run.
+_ACCEPT = (
+    "go on with what is there now with --changed_inputs accept of train, evaluate or steer (after train's, every "
+    "command does)"
+)
 # The packages on which results depend most, told where they have changed.
 _MAIN = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "transformers", "tokenizers")
 
@@ -89,7 +95,7 @@ def check_are_kept(folder: Path, kept: Inputs | None, changed: Changed) -> None:
     if kept is None and changed == "refuse":
         raise InputError(
             f"{named(folder / FILE)}: is missing, and nothing else tells what this run was made from; put it back from "
-            "a copy, or go on with what is there now with --changed_inputs accept"
+            f"a copy, or {_ACCEPT}"
         )
 
 
@@ -106,7 +112,7 @@ def check_inputs(folder: Path, kept: Inputs, found: dict[str, str], changed: Cha
     if names and changed == "refuse":
         raise InputError(
             f"{folder}: not what this run was made from: {', '.join(names)}; put it back as it was, choose another "
-            "run_dir, or go on all the same with --changed_inputs accept"
+            f"run_dir, or {_ACCEPT}"
         )
     return names
 
@@ -226,7 +232,9 @@ def _print_of(folder: Path, patterns: Iterable[str], digests: Digests) -> str:
     if folder.is_file():
         return _file_print(folder, digests)
     files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
-    return _digest(part for path in files for part in (path.name, _file_print(path, digests)))
+    with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+        prints = pool.map(lambda path: _file_print(path, digests), files)
+        return _digest(part for path, found in zip(files, prints) for part in (path.name, found))
 
 
 def _file_print(path: Path, digests: Digests) -> str:

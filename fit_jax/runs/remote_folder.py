@@ -20,6 +20,7 @@ from fit_jax.errors import InputError
 from fit_jax.files import check_run_folder, is_url
 from fit_jax.runs.remote_mirror import FORMAT, Mirror
 from fit_jax.runs.remote_store import RemoteLock, RemoteStore
+from fit_jax.runs.run_folder import LOCK, held
 
 _EVERY = 10.0  # seconds between two copies
 # The working copy's folder, and a file that holds what the store's `FORMAT` does while nobody else writes there.
@@ -75,8 +76,14 @@ def _taken_up(store: RemoteStore, place: Path) -> Mirror | None:
     """The working copy that a process left which was killed or could not reach the store, where that is still its.
 
     One that is behind what is in the store is removed; one that is not, while others have written there, is kept.
+
+    Raises:
+        InUse: A process that could not reach the store for long is still at work in it.
     """
     folder, mark = place / _RUN, place / _MARK
+    if (folder / LOCK).exists():
+        with held(folder):  # else a process of this machine that the store took for dead is at work in it
+            pass
     if folder.exists() and mark.exists():
         mirror = Mirror(store, folder)
         if FORMAT in store.names() and store.read(FORMAT) == mark.read_bytes():

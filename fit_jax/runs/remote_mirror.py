@@ -69,14 +69,17 @@ class Mirror:
         names = self._store.names() - {REMOTE_LOCK, FORMAT}
         self._there = {_unit_of(name).removesuffix(WHOLE) for name in names}
         for name, unit in self._scan()[0].items():
-            if not _is_checkpoint(name) or name + WHOLE not in names:
+            if name + WHOLE not in names:
                 continue
             try:
                 sent = parse_listing(self._store.read(name + WHOLE))
-                kept = parse_listing((self._folder / f"{name}{WHOLE}").read_bytes())
+                if _is_checkpoint(name):
+                    same = parse_listing((self._folder / f"{name}{WHOLE}").read_bytes()).items() <= sent.items()
+                else:  # sending it again would take it out of the store for a moment, beside its checkpoints
+                    same = list_folder(self._folder / name) == sent
             except (OSError, ValueError):
                 continue
-            if kept.items() <= sent.items():
+            if same:
                 self._sent[name] = unit
 
     def newer_steps(self) -> list[int]:

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import jax
 
+from fit_jax.errors import cannot_write
+
 Result = TypeVar("Result")
 
 # The first step allocates and warms up; what is recorded is the pace of training.
@@ -42,7 +44,14 @@ class Trace:
         return result
 
     def close(self) -> None:
-        """Writes what has been recorded, if anything has and is not written yet."""
+        """Writes what has been recorded, if anything has and is not written yet.
+
+        Raises:
+            InputError: It cannot be written.
+        """
         if self._recording:
             self._recording, self._left = False, 0
-            jax.profiler.stop_trace()
+            try:
+                jax.profiler.stop_trace()
+            except (jax.errors.JaxRuntimeError, OSError) as error:
+                raise cannot_write(f"the trace in {self._folder}", error, "or leave out train.profile") from error

@@ -14,7 +14,7 @@ import yaml
 
 from fit_jax.sums import WHOLE
 from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
-from tests.processes import Job
+from tests.processes import Command, Job
 
 TINY = """
 seed: 3

@@ -17,6 +17,7 @@ from fit_jax.files import PARTIAL
 from fit_jax.runs.remote_folder import working_folder
 from fit_jax.runs.remote_mirror import Mirror
 from fit_jax.runs.remote_store import LOCK, RemoteLock, RemoteStore
+from fit_jax.runs.run_folder import InUse, held
 from fit_jax.sums import dump_listing, list_folder
 from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
 from tests.faults.runs import TINY
@@ -301,9 +302,15 @@ def test_a_working_copy_that_is_behind_the_store_is_removed(left, shelf, tmp_pat
     assert not list((tmp_path / "cache" / "fit_jax" / "remote").iterdir())
 
 
+def test_a_process_that_was_taken_for_dead_keeps_its_working_copy(left, shelf):
+    with held(left), pytest.raises(InUse, match="another process is at work in this folder"), working_folder(URL):
+        pass
+    assert content(left).keys() == {".lock", "checkpoints/2/a"}
+
+
 def test_what_was_sent_before_is_not_sent_again(tmp_path, shelf):
     folder = tmp_path / "run"
-    put(folder, 1, checkpoints__2__a="2")
+    put(folder, 1, checkpoints__2__a="2", tokenizer__a="1")
     (folder / "checkpoints" / "2.whole").write_text(dump_listing(list_folder(folder / "checkpoints" / "2")))
     Mirror(RemoteStore(URL), folder).send(last=True)
     store = CutStore(URL, 0)
@@ -312,6 +319,12 @@ def test_what_was_sent_before_is_not_sent_again(tmp_path, shelf):
     mirror.send(last=True)
     put(folder, 2, checkpoints__2__a="3")
     (folder / "checkpoints" / "2.whole").write_text(dump_listing(list_folder(folder / "checkpoints" / "2")))
+    mirror = Mirror(store, folder)
+    mirror.take_up()
+    with pytest.raises(Cut):
+        mirror.send(last=True)
+    Mirror(RemoteStore(URL), folder).send(last=True)
+    put(folder, 3, tokenizer__a="2")
     mirror = Mirror(store, folder)
     mirror.take_up()
     with pytest.raises(Cut):

@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 from jax.profiler import ProfileData
 
+from fit_jax.errors import InputError
 from fit_jax.training.trace import Trace
 
 STEP = jax.jit(lambda x: x + 1)
@@ -32,6 +34,12 @@ def test_the_steps_after_the_first_are_recorded(tmp_path):
 def test_a_run_that_ends_sooner_leaves_what_there_is(tmp_path):
     assert run(Trace(tmp_path, 9), 3) == 3
     assert recorded(tmp_path) == [2, 3]
+
+
+def test_a_trace_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "plugins").touch()
+    with pytest.raises(InputError, match=r"cannot write the trace in .*; free space, or leave out train\.profile"):
+        run(Trace(tmp_path, 1), 2)
 
 
 def test_nothing_is_recorded_where_nobody_asked(tmp_path):
