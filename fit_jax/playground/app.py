@@ -15,7 +15,6 @@ from gradio.themes import Base  # pyright: ignore[reportMissingImports]
 
 from fit_jax.api import FocusModel
 from fit_jax.errors import InputError
-from fit_jax.evaluation.interactive import LabelledText
 from fit_jax.playground import views
 from fit_jax.playground.question import PLACES, Question, ask, attribute, contradiction, from_query, to_query
 
@@ -194,7 +193,7 @@ class _Controls:
         return [*q.texts.values(), *chosen]
 
 
-def offered_rows(model: FocusModel) -> list[LabelledText]:
+def offered_rows(model: FocusModel) -> list[Any]:
     """Rows of the first test split, those first whose features point to different answers."""
     found = model.examples(_split(model), _LOOKED_AT)
     return sorted(found, key=lambda row: len(set(row.answers.values())) == 1)[:_OFFERED]
@@ -260,13 +259,13 @@ def _table(headers: Sequence[str], samples: list[list[str]], name: str) -> gr.Da
     )  # fmt: skip
 
 
-def _sample(model: FocusModel, row: LabelledText) -> list[str]:
+def _sample(model: FocusModel, row: Any) -> list[str]:
     """A row of the data: its texts, and what each feature points to."""
     values = {"core": "", **{name: f"{value}: " for name, value in row.values.items()}}
     return [*(row.text[slot] for slot in model.slots), *(values[f] + row.answers[f] for f in model.features)]
 
 
-def _question_of_row(model: FocusModel, row: LabelledText) -> Question:
+def _question_of_row(model: FocusModel, row: Any) -> Question:
     return Question(dict(row.text), candidates=() if model.candidates else row.candidates)
 
 
