@@ -73,8 +73,9 @@ def test_a_command_ends_with_one_line(work, sent, expected):
 
 @pytest.mark.parametrize("work", ["waits", "computes where Python does not listen"])
 def test_the_line_says_what_the_command_would_do_again(work):
-    told = f"with signals.telling(lambda: 'nothing was saved yet'): {WORK[work]}"
-    process = start(["-c", FRAME.replace("{work}", told)])
+    ready = 'print("ready", flush=True)'
+    told = f"with signals.telling(lambda: 'nothing was saved yet'): {ready}; {WORK[work]}"
+    process = start(["-c", FRAME.replace(f"    {ready}\n", "").replace("{work}", told)])
     assert ended(process, signal.SIGINT) == (130, "interrupted: nothing was saved yet\n")
 
 

@@ -91,7 +91,7 @@ def test_devices_get_their_parts_of_packed_kernels(packed):
     np.testing.assert_array_equal(np.asarray(kernel[0], np.float32), expected[..., ::2])
 
 
-@pytest.mark.parametrize(("kind", "most_error"), [("int8", 0.05), ("nf4", 0.5)])
+@pytest.mark.parametrize(("kind", "most_error"), [("int8", 0.05), pytest.param("nf4", 0.5, marks=pytest.mark.slow)])
 def test_packed_experts_may_be_quantised_again(packed, kind, most_error):
     models = load(packed), load(packed, quantize=kind)
     exact, near = (probe_logits(graphdef, (params,), TOKENS) for graphdef, params in models)

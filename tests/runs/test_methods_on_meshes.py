@@ -40,7 +40,7 @@ class BrokenOff(Exception):
     """Stands for what ends a run without a word."""
 
 
-@pytest.fixture(scope="module", params=["poe", "group_dro"])
+@pytest.fixture(scope="module", params=["poe", pytest.param("group_dro", marks=pytest.mark.slow)])
 def method(request) -> str:
     return request.param
 
