@@ -24,6 +24,13 @@ def ends(command, monkeypatch, *arguments):
     return end.value.code
 
 
+@pytest.fixture(autouse=True)
+def nothing_to_add():
+    """What an interrupted training of an earlier test would have added to its line is forgotten."""
+    with signals.telling(str):
+        pass
+
+
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
