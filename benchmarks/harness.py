@@ -123,7 +123,7 @@ def measured(model: object, tasks: list[str]) -> dict[str, float]:
 
 def adapter(folder: str) -> object:
     from fit_jax.config import MeshConfig
-    from fit_jax.conversion.convert import open_model
+    from fit_jax.conversion.opened import open_model
     from fit_jax.evaluation.harness import HarnessModel
     from fit_jax.evaluation.scoring import Scorer
     from fit_jax.parallel.mesh import make_mesh

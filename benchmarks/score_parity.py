@@ -60,7 +60,7 @@ def compare(folder: str, task_name: str, count: int) -> dict:
 def ours_scores(folder: str, task_name: str, count: int) -> tuple[list, list[np.ndarray], float]:
     """The prompts, the log-probabilities of their answers, and the seconds that scoring took once compiled."""
     from fit_jax.config import MeshConfig, TaskConfig
-    from fit_jax.conversion.convert import open_model
+    from fit_jax.conversion.opened import open_model
     from fit_jax.data.tasks import build_task
     from fit_jax.evaluation.queries import ask, encode
     from fit_jax.evaluation.scoring import Scorer

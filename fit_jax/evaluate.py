@@ -6,6 +6,8 @@ With --perplexity or --harness it measures instead what the tuning did to the la
 """
 
 from argparse import Namespace
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from fit_jax.cli import execute, run
@@ -41,9 +43,9 @@ def main(arguments: list[str]) -> int | None:
 
 def _evaluate(given: Namespace) -> None:
     from fit_jax.parallel.processes import start
-    from fit_jax.runs.before_after import report_harness, report_perplexity
+    from fit_jax.runs.before_after import harness_tasks, report_harness, report_perplexity, text_of
     from fit_jax.runs.evaluating import evaluate_run, evaluation_folder, evaluation_name
-    from fit_jax.runs.look_inside import report_inside
+    from fit_jax.runs.look_inside import check_inside, report_inside
     from fit_jax.runs.remote_folder import working_folder
     from fit_jax.runs.run import set_up
     from fit_jax.runs.run_folder import locked, opened_config
@@ -59,13 +61,20 @@ def _evaluate(given: Namespace) -> None:
             if name is None or not measures:
                 evaluate_run(run, given.checkpoint, name)
                 return
-            place = evaluation_folder(run, given.checkpoint, name, measures)
+            # What is asked for is read before the evaluation gets a folder.
+            reports: list[Callable[[Path], object]] = []
             if given.perplexity is not None:
-                report_perplexity(run, given.checkpoint, given.perplexity, place)
+                text = text_of(given.perplexity)
+                reports.append(partial(report_perplexity, run, given.checkpoint, given.perplexity, text))
             if given.harness is not None:
-                report_harness(run, given.checkpoint, given.harness.split(","), place)
+                tasks = harness_tasks(given.harness.split(","))
+                reports.append(partial(report_harness, run, given.checkpoint, tasks))
             if given.inside is not None:
-                report_inside(run, given.checkpoint, given.inside, place)
+                check_inside(run, given.inside)
+                reports.append(partial(report_inside, run, given.checkpoint, given.inside))
+            place = evaluation_folder(run, given.checkpoint, name, measures)
+            for report in reports:
+                report(place)
 
 
 if __name__ == "__main__":

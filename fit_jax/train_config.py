@@ -145,8 +145,8 @@ class RehearsalConfig:
     # task.
     rows: int = 4
     # Weight of their cross-entropy, the mean over their target tokens: all of a text, the assistant's of a
-    # conversation.
-    weight: float = 1.0
+    # conversation. More keeps a small model from learning the task.
+    weight: float = 0.1
     # Weight of KL(base || model), the mean over the same tokens; the base is the model without its adapter.
     kl: float = 0.0
 

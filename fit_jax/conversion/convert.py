@@ -6,25 +6,23 @@ import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax.numpy as jnp
-from flax import nnx
 
+from fit_jax.conversion.opened import STORED, Loaded, dtype_of, load_found, open_model, stored_dtype
 from fit_jax.conversion.parity import Agreement, compare, probe_logits, probe_tokens
 from fit_jax.errors import InputError, RunFailed
 from fit_jax.focus import prompt_file
-from fit_jax.focus.prompts import PromptEncoder
-from fit_jax.foreign import Fields, check_regular, exists, read_object
+from fit_jax.foreign import check_regular, exists, read_object
 from fit_jax.models.adapters import write_adapter
-from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
-from fit_jax.models.decoder import Decoder, Params
+from fit_jax.models.config import DecoderConfig, ModelConfig
 from fit_jax.models.export import save_merged, save_own
-from fit_jax.models.families import QUANTIZATION, config_to_hf
+from fit_jax.models.families import QUANTIZATION
 from fit_jax.models.llama2c import convert, is_llama2c
-from fit_jax.models.model_folder import Pretrained, open_pretrained, resolve_pretrained, unlike_family
+from fit_jax.models.model_folder import open_pretrained, resolve_pretrained, unlike_family
 from fit_jax.models.mxfp4 import PackedFiles
-from fit_jax.models.tensor_files import DTYPES, listed, new_folder
+from fit_jax.models.tensor_files import listed, new_folder
 from fit_jax.models.weights import abstract_parameters, load_weights, tensor_files
 from fit_jax.parallel.sharding import named_leaves
 
@@ -32,34 +30,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 GENERATION = "generation_config.json"
-_NUMPY = {"float32": DTYPES["F32"], "float16": DTYPES["F16"], "bfloat16": DTYPES["BF16"]}
-
-
-class Loaded(NamedTuple):
-    """A model in memory and what goes with it.
-
-    Attributes:
-        graphdef: Its structure.
-        params: Its states.
-        hf: The Hugging Face config to write with it.
-        files: Folder with its generation config or model card, if any.
-        tokenizer: Its tokenizer; None where the source has none.
-        lora: Its adapters.
-        prompts: How a run's model is asked; None of a model that is no run's.
-    """
-
-    graphdef: nnx.GraphDef
-    params: Params
-    hf: Mapping[str, Any]
-    files: Path
-    tokenizer: "PreTrainedTokenizerBase | None"
-    lora: LoraConfig
-    prompts: PromptEncoder | None = None
-
-    @property
-    def decoder(self) -> Decoder:
-        """The model put together."""
-        return nnx.merge(self.graphdef, *self.params)
 
 
 def import_model(
@@ -91,11 +61,11 @@ def import_model(
     found = open_pretrained(source)
     if found.own:
         raise InputError(f"{source}: is imported already")
-    own = dtype or _stored_dtype(found)
+    own = dtype or stored_dtype(found)
     model = ModelConfig(
         pretrained=source, quantize=quantize, param_dtype="bfloat16" if own == "bfloat16" else "float32"
     )
-    loaded = _load(model, found)
+    loaded = load_found(model, found)
     _demand_finite(loaded, source)
     with new_folder(target) as folder:
         save_own(folder, loaded.decoder, _unpacked(found.hf))
@@ -122,14 +92,14 @@ def export_merged(source: str, target: Path, dtype: str | None = None, trust_cod
     """
     loaded = open_model(source, trust_code)
     _demand_finite(loaded, source)
-    dtype = dtype or _dtype(loaded.hf, source)
+    dtype = dtype or dtype_of(loaded.hf, source)
     config = loaded.decoder.config
     if config.pretrained is None and (why := unlike_family(config)):
         raise InputError(f"{source}: {why}, so transformers has no such model; train one with another model.family")
     packed = _untouched(loaded)
     hf = loaded.hf if packed is not None else _unpacked(loaded.hf)
     with new_folder(target) as folder:
-        save_merged(folder, loaded.decoder, _NUMPY[dtype], packed=packed)
+        save_merged(folder, loaded.decoder, STORED[dtype], packed=packed)
         _write_json(folder / "config.json", {k: v for k, v in hf.items() if k != "torch_dtype"} | {"dtype": dtype})
         if not _copy(loaded.files / GENERATION, folder):
             ids = {k: v for k, v in loaded.hf.items() if k.endswith("_token_id") and v is not None}
@@ -170,48 +140,6 @@ def export_adapter(source: str, target: Path, trust_code: bool = False) -> None:
     with new_folder(target) as folder:
         write_adapter(folder, loaded.decoder, loaded.lora)
         _write_company(loaded, folder)
-
-
-def open_model(source: str, trust_code: bool = False) -> Loaded:
-    """The model of a run's best checkpoint, an imported model, or a Hugging Face one.
-
-    Raises:
-        InputError: It is none of these, or is damaged.
-    """
-    from fit_jax.runs.run_folder import CONFIG
-
-    if not (Path(source) / CONFIG).is_file():
-        found = open_pretrained(source)
-        own = _stored_dtype(found)
-        return _load(ModelConfig(pretrained=source, param_dtype="bfloat16" if own == "bfloat16" else "float32"), found)
-    from fit_jax.runs.run import load_model, open_run
-
-    run = open_run(source, trust_code)
-    model = load_model(run)
-    tokenizer = run.encoder.tokenizer
-    if run.model.pretrained is not None:
-        hf = open_pretrained(run.model.pretrained).hf
-    else:
-        names = ("bos_token_id", "eos_token_id", "pad_token_id")
-        tokens = {name: getattr(tokenizer, name) for name in names}
-        hf = config_to_hf(run.model, max_positions=run.config.train.sequence_length, tokens=tokens)
-        hf["dtype"] = run.model.param_dtype
-    return Loaded(model.graphdef, model.params, hf, run.folder, tokenizer, run.lora, run.encoder)
-
-
-def _load(model: ModelConfig, found: Pretrained) -> Loaded:
-    from fit_jax.focus.tokenizers import load_tokenizer
-
-    model = resolve_pretrained(model, str(found.folder))
-    graphdef, shapes = abstract_parameters(model)
-    names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
-    tokenizer = load_tokenizer(found.folder) if any((found.folder / n).is_file() for n in names) else None
-    if tokenizer is not None and len(tokenizer) > model.vocab_size:
-        raise InputError(
-            f"{found.folder}: its tokenizer has {len(tokenizer)} tokens, its embeddings {model.vocab_size}; "
-            "put the tokenizer there that belongs to the model"
-        )
-    return Loaded(graphdef, (load_weights(model, shapes),), found.hf, found.folder, tokenizer, LoraConfig())
 
 
 def _untouched(loaded: Loaded) -> PackedFiles | None:
@@ -257,16 +185,6 @@ def _demand_finite(loaded: Loaded, source: str) -> None:
         raise InputError(
             f"{source}: holds NaN or infinity in {listed(bad, 3)}; use another checkpoint or fetch it again"
         )
-
-
-def _stored_dtype(found: Pretrained) -> str:
-    """The dtype that a model's Hugging Face config says its weights have."""
-    return _dtype(found.hf, str(found.folder))
-
-
-def _dtype(hf: Mapping[str, object], where: str) -> str:
-    fields = Fields(hf, where)
-    return fields.choice("dtype" if fields.has("dtype") else "torch_dtype", _NUMPY, "float32")
 
 
 def _llama2c_tokenizer(model: Path) -> "PreTrainedTokenizerFast | None":

@@ -33,7 +33,7 @@ from fit_jax.evaluation.queries import Group, Query
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.methods.intervention import Intervention, Knob, intervened
 from fit_jax.methods.steering import best_intervention, nothing, opposed, towards_or_away
-from fit_jax.methods.switch import exchanges, learnt_direction, opposite_pairs, switched
+from fit_jax.methods.switch import exchanges, learnt_directions, opposite_pairs, switched
 from fit_jax.methods.training_free import Base, TrainingFree, one_a_row
 from fit_jax.models.decoder import Params
 
@@ -68,7 +68,7 @@ def knob(base: Base, task: Task, config: Config, shots: int) -> tuple[Subject, s
         InputError: No example's spurious label differs from its true one, or the model has a single layer.
     """
     pairs = opposite_pairs(task, "train", "train", config.seed)
-    directions = [found(base, pairs, layer, config.seed) for layer in layers_that_carry(base, pairs)]
+    directions = found_directions(base, pairs, layers_that_carry(base, pairs), config.seed)
     return best_knob(base, task, directions, config.seed)
 
 
@@ -98,11 +98,13 @@ def layers_that_carry(base: Base, pairs: Sequence[Group]) -> list[int]:
     return [layers[i] for i in np.unique(np.linspace(0, len(layers) - 1, TRIED).round().astype(int))]
 
 
-def found(base: Base, pairs: Sequence[Group], layer: int, seed: int) -> Direction:
-    """The direction of a layer, learnt from these pairs."""
-    vector = learnt_direction(base, pairs, layer, seed)
-    core, spurious = (_mean_component(base, [p.queries[side] for p in pairs], layer, vector) for side in (0, 1))
-    return Direction(layer, vector, core, spurious)
+def found_directions(base: Base, pairs: Sequence[Group], layers: Sequence[int], seed: int) -> list[Direction]:
+    """The directions of these layers, learnt from these pairs."""
+    vectors = learnt_directions(base, pairs, layers, seed)
+    core, spurious = (
+        _mean_components(base, [p.queries[side] for p in pairs], list(zip(layers, vectors))) for side in (0, 1)
+    )
+    return [Direction(*found) for found in zip(layers, vectors, core, spurious)]
 
 
 def _turned(base: Base, direction: Direction, strength: float) -> Intervention:
@@ -125,24 +127,29 @@ class _WithoutInstruction:
         return towards_or_away(group, [plain] * len(group.instructions))
 
 
-def _mean_component(base: Base, queries: Sequence[Query], layer: int, vector: Float[np.ndarray, " D"]) -> float:
-    """The mean component after a layer at the last token of these questions' prompts."""
+def _mean_components(
+    base: Base, queries: Sequence[Query], directions: Sequence[tuple[int, Float[np.ndarray, " D"]]]
+) -> list[float]:
+    """The mean component along each of (layer, unit vector) at the last token of these questions' prompts."""
     prompts = base.encoder.encode([q.example for q in queries], [q.instruction for q in queries])
     unchanged = nothing(base)
 
+    layers, vectors = zip(*directions)
+
     @jax.jit
-    def component(states: Params, batch: Batch) -> Float[Array, ""]:
+    def components(states: Params, batch: Batch) -> Float[Array, " n"]:
         _, residuals = intervened(nnx.merge(base.graphdef, *states), batch, jnp.zeros_like(batch.tokens), unchanged)
-        return jnp.einsum("bcd,d,bc->", residuals[layer].astype(jnp.float32), vector, batch.target_weight)
+        after = residuals[jnp.array(layers)].astype(jnp.float32)
+        return jnp.einsum("nbcd,nd,bc->n", after, jnp.array(vectors), batch.target_weight)
 
     def first(item: Item) -> Float[np.ndarray, " m"]:
         return (np.arange(len(item.target_ids)) == 0).astype(np.float32)  # it is predicted at the prompt's end
 
-    total = jnp.zeros(())
+    total = jnp.zeros(len(directions))
     with jax.set_mesh(base.mesh):
         for batch in one_a_row(base, [lay_out([p], [(q.label,)]) for p, q in zip(prompts, queries)], first):
-            total = total + component(base.states, batch)
-    return float(total) / len(queries)
+            total = total + components(base.states, batch)
+    return (np.asarray(total) / len(queries)).tolist()
 
 
 METHOD = TrainingFree(knob, steers=True, model_of="fit")

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from fit_jax.data.keyed_generator import generator
 from fit_jax.data.layout import lay_out
@@ -98,13 +98,15 @@ def switched(base: Base, pairs: Sequence[Group], options: Mapping[str, Intervent
     return answers
 
 
-def learnt_direction(base: Base, pairs: Sequence[Group], layer: int, seed: int) -> Float[np.ndarray, " D"]:
-    """The unit vector whose exchange after a layer makes each answer of a pair the other one's.
+def learnt_directions(
+    base: Base, pairs: Sequence[Group], layers: Sequence[int], seed: int
+) -> list[Float[np.ndarray, " D"]]:
+    """For each layer the unit vector whose exchange after it makes each answer of a pair the other one's.
 
     Args:
         base: The model.
         pairs: What is learnt from.
-        layer: The layer.
+        layers: The layers; one program is compiled for all of them.
         seed: Draws the vector that learning starts from.
     """
     unchanged = exchanges(base)
@@ -113,7 +115,7 @@ def learnt_direction(base: Base, pairs: Sequence[Group], layer: int, seed: int) 
 
     @jax.jit
     def update(
-        vector: Float[Array, " D"], memory: optax.OptState, states: Params, batch: Batch
+        vector: Float[Array, " D"], memory: optax.OptState, states: Params, batch: Batch, layer: Int[Array, ""]
     ) -> tuple[Float[Array, " D"], optax.OptState]:
         def loss(vector: Float[Array, " D"]) -> Float[Array, ""]:
             along = jnp.zeros((L, D)).at[layer].set(vector / jnp.linalg.norm(vector))
@@ -126,14 +128,18 @@ def learnt_direction(base: Base, pairs: Sequence[Group], layer: int, seed: int) 
         moves, memory = adam.update(jax.grad(loss)(vector), memory)
         return vector + jnp.asarray(moves), memory
 
-    vector = jnp.asarray(unit_vectors(1, D, seed)[0])
-    memory = adam.init(vector)
     batches = list(_swapped(base, pairs))
-    with jax.set_mesh(base.mesh):
+
+    def learnt(layer: int) -> Float[np.ndarray, " D"]:
+        vector = jnp.asarray(unit_vectors(1, D, seed)[0])
+        memory = adam.init(vector)
         for batch in islice((b for _ in range(UPDATES) for b in batches), UPDATES):
-            vector, memory = update(vector, memory, base.states, batch)
-    found = np.asarray(vector, np.float32)
-    return found / np.linalg.norm(found)
+            vector, memory = update(vector, memory, base.states, batch, jnp.int32(layer))
+        found = np.asarray(vector, np.float32)
+        return found / np.linalg.norm(found)
+
+    with jax.set_mesh(base.mesh):
+        return [learnt(layer) for layer in layers]
 
 
 def unit_vectors(count: int, width: int, seed: int) -> Float[np.ndarray, "count width"]:

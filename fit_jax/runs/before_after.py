@@ -7,7 +7,7 @@ lm-evaluation-harness, show it.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation.perplexity import perplexity
@@ -28,22 +28,31 @@ Which = int | Literal["best", "last"]
 Measures = dict[str, float]
 
 
-def report_perplexity(run: Run, which: Which, file: Path, folder: Path) -> dict[str, Measures]:
+def text_of(file: Path) -> str:
+    """The text that perplexity is measured of.
+
+    Raises:
+        InputError: The file is no text.
+    """
+    return read_text(file, "name a text file in UTF-8")
+
+
+def report_perplexity(run: Run, which: Which, file: Path, text: str, folder: Path) -> dict[str, Measures]:
     """Perplexity of a text file in windows of the run's sequence length; prints it and writes `perplexity.json`.
 
     Args:
         run: The run.
         which: Its checkpoint.
-        file: The text.
+        file: Where the text stands.
+        text: It (`text_of`).
         folder: Where the report goes.
 
     Returns:
         The measures, by model.
 
     Raises:
-        InputError: The file is no text, there is no such checkpoint, or its scores are not finite.
+        InputError: There is no such checkpoint, or its scores are not finite.
     """
-    text = read_text(file, "name a text file in UTF-8")
     sequence_length = run.config.train.sequence_length
 
     def measure(scores: Scorer, params: Params) -> Measures:
@@ -60,8 +69,37 @@ def report_perplexity(run: Run, which: Which, file: Path, folder: Path) -> dict[
     return found
 
 
-def report_harness(run: Run, which: Which, tasks: Sequence[str], folder: Path) -> dict[str, Measures]:
-    """Tasks of lm-evaluation-harness, by name or YAML file; prints them and writes `harness.json`.
+class HarnessTasks(NamedTuple):
+    """Tasks of lm-evaluation-harness, their data sets included: read once, asked of both models.
+
+    Attributes:
+        names: What was asked for, names or YAML files.
+        manager: Their manager.
+        loaded: What it made of them.
+    """
+
+    names: tuple[str, ...]
+    manager: "TaskManager"
+    loaded: list[Any]
+
+
+def harness_tasks(names: Sequence[str]) -> HarnessTasks:
+    """The tasks of these names or YAML files.
+
+    Raises:
+        InputError: lm_eval is not installed, knows no such task or cannot read its file or data.
+    """
+    try:
+        from lm_eval.tasks import TaskManager
+
+        manager = TaskManager()
+    except ImportError as error:
+        raise InputError(f"--harness: {error}; pip install lm-eval") from error
+    return HarnessTasks(tuple(names), manager, [made for name in names for made in load_task(manager, name)])
+
+
+def report_harness(run: Run, which: Which, tasks: HarnessTasks, folder: Path) -> dict[str, Measures]:
+    """Tasks of lm-evaluation-harness; prints their metrics and writes `harness.json`.
 
     Args:
         run: The run.
@@ -73,22 +111,17 @@ def report_harness(run: Run, which: Which, tasks: Sequence[str], folder: Path) -
         Each task's metrics, by model.
 
     Raises:
-        InputError: lm_eval is not installed, knows no such task or cannot read its file or data, or there is no such
-            checkpoint.
+        InputError: There is no such checkpoint.
     """
-    try:
-        from lm_eval.evaluator import simple_evaluate
-        from lm_eval.tasks import TaskManager
+    from lm_eval.evaluator import simple_evaluate
 
-        from fit_jax.evaluation.harness import HarnessModel
-    except ImportError as error:
-        raise InputError(f"--harness: {error}; pip install lm-eval") from error
-    manager = TaskManager()
-    loaded = [made for task in tasks for made in load_task(manager, task)]  # once for both models
+    from fit_jax.evaluation.harness import HarnessModel
 
     def measure(scores: Scorer, params: Params) -> Measures:
         asked = HarnessModel(scores, params, run.encoder.tokenizer, context_length(run))
-        results = simple_evaluate(asked, tasks=loaded, task_manager=manager, bootstrap_iters=0, log_samples=False)
+        results = simple_evaluate(
+            asked, tasks=tasks.loaded, task_manager=tasks.manager, bootstrap_iters=0, log_samples=False
+        )
         assert results is not None  # it is None for a model that says to be on another rank than 0
         assert "results" in results
         return {
@@ -99,7 +132,7 @@ def report_harness(run: Run, which: Which, tasks: Sequence[str], folder: Path) -
         }
 
     found = _of_both(run, which, measure)
-    _report(folder, "harness", "lm-evaluation-harness", {"tasks": list(tasks)}, found)
+    _report(folder, "harness", "lm-evaluation-harness", {"tasks": list(tasks.names)}, found)
     return found
 
 

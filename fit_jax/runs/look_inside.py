@@ -24,7 +24,7 @@ from fit_jax.files import make_folder, replace_with, write_text
 from fit_jax.html import as_html, page
 from fit_jax.markdown import as_text
 from fit_jax.methods.intervention import Intervention
-from fit_jax.methods.knob import Direction, best_knob, found, layers_that_carry
+from fit_jax.methods.knob import Direction, best_knob, found_directions, layers_that_carry
 from fit_jax.methods.steering import nothing, opposed
 from fit_jax.methods.switch import exchanges, opposite_pairs, switched, unit_vectors
 from fit_jax.methods.training_free import Base
@@ -56,21 +56,29 @@ class Inside(NamedTuple):
         return (switched - self.strayed) / (self.followed - self.strayed)
 
 
+def check_inside(run: Run, split: str) -> None:
+    """Refuses a split that the run's task does not have.
+
+    Raises:
+        InputError: It has none of this name.
+    """
+    if split not in run.task.test_splits:
+        raise InputError(f"--inside {split}: the task has no such test split; it has {', '.join(run.task.test_splits)}")
+
+
 def report_inside(run: Run, which: int | Literal["best", "last"], split: str, folder: Path) -> Inside:
     """Looks inside a checkpoint's model; prints the table and writes `inside.jsonl`, tables, picture and page.
 
     Args:
         run: The run.
         which: The checkpoint.
-        split: The test split that is measured on.
+        split: The test split that is measured on (`check_inside`).
         folder: Where the report goes.
 
     Raises:
-        InputError: There is no such checkpoint or split, no example in it whose labels differ, a model of one layer, or
+        InputError: There is no such checkpoint, no example in it whose labels differ, a model of one layer, or
             one whose answers do not depend on the instruction.
     """
-    if split not in run.task.test_splits:
-        raise InputError(f"--inside {split}: the task has no such test split; it has {', '.join(run.task.test_splits)}")
     model = load_model(run, which)
     base = Base(model.graphdef, model.params, run.mesh, run.encoder, run.config.evaluation.batch_size)
     inside = _look(run, base, split)
@@ -94,7 +102,7 @@ def _look(run: Run, base: Base, split: str) -> Inside:
             f"{run.folder}: its answers do not depend on the instruction ({followed:.3f} follow it, {strayed:.3f} the "
             "contrary one); look inside a run that follows instructions"
         )
-    directions = [found(base, learn, layer, seed) for layer in layers_that_carry(base, learn)]
+    directions = found_directions(base, learn, layers_that_carry(base, learn), seed)
     # All in one call each, for which one program is compiled.
     whole = switched(base, asked, {str(layer): exchanges(base, [layer]) for layer in range(L - 1)})
     rows = [_row(layer, WHOLE, answers) for layer, answers in enumerate(whole.values())]

@@ -91,6 +91,9 @@ def test_evaluate_measures_perplexity_and_leaves_the_report(run_dir, tmp_path, c
     assert report.read_bytes() == before
     with pytest.raises(InputError, match="name a text file"):
         evaluate.main([str(run_dir), "--perplexity", str(tmp_path / "absent.txt")])
+    with pytest.raises(InputError, match="no such test split"):
+        evaluate.main([str(run_dir), "--inside", "nowhere"])
+    assert [kept.name for kept in place.parent.iterdir()] == [place.name]  # what was wrong got no folder
 
 
 def test_steer_shows_answers_side_by_side(run_dir, capsys):

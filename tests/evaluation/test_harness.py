@@ -15,7 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from fit_jax.config import MeshConfig
-from fit_jax.conversion.convert import open_model
+from fit_jax.conversion.opened import open_model
 from fit_jax.errors import InputError
 from fit_jax.evaluation.harness import HarnessModel, of_one_context
 from fit_jax.evaluation.scoring import Scorer

@@ -1,6 +1,7 @@
 """The knob: prompts lose their instruction, and a direction's component is set to what the instruction asked for."""
 
 from dataclasses import replace
+from itertools import product
 from types import SimpleNamespace
 
 import jax
@@ -16,7 +17,7 @@ from fit_jax.evaluation.metrics import kind_of
 from fit_jax.evaluation.queries import ask, encode
 from fit_jax.methods import knob
 from fit_jax.methods.intervention import AWAY, TOWARDS, intervened, unmarked
-from fit_jax.methods.knob import STRENGTHS, Direction, best_knob, found, layers_that_carry
+from fit_jax.methods.knob import STRENGTHS, Direction, best_knob, found_directions, layers_that_carry
 from fit_jax.methods.steering import nothing
 from fit_jax.methods.switch import opposite_pairs
 from fit_jax.methods.training_free import Base
@@ -27,6 +28,7 @@ from fit_jax.parallel.mesh import make_mesh
 from ..closeness import assert_close
 
 U = np.full(32, 32**-0.5, np.float32)
+SIGNS = np.where(np.arange(32) % 2, 1, -1).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +74,18 @@ def test_prompts_lose_their_instruction_and_are_marked_by_what_it_asked_for(choi
 def test_mean_components_are_those_at_the_ends_of_core_and_of_spurious_prompts(
     base, task, decoder, encoder, monkeypatch
 ):
-    monkeypatch.setattr(knob, "learnt_direction", lambda *given: U)
+    monkeypatch.setattr(knob, "learnt_directions", lambda base, pairs, layers, seed: [U, U[::-1] * SIGNS])
     pairs = opposite_pairs(task, "validation", "train", 0)
-    direction = found(base, pairs, 0, seed=0)
+    directions = found_directions(base, pairs, [0, 1], seed=0)
     call = jax.jit(lambda rows: intervened(decoder, rows, jnp.zeros_like(rows.tokens), nothing(base))[1])
-    for side, component in enumerate((direction.core, direction.spurious)):
+    for direction, side in product(directions, (0, 1)):
         queries = [pair.queries[side] for pair in pairs]
         prompts = encoder.encode([q.example for q in queries], [q.instruction for q in queries])
         rows, _ = stack([[lay_out([p], [[0]])] for p in prompts], max(map(len, prompts)), 4)
-        assert_close(component, (np.asarray(call(rows))[0, :, 0] @ U).mean(), 1e-4)
-    assert direction.core != direction.spurious
+        after = np.asarray(call(rows))[direction.layer, :, 0]
+        component = (direction.core, direction.spurious)[side]
+        assert_close(component, (after @ direction.vector).mean(), 1e-4)
+    assert all(direction.core != direction.spurious for direction in directions)
 
 
 @pytest.mark.parametrize(

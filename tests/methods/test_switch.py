@@ -7,7 +7,7 @@ from flax import nnx
 
 from fit_jax.evaluation.evaluator import answer
 from fit_jax.methods.steering import nothing
-from fit_jax.methods.switch import exchanges, learnt_direction, opposite_pairs, switched, unit_vectors
+from fit_jax.methods.switch import exchanges, learnt_directions, opposite_pairs, switched, unit_vectors
 from fit_jax.methods.training_free import Base
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.mesh import make_mesh
@@ -56,7 +56,7 @@ def test_without_an_exchange_answers_are_the_models_own_held_against_the_other_l
 
 
 def test_the_learnt_direction_makes_the_other_answer_likelier_than_random_ones_do(base, pairs):
-    learnt = learnt_direction(base, pairs, 0, seed=0)
+    (learnt,) = learnt_directions(base, pairs, [0], seed=0)
     assert_close(np.linalg.norm(learnt), 1.0, 1e-5)
     vectors = {"learnt": learnt, **{str(n): v for n, v in enumerate(unit_vectors(4, 32, 1))}}
     changes = {n: exchanges(base, directions=nothing(base).vectors.at[0].set(v)) for n, v in vectors.items()}

@@ -1,9 +1,12 @@
 """Bytes by shapes: exact for what lives between steps, and moving the right way for the rest."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 
+from fit_jax.models.head import chunks_of
 from fit_jax.parallel.sharding import named_leaves
 from fit_jax.planning.memory import bytes_held, microbatch_rows, plan_memory
 
@@ -96,3 +99,13 @@ def test_accumulation_sums_gradients_in_fp32(planned, machine):
 def test_logits_take_memory_by_targets(planned, machine):
     few, many = (memory_of(planned, machine, "--train.targets_per_row", n).temp for n in ("4", "8"))
     assert many - few == 2 * 4 * 16 * 4 * 96  # logits and their gradient of four more targets a row, in fp32
+
+
+def test_a_divergence_holds_the_logits_of_the_base_too(planned, machine):
+    rehearsed = (*PLAIN, "--rehearsal.files", "[a.txt]", "--lora.rank", "2", "--model.vocab_size", "4096")
+    load, state, mesh = planned(*rehearsed)
+    without, against = (
+        plan_memory(replace(load, rehearsal=replace(load.rehearsal, kl=kl)), state, mesh, machine) for kl in (0.0, 1.0)
+    )
+    logits = 4 * microbatch_rows(load, mesh) * chunks_of(load.sequence_length)[1] * 4096
+    assert against.temp - without.temp == logits

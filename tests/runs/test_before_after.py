@@ -15,7 +15,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from fit_jax.errors import InputError
 from fit_jax.evaluation.perplexity import Perplexity
 from fit_jax.runs import before_after
-from fit_jax.runs.before_after import context_length, load_task, report_harness, report_perplexity
+from fit_jax.runs.before_after import context_length, harness_tasks, load_task, report_perplexity, text_of
 from fit_jax.runs.run import TrainedModel
 
 
@@ -37,7 +37,7 @@ def run(config, encoder, make_scorer, params, tmp_path, monkeypatch):
 def test_perplexity_of_both_models(run, tmp_path, capsys):
     text = tmp_path / "text.txt"
     text.write_text("it feels good. a bad lamp, and a bad tent.\n" * 5)
-    found = report_perplexity(run, "best", text, run.folder / "report")
+    found = report_perplexity(run, "best", text, text_of(text), run.folder / "report")
     assert list(found) == ["step 7", "before tuning"]
     assert found["before tuning"]["perplexity per token"] == pytest.approx(320, rel=0.2)
     assert found["step 7"]["perplexity per token"] != found["before tuning"]["perplexity per token"]
@@ -51,7 +51,7 @@ def test_a_model_from_scratch_has_no_before(run, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("it feels good.")
     run.model.pretrained = None
-    assert list(report_perplexity(run, "best", text, run.folder / "report")) == ["step 7"]
+    assert list(report_perplexity(run, "best", text, text_of(text), run.folder / "report")) == ["step 7"]
 
 
 def test_the_tuned_model_is_let_go_before_the_other_is_read(run, monkeypatch):
@@ -74,18 +74,20 @@ def test_the_tuned_model_is_let_go_before_the_other_is_read(run, monkeypatch):
     monkeypatch.setattr(before_after, "perplexity", lambda *asked: Perplexity(nats=1.0, tokens=1, words=1, bytes=1))
     text = run.folder / "text.txt"
     text.write_text("it feels good.")
-    assert list(report_perplexity(run, "best", text, run.folder / "report")) == ["step 7", "before tuning"]
+    assert list(report_perplexity(run, "best", text, text_of(text), run.folder / "report")) == [
+        "step 7",
+        "before tuning",
+    ]
 
 
 def test_texts_that_cannot_be_read_are_told(run, tmp_path):
     with pytest.raises(InputError, match="name a text file"):
-        report_perplexity(run, "best", tmp_path / "none.txt", run.folder / "report")
+        text_of(tmp_path / "none.txt")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="name a text file"):
-        report_perplexity(run, "best", tmp_path / "binary", run.folder / "report")
-    (tmp_path / "empty").write_text("")
+        text_of(tmp_path / "binary")
     with pytest.raises(InputError, match="no text"):
-        report_perplexity(run, "best", tmp_path / "empty", run.folder / "report")
+        report_perplexity(run, "best", tmp_path / "empty", "", run.folder / "report")
 
 
 def test_a_model_reads_as_much_as_its_family_where_its_config_does_not_say(run, tmp_path):
@@ -97,14 +99,14 @@ def test_a_model_reads_as_much_as_its_family_where_its_config_does_not_say(run, 
     assert context_length(run) == 32
 
 
-def test_unknown_tasks_and_a_missing_harness_are_told(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "lm_eval.evaluator", None)
+def test_unknown_tasks_and_a_missing_harness_are_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
     with pytest.raises(InputError, match="pip install lm-eval"):
-        report_harness(run, "best", ["hellaswag"], run.folder / "report")
+        harness_tasks(["hellaswag"])
     monkeypatch.undo()
     pytest.importorskip("lm_eval", reason="needs lm-evaluation-harness: pip install lm-eval")
     with pytest.raises(InputError, match="knows no such task"):
-        report_harness(run, "best", ["no_such_task"], run.folder / "report")
+        harness_tasks(["no_such_task"])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from fit_jax.models.decoder import Decoder
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.runs import look_inside
-from fit_jax.runs.look_inside import DRAWN, LEARNT, RANDOM, WHOLE, Inside, report_inside
+from fit_jax.runs.look_inside import DRAWN, LEARNT, RANDOM, WHOLE, Inside, check_inside, report_inside
 from fit_jax.runs.run import TrainedModel
 
 from ..closeness import assert_close
@@ -49,9 +49,9 @@ def test_a_model_of_one_layer_has_no_inside(run, tmp_path, decoder, monkeypatch)
 
 
 @pytest.mark.parametrize("split", ["train", "somewhere"])
-def test_a_split_that_is_no_test_split_is_told(run, tmp_path, split):
+def test_a_split_that_is_no_test_split_is_told(run, split):
     with pytest.raises(InputError, match=f"--inside {split}: the task has no such test split; it has iid"):
-        report_inside(run, "best", split, tmp_path)
+        check_inside(run, split)
 
 
 def test_the_report_holds_each_exchange_of_each_layer(run, tmp_path, monkeypatch, capsys):
@@ -74,7 +74,8 @@ def test_the_report_holds_each_exchange_of_each_layer(run, tmp_path, monkeypatch
     monkeypatch.setattr(look_inside, "switched", switched)
     monkeypatch.setattr(look_inside, "layers_that_carry", lambda base, pairs: [0])
     vector = np.eye(32, dtype=np.float32)[0]
-    monkeypatch.setattr(look_inside, "found", lambda base, pairs, layer, seed: Direction(layer, vector, 0.0, 1.0))
+    directions = [Direction(0, vector, 0.0, 1.0)]
+    monkeypatch.setattr(look_inside, "found_directions", lambda base, pairs, layers, seed: directions)
     monkeypatch.setattr(look_inside, "answer", lambda pairs, subject: [[SimpleNamespace(correct=True)]])
     monkeypatch.setattr(look_inside, "turned_by_knob", lambda *given: "the knob's figures")
     inside = report_inside(run, "best", "iid", tmp_path / "inside")
