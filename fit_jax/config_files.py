@@ -129,18 +129,16 @@ def dump_config(config: Any) -> str:
     return str(draccus.dump(config))
 
 
-def config_values(config: Any, without: Collection[str] = (), prefix: str = "") -> dict[str, Any]:
-    """The fields of a config by dotted name, as plain values, without some fields and whole sections."""
-    values = {}
-    for f in fields(config):
-        name, value = prefix + f.name, getattr(config, f.name)
-        if name in without:
-            continue
-        if is_dataclass(value):
-            values |= config_values(value, without, f"{name}.")
-        else:
-            values[name] = draccus.encode(value)
-    return values
+def file_values(cls: type, path: Path) -> dict[str, Any]:
+    """What a config file says, as it stands there, by dotted name; errors as `parse_config`."""
+
+    def flat(mapping: dict[str, Any], prefix: str) -> dict[str, Any]:
+        values = {}
+        for key, value in mapping.items():
+            values |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        return values
+
+    return flat(_read(cls, path), "")
 
 
 def config_differences(old: Any, new: Any, may_differ: Collection[str] = (), prefix: str = "") -> list[str]:

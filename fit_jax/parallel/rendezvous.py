@@ -4,9 +4,13 @@ JAX's own start-up is not enough: when a process does not come in time, it abort
 a stack trace), where Python cannot catch it, and names nobody; its barriers work only after that start-up. So the
 processes first report to process 0 at the address that its coordinator will have; it tells all whether to go on.
 
-As in JAX's own start-up, who reaches the port is believed: it must be reachable from the job's machines alone.
+What they say is signed with the job's key, `FIT_JAX_JOB_KEY` in the environment of each process. Without one, who
+reaches the port is believed. JAX's own start-up, which follows at the same port, believes it in any case: the port must
+be reachable from the job's machines alone.
 """
 
+import hmac
+import os
 import selectors
 import socket
 import time
@@ -16,6 +20,7 @@ from fit_jax.errors import InputError
 
 _GREETING = "fit_jax"
 _GO = "go"
+_KEY = "FIT_JAX_JOB_KEY"
 _PAUSE = 0.2  # seconds between attempts to reach process 0
 _LONGEST = 4096  # bytes of a report or a verdict
 
@@ -106,9 +111,9 @@ def _report(address: str, count: int, number: int, timeout: float, deadline: flo
             with socket.create_connection(
                 (host.strip("[]"), int(port)), timeout=max(deadline - time.monotonic(), 1)
             ) as connection:
-                connection.sendall(f"{_GREETING} {number} {count} {here}\n".encode())
+                connection.sendall(_signed(f"{_GREETING} {number} {count} {here}"))
                 # Process 0 may have started later.
-                verdict = _read_line(connection, max(deadline, time.monotonic() + 1) + timeout)
+                verdict = _verified(_read_line(connection, max(deadline, time.monotonic() + 1) + timeout))
             if verdict:
                 break
         except OSError:
@@ -116,7 +121,7 @@ def _report(address: str, count: int, number: int, timeout: float, deadline: flo
         if time.monotonic() > deadline:
             raise InputError(
                 f"process 0 did not answer at {address} within {timeout:g} s (this is process {number} of {count}, on "
-                f"{here}); see whether it was started and whether that port is open"
+                f"{here}); see whether it was started, whether that port is open, and whether both have the same {_KEY}"
             )
         time.sleep(_PAUSE)
     if verdict != _GO:
@@ -139,7 +144,7 @@ def _received(caller: socket.socket) -> bytes:
 
 def _parsed(line: bytes, count: int) -> tuple[int, str] | None:
     """Number and host of the process that reported; None where it was something else."""
-    words = line.decode(errors="replace").split()
+    words = _verified(line).split()
     known = len(words) == 4 and words[0] == _GREETING and words[2] == str(count)
     if not known or not words[1].isascii() or not words[1].isdigit() or int(words[1]) >= count:
         return None
@@ -150,19 +155,34 @@ def _tell(connection: socket.socket, verdict: str) -> None:
     """Sends the verdict, then lets the other side hang up first, which leaves the port free for JAX."""
     try:
         connection.settimeout(5)
-        connection.sendall(verdict.encode() + b"\n")
+        connection.sendall(_signed(verdict))
         connection.recv(1)
     except OSError:
         pass  # it has gone; JAX's own start-up will notice
 
 
-def _read_line(connection: socket.socket, deadline: float) -> str:
+def _signed(text: str) -> bytes:
+    """The text and its signature as a line."""
+    return f"{text} {_signature(text)}\n".encode()
+
+
+def _verified(line: bytes) -> str:
+    """The text of a signed line; empty where the signature is another."""
+    text, _, signature = line.decode(errors="replace").strip().rpartition(" ")
+    return text if hmac.compare_digest(signature.encode(), _signature(text).encode()) else ""
+
+
+def _signature(text: str) -> str:
+    return hmac.new(os.environ.get(_KEY, "").encode(), text.encode(), "sha256").hexdigest()
+
+
+def _read_line(connection: socket.socket, deadline: float) -> bytes:
     """The line that process 0 sends; empty where it hangs up, sends none in time or too long a one."""
     received = b""
     while not received.endswith(b"\n"):
         connection.settimeout(max(deadline - time.monotonic(), 0.001))
         part = connection.recv(1024)
         if not part or len(received) > _LONGEST:
-            return ""
+            return b""
         received += part
-    return received.decode(errors="replace").strip()
+    return received

@@ -60,7 +60,7 @@ def copy_run(run: Run, model: TrainedModel, folder: Path, called: str, examples:
         task = _first_examples(run.task, examples)
         keep_task(made / TASK, task)
         _keep_checkpoint(run, model, made)
-        prints = fingerprints(task, resolve(run.config), kept=True) | config_print(config)
+        prints = fingerprints(task, resolve(run.config), kept=True) | config_print(made / CONFIG)
         prints |= tokenizer_print(made / TOKENIZER)
         write_inputs(made, Inputs(prints, pinned()))
 

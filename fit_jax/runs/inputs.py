@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import fit_jax
 from fit_jax.config import Config, TaskConfig
-from fit_jax.config_files import config_values
+from fit_jax.config_files import file_values
 from fit_jax.data.kept_task import plain_rho
 from fit_jax.data.own_data import read_description
 from fit_jax.data.task import Task
@@ -156,14 +156,13 @@ def fingerprints(
     return found
 
 
-def config_print(config: Config) -> dict[str, str]:
-    """The fingerprint of a run's own config, but for places; what lies there has fingerprints of its own.
+def config_print(path: Path) -> dict[str, str]:
+    """The fingerprint of a run's own config file, but for places; what lies there has fingerprints of its own.
 
-    Defaults are left out, so that a field which a later version adds changes nothing.
+    It is one of what was written: fields and defaults that a later version changes do not change it.
     """
-    values, defaults = (config_values(c, _PLACES) for c in (config, Config(run_dir="")))
-    asked = {name: value for name, value in values.items() if value != defaults[name]}
-    return {"its config": _digest([json.dumps(asked, sort_keys=True)])}
+    asked = {name: value for name, value in file_values(Config, path).items() if name not in _PLACES}
+    return {f"what {path.name} says": _digest([json.dumps(asked, sort_keys=True, default=str)])}
 
 
 def tokenizer_print(folder: Path) -> dict[str, str]:

@@ -36,7 +36,7 @@ from fit_jax.runs.inputs import (
 from fit_jax.runs.preflight import check_state
 from fit_jax.runs.pretrained import pretrained_state
 from fit_jax.runs.resolve import resolve
-from fit_jax.runs.run_folder import CONFIG, TASK, TOKENIZER, has_checkpoint, opened_config, run_tokenizer, saved_config
+from fit_jax.runs.run_folder import CONFIG, TASK, TOKENIZER, has_checkpoint, opened_config, run_tokenizer
 from fit_jax.sums import Digests
 from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.checkpoint_sums import ASIDE
@@ -113,7 +113,7 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse", tr
     digests = Digests({} if kept is None else kept.files)
     found = fingerprints(task, resolved, copied, digests)
     if (folder / CONFIG).is_file():
-        found |= config_print(saved_config(folder))
+        found |= config_print(folder / CONFIG)
     if kept is not None and begun:
         check_inputs(folder, kept, found | tokenizer_print(folder / TOKENIZER), changed)
     tokenizer = run_tokenizer(folder, task, resolved.tokenizer, trains and is_lead())

@@ -70,6 +70,12 @@ class CheckpointSums:
         elif folder.exists() and not below and is_lead():
             _say(f"checkpoint {folder} has no sums: whether it is what was written cannot be checked")
         names = sorted(name for name in listing if name.startswith(below))
+        ((most, fewest),) = maximum_over_processes([[len(names), -len(names)]])
+        if most != -fewest:
+            raise InputError(
+                f"{path}: not all processes see the same; let all see one folder, or start again when its storage has "
+                "caught up"
+            )
         wrong = first_unlike(folder, listing, names[jax.process_index() :: jax.process_count()])
         ((number,),) = maximum_over_processes([[-1 if wrong is None else names.index(wrong)]])
         if number >= 0:

@@ -1,4 +1,8 @@
+import os
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -62,6 +66,25 @@ def test_strangers_are_ignored(address):
     with ThreadPoolExecutor(1) as pool:
         pool.submit(stranger)
         assert together(address, [0, 1], 2, timeout=10) == [None, None]
+
+
+def test_who_does_not_know_the_jobs_key_is_a_stranger(address):
+    """Of three processes that set off together, one has another key."""
+    script = f"from fit_jax.parallel.rendezvous import rendezvous; rendezvous({address!r}, 3, %d, 2.5)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", script % number],
+            env={**environment, "FIT_JAX_JOB_KEY": key},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number, key in enumerate(("ours", "ours", "theirs"))
+    ]
+    told = [process.communicate(timeout=60)[1].splitlines()[-1] for process in started]
+    assert "process 2 of 3 did not start" in told[0]
+    assert "process 2 of 3 did not start" in told[1]
+    assert re.search("process 0 did not answer .* the same FIT_JAX_JOB_KEY", told[2])
 
 
 def test_callers_that_drip_or_are_silent_hold_nobody_up(address):

@@ -20,6 +20,7 @@ from fit_jax.runs.inputs import (
     VERSIONS,
     Inputs,
     check_inputs,
+    config_print,
     fingerprints,
     read_inputs,
     record_versions,
@@ -225,13 +226,24 @@ def test_a_config_that_was_changed_by_hand_is_told_but_for_places(config, begun)
     path = begun / "config.yaml"
     written = path.read_text()
     path.write_text(written.replace("paraphrases_each: 2", "paraphrases_each: 3"))
-    with pytest.raises(InputError, match="not what this run was made from: its config"):
+    with pytest.raises(InputError, match=r"not what this run was made from: what config\.yaml says"):
         set_up(opened_config(begun, ()))
     path.write_text(written.replace("data_dir: null", "data_dir: /elsewhere"))
     assert path.read_text() != written
     set_up(opened_config(begun, ()))
     path.write_text(written)
     set_up(opened_config(begun, ["--evaluation.paraphrases_each", "3"]))
+
+
+def test_a_config_counts_as_it_was_written_whatever_the_defaults_are_now(begun):
+    path = begun / "config.yaml"
+    written, before = path.read_text(), config_print(path)
+    path.write_text(f"# another comment\n{written}")
+    assert config_print(path) == before
+    default = f"  weight: {RehearsalConfig().weight}\n"
+    assert default in written
+    path.write_text(written.replace(default, ""))  # an earlier version may have meant another value
+    assert config_print(path) != before
 
 
 def test_the_last_of_many_examples_counts(monkeypatch):

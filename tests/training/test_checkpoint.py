@@ -18,6 +18,7 @@ from fit_jax.models.config import LoraConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.runs.run import Run
 from fit_jax.runs.trainer import Ending, train
+from fit_jax.training import checkpoint_sums
 from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.progress import Progress
 from fit_jax.training.state import TrainState
@@ -114,6 +115,25 @@ def test_a_checkpoint_without_sums_is_read_with_a_line_and_listed_by_who_trains(
     assert "checkpoint 4 in" in told
     assert told.count("has no sums") == 1
     assert json.loads((saved / "4.whole").read_text()).keys() > {"progress/metadata"}
+
+
+def test_a_listing_that_only_some_processes_see_is_told(saved, monkeypatch):
+    checkpoints = reader(saved)
+    other = [0, 0]  # what the other process counts, of names and of names with their sign turned
+
+    def with_other(table: list[list[int]]) -> list[list[int]]:
+        (row,) = table
+        return [list(map(max, row, other if len(row) == 2 else [-1]))]
+
+    monkeypatch.setattr(checkpoint_sums, "maximum_over_processes", with_other)
+    with pytest.raises(InputError, match=r"4\.whole: not all processes see the same; let all see one folder"):
+        checkpoints.restore(4, state(4))
+    (saved / "4.whole").unlink()
+    checkpoints.restore(4, state(4))  # as without sums
+    other[0] = 9
+    with pytest.raises(InputError, match=r"4\.whole: not all processes see the same"):
+        checkpoints.restore(4, state(4))
+    checkpoints.close()
 
 
 def test_a_listing_stands_there_before_its_checkpoint_and_goes_after_it(saved, monkeypatch):
