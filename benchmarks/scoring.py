@@ -178,10 +178,10 @@ def argmax(log_probs: np.ndarray) -> int:
 
 def ours(folder: Path):
     from fit_jax.models.config import ModelConfig
-    from fit_jax.models.model_folder import resolve
+    from fit_jax.models.model_folder import resolve_model
     from fit_jax.models.weights import abstract_parameters, load_weights
 
-    model = resolve(ModelConfig(pretrained=str(folder)))
+    model = resolve_model(ModelConfig(pretrained=str(folder)))
     graphdef, shapes = abstract_parameters(model)
     return graphdef, (load_weights(model, shapes),)
 

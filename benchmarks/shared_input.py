@@ -133,7 +133,7 @@ def batches(asked: list[tuple], shared: bool) -> list:
 def measured(shared: bool, folder: Path, lora: bool) -> dict[str, float]:
     import jax
 
-    from fit_jax.models.model_folder import resolve
+    from fit_jax.models.model_folder import resolve_model
     from fit_jax.parallel.mesh import make_mesh
     from fit_jax.parallel.processes import to_global
     from fit_jax.runs.pretrained import pretrained_state
@@ -145,7 +145,7 @@ def measured(shared: bool, folder: Path, lora: bool) -> dict[str, float]:
     rows = batches(asked, shared)
     before = own_bytes()
     mesh, optimizer = make_mesh(run.mesh), make_optimizer(run.optimizer, len(rows))
-    placed = pretrained_state(resolve(run.model), run.lora, optimizer, mesh, run.seed)
+    placed = pretrained_state(resolve_model(run.model), run.lora, optimizer, mesh, run.seed)
     loss = written_gradient(placed, batches(asked[:COMPARED], shared), folder / f"{shared}.npz")
     state = placed.state
     first = to_global(rows[0], mesh)

@@ -168,7 +168,7 @@ def here(folder: Path, lora: bool) -> dict[str, float]:
     import jax
 
     from fit_jax.models.flops import train_flops
-    from fit_jax.models.model_folder import resolve
+    from fit_jax.models.model_folder import resolve_model
     from fit_jax.parallel.mesh import make_mesh
     from fit_jax.parallel.processes import to_global
     from fit_jax.runs.pretrained import pretrained_state
@@ -179,7 +179,7 @@ def here(folder: Path, lora: bool) -> dict[str, float]:
     batches = list(loader.iterate(0, SKIPPED + STEPS))
     jax.devices()
     before = own_bytes()
-    model = resolve(dataclasses.replace(run.model, pretrained=str(folder), remat="dots"))
+    model = resolve_model(dataclasses.replace(run.model, pretrained=str(folder), remat="dots"))
     mesh, optimizer = make_mesh(run.mesh), make_optimizer(run.optimizer, SKIPPED + STEPS)
     placed = pretrained_state(model, run.lora, optimizer, mesh, run.seed)
     batch = to_global(batches[0], mesh)

@@ -63,9 +63,9 @@ def test_all_ways_to_ask_give_the_same(model):
     assert len({a.instruction for a in every}) == 6
     single = model.ask({"text": TEXTS[1]}, focus="core")
     (same,) = (a for a in every if a.focus == single.focus)
-    assert single.probabilities == pytest.approx(same.probabilities, rel=1e-5)
+    assert single.probabilities == pytest.approx(same.probabilities, abs=2e-5)
     batch = model.ask_batch(TEXTS, focus="core")
-    assert batch[1].probabilities == pytest.approx(single.probabilities, rel=1e-5)
+    assert batch[1].probabilities == pytest.approx(single.probabilities, abs=2e-5)
     assert len(batch) == 3
     assert model.ask_all(TEXTS[1], ["bad", "good"])[0].probabilities.keys() == {"bad", "good"}
     assert model.ask(TEXTS[1], focus=["core", "brand"]).focus == model.ask(TEXTS[1], focus="core,brand").focus
@@ -74,7 +74,7 @@ def test_all_ways_to_ask_give_the_same(model):
 def test_an_instruction_in_own_words(model):
     named = model.ask(TEXTS[0], focus="brand")
     own = model.ask(TEXTS[0], instruction=f"  {named.instruction}\n")
-    assert own.probabilities == pytest.approx(named.probabilities, rel=1e-5)
+    assert own.probabilities == pytest.approx(named.probabilities, abs=2e-5)
     assert (own.focus, own.instruction) == ("", named.instruction)
     assert named.instruction == model.instruction("brand")
     with pytest.raises(fit_jax.InputError, match="give the one or the others"):

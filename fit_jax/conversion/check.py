@@ -1,6 +1,7 @@
 """Parity of a model here with transformers' own implementation, on the user's machine."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,7 +85,7 @@ def print_parity(rows: Sequence[Row]) -> None:
     Terminal().print(table)
 
 
-def _reference(folder: Any) -> tuple[Any, Any]:
+def _reference(folder: Path) -> tuple[Any, Any]:
     """PyTorch and transformers' model of the folder, in fp32."""
     try:
         import torch

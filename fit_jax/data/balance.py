@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from fit_jax.data.splits import Cell
+from fit_jax.data.splits import GroupCount
 from fit_jax.data.task import Task
 from fit_jax.foreign import shown
 
@@ -27,7 +27,7 @@ class Balance(NamedTuple):
     split: str
     available: int
     kept: int
-    cells: tuple[Cell, ...]
+    cells: tuple[GroupCount, ...]
 
     @property
     def words(self) -> str:
@@ -37,7 +37,7 @@ class Balance(NamedTuple):
         return f"{self.split}: {left:,} of {self.available:,} rows ({share:.0%}) are left out, {self.kept:,} stay"
 
     @property
-    def largest(self) -> list[Cell]:
+    def largest(self) -> list[GroupCount]:
         """The cells with most rows, in their order."""
         most = sorted(self.cells, key=lambda cell: -cell.available)[:_MOST]
         return [cell for cell in self.cells if cell in most and cell.available]
@@ -53,7 +53,7 @@ def balances_of(task: Task) -> list[Balance]:
     return found
 
 
-def bar(cell: Cell, most: int, width: int = 20) -> str:
+def bar(cell: GroupCount, most: int, width: int = 20) -> str:
     """A cell as a bar of text, as long as its share of `most` rows: dark what was kept, light what was left out."""
     whole, kept = (round(width * rows / max(most, 1)) for rows in (cell.available, cell.drawn))
     return "█" * kept + "░" * (whole - kept)
@@ -96,7 +96,7 @@ def balance_rows(balance: Balance) -> list[tuple[str, ...]]:
     ]
 
 
-def _name(cell: Cell) -> str:
+def _name(cell: GroupCount) -> str:
     return f"{cell.value}, {cell.outcome}" if cell.value else cell.outcome
 
 

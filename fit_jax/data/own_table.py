@@ -25,7 +25,7 @@ NONE = -1
 
 
 @dataclass
-class Table:
+class ParsedTable:
     """What is kept of the rows in memory: numbers, one a row and column."""
 
     store: RowStore
@@ -42,7 +42,7 @@ class Source(NamedTuple):
     """Data that have been read: tables by name (`train`, perhaps `test`) and the label tied to each feature value."""
 
     reader: OwnReader
-    tables: dict[str, Table]
+    tables: dict[str, ParsedTable]
     ties: list[dict[str, int]]
     notes: tuple[str, ...]
     dropped: dict[str, int]
@@ -88,9 +88,9 @@ def _check_spellings(own: OwnData, feature: FeatureConfig, tables: Iterable[tupl
             )
 
 
-def _scan(reader: OwnReader, store: RowStore, bad: Malformed, dropped: Counter[str]) -> Table:
+def _scan(reader: OwnReader, store: RowStore, bad: Malformed, dropped: Counter[str]) -> ParsedTable:
     features = reader.own.features
-    table = Table(store)
+    table = ParsedTable(store)
     table.values = [array("i") for _ in features]
     table.tied = [array("h") for _ in features]
     table.names = [{word: n for n, word in enumerate(feature.insert)} for feature in features]
@@ -136,7 +136,7 @@ def _columns(own: OwnData) -> list[tuple[str, str]]:
     return [(use, column) for use, column in uses if column]
 
 
-def _ties(own: OwnData, table: Table) -> tuple[list[dict[str, int]], tuple[str, ...]]:
+def _ties(own: OwnData, table: ParsedTable) -> tuple[list[dict[str, int]], tuple[str, ...]]:
     """The label tied to each value of each feature: the one given, else the one it is most over-represented with."""
     labels = np.asarray(table.label)
     counts = np.bincount(labels, minlength=len(own.candidates) or 1)

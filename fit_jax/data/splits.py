@@ -22,7 +22,7 @@ class Rho:
     count: int
 
 
-class Cell(NamedTuple):
+class GroupCount(NamedTuple):
     """Rows of one feature value and one outcome that a split could be drawn from, and those drawn.
 
     Attributes:
@@ -55,7 +55,7 @@ class Split:
     name: str
     examples: Sequence[Example]
     rho: Mapping[str, Mapping[str, Rho]]
-    cells: tuple[Cell, ...] = ()
+    cells: tuple[GroupCount, ...] = ()
 
     def __post_init__(self) -> None:
         for feature, values in self.rho.items():
@@ -238,7 +238,7 @@ def sample_split(
     return Split(name, examples[:] if rows.stored else examples, rho, cells)
 
 
-def _cells(rows: Rows, within: np.ndarray, chosen: np.ndarray) -> tuple[Cell, ...]:
+def _cells(rows: Rows, within: np.ndarray, chosen: np.ndarray) -> tuple[GroupCount, ...]:
     """How many rows of each cell there were in a pool, and how many were chosen."""
     names = [""] if rows.value is None else [value.name for value in rows.values]
 
@@ -248,7 +248,7 @@ def _cells(rows: Rows, within: np.ndarray, chosen: np.ndarray) -> tuple[Cell, ..
 
     available, drawn = counts(within), counts(chosen)
     return tuple(
-        Cell(name, outcome, int(available[v, o]), int(drawn[v, o]))
+        GroupCount(name, outcome, int(available[v, o]), int(drawn[v, o]))
         for v, name in enumerate(names)
         for o, outcome in enumerate(rows.outcomes)
     )

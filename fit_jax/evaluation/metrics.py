@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +15,8 @@ from fit_jax.evaluation.statistics import Mean, mean_over_seeds
 from fit_jax.focus.spec import FOCUS_TYPES
 from fit_jax.html import FEW
 
+Thing = TypeVar("Thing")
+Key = TypeVar("Key", bound=Hashable)
 # Types whose focus label is y_s; the others ask for y.
 SPURIOUS_TYPES = ("focus(spurious)", "focus(spurious) & ignore(core)")
 
@@ -204,9 +206,9 @@ def ordered(types: Iterable[str]) -> list[str]:
     return [t for t in FOCUS_TYPES if t in present]
 
 
-def group_by(things: Iterable[object], key: Callable[[Any], Hashable]) -> dict[Any, list[Any]]:
+def group_by(things: Iterable[Thing], key: Callable[[Thing], Key]) -> dict[Key, list[Thing]]:
     """The things of each key, both in the order given."""
-    groups: dict[Any, list[Any]] = defaultdict(list)
+    groups: dict[Key, list[Thing]] = defaultdict(list)
     for thing in things:
         groups[key(thing)].append(thing)
     return groups

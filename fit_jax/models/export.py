@@ -147,7 +147,7 @@ def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, list[_
 
 @partial(jax.jit, static_argnums=(0, 3, 4))
 def _merge_layer(
-    graphdef: Any, weights: nnx.State, layer: int | None, part: str, dtype: np.dtype
+    graphdef: nnx.GraphDef, weights: nnx.State, layer: int | None, part: str, dtype: np.dtype
 ) -> dict[str, jax.Array]:
     """A layer's parameters by path, its adapters merged into the kernels; `layer` picks one of stacked weights."""
     block: Block = nnx.merge(graphdef, _of_layer(weights, layer))

@@ -75,7 +75,7 @@ def _open_own(folder: Path) -> Pretrained:
     return Pretrained(folder, config, dict(hf.values), own=True)
 
 
-def resolve(model: ModelConfig) -> ModelConfig:
+def resolve_model(model: ModelConfig) -> ModelConfig:
     """The config with the shape and switches of its pretrained model, if it names one; it is then a `DecoderConfig`.
 
     Raises:
@@ -85,7 +85,7 @@ def resolve(model: ModelConfig) -> ModelConfig:
 
 
 def resolve_pretrained(model: ModelConfig, name: str) -> DecoderConfig:
-    """The decoder that the model `name` is, with the run's own choices taken from `model`; errors as `resolve`."""
+    """The decoder that the model `name` is, with a run's own choices taken from `model`; errors as `resolve_model`."""
     found = open_pretrained(name, CONFIG_FILES)
     kept: dict[str, Any] = {name: getattr(model, name) for name in RUN_FIELDS} | {"pretrained": name}
     if found.config.quantize != "none":

@@ -12,7 +12,7 @@ from fit_jax.config import Config, TokenizerConfig
 from fit_jax.errors import InputError
 from fit_jax.models.adapter_config import resolve_lora
 from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig, with_vocabulary
-from fit_jax.models.model_folder import resolve as resolve_model
+from fit_jax.models.model_folder import resolve_model
 from fit_jax.parallel.config import CONTEXT
 from fit_jax.parallel.sharding import row_shards
 

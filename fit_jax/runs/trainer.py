@@ -18,6 +18,7 @@ from fit_jax.evaluation.evaluator import Validation, evaluated_splits
 from fit_jax.files import make_folder
 from fit_jax.methods import training_method
 from fit_jax.methods.method import TrainingMethod
+from fit_jax.models.decoder import Params
 from fit_jax.parallel.config import CONTEXT
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.inputs import record_versions
@@ -152,7 +153,7 @@ def _train_stage(
         train_step = _step_of_each_width(run, method, loader, optimizer, placed)
         validation = Validation(run.task, run.encoder, scorer(run, placed.graphdef), config, method.validated)
 
-        def validate(params: Any) -> dict[str, float]:
+        def validate(params: Params) -> dict[str, float]:
             return validation(params) | {FIGURE + name: value for name, value in method.figures.items()}
 
         log = None

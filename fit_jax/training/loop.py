@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from signal import SIGTERM
-from typing import Any, Generic
+from typing import Generic
 
 import jax
 
@@ -15,6 +15,7 @@ from fit_jax import signals
 from fit_jax.config import TrainConfig
 from fit_jax.data.sampler import BatchType
 from fit_jax.errors import RunFailed
+from fit_jax.models.decoder import Params
 from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.metrics import Records, Totals
 from fit_jax.training.progress import Progress
@@ -74,7 +75,7 @@ class Loop(Generic[BatchType]):
         events: Events,
         batches: BatchStream[BatchType],
         train_step: Callable[[TrainState, BatchType], tuple[TrainState, StepMetrics]],
-        validate: Callable[[Any], dict[str, float]],
+        validate: Callable[[Params], dict[str, float]],
         checkpoints: Checkpoints,
         records: Records,
         trace: Trace,

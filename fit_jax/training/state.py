@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key
@@ -32,7 +33,7 @@ class TrainState(NamedTuple):
     step: Int[Array, ""]
     trainable: nnx.State
     frozen: nnx.State
-    opt_state: Any
+    opt_state: optax.OptState
     objective: Any = ()
 
     @property

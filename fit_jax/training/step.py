@@ -118,14 +118,14 @@ class Weighed(NamedTuple):
         shares: What each of their targets weighs in a mean.
     """
 
-    task: Any
+    task: TrainBatch
     weights: Float[Array, "B C"]
-    rehearsal: Any
-    shares: Any
+    rehearsal: Batch | None
+    shares: Float[Array, "B C"] | None
 
 
 # The losses of the task's batch, and of rehearsal's where there is any.
-_StepLosses = tuple[Losses, Any]
+_StepLosses = tuple[Losses, tuple[Array, Array] | None]
 
 
 def _over_microbatches(

@@ -13,7 +13,7 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import SamplingParams, generate
 from fit_jax.focus.tokenizers import load_tokenizer, save_tokenizer, train_tokenizer
 from fit_jax.models.config import ModelConfig
-from fit_jax.models.model_folder import resolve
+from fit_jax.models.model_folder import resolve_model
 from fit_jax.models.weights import abstract_parameters, load_weights
 
 from ..demo_run import SMALLEST
@@ -25,7 +25,7 @@ STORY = "Once upon a time, there was a little girl named Lily. She loved to play
 
 def test_the_real_model_tells_its_story(data_dir, tmp_path):
     import_model(str(data_dir / "stories260k" / "stories260K.bin"), tmp_path / "hf")
-    model = resolve(ModelConfig(pretrained=str(tmp_path / "hf")))
+    model = resolve_model(ModelConfig(pretrained=str(tmp_path / "hf")))
     assert (model.layers, model.width, model.heads, model.kv_heads, model.vocab_size) == (5, 64, 8, 4, 512)
     graphdef, shapes = abstract_parameters(model)
     (made,) = generate(graphdef, (load_weights(model, shapes),), [np.array([1], np.int32)], SamplingParams(tokens=60))

@@ -9,7 +9,7 @@ import pytest
 from fit_jax.config import TaskConfig
 from fit_jax.data.balance import Balance, balance_picture, balance_rows, balances_of
 from fit_jax.data.rho_sampling import Rows, Value
-from fit_jax.data.splits import Cell, Sizes, build_splits
+from fit_jax.data.splits import GroupCount, Sizes, build_splits
 from fit_jax.data.summary import summarise
 from fit_jax.data.task import Task
 from fit_jax.focus.example import Example, Spurious, TaskText
@@ -64,7 +64,7 @@ def test_it_is_said_how_many_rows_are_left_out(task):
 
 
 def test_the_picture_shows_the_numbers_to_scale():
-    cells = (Cell("<b>", "yes", 400, 100), Cell("<b>", "no", 100, 100), Cell("c", "yes", 0, 0))
+    cells = (GroupCount("<b>", "yes", 400, 100), GroupCount("<b>", "no", 100, 100), GroupCount("c", "yes", 0, 0))
     picture = ElementTree.fromstring(balance_picture(Balance("train", 500, 200, cells)))
     space = "{http://www.w3.org/2000/svg}"
     assert picture.find(f"{space}title").text == "train: 300 of 500 rows (60%) are left out, 200 stay"
@@ -76,7 +76,7 @@ def test_the_picture_shows_the_numbers_to_scale():
 
 
 def test_the_table_shows_the_largest_cells():
-    cells = tuple(Cell(f"v{n}", "yes", n, n // 2) for n in range(40))
+    cells = tuple(GroupCount(f"v{n}", "yes", n, n // 2) for n in range(40))
     rows = balance_rows(Balance("train", 780, 380, cells))
     assert [row[0] for row in rows] == [f"v{n}" for n in range(16, 40)]
     assert rows[-1][2:5] == ("39", "19", "20")

@@ -11,7 +11,7 @@ from fit_jax.data.own_data import FeatureConfig, OwnData
 from fit_jax.data.row_stores import DatasetStore
 from fit_jax.data.splits import Rho
 from fit_jax.data.tasks import build_task
-from fit_jax.data.tasks.jsonl import as_it_came, build_own
+from fit_jax.data.tasks.jsonl import build_own, raw_table
 from fit_jax.errors import InputError
 from fit_jax.focus.example import group_of
 
@@ -115,11 +115,12 @@ def test_every_format_gives_the_same_examples(tmp_path):
 def test_rows_as_they_came(tmp_path):
     inserted = {"key": "code", "insert": ["Lynx", "Otter"], "labels": {"Lynx": "no", "Otter": "yes"}}
     path = write(tmp_path, map(ticket, range(200)), features=[inserted, CHANNEL])
-    task = as_it_came(TaskConfig(name="jsonl", file=path))
+    task = raw_table(TaskConfig(name="jsonl", file=path)).task
     assert list(task.splits) == ["train"]
     assert [e.slots["text"] for e in task.splits["train"].examples] == [ticket(n)["text"] for n in range(200)]
     assert task.splits["train"].rho == {"channel": dict.fromkeys(("phone", "email"), Rho(None, 0.75, 100))}
-    task = as_it_came(TaskConfig(name="jsonl", file=write(tmp_path, map(ticket, range(20)), features=[inserted])))
+    config = TaskConfig(name="jsonl", file=write(tmp_path, map(ticket, range(20)), features=[inserted]))
+    task = raw_table(config).task
     assert [e.spurious for e in task.splits["train"].examples] == [{}] * 20
 
 

@@ -9,7 +9,7 @@ import pytest
 from fit_jax.config import TaskConfig
 from fit_jax.data.audit import audit_task
 from fit_jax.data.tasks import build_task
-from fit_jax.data.tasks.jsonl import as_it_came
+from fit_jax.data.tasks.jsonl import raw_table
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "own_data.md"
 
@@ -29,7 +29,7 @@ def description(tmp_path, data_dir):
 
 
 def test_audit_figures(description):
-    audit = audit_task(as_it_came(description))
+    audit = audit_task(raw_table(description).task)
     shown = {(row.feature, row.value): (row.count, round(row.agree, 4)) for row in audit.features}
     assert shown["negation", "present"] == (2071, 0.5606)
     assert shown["genre", "government"] == (1945, 0.3650)

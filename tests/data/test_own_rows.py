@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.tasks.jsonl import as_it_came
+from fit_jax.data.tasks.jsonl import raw_table
 from fit_jax.errors import InputError
 
 from ..tickets import TICKETS
@@ -31,7 +31,7 @@ def read(tmp_path):
             (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         path = tmp_path / "own.yaml"
         path.write_text(yaml.safe_dump({**BASE, "files": list(files), **description}))
-        return as_it_came(TaskConfig(name="jsonl", file=str(path))).splits["train"].examples
+        return raw_table(TaskConfig(name="jsonl", file=str(path))).task.splits["train"].examples
 
     return read
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.spelling import WAYS, Spellings, alike, fold, near
-from fit_jax.data.tasks.jsonl import as_it_came
+from fit_jax.data.tasks.jsonl import raw_table
 from fit_jax.errors import InputError
 
 from ..tickets import TICKETS
@@ -30,7 +30,7 @@ def read(tmp_path):
         (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*ROWS, *rows]))
         path = tmp_path / "own.yaml"
         path.write_text(yaml.safe_dump({**TICKETS, "features": [CHANNEL], **description}))
-        task = as_it_came(TaskConfig(name="jsonl", file=str(path), malformed=task_malformed))
+        task = raw_table(TaskConfig(name="jsonl", file=str(path), malformed=task_malformed)).task
         return task.splits["train"].examples[len(ROWS) :]
 
     return read
@@ -168,7 +168,7 @@ def test_what_cannot_be_read_is_listed_too(read, tmp_path):
     with (tmp_path / "rows.jsonl").open("ab") as file:
         file.write(b'{"text": "half\n{"text": "\\ud800", "urgent": "no"}\n["no object"]\n{"text": "caf\xe9"}\n')
     with pytest.raises(InputError, match="4 malformed rows"):
-        as_it_came(TaskConfig(name="jsonl", file=str(tmp_path / "own.yaml")))
+        raw_table(TaskConfig(name="jsonl", file=str(tmp_path / "own.yaml")))
     listed = [json.loads(line) for line in (tmp_path / "own.malformed.jsonl").read_text().splitlines()]
     assert [row["row"] for row in listed] == [41, 42, 43, 44]
     assert listed[0]["content"] == '{"text": "half\n'

@@ -7,7 +7,7 @@ import yaml
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.tasks import build_task
-from fit_jax.data.tasks.jsonl import as_it_came
+from fit_jax.data.tasks.jsonl import raw_table
 
 from ..tickets import TICKETS
 
@@ -28,7 +28,7 @@ def careful(row):
 def notes(tmp_path):
     """What is told of data with some fields of the description; the value of `channel` may stand in the text."""
 
-    def notes(shown=0.0, build=as_it_came, **description):
+    def notes(shown=0.0, build=lambda config: raw_table(config).task, **description):
         rows = []
         for n in range(400):
             channel = ("e.mail", "phone")[n // 2 % 2]

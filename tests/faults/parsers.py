@@ -18,7 +18,7 @@ from fit_jax.config import Config, TaskConfig, load_config
 from fit_jax.config_files import dump_config
 from fit_jax.data.kept_task import TASK_FILE, keep_task, kept_task
 from fit_jax.data.tasks import build_task
-from fit_jax.data.tasks.jsonl import as_it_came
+from fit_jax.data.tasks.jsonl import raw_table
 from fit_jax.evaluation.report import read_predictions
 from fit_jax.focus.templates import prompt_form
 from fit_jax.focus.tokenizers import load_tokenizer, save_tokenizer, train_tokenizer
@@ -319,7 +319,7 @@ def _table(random: Random) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
 
 def _build(malformed: Any = "error") -> None:
     config = TaskConfig(name="jsonl", file="own.yaml", malformed=malformed)
-    task = as_it_came(config)
+    task = raw_table(config).task
     assert all(split.examples[n] for split in task.splits.values() for n in range(len(split.examples)))
     task = build_task(config, 0)
     assert all(split.examples[0] for split in task.splits.values())

@@ -17,7 +17,7 @@ from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged
 from fit_jax.models.lora import LoraParam
-from fit_jax.models.model_folder import resolve
+from fit_jax.models.model_folder import resolve_model
 from fit_jax.models.weights import load_weights
 
 from ..closeness import assert_close
@@ -78,7 +78,7 @@ def test_an_adapter_written_here_computes_the_same_in_peft(bases, family, kind, 
     from transformers import AutoModelForCausalLM
 
     base, lora = bases[family], asked(family, kind)
-    model = resolve(ModelConfig(pretrained=str(base)))
+    model = resolve_model(ModelConfig(pretrained=str(base)))
     graphdef, adapter, frozen = split(model, lora)
     generator = np.random.default_rng(0)
     trained = jax.tree.map(lambda a: jax.numpy.asarray(generator.normal(0, 0.2, a.shape), a.dtype), adapter)
@@ -119,7 +119,7 @@ def test_an_adapter_made_by_peft_computes_the_same_here(bases, family, kind, tmp
             torch.nn.init.normal_(parameter, mean=1.0 if "magnitude" in name else 0.0, std=0.2)
     theirs.save_pretrained(tmp_path)
 
-    model = resolve(ModelConfig(pretrained=str(base)))
+    model = resolve_model(ModelConfig(pretrained=str(base)))
     found = resolve_lora(LoraConfig(adapter=str(tmp_path)), model)
     assert dataclasses.replace(found, adapter=None, dropout=lora.dropout) == lora
     graphdef, adapter, frozen = split(model, found)
@@ -131,7 +131,7 @@ def test_an_adapter_made_by_peft_computes_the_same_here(bases, family, kind, tmp
 
 @pytest.fixture
 def written(base, tmp_path):
-    model = resolve(ModelConfig(pretrained=str(base)))
+    model = resolve_model(ModelConfig(pretrained=str(base)))
     lora = KINDS["lora"]
     graphdef, adapter, frozen = split(model, lora)
     ones = jax.tree.map(lambda a: jax.numpy.ones(a.shape, a.dtype), (adapter, frozen))
@@ -177,7 +177,7 @@ def test_an_adapter_of_another_model_is_an_error(written):
 
 
 def test_parts_of_a_fused_projection_are_adapted_together(bases, tmp_path):
-    model = resolve(ModelConfig(pretrained=str(bases["phi4_mini"])))
+    model = resolve_model(ModelConfig(pretrained=str(bases["phi4_mini"])))
     with pytest.raises(InputError, match="q_proj, k_proj, v_proj as one qkv_proj; name all of them or none"):
         resolve_lora(LoraConfig(rank=2, targets=("q_proj", "v_proj")), model)
     lora = asked("phi4_mini", "lora")

@@ -16,7 +16,7 @@ from fit_jax.evaluation.decoding import SamplingParams, generate
 from fit_jax.models.config import Family, ModelConfig
 from fit_jax.models.export import save_merged
 from fit_jax.models.families import config_from_hf, config_to_hf, position_limit
-from fit_jax.models.model_folder import resolve
+from fit_jax.models.model_folder import resolve_model
 from fit_jax.models.weights import abstract_parameters, load_weights
 
 from ..closeness import assert_close
@@ -48,7 +48,7 @@ def model_of(tmp_path_factory):
     def make(family):
         reference = random_model(family)
         folder = saved(reference, tmp_path_factory.mktemp(family), "bfloat16")
-        return reference, folder, resolve(ModelConfig(pretrained=str(folder)))
+        return reference, folder, resolve_model(ModelConfig(pretrained=str(folder)))
 
     return make
 

@@ -17,7 +17,7 @@ from fit_jax.models.config import LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged
 from fit_jax.models.lora import LoraParam
-from fit_jax.models.model_folder import open_pretrained, resolve
+from fit_jax.models.model_folder import open_pretrained, resolve_model
 from fit_jax.models.mxfp4 import PackedFiles, unpacked
 from fit_jax.models.weights import abstract_parameters, load_weights, tensor_files
 from fit_jax.parallel.config import MeshConfig
@@ -63,7 +63,7 @@ TOKENS = np.random.default_rng(0).integers(0, SHAPE["vocab_size"], (2, 20), np.i
 
 
 def load(folder: Path, mesh=None, **fields):
-    model = resolve(ModelConfig(pretrained=str(folder), **fields))
+    model = resolve_model(ModelConfig(pretrained=str(folder), **fields))
     laid_out = None if mesh is None else lambda tree: lay_out_tree(tree, mesh).shardings
     graphdef, shapes = abstract_parameters(model, laid_out)
     return graphdef, load_weights(model, shapes)
@@ -128,7 +128,7 @@ def test_only_gpt_oss_is_read_packed_and_only_in_mxfp4(copied):
 def test_untouched_experts_are_written_as_they_were_stored(packed, tmp_path):
     """Beside an adapter on attention, which is merged."""
     lora = LoraConfig(rank=2, targets=("q_proj",))
-    model = resolve(ModelConfig(pretrained=str(packed)))
+    model = resolve_model(ModelConfig(pretrained=str(packed)))
     graphdef, adapter, _ = nnx.split(nnx.eval_shape(lambda: Decoder(model, lora, rngs=nnx.Rngs(0))), LoraParam, ...)
     adapter = jax.tree.map(lambda a: jnp.ones(a.shape, a.dtype), adapter)
     decoder = nnx.merge(graphdef, adapter, load_weights(model, abstract_parameters(model)[1]))

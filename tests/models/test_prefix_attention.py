@@ -222,7 +222,7 @@ def test_sinks_take_their_share_beside_a_kernel_as_in_xla(monkeypatch):
     assert_close(found[0] * seeing, expected[0] * seeing, 2e-5)
     for a, b in zip(found[1:], expected[1:]):
         assert_close(a, b, 2e-5)
-    assert np.abs(found[0][:, :, 3]).max() < 1e-6  # all but gone to the sink
+    assert np.abs(found[0][:, :, 3]).max() < 1e-6 * np.abs(found[0]).max()  # all but gone to the sink
 
 
 def compiled(topology: str, platform: str, C: int, heads: int, kv_heads: int, width: int, softcap, window):

@@ -14,7 +14,7 @@ from fit_jax.conversion.parity import compare, probe_logits, probe_tokens
 from fit_jax.errors import InputError
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.export import save_merged, save_own
-from fit_jax.models.model_folder import open_pretrained, resolve
+from fit_jax.models.model_folder import open_pretrained, resolve_model
 from fit_jax.models.quantize import quantize
 from fit_jax.models.tensor_files import INDEX, new_folder
 from fit_jax.models.weights import abstract_parameters, load_weights
@@ -36,14 +36,14 @@ def copied(llama, tmp_path):
 
 
 def load(folder, **fields):
-    model = resolve(ModelConfig(pretrained=str(folder), **fields))
+    model = resolve_model(ModelConfig(pretrained=str(folder), **fields))
     graphdef, shapes = abstract_parameters(model)
     return model, graphdef, load_weights(model, shapes)
 
 
 def test_every_device_gets_its_own_shard_and_the_file_is_whole_again(llama, tmp_path):
     mesh = make_mesh(MeshConfig(fsdp=2, tensor=2))
-    model = resolve(ModelConfig(pretrained=str(llama)))
+    model = resolve_model(ModelConfig(pretrained=str(llama)))
     graphdef, shapes = abstract_parameters(model, lambda tree: lay_out_tree(tree, mesh).shardings)
     split, (_, _, whole) = load_weights(model, shapes), load(llama)
     for name, state in (("split", split), ("whole", whole)):
@@ -106,7 +106,7 @@ def test_quantised_kernels_are_near_small_and_stored_as_they_are(llama, tmp_path
     jax.tree.map(np.testing.assert_array_equal, back, quantized)
     other = "int8" if kind == "nf4" else "nf4"
     with pytest.raises(InputError, match=f"is stored as {kind}"):
-        resolve(ModelConfig(pretrained=str(tmp_path), quantize=other))
+        resolve_model(ModelConfig(pretrained=str(tmp_path), quantize=other))
 
 
 Q = "model.layers.1.self_attn.q_proj.weight"
@@ -160,7 +160,7 @@ def test_damaged_files_are_named(copied, damage):
 
 def test_a_folder_without_weights_or_config_is_named(copied, tmp_path):
     with pytest.raises(InputError, match=r"config\.json"):
-        resolve(ModelConfig(pretrained=str(tmp_path / "model" / "..")))
+        resolve_model(ModelConfig(pretrained=str(tmp_path / "model" / "..")))
     for file in [*copied.glob("*.safetensors"), copied / INDEX]:
         file.unlink()
     (copied / "pytorch_model.bin").touch()

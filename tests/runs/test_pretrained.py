@@ -12,7 +12,7 @@ from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_own
 from fit_jax.models.head import target_log_probs
-from fit_jax.models.model_folder import resolve
+from fit_jax.models.model_folder import resolve_model
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.runs.pretrained import pretrained_state
 from fit_jax.training.optimizer import make_optimizer
@@ -40,7 +40,7 @@ def base(tmp_path_factory):
 
 
 def started(folder, lora, **fields):
-    model = resolve(ModelConfig(pretrained=str(folder), **fields))
+    model = resolve_model(ModelConfig(pretrained=str(folder), **fields))
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     return pretrained_state(model, lora, make_optimizer(OptimizerConfig(), 10), mesh, 0)
 

@@ -13,7 +13,7 @@ from flax import nnx
 from fit_jax.config import MeshConfig, OptimizerConfig
 from fit_jax.models.config import LoraConfig, ModelConfig
 from fit_jax.models.export import save_own
-from fit_jax.models.model_folder import resolve
+from fit_jax.models.model_folder import resolve_model
 from fit_jax.parallel.config import AXES
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.processes import to_global
@@ -76,7 +76,7 @@ def trained(base, random_batch):
 
     def run(kind: str, mesh: MeshConfig, devices: int):
         lora, quantize = KINDS[kind]
-        model = resolve(ModelConfig(pretrained=base(kind), dropout=0.1, quantize=quantize))
+        model = resolve_model(ModelConfig(pretrained=base(kind), dropout=0.1, quantize=quantize))
         grid = make_mesh(mesh, jax.devices()[:devices])
         optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2), 5)
         placed = pretrained_state(model, lora, optimizer, grid, 0)

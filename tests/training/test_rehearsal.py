@@ -100,8 +100,8 @@ def test_a_step_learns_the_task_and_the_texts(smallest, random_batch):
             metrics.append(jax.device_get(now))
         found[weight] = metrics
     with_it, without = found[1.0], found[0.0]
-    assert with_it[0].sums.loss == pytest.approx(without[0].sums.loss, rel=1e-6)
-    assert with_it[0].rehearsal.loss == pytest.approx(without[0].rehearsal.loss, rel=1e-6)
+    assert with_it[0].sums.loss == pytest.approx(without[0].sums.loss, rel=1e-5)
+    assert with_it[0].rehearsal.loss == pytest.approx(without[0].rehearsal.loss, rel=1e-5)
     assert with_it[-1].rehearsal.loss < 0.9 * with_it[0].rehearsal.loss
     assert with_it[-1].rehearsal.loss < without[-1].rehearsal.loss
     assert with_it[-1].sums.loss < with_it[0].sums.loss

@@ -16,7 +16,7 @@ from fit_jax.data.keyed_generator import generator
 from fit_jax.data.lazy_examples import LazyExamples
 from fit_jax.data.malformed import Malformed
 from fit_jax.data.own_data import FeatureConfig, OwnData, check_description, read_description
-from fit_jax.data.own_table import NONE, Source, Table, read_tables
+from fit_jax.data.own_table import NONE, ParsedTable, Source, read_tables
 from fit_jax.data.rho_sampling import Rows, SampledExamples, Value
 from fit_jax.data.row_readers import hub_rows
 from fit_jax.data.row_stores import DatasetStore, RowStore, open_store
@@ -58,11 +58,6 @@ def raw_table(config: TaskConfig) -> RawTable:
     columns = {*own.slots, own.label, own.candidates_column, own.uid}
     columns |= {column for feature in own.features for column in (feature.column, feature.label_column)}
     return RawTable(task, parts["train"].raw, frozenset(column for column in columns if column))
-
-
-def as_it_came(config: TaskConfig) -> Task:
-    """The task of `raw_table`."""
-    return raw_table(config).task
 
 
 def build_own(
@@ -135,7 +130,7 @@ def _sizes(source: Source) -> Sizes:
 class _Part:
     """The rows of a table whose value of the first feature is held out, or is not."""
 
-    def __init__(self, source: Source, table: Table, unseen: set[str], held_out: bool, seed: int) -> None:
+    def __init__(self, source: Source, table: ParsedTable, unseen: set[str], held_out: bool, seed: int) -> None:
         self._reader, self._table, self._ties = source.reader, table, source.ties
         own = source.reader.own
         first = own.features[0] if own.features else None

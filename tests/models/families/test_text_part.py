@@ -12,7 +12,7 @@ from fit_jax.errors import InputError
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.export import save_merged
 from fit_jax.models.families import config_from_hf, text_name, text_of
-from fit_jax.models.model_folder import open_pretrained, resolve
+from fit_jax.models.model_folder import open_pretrained, resolve_model
 from fit_jax.models.weights import abstract_parameters, load_weights
 
 from ...closeness import assert_close
@@ -45,7 +45,7 @@ def test_the_text_computes_and_comes_back_as_it_was(kind, tmp_path):
     folder = saved(reference, tmp_path / "whole", "bfloat16")
     assert open_pretrained(str(folder)).left_out == ("vision",)
 
-    model = resolve(ModelConfig(pretrained=str(folder)))
+    model = resolve_model(ModelConfig(pretrained=str(folder)))
     graphdef, shapes = abstract_parameters(model)
     params = (load_weights(model, shapes),)
     tokens = np.random.default_rng(0).integers(11, SHAPE["vocab_size"], (2, 12), np.int32)
