@@ -13,14 +13,14 @@ import numpy as np
 from flax import nnx
 
 from fit_jax.errors import InputError, RunFailed
-from fit_jax.foreign import shown
+from fit_jax.foreign import listed, shown
 from fit_jax.models.adapter_config import CONFIG, adapter_folder, fused_projections, peft_config, resolve_lora
 from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import to_host
 from fit_jax.models.families import sources
 from fit_jax.models.lora import LoraParam
-from fit_jax.models.tensor_files import TensorFiles, listed, write_tensors
+from fit_jax.models.tensor_files import TensorFiles, write_tensors
 from fit_jax.parallel.sharding import is_stacked, named_leaves, path_name
 
 _PREFIX = "base_model.model."

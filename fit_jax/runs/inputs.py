@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from platform import python_version
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.files import write_text
 from fit_jax.focus.example import Example
-from fit_jax.foreign import exists, named, read_object
+from fit_jax.foreign import exists, listed, named, read_object
 from fit_jax.hub import local_folder
 from fit_jax.models.model_folder import HUB_FILES
 from fit_jax.runs.resolve import ResolvedConfig
@@ -109,10 +109,11 @@ def check_inputs(folder: Path, kept: Inputs, found: dict[str, str], changed: Cha
         InputError: Something has changed and is not to be accepted.
     """
     names = [name for name, value in found.items() if kept.prints.get(name, value) != value]
+    names.sort(key=lambda name: name.startswith("the examples"))  # what they follow from is told first
     if names and changed == "refuse":
         raise InputError(
-            f"{folder}: not what this run was made from: {', '.join(names)}; put it back as it was, choose another "
-            f"run_dir, or {_ACCEPT}"
+            f"{named(folder)}: not what this run was made from: {listed(names, 2)}; put it back as it was, "
+            f"choose another run_dir, or {_ACCEPT}"
         )
     return names
 
@@ -129,9 +130,12 @@ def fingerprints(
         digests: Knows of large files; by default all are read.
     """
     digests = digests or Digests({})
+    words = {f.name: getattr(task.text, f.name) for f in fields(task.text)}
+    # A field that a later version adds changes nothing while it has its default.
+    said = {f.name: repr(words[f.name]) for f in fields(task.text) if words[f.name] != f.default}
     rhos = [[name, plain_rho(split.rho)] for name, split in task.splits.items()]
     found = {
-        "the words of the prompts": _digest([repr(task.text)]),
+        "how prompts are worded": _digest([json.dumps(said, sort_keys=True)]),
         "what is known of the data": _digest([json.dumps([rhos, dict(task.dropped)], sort_keys=True)]),
     }
     for name, split in task.splits.items():
@@ -220,7 +224,7 @@ def _own_files(task: TaskConfig, digests: Digests) -> dict[str, str]:
     own, folder = read_description(Path(task.file)), Path(task.file).parent
     parts = {"files": own.files, "test_files": own.test_files}
     return {
-        f"the {name} of {task.file}": _digest(_file_print(folder / file, digests) for file in files)
+        f"the {name} of {Path(task.file).name}": _digest(_file_print(folder / file, digests) for file in files)
         for name, files in parts.items()
         if files
     }

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import fields, make_dataclass, replace
 
 import pytest
 
@@ -11,7 +11,7 @@ from fit_jax import hub, sums
 from fit_jax.config import Config, RehearsalConfig, TaskConfig, TokenizerConfig
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
-from fit_jax.focus.example import Spurious
+from fit_jax.focus.example import Spurious, TaskText
 from fit_jax.models.config import LoraConfig, ModelConfig
 from fit_jax.runs import inputs
 from fit_jax.runs import run as runs
@@ -233,6 +233,26 @@ def test_a_config_that_was_changed_by_hand_is_told_but_for_places(config, begun)
     set_up(opened_config(begun, ()))
     path.write_text(written)
     set_up(opened_config(begun, ["--evaluation.paraphrases_each", "3"]))
+
+
+def test_however_much_has_changed_the_line_is_short(begun):
+    kept = read_inputs(begun)
+    with pytest.raises(InputError) as error:
+        check_inputs(begun, kept, dict.fromkeys(kept.prints, "another"), "refuse")
+    what, _, remedy = str(error.value).partition("; ")
+    assert len(kept.prints) > 5
+    assert len(what) <= 200
+    assert what.endswith(f" and {len(kept.prints) - 2} more")
+    assert "--changed_inputs accept" in remedy
+
+
+def test_words_that_a_later_version_adds_change_nothing_by_their_defaults(begun, config):
+    task, resolved = build_task(config.task, config.seed), resolve(config)
+    before = fingerprints(task, resolved)
+    later = make_dataclass("Later", [("added", tuple, ())], bases=(TaskText,), frozen=True)
+    for added, same in (((), True), (("x",), False)):
+        text = later(**{f.name: getattr(task.text, f.name) for f in fields(task.text)}, added=added)
+        assert (fingerprints(replace(task, text=text), resolved) == before) is same
 
 
 def test_a_config_counts_as_it_was_written_whatever_the_defaults_are_now(begun):
