@@ -92,7 +92,7 @@ def _run(config: ExperimentConfig, do: DoCell) -> Path:
 
 
 def share(parts: list[ExperimentConfig], do: DoCell) -> None:
-    """Does the cells that no other process is at work on, until all are done by whomever.
+    """Does the cells that no other process is at work on, until all are done.
 
     A cell is taken by the lock of a folder in `claims/`. The system lets it go when its process ends, on whatever
     machine, and another process takes the cell, which goes on from its last checkpoint.

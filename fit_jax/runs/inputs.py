@@ -161,7 +161,7 @@ def fingerprints(
 
 
 def config_print(path: Path) -> dict[str, str]:
-    """The fingerprint of a run's own config file, but for places; what lies there has fingerprints of its own.
+    """The fingerprint of a run's own config file, except for places; what lies there has fingerprints of its own.
 
     It is one of what was written: fields and defaults that a later version changes do not change it.
     """
