@@ -151,7 +151,7 @@ def test_every_byte_of_a_large_file_counts_and_is_read_again_only_where_it_was_t
     path = tmp_path / "model.safetensors"
     path.write_bytes(bytes(100))
     os.utime(path, (1, 1))
-    monkeypatch.setattr(sums, "_SETTLED", -1)
+    monkeypatch.setattr(sums, "SETTLED", -1)
     first = Digests({})
     zeros = first.of(path)
     monkeypatch.setattr(sums, "digest", lambda path: "read again")
@@ -247,7 +247,7 @@ def test_a_config_counts_as_it_was_written_whatever_the_defaults_are_now(begun):
 
 
 def test_the_last_of_many_examples_counts(monkeypatch):
-    monkeypatch.setattr(inputs, "_WINDOW", 7)
+    monkeypatch.setattr(inputs, "WINDOW", 7)
     config = Config(run_dir="run", task=TaskConfig(train_examples=60, validation_examples=8, test_examples=8))
     task = build_task(config.task, 0)
     train = task.splits["train"]
