@@ -12,6 +12,7 @@ from fit_jax.config import Config, RehearsalConfig, TaskConfig, TokenizerConfig
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Spurious
+from fit_jax.models.adapter_config import CONFIG, WEIGHTS
 from fit_jax.models.config import LoraConfig, ModelConfig
 from fit_jax.runs import inputs
 from fit_jax.runs import run as runs
@@ -175,7 +176,7 @@ def test_a_file_that_may_change_within_the_clocks_tick_is_read_again(tmp_path, m
 @pytest.mark.parametrize("rank", [0, 4])
 def test_the_weights_that_training_begins_with_count(config, tmp_path, rank):
     """Also where all are trained: the answers before tuning, and a second stage, come from them."""
-    for folder, files in (("base", ("config.json", "model.safetensors")), ("first", ("adapter_model.safetensors",))):
+    for folder, files in (("base", ("config.json", "model.safetensors")), ("first", (CONFIG, WEIGHTS))):
         (tmp_path / folder).mkdir()
         for name in files:
             (tmp_path / folder / name).write_text("{}")
@@ -186,7 +187,7 @@ def test_the_weights_that_training_begins_with_count(config, tmp_path, rank):
     before = fingerprints(task, asked)
     for path, told in (
         (tmp_path / "base" / "model.safetensors", "the weights of model.pretrained"),
-        (tmp_path / "first" / "adapter_model.safetensors", "lora.adapter"),
+        (tmp_path / "first" / WEIGHTS, "lora.adapter"),
     ):
         path.write_text("{ }")
         after = fingerprints(task, asked)
