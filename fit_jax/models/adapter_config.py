@@ -12,7 +12,7 @@ from fit_jax.models.config import LARGEST_RANK, PROJECTIONS, DecoderConfig, Lora
 from fit_jax.models.families import family_traits
 from fit_jax.models.tensor_files import TensorFiles
 
-CONFIG = "adapter_config.json"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # Settings of PEFT that change what an adapter computes, and the values for which this decoder computes it too.
 _ONLY: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),

@@ -50,7 +50,7 @@ class Workload:
     @property
     def rehearsal_rows(self) -> int:
         """Rows of rehearsal in a step."""
-        return self.rehearsal.rows if self.rehearsal.files else 0
+        return self.rehearsal.rows_per_step
 
 
 def workload(config: Config, slices: int = 1) -> Workload:

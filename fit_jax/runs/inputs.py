@@ -25,7 +25,8 @@ from fit_jax.files import write_text
 from fit_jax.focus.example import Example
 from fit_jax.foreign import exists, listed, named, read_object
 from fit_jax.hub import local_folder
-from fit_jax.models.model_folder import HUB_FILES
+from fit_jax.models.adapter_config import CONFIG, WEIGHTS, adapter_folder
+from fit_jax.models.model_folder import CONFIG_FILES, HUB_FILES
 from fit_jax.runs.resolve import ResolvedConfig
 from fit_jax.sums import Digests
 
@@ -36,7 +37,7 @@ Changed = Literal["refuse", "accept"]
 
 # Fields of a config that say where something lies, which may be elsewhere now.
 _PLACES = ("run_dir", "model.pretrained", "lora.adapter", "tokenizer.path", "task.file", "task.data_dir")
-_WINDOW = 1 << 12  # examples that are read at once
+WINDOW = 1 << 12  # examples that are read at once
 # What helps besides putting inputs back, also who exports or loads the run.
 _ACCEPT = (
     "go on with what is there now with --changed_inputs accept of train, evaluate or steer (after train's, every "
@@ -149,14 +150,13 @@ def fingerprints(
     if resolved.model.pretrained is not None:
         # The weights are in the checkpoints where all are trained; those of the hub are then told by their commit.
         is_base = resolved.lora.rank > 0
-        folder = local_folder(resolved.model.pretrained, HUB_FILES if is_base else ("*.json",), "model")
-        found["the config of model.pretrained"] = _print_of(folder, ("config.json", "fit_jax_model.json"), digests)
+        folder = local_folder(resolved.model.pretrained, HUB_FILES if is_base else CONFIG_FILES, "model")
+        found["the config of model.pretrained"] = _print_of(folder, CONFIG_FILES, digests)
         weights = sorted(folder.glob("*.safetensors"))
         if is_base or (weights and folder == Path(resolved.model.pretrained)):
             found["the weights of model.pretrained"] = _print_of(folder, ("*.safetensors",), digests)
     if resolved.lora.adapter is not None:
-        folder = local_folder(resolved.lora.adapter, ("adapter_*",), "adapter")
-        found["lora.adapter"] = _print_of(folder, ("adapter_config.json", "adapter_model.safetensors"), digests)
+        found["lora.adapter"] = _print_of(adapter_folder(resolved.lora.adapter), (CONFIG, WEIGHTS), digests)
     return found
 
 
@@ -176,8 +176,8 @@ def tokenizer_print(folder: Path) -> dict[str, str]:
 
 def _example_lines(examples: Sequence[Example]) -> Iterator[str]:
     yield str(len(examples))
-    for start in range(0, len(examples), _WINDOW):
-        for e in examples[start : start + _WINDOW]:
+    for start in range(0, len(examples), WINDOW):
+        for e in examples[start : start + WINDOW]:
             parts = (e.uid, dict(e.slots), e.candidates, e.label, dict(e.spurious), dict(e.slices))
             yield json.dumps((*parts, e.own_answers, e.cluster), sort_keys=True)
 
