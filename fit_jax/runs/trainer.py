@@ -137,8 +137,7 @@ def _train_stage(
         checkpoints = open_checkpoints(run, cleans=True)
         stack.callback(checkpoints.close)
         progress = last_progress(checkpoints, config)
-        if progress.loader is not None:
-            _restore(loader, progress, checkpoints)
+        _restore(loader, progress, checkpoints)
         decay = config.optimizer.weight_decay if method.weight_decay is None else method.weight_decay
         rate = config.optimizer.learning_rate * method.rate
         asked = replace(config.optimizer, weight_decay=decay, learning_rate=rate)
@@ -233,6 +232,8 @@ def _loader(run: Run, method: TrainingMethod[BatchType]) -> TrainLoader[BatchTyp
 
 
 def _restore(loader: TrainLoader, progress: Progress, checkpoints: Checkpoints) -> None:
+    if progress.loader is None:
+        return
     try:
         loader.restore(progress.loader)
     except (KeyError, TypeError, ValueError, IndexError) as error:
