@@ -57,7 +57,7 @@ class FakeRun:
 def fake(monkeypatch):
     """A module `wandb` whose runs are kept in its `runs`; its `fails` names what raises."""
     module = ModuleType("wandb")
-    module.__spec__ = ModuleSpec("wandb", None)
+    module.__spec__ = ModuleSpec("wandb", None, origin="nowhere")
     module.runs, module.fails = [], ""
 
     def init(**begun):
