@@ -5,7 +5,6 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -39,6 +38,12 @@ def has_report(run: Run) -> bool:
     return all((run.folder / name).exists() for name in (f"{FOLDER}/index.html", CARD))
 
 
+def drop_report(run: Run) -> None:
+    """Lets the report count as none: its model is trained further, or its files are replaced one by one."""
+    if is_lead():
+        (run.folder / CARD).unlink(missing_ok=True)
+
+
 def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: str | None = None) -> Evaluation:
     """Evaluates a checkpoint of the run, writes a report and prints the main table.
 
@@ -64,9 +69,15 @@ def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: 
             _keep_adapter(run, model)
         return subject_of(run, model)
 
+    def before(opening: Opening, texts: Sequence[MeasuredTexts]) -> Before:
+        answered = before_tuning(run, name is None, opening, texts)
+        if name is None:  # all is answered; from now on files of the report are replaced
+            drop_report(run)
+        return answered
+
     place = run.folder / (FOLDER if name is None else f"{EVALUATIONS}/{name}")
     texts = measured_texts(run, rehearsed=name is None)
-    evaluation = report_run(place, run.task, load, config, partial(before_tuning, run, name is None), texts)
+    evaluation = report_run(place, run.task, load, config, before, texts)
     if name is not None:
         return evaluation
     if is_lead():

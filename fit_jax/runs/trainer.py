@@ -21,6 +21,7 @@ from fit_jax.methods.method import TrainingMethod
 from fit_jax.models.decoder import Params
 from fit_jax.parallel.config import CONTEXT
 from fit_jax.parallel.processes import is_lead
+from fit_jax.runs.evaluating import drop_report
 from fit_jax.runs.inputs import record_versions
 from fit_jax.runs.opening_lines import opening_lines
 from fit_jax.runs.preflight import check_batch, check_disk, check_examples, check_program
@@ -174,6 +175,7 @@ def _train_stage(
             records = Records(log, display, trackers.write)
         trace = Trace(run.folder / TENSORBOARD, config.train.profile if is_lead() else 0)
         loop = Loop(Events.of(config.train, steps), batches, train_step, validate, checkpoints, records, trace)
+        drop_report(run)
         loop.run(placed.state, progress)
     if loop.stopped:
         return Ending.STOPPED
