@@ -5,8 +5,9 @@ import socket
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fit_jax.errors import InputError
 from fit_jax.foreign import shown
@@ -63,6 +64,7 @@ def start(config: MeshConfig) -> None:
         )
     if place is not None and place.processes > 1:
         rendezvous(*place, config.timeout)
+        jax.config.update("jax_enable_preemption_service", False)  # it would hear SIGTERM in the place of `signals`
         jax.distributed.initialize(
             *place, initialization_timeout=config.timeout, heartbeat_timeout_seconds=config.timeout
         )
@@ -177,6 +179,28 @@ def maximum_over_processes(values: list[list[int]]) -> list[list[int]]:
     halves = np.asarray(values, np.int64).view(np.int32)
     gathered = np.ascontiguousarray(multihost_utils.process_allgather(halves))
     return gathered.view(np.int64).max(axis=0).tolist()
+
+
+class Agreement:
+    """Whether any process asks for something, in all of them alike; known one call later, so that none waits."""
+
+    def __init__(self) -> None:
+        """Made by every process."""
+        mesh = Mesh(np.array(jax.devices()).reshape(jax.process_count(), -1), ("process", "device"))
+        self._each = NamedSharding(mesh, PartitionSpec("process"))
+        self._any = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
+        self._asked: jax.Array | None = None
+
+    def __call__(self, asks: bool) -> bool:
+        """Whether any asked at the call before; every process makes as many calls, among the same other programs.
+
+        Args:
+            asks: Whether this one asks now.
+        """
+        with jax.transfer_guard("allow"):
+            asked = jax.make_array_from_process_local_data(self._each, np.array([asks], np.int32))
+            before, self._asked = self._asked, self._any(asked)
+            return before is not None and bool(before)
 
 
 def _held(size: int, mesh: Mesh) -> np.ndarray:

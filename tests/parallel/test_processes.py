@@ -12,7 +12,7 @@ from fit_jax.config import MeshConfig
 from fit_jax.config_files import decode_config
 from fit_jax.errors import InputError
 from fit_jax.parallel.mesh import make_mesh
-from fit_jax.parallel.processes import rows_of_this_process, start, to_global
+from fit_jax.parallel.processes import Agreement, rows_of_this_process, start, to_global
 
 
 class Rows(NamedTuple):
@@ -38,7 +38,7 @@ def test_one_process_holds_all_rows_split_over_data_and_fsdp(config):
 
 
 COMMAND = """
-import errno, os, time
+import errno, os, signal, time
 from fit_jax.cli import run
 
 def command(arguments):
@@ -63,6 +63,7 @@ run(command)
             "error: {}[Errno 28] No space left on device; free space",
         ),
         ("KeyboardInterrupt", 130, "interrupted"),
+        ("os.kill(os.getpid(), signal.SIGTERM)", 143, "told to stop"),
         ("ZeroDivisionError('by zero')", 1, "Traceback"),
     ],
 )
@@ -90,6 +91,12 @@ def test_an_error_ends_one_process_of_many_as_it_ends_the_only_one(error, status
     assert told.startswith(said.format(f"process 1 of 2 on {socket.gethostname()}: "))
     if status != 1:
         assert told.count("\n") == told_alone.count("\n") == 1
+
+
+def test_what_one_asks_all_know_one_call_later():
+    with jax.transfer_guard("disallow"):
+        agreed = Agreement()
+        assert [agreed(asks) for asks in (False, True, False, False)] == [False, False, True, False]
 
 
 @pytest.mark.parametrize("address", ["host", ":1", "host:", "host:0", "host:65536", "host:²", "host:a"])
