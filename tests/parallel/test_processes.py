@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 import subprocess
@@ -10,7 +11,8 @@ import pytest
 
 from fit_jax.config import MeshConfig
 from fit_jax.config_files import decode_config
-from fit_jax.errors import InputError
+from fit_jax.errors import InputError, RunFailed
+from fit_jax.parallel import processes
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.processes import Agreement, rows_of_this_process, start, to_global
 
@@ -97,6 +99,26 @@ def test_what_one_asks_all_know_one_call_later():
     with jax.transfer_guard("disallow"):
         agreed = Agreement()
         assert [agreed(asks) for asks in (False, True, False, False)] == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(InputError("full"), InputError), (OSError(errno.ENOSPC, "full"), InputError), (RunFailed("no"), RunFailed)],
+)
+def test_what_the_lead_finds_wrong_ends_the_others_with_its_status(monkeypatch, error, told):
+    def fail():
+        raise error
+
+    seen = []
+    monkeypatch.setattr(processes, "maximum_over_processes", lambda table: seen.extend(table) or table)
+    assert processes.on_lead(lambda: 7) == 7
+    with pytest.raises(type(error), match=str(error.args[-1])):
+        processes.on_lead(fail)
+    monkeypatch.setattr(processes, "maximum_over_processes", lambda table: [seen.pop(0)])
+    monkeypatch.setattr(processes, "is_lead", lambda: False)
+    assert processes.on_lead(fail) is None
+    with pytest.raises(told, match="process 0 of the job tells what is wrong; see its line"):
+        processes.on_lead(fail)
 
 
 @pytest.mark.parametrize("address", ["host", ":1", "host:", "host:0", "host:65536", "host:²", "host:a"])
