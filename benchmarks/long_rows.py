@@ -13,9 +13,10 @@ import os
 import jax
 
 from benchmarks.techniques import TOPOLOGY, Case, config_of
-from fit_jax.parallel.topology import GIB, Topology
+from fit_jax.parallel.topology import Topology
 from fit_jax.planning.compiled import compile_train
 from fit_jax.planning.workload import workload
+from fit_jax.units import GIB
 
 # Of each kind one that fits and one that does not.
 LENGTHS = {"auto": (22528, 24576), "xla": (6144, 8192)}

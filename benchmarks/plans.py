@@ -18,12 +18,14 @@ from typing import NamedTuple
 import jax
 
 from fit_jax.config import Config, load_config
+from fit_jax.evaluation.figures import figure
 from fit_jax.parallel.mesh import make_mesh
-from fit_jax.parallel.topology import GIB, Topology
+from fit_jax.parallel.topology import Topology
 from fit_jax.planning.compiled import compile_train, laid_out, place
 from fit_jax.planning.memory import plan_memory
 from fit_jax.planning.roofline import compiled_step, plan_step
 from fit_jax.planning.workload import workload
+from fit_jax.units import GIB
 
 OUTPUT = Path("runs/benchmarks")
 PAPER = "configs/paper"
@@ -148,24 +150,18 @@ def scaling() -> None:
 
 
 def draw(found: dict[str, dict[int, float]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.fonttype"] = "none"
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 3.5))
-    for name, points in found.items():
-        if not points:
-            continue
-        axes.plot(list(points), [100 * p for p in points.values()], marker="o", label=name)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(list(found["fsdp"]), [str(chips) for chips in found["fsdp"]])
-    axes.set(xlabel="v5e chips (beyond 256: several slices)", ylabel="planned efficiency, %", ylim=(0, 105))
-    axes.legend(title="mesh")
-    axes.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    with figure((6, 3.5), path, "svg") as drawn:
+        drawn.set_layout_engine("tight")
+        axes = drawn.add_subplot()
+        for name, points in found.items():
+            if not points:
+                continue
+            axes.plot(list(points), [100 * p for p in points.values()], marker="o", label=name)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(list(found["fsdp"]), [str(chips) for chips in found["fsdp"]])
+        axes.set(xlabel="v5e chips (beyond 256: several slices)", ylabel="planned efficiency, %", ylim=(0, 105))
+        axes.legend(title="mesh")
+        axes.grid(alpha=0.3)
 
 
 def config_of(model: str, rows: int, *options: str) -> Config:

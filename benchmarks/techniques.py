@@ -20,10 +20,11 @@ import jax
 
 from fit_jax.config import Config, load_config
 from fit_jax.parallel.mesh import make_mesh
-from fit_jax.parallel.topology import GIB, Topology
+from fit_jax.parallel.topology import Topology
 from fit_jax.planning.compiled import compile_train, place
 from fit_jax.planning.roofline import compiled_step
 from fit_jax.planning.workload import workload
+from fit_jax.units import GIB
 
 OUTPUT = Path("runs/benchmarks/techniques.json")
 FILES = ("--config", "configs/paper/tasks/bbq.yaml", "--config", "configs/paper/models/llama31_8b.yaml")

@@ -38,7 +38,7 @@ def _starts_here() -> bool:
 
 
 if _starts_here():
-    signals.end_at_once()  # the imports that follow are nobody's concern
+    signals.end_at_once()  # nothing has to be cleaned up during the imports that follow
 
 
 def run(main: Callable[[list[str]], int | None]) -> NoReturn:

@@ -11,7 +11,7 @@ import draccus
 import yaml
 
 from fit_jax.errors import InputError
-from fit_jax.foreign import exists, is_text, read_text, shown
+from fit_jax.foreign import exists, is_text, listed, named, read_text, shown
 from fit_jax.options import Parser, add_fields, nearest
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def read_config(cls: type[ConfigType], path: Path, complete: bool = False, later
     missing = [f.name for f in fields(cls) if complete and f.name not in {*mapping, *later}]
     if missing:
         raise InputError(f"{path}: lacks {', '.join(missing)}; put the file back as it was written")
-    return decode_config(cls, mapping)
+    return decode_config(cls, mapping, where=named(path))
 
 
 def overlaid(config: ConfigType, file: str) -> ConfigType:
@@ -102,13 +102,16 @@ def overlaid(config: ConfigType, file: str) -> ConfigType:
     return decode_config(cls, _over(cls, _from_yaml(dump_config(config), "config"), _read(cls, _find(Path(file)))))
 
 
-def decode_config(cls: type[ConfigType], mapping: dict[str, Any], prefix: str = "") -> ConfigType:
+def decode_config(
+    cls: type[ConfigType], mapping: dict[str, Any], prefix: str = "", where: str = "config"
+) -> ConfigType:
     """A config from nested mappings, as YAML gives them; errors as `parse_config`.
 
     Args:
         cls: The config.
         mapping: Values by field, and mappings by section.
-        prefix: Stands before the names of fields in errors.
+        prefix: Begins the names of fields in errors.
+        where: What errors say is missing a field.
     """
     known = {f.name: f for f in fields(cls)}
     for key in mapping:
@@ -117,7 +120,7 @@ def decode_config(cls: type[ConfigType], mapping: dict[str, Any], prefix: str = 
     values = {key: _decode(known[key].type, value, f"{prefix}{key}") for key, value in mapping.items()}
     needed = {name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
     if missing := sorted(needed - {*values}):
-        raise InputError(f"config: lacks {', '.join(prefix + name for name in missing)}")
+        raise InputError(f"{where}: lacks {listed(prefix + name for name in missing)}; add what is missing")
     config = cls(**values)
     if check := getattr(config, "check", None):
         check()

@@ -283,6 +283,13 @@ def named(path: Path) -> str:
     return name if len(name) <= _LONGEST_PATH else f"...{name[-_LONGEST_PATH:]}"
 
 
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Names for an error message, at most so many of them."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def _represented(value: Any) -> str:
     try:
         return repr(value)

@@ -15,7 +15,7 @@ WHOLE = ".whole"
 # Files from so many bytes on are not read again while the file system says that nobody has touched them.
 LARGE = 1 << 26
 # Nanoseconds after which a change gives a file another time, however coarse the file system's clock is.
-_SETTLED = 2 * 10**9
+SETTLED = 2 * 10**9
 
 
 class Sum(NamedTuple):
@@ -101,7 +101,7 @@ class Digests:
             return digest(path)
         changed = max(status.st_mtime_ns, status.st_ctime_ns)
         stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino]
-        name, settled = str(path.absolute()), time.time_ns() - changed > _SETTLED
+        name, settled = str(path.absolute()), time.time_ns() - changed > SETTLED
         known = self._known.get(name)
         if isinstance(known, list) and len(known) == 2 and known[0] == stamp and isinstance(known[1], str):
             found = known[1]

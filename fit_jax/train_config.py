@@ -150,6 +150,11 @@ class RehearsalConfig:
     # Weight of KL(base || model), the mean over the same tokens; the base is the model without its adapter.
     kl: float = 0.0
 
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of rehearsal in each step: none where there are no files."""
+        return self.rows if self.files else 0
+
     def check(self) -> None:
         """Raises InputError for less than one row, weights below 0, or files that weigh nothing."""
         if self.rows < 1:

@@ -236,6 +236,7 @@ def test_what_is_wrong_is_said_before_anything_is_done(model, tmp_path):
             lambda: fit_jax.tune(tmp_path / "a", rows=[{"x": object()}], description=DESCRIPTION),
             "text, numbers and lists",
         ),
+        (lambda: fit_jax.tune(tmp_path / "a", rows=[1, 2], description=DESCRIPTION), "text, numbers and lists"),
         (lambda: fit_jax.tune(tmp_path / "a", rows=rows(), description={"name": "x"}), "lacks core"),
         (
             lambda: fit_jax.tune(tmp_path / "a", rows=rows(), description={"name": object()}),

@@ -1,4 +1,4 @@
-"""Imports go one way: every package imports from lower levels alone, and no two modules import each other."""
+"""Imports go one way, each module has its test, nothing stands twice, and tests know what is public alone."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ ROOT = Path(fit_jax.__file__).parent
 # The packages and top modules, from the lowest level up (docs/architecture.md). Those of one level are siblings, which
 # do not import each other.
 LEVELS = (
-    {"errors", "signals"},
+    {"errors", "signals", "units"},
     {"foreign"},
     {"terminal", "markdown", "html"},
     {"tables"},
@@ -156,7 +156,6 @@ TESTED_IN = {
     "parallel/test_mesh.py": "parallel.config",
     "planning/test_paper_configs.py": "data.vocabulary methods.zero_shot",
     "planning/test_plan.py": "planning.compiled",
-    "planning/test_plan_report.py": "planning.units",
     "playground/test_in_browser.py": "playground.app playground.space",
     "playground/test_question.py": "playground.models playground.views",
     "runs/test_methods_on_meshes.py": "methods.fit methods.group_balanced methods.method methods.sft_y*",
@@ -223,3 +222,79 @@ def test_every_module_has_a_test_file_of_its_name_or_is_named_with_the_one_that_
 @pytest.mark.parametrize("test", sorted(TESTED_IN))
 def test_a_file_named_for_a_module_reaches_it(test):
     assert sorted(NAMED[test] - reached(TESTS / test)) == []
+
+
+SAME_LINES = 6  # so many in two places are one thing that stands twice
+
+
+def counted_lines(text: str) -> list[str]:
+    """The lines of a module that say something: no blanks, comments, imports, or closing brackets alone."""
+    statements = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom))
+    imports = {line for node in statements for line in range(node.lineno, (node.end_lineno or 0) + 1)}
+    numbered = ((number, line.strip()) for number, line in enumerate(text.splitlines(), start=1))
+    return [line for n, line in numbered if n not in imports and not re.fullmatch(r"(#.*|[\])}]+[,:]?)?", line)]
+
+
+def standing_twice(texts: dict[str, str]) -> list[str]:
+    """Where lines of a module stand another time, here or in another one."""
+    first: dict[tuple[str, ...], str] = {}
+    found = []
+    for name, text in texts.items():
+        lines = counted_lines(text)
+        for start in range(len(lines) - SAME_LINES + 1):
+            piece = tuple(lines[start : start + SAME_LINES])
+            if piece in first:
+                found.append(f"{name} and {first[piece]}: {piece[0]}")
+            first.setdefault(piece, name)
+    return found
+
+
+def test_nothing_stands_twice():
+    assert standing_twice({name: path.read_text() for name, path in MODULES.items()}) == []
+
+
+def test_what_stands_twice_is_seen():
+    lines = [f"step{n}(a,\n)" for n in range(SAME_LINES)]
+    body = "\n\n# as above\n".join(lines)
+    moved = "if x:\n    from b import (\n        c,\n    )\n" + "\n".join(
+        f"    step{n}(a,\n    )" for n in range(SAME_LINES)
+    )
+    assert standing_twice({"a": body, "b": moved}) == ["b and a: step0(a,"]
+    assert standing_twice({"a": f"{body}\n{body}"}) == ["a and a: step0(a,"]
+    assert standing_twice({"a": body, "b": moved.replace("step3", "other")}) == []
+
+
+def patched_privates(text: str) -> list[str]:
+    """What a test sets by its private name, but for that of a foreign package which it imports."""
+    tree, found = ast.parse(text), []
+    foreign = {name.partition(".")[0] for name in imported(tree, relative=True)} - {"fit_jax", "tests"}
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        names = [a.value for a in call.args[:2] if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+        if names and re.search(r"\b(setattr|patch(\.object)?)$", ast.unparse(call.func)):
+            owner = ast.unparse(call.args[0]).strip("'").partition(".")[0]
+            if owner not in foreign and re.search(r"(^|\.)_(?!_)", names[0]):
+                found.append(f"line {call.lineno}: {names[0]}")
+    return found
+
+
+def test_tests_set_nothing_private():
+    found = {path.name: patched_privates(path.read_text()) for path in sorted(TESTS.rglob("*.py"))}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "seen"),
+    [
+        ('monkeypatch.setattr(sums, "_SETTLED", -1)', ["line 3: _SETTLED"]),
+        ('setattr(made, "_WINDOW", 7)', ["line 3: _WINDOW"]),
+        ('mock.patch.object(sums.Digests, "_known")', ["line 3: _known"]),
+        (
+            'mock.patch("fit_jax.runs.trainer._train_stage", side_effect=x)',
+            ["line 3: fit_jax.runs.trainer._train_stage"],
+        ),
+        ('mock.patch("fit_jax.playground.__main__.is_installed")', []),
+        ('monkeypatch.setattr(os, "_exit", sys.exit)', []),
+    ],
+)
+def test_what_tests_set_is_seen(line, seen):
+    assert patched_privates(f"import os\nfrom fit_jax import sums\n{line}") == seen

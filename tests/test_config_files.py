@@ -7,6 +7,7 @@ import yaml
 
 from fit_jax.config import Config, load_config
 from fit_jax.config_files import config_differences, decode_config, dump_config, read_config
+from fit_jax.data.own_data import OwnData
 from fit_jax.errors import InputError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -102,3 +103,6 @@ def test_a_file_that_a_program_wrote_is_complete(tmp_path):
     path.write_text("seed: 5\n")
     with pytest.raises(InputError, match="lacks run_dir, task"):
         read_config(Config, path, complete=True)
+    path.write_text("core: the urgency\n")
+    with pytest.raises(InputError, match=r"config\.yaml: lacks .*name.*; add what is missing"):
+        read_config(OwnData, path)

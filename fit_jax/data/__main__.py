@@ -159,7 +159,7 @@ def _audited(config: Config) -> "tuple[Task, SourceTable | None, list[Balance], 
 
 
 def _encoder(task: "Task", config: Config, tokenizer: TokenizerConfig) -> "PromptEncoder":
-    """The prompt code of a run of this config, but for the bound on a prompt's length."""
+    """The prompt code of a run of this config, except for the bound on a prompt's length."""
     from fit_jax.data.vocabulary import task_tokenizer
     from fit_jax.focus.prompts import PromptEncoder
 

@@ -45,7 +45,7 @@ class Association:
 
 @dataclass(frozen=True)
 class Leak:
-    """Examples whose input stands in two parts, or twice in one, but for case, spacing and punctuation."""
+    """Examples whose input stands in two parts, or twice in one, except for case, spacing and punctuation."""
 
     first: str
     second: str
@@ -188,7 +188,7 @@ def label_evidence(examples: Sequence[Example], source: SourceTable | None = Non
 
 
 def _texts(example: Example) -> dict[str, str]:
-    """The slots but for those that show the value of a feature alone."""
+    """The slots except those that show the value of a feature alone."""
     values = {spurious.value.casefold() for spurious in example.spurious.values()}
     return {name: text for name, text in example.slots.items() if text.casefold() not in values}
 

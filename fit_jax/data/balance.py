@@ -44,7 +44,7 @@ class Balance(NamedTuple):
 
 
 def balances_of(task: Task) -> list[Balance]:
-    """What each split of a task was drawn from, but for splits that stand as they came or were kept elsewhere."""
+    """What each split of a task was drawn from, except for splits that are as they came or were kept elsewhere."""
     found = []
     for split in task.splits.values():
         if split.cells:

@@ -145,7 +145,7 @@ def _audit_sections(audit: Audit) -> list[Table]:
         *_balance_sections(audit.balance),
         Table(
             "Duplicates and leakage",
-            "Inputs that are the same but for case, spacing, punctuation and the feature's own words.",
+            "Inputs that are the same except for case, spacing, punctuation and the feature's own words.",
             ("in", "and in", "examples", "such as"),
             [(leak.first, leak.second, str(leak.count), leak.example) for leak in audit.leaks],
         ),

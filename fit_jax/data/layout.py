@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32
 
-from fit_jax.focus.prompts import EncodedPrompt
+from fit_jax.focus.prompts import EncodedPrompt, common_prefix
 
 
 class Item(NamedTuple):
@@ -54,7 +54,7 @@ def lay_out(branches: Sequence[EncodedPrompt], answers: Sequence[Sequence[int]])
     Raises:
         ValueError: A prompt without tokens: nothing would predict the answer's first token.
     """
-    shared = _common_prefix([branch.prompt for branch in branches])
+    shared = common_prefix([branch.prompt for branch in branches])
     pieces = [branches[0].prompt[:shared]]
     spans = [(0, shared)]  # positions of each node's tokens
     ends = [0]  # end of each node's subtree; the root's is known last
@@ -98,15 +98,3 @@ def lay_out(branches: Sequence[EncodedPrompt], answers: Sequence[Sequence[int]])
         target_slot=np.array(target_slot, np.int32),
         slots=slot,
     )
-
-
-def _common_prefix(prompts: Sequence[np.ndarray]) -> int:
-    """Number of leading tokens that all prompts share."""
-    first = prompts[0]
-    shared = len(first)
-    for other in prompts[1:]:
-        shared = min(shared, len(other))
-        differs = first[:shared] != other[:shared]
-        if differs.any():
-            shared = int(differs.argmax())
-    return shared

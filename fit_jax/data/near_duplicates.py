@@ -2,7 +2,7 @@
 
 Two kinds are found in any data set. *Same words*: each slot holds the same words as in a training example, in whatever
 order and with whatever articles, as where two people change places. *Other names*: the words stand in the same order
-but for names and numbers, as where a template is filled with other people. Exact copies are of the first kind.
+except for names and numbers, as where a template is filled with other people. Exact copies are of the first kind.
 """
 
 import re

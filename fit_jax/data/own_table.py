@@ -73,7 +73,7 @@ def read_tables(own: OwnData, store: RowStore, test: RowStore | None, config: Ta
 
 
 def _check_spellings(own: OwnData, feature: FeatureConfig, tables: Iterable[tuple[dict[str, int], array]]) -> None:
-    """Raises `InputError` where two values that the description does not both name are the same but for spelling."""
+    """Raises `InputError` where two values that the description does not both name are the same except for spelling."""
     count = Counter[str]()
     for names, codes in tables:
         rows = np.bincount(np.asarray(codes)[np.asarray(codes) != NONE], minlength=len(names))
@@ -106,7 +106,7 @@ def _scan(reader: OwnReader, store: RowStore, bad: Malformed, dropped: Counter[s
             known = len(seen)
             seen.add(hash(parsed.uid))
             if len(seen) == known:
-                bad.add(where, f"uid {shown(parsed.uid)!r} stands in the data twice", row)
+                bad.add(where, f"uid {shown(parsed.uid)!r} appears twice in the data", row)
                 continue
         if features and parsed.values[0] is None and not features[0].insert:
             dropped[f"no value of {features[0].key}"] += 1

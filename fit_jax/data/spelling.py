@@ -1,4 +1,4 @@
-"""Values that are almost the same: but for case, outer white space or Unicode form, or but for one letter."""
+"""Values that are almost the same: except for case, outer white space or Unicode form, or except for one letter."""
 
 import re
 import unicodedata

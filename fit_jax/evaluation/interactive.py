@@ -138,7 +138,7 @@ class FocusQuestions:
                 like = [v for v in known if near and v.casefold() == near[0]]
                 few = ", ".join(map(quoted, known[:_SHOWN]))
                 hint = f"did you mean {quoted(like[0])}?" if like else f"the data have {few}"
-                yield f"{shown(name)}: {quoted(value)} stands in no row of the data that the run keeps; {hint}"
+                yield f"{shown(name)}: {quoted(value)} is in no row of the data that the run keeps; {hint}"
 
     @cached_property
     def _few_values(self) -> dict[str, list[str]]:

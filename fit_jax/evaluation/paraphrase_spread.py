@@ -1,4 +1,4 @@
-"""How much the focus accuracy hangs on the wording of the instruction: each paraphrase's, their spread, the worst."""
+"""How much focus accuracy depends on the wording of the instruction: each paraphrase, their spread, the worst."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, cast

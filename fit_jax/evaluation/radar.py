@@ -1,7 +1,6 @@
 """Radar plots as in the paper's Figure 3: a spoke for each focus type, a line for each split."""
 
 import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +8,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from fit_jax.evaluation.figures import STYLES, figure, inline_svg
 from fit_jax.foreign import printable
-from fit_jax.html import as_html, cut
+from fit_jax.html import cut
 
-# Okabe and Ito's colours, told apart by colour-blind eyes; line and marker tell them apart in grey.
-STYLES = (
-    ("#0072B2", "-", "o"),
-    ("#E69F00", "--", "s"),
-    ("#009E73", "-.", "^"),
-    ("#CC79A7", ":", "D"),
-    ("#000000", (0, (5, 1)), "v"),
-)
 # The focus types as tables name them, broken into lines.
 SPOKES = {
     "none": "none",
@@ -32,14 +24,6 @@ SPOKES = {
 # Inches: a radar's cell, and the radar in it. Names stay readable where a page is as narrow as a phone.
 _WIDTH, _HEIGHT, _RADAR = 3.95, 3.75, 2.3
 _LONGEST_NAME = 36
-# A page has colours of its own, light and dark, for those that are drawn.
-_PAGE_COLOURS = {
-    "#ffffff": "var(--card)",
-    "#d0d0d0": "var(--line)",
-    "#b0b0b0": "var(--line)",
-    "#555555": "var(--soft)",
-    **{colour.lower(): f"var(--series-{number})" for number, (colour, _, _) in enumerate(STYLES, 1)},
-}
 
 
 @dataclass(frozen=True)
@@ -60,17 +44,10 @@ def draw_radars(panels: Sequence[Panel | None], columns: int, target: Path | Bin
         target: Where to, a path or an open file.
         kind: `svg` or `png`.
     """
-    import matplotlib
-
-    matplotlib.use("Agg", force=False)
-    from matplotlib.figure import Figure
-
     rows, per_line = -(-len(panels) // columns), 3 * columns
     splits = len({name for panel in panels if panel for name in panel.lines})
     width, height, legend = _WIDTH * columns, _HEIGHT * rows, 0.2 + 0.2 * -(-splits // per_line)
-    # Names are text, whatever they hold: no dollar sign begins a formula.
-    with matplotlib.rc_context({"svg.hashsalt": "fit_jax", "font.size": 10, "text.parse_math": False}):
-        figure = Figure(figsize=(width, height + legend))
+    with figure((width, height + legend), target, kind) as drawn:
         handles: dict[str, Any] = {}
         for number, panel in enumerate(panels):
             if panel is None:
@@ -79,11 +56,9 @@ def draw_radars(panels: Sequence[Panel | None], columns: int, target: Path | Bin
             left = (number % columns) * _WIDTH + (_WIDTH - _RADAR) / 2
             bottom = height + legend - (number // columns) * _HEIGHT - 0.8 - _RADAR
             box = (left / width, bottom / (height + legend), _RADAR / width, _RADAR / (height + legend))
-            handles = {**handles, **_draw(figure.add_axes(box, projection="polar"), panel)}
+            handles = {**handles, **_draw(drawn.add_axes(box, projection="polar"), panel)}
         names = list(map(_name, handles))
-        figure.legend(handles.values(), names, loc="lower center", ncols=min(len(names), per_line), frameon=False)
-        metadata = {"Date": None, "Creator": None, "Format": None, "Type": None} if kind == "svg" else None
-        figure.savefig(target, format=kind, dpi=150, metadata=metadata)
+        drawn.legend(handles.values(), names, loc="lower center", ncols=min(len(names), per_line), frameon=False)
 
 
 def radar_figures(panels: Sequence[Panel | None]) -> str:
@@ -92,9 +67,8 @@ def radar_figures(panels: Sequence[Panel | None]) -> str:
     for number, panel in enumerate(filter(None, panels)):
         out = io.BytesIO()
         draw_radars([panel], 1, out)
-        svg = inline_svg(out.getvalue().decode(), f"radar{number}-")
-        told = f'<svg role="img" aria-label="{as_html(in_words(panel))}" '
-        figures.append(f"<figure>{svg.replace('<svg ', told, 1)}</figure>")
+        svg = inline_svg(out.getvalue().decode(), f"radar{number}-", in_words(panel))
+        figures.append(f"<figure>{svg}</figure>")
     return (
         '<section class="card" aria-labelledby="radars"><h2 id="radars">Focus accuracy at a glance</h2>'
         '<p class="soft">A spoke for each focus instruction, a line for each split; the outer ring is 1. The tables '
@@ -109,15 +83,6 @@ def in_words(panel: Panel) -> str:
         low, high = (pick(values, key=values.__getitem__) for pick in (min, max))
         said.append(f"{_name(name)} from {values[low]:.3f} ({low}) to {values[high]:.3f} ({high})")
     return f"Radar of focus accuracy, {' '.join(map(_name, panel.title.splitlines()))}: {'; '.join(said)}."
-
-
-def inline_svg(document: str, prefix: str) -> str:
-    """An SVG document to stand within a page: without prolog, metadata and comments, in the page's colours."""
-    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", document[document.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub("#[0-9a-fA-F]{6}(?![\\w-])", lambda c: _PAGE_COLOURS.get(c[0].lower(), c[0]), svg)
-    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
-    # What several drawings name alike must be unlike in one page.
-    return re.sub(r'( id="|href="#|url\(#)', rf"\g<0>{prefix}", svg)
 
 
 def _name(text: str) -> str:

@@ -19,8 +19,8 @@ from fit_jax.experiment.runner import STEPS, cells_of, is_done
 from fit_jax.methods import trains
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.plan import Outline, outline
-from fit_jax.planning.units import size
 from fit_jax.terminal import PipedConsole
+from fit_jax.units import size
 
 CAVEATS = (
     "by shapes alone: `python -m fit_jax.plan` compiles one training and is exact about memory",

@@ -112,7 +112,7 @@ def _methods(models: ByModel) -> list[str]:
 
 
 def _shares(
-    rows: Sequence[Mapping[str, object]], method: str, paraphrases: str, by: str
+    rows: Sequence[Mapping[str, Any]], method: str, paraphrases: str, by: str
 ) -> dict[tuple[str, str], float]:
     """Focus accuracy over all seeds and features, by (split, the field `by`)."""
     asked = (row for row in rows if row["method"] == method and row["paraphrases"] == paraphrases)

@@ -13,7 +13,7 @@ import jax
 
 from fit_jax.config_files import dump_config, read_config
 from fit_jax.data.tasks import build_task
-from fit_jax.errors import InputError
+from fit_jax.errors import InputError, RunFailed
 from fit_jax.evaluation.evaluator import Evaluation, is_written
 from fit_jax.evaluation.report import FOLDER, write_predictions
 from fit_jax.experiment.answers import answers_of, report_cells
@@ -28,7 +28,6 @@ from fit_jax.runs.remote_folder import working_folder
 from fit_jax.runs.run import set_up
 from fit_jax.runs.run_folder import FIRST_STAGE, InUse, check_same, held, locked
 from fit_jax.runs.trainer import budget_of
-from fit_jax.training.loop import TrainingFailed
 
 # Fields in which an experiment may differ from what its folder holds: more methods and seeds, and what is shown.
 MAY_DIFFER = (
@@ -62,7 +61,8 @@ def run_experiment(config: ExperimentConfig, do: DoCell = do_cell) -> Path:
 
     Raises:
         InputError: A wrong field, or a folder that holds another experiment.
-        TrainingFailed: A training diverged; the finished cells stay, and so does that cell's last checkpoint.
+        RunFailed: A training diverged, or a checkpoint was not saved; the finished cells stay, and so does that
+            cell's last checkpoint.
     """
     check_experiment(config)
     # What is wrong here is to be told now, not after the last cell.
@@ -92,7 +92,7 @@ def _run(config: ExperimentConfig, do: DoCell) -> Path:
 
 
 def share(parts: list[ExperimentConfig], do: DoCell) -> None:
-    """Does the cells that no other process is at work on, until all are done by whomever.
+    """Does the cells that no other process is at work on, until all are done.
 
     A cell is taken by the lock of a folder in `claims/`. The system lets it go when its process ends, on whatever
     machine, and another process takes the cell, which goes on from its last checkpoint.
@@ -103,7 +103,7 @@ def share(parts: list[ExperimentConfig], do: DoCell) -> None:
 
     Raises:
         InputError: As `run_experiment`, or this is one process of a job of several.
-        TrainingFailed: As `run_experiment`.
+        RunFailed: As `run_experiment`.
     """
     if jax.process_count() > 1:
         raise InputError("shared: each process does cells of its own; start it without mesh.processes")
@@ -168,8 +168,9 @@ def _do(config: ExperimentConfig, cell: Cell, do: DoCell) -> None:
         evaluation, note = do(config, cell)
     except InUse:
         raise
-    except (InputError, TrainingFailed) as error:
-        raise type(error)(f"{cell.method}, seed {cell.seed}: {error}") from error
+    except (InputError, RunFailed) as error:
+        error.args = (f"{cell.method}, seed {cell.seed}: {error}",)
+        raise
     if is_lead():
         write_text(path.with_name("note.txt"), note)
         write_predictions(path, evaluation.predictions)

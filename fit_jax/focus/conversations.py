@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from fit_jax.errors import InputError
+from fit_jax.focus.prompts import common_prefix
 from fit_jax.focus.templates import TEMPLATE_OPTIONS, control_tokens, end_token_id, prefix_id, render_messages
 from fit_jax.foreign import shown
 
@@ -81,14 +82,15 @@ class TextEncoder:
                 spans.append((begin, len(text) + (end.end() if end else 0)))
             text += after
         text = text[: spans[-1][1]]
-        ids, *beginnings = self._tokenised([text, *(text[:place] for span in spans for place in span)])
+        texts = [text, *(text[:place] for span in spans for place in span)]
+        ids, *beginnings = (np.array(tokens, np.int32) for tokens in self._tokenised(texts))
         learnt = np.zeros(len(ids), bool)
-        bounds = [_common_prefix(ids, beginning) for beginning in beginnings]
+        bounds = [common_prefix([ids, beginning]) for beginning in beginnings]
         for begin, end in zip(bounds[::2], bounds[1::2]):
             learnt[begin:end] = True
         if not ended:  # the template marks no end of the turn
-            ids, learnt = [*ids, end_token_id(self._tokenizer)], np.append(learnt, True)
-        return EncodedText(np.array(ids, np.int32), learnt)
+            ids, learnt = np.append(ids, np.int32(end_token_id(self._tokenizer))), np.append(learnt, True)
+        return EncodedText(ids, learnt)
 
     def problem(self, messages: object) -> str | None:
         """What is wrong with the messages of a row; None where `conversation` takes them.
@@ -140,7 +142,3 @@ class TextEncoder:
                 "they are; give rehearsal such conversations that it does, or rows with text"
             )
         return tuple(parts)
-
-
-def _common_prefix(ids: Sequence[int], other: Sequence[int]) -> int:
-    return next((n for n, (a, b) in enumerate(zip(ids, other)) if a != b), min(len(ids), len(other)))

@@ -54,6 +54,18 @@ class Frame(NamedTuple):
     end: str
 
 
+def common_prefix(sequences: Sequence[Tokens]) -> int:
+    """How many tokens all of one or more sequences begin with alike."""
+    first = sequences[0]
+    shared = len(first)
+    for other in sequences[1:]:
+        shared = min(shared, len(other))
+        differs = first[:shared] != other[:shared]
+        if differs.any():
+            shared = int(differs.argmax())
+    return shared
+
+
 class PromptEncoder:
     """Turns examples under focus instructions into prompts, the same for training, evaluation and steering.
 
@@ -177,7 +189,7 @@ class PromptEncoder:
 
     def _split_off_answers(self, last: Tokens, answered: Sequence[Tokens]) -> tuple[int, tuple[Tokens, ...]]:
         """Tokens of the prompt's last piece that stand before every answer too, and what follows them per answer."""
-        boundary = min((_common_prefix(last, whole) for whole in answered), default=len(last))
+        boundary = common_prefix([last, *answered])
         return boundary, tuple(np.append(whole[boundary:], np.int32(self.end_id)) for whole in answered)
 
     def _tokenise(self, texts: Iterable[str]) -> dict[str, Tokens]:
@@ -224,10 +236,3 @@ def _cut(text: str, limit: int) -> str:
         return text
     start = text[:limit]
     return start.rsplit(None, 1)[0] if start.strip() else ""
-
-
-def _common_prefix(a: Tokens, b: Tokens) -> int:
-    """How many tokens two sequences begin with alike."""
-    shorter = min(len(a), len(b))
-    differ = np.flatnonzero(a[:shorter] != b[:shorter])
-    return int(differ[0]) if len(differ) else shorter

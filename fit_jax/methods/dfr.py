@@ -1,6 +1,6 @@
 """DFR, deep feature reweighting (Kirichenko et al., 2023, "Last layer re-training is sufficient for robustness...").
 
-First stage: cross-entropy on the training examples, but for a share of them that is held out. Second stage: of that
+First stage: cross-entropy on the training examples, except for a share of them that is held out. Second stage: of that
 model the last layer alone is trained on, on the held-out examples with every group as frequent, with weight decay.
 
 What the last layer is. The paper's is a classifier's linear head on its penultimate features. A language model's is the

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from fit_jax.errors import InputError
-from fit_jax.foreign import exists, quoted, read_object, shown
+from fit_jax.foreign import exists, listed, quoted, read_object, shown
 from fit_jax.hub import local_folder
 from fit_jax.models.config import LARGEST_RANK, PROJECTIONS, DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.families import family_traits
-from fit_jax.models.tensor_files import TensorFiles, listed
+from fit_jax.models.tensor_files import TensorFiles
 
-CONFIG = "adapter_config.json"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # Settings of PEFT that change what an adapter computes, and the values for which this decoder computes it too.
 _ONLY: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),

@@ -13,14 +13,14 @@ import numpy as np
 from flax import nnx
 
 from fit_jax.errors import InputError, RunFailed
-from fit_jax.foreign import shown
-from fit_jax.models.adapter_config import CONFIG, adapter_folder, fused_projections, peft_config, resolve_lora
+from fit_jax.foreign import listed, shown
+from fit_jax.models.adapter_config import CONFIG, WEIGHTS, adapter_folder, fused_projections, peft_config, resolve_lora
 from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import to_host
 from fit_jax.models.families import sources
 from fit_jax.models.lora import LoraParam
-from fit_jax.models.tensor_files import TensorFiles, listed, write_tensors
+from fit_jax.models.tensor_files import TensorFiles, write_tensors
 from fit_jax.parallel.sharding import is_stacked, named_leaves, path_name
 
 _PREFIX = "base_model.model."
@@ -98,7 +98,7 @@ def _write(folder: Path, leaves: Mapping[str, jax.Array], model: DecoderConfig, 
     values = {name: _together(name, [of[part] for part in sorted(of)]) for name, of in parts.items()}
     tensors = {name: (values[name].shape, values[name].dtype) for name in sorted(values)}
     write_tensors(folder, tensors, (partial(iter, [values[name]]) for name in tensors), most_bytes=2**62)
-    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "model.safetensors").rename(folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps(peft_config(lora, model), indent=2) + "\n", encoding="utf-8")
 
 

@@ -101,7 +101,7 @@ def _of_a_shard(
     offsets: tuple[Float[Array, "E F"] | None, Float[Array, "E F"] | None],
     over: str | None = None,
 ) -> Float[Array, "B T D"]:
-    """The experts' sum, but for the biases of `down`, for the tokens that a device has.
+    """The experts' sum, except for the biases of `down`, for the tokens that a device has.
 
     It has a part of the experts' width; `over` is the axis over which all parts are summed.
     """

@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from fit_jax.errors import InputError, cannot_write
-from fit_jax.foreign import check_regular, read_object, shown
+from fit_jax.foreign import check_regular, listed, read_object, shown
 
 # Files that an index may name: none outside its folder, whatever the name says.
 _FILE_NAME = re.compile(r"[^/\\\x00-\x1f\ud800-\udfff]+\.safetensors")
@@ -92,13 +92,6 @@ class TensorFiles:
         file, stored = self._stored[name]
         view = self._readers[file].get_slice(stored)
         return view[index] if index else view[:]
-
-
-def listed(names: Iterable[str], most: int = 8) -> str:
-    """Names for an error message, at most so many of them."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def write_tensors(

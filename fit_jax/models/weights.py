@@ -12,13 +12,14 @@ import numpy as np
 from flax import nnx
 
 from fit_jax.errors import InputError
+from fit_jax.foreign import listed
 from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.families import Source, leading_axes, sources, text_name
 from fit_jax.models.model_folder import Pretrained, open_pretrained
 from fit_jax.models.mxfp4 import PackedFiles
 from fit_jax.models.quantize import Quantized, quantize
-from fit_jax.models.tensor_files import TensorFiles, listed
+from fit_jax.models.tensor_files import TensorFiles
 from fit_jax.parallel.sharding import named_leaves, path_name
 
 # Tensors that old exports hold and no model reads.

@@ -98,6 +98,26 @@ def row_shards(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in ROWS)
 
 
+def element_count(tree: object) -> int:
+    """How many numbers the arrays of a tree hold, or those that its `jax.ShapeDtypeStruct`s stand for."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def byte_count(tree: object) -> int:
+    """Bytes of a tree's arrays, whole."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def bytes_held(tree: object) -> int:
+    """Bytes that a device holds of a tree's arrays, which carry shardings."""
+    return byte_count(parts_held(tree))
+
+
+def parts_held(tree: object) -> Any:
+    """A tree's arrays, which carry shardings, as the part of each that a device holds."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.sharding.shard_shape(leaf.shape), leaf.dtype), tree)
+
+
 def _fitted(name: str, shape: tuple[int, ...], mesh: Mesh) -> tuple[P, list[str]]:
     """The spec of a named array on this mesh, unsplit where a size is not divisible, and lines that say so."""
     if not shape:

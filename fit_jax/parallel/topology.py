@@ -14,8 +14,7 @@ from fit_jax.errors import InputError
 from fit_jax.foreign import shown
 from fit_jax.parallel.gpus import target_config
 from fit_jax.parallel.mesh import Device
-
-GIB = 2**30
+from fit_jax.units import GIB
 
 
 @dataclass(frozen=True, kw_only=True)

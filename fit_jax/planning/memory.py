@@ -1,16 +1,14 @@
 """Bytes a device needs, from shapes: exact for what lives between steps, a model of the compiler for the rest."""
 
-import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from fit_jax.models.config import PROJECTIONS
 from fit_jax.models.head import chunks_of
 from fit_jax.parallel.config import CONTEXT, FSDP, TENSOR
-from fit_jax.parallel.sharding import row_shards
+from fit_jax.parallel.sharding import bytes_held, element_count, parts_held, row_shards
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.workload import Workload
 from fit_jax.training.state import TrainState
@@ -55,7 +53,7 @@ def plan_memory(load: Workload, state: TrainState, mesh: Mesh, topology: Topolog
     activations, working = _activations(load, mesh)
     trained = bytes_held(state.trainable)
     # Gradients in the parameters' dtype leave the scan over layers whole; several microbatches are summed in fp32.
-    gradients = trained + (_count(state.trainable) * 4 if load.accumulate > 1 else 0)
+    gradients = trained + (element_count(parts_held(state.trainable)) * 4 if load.accumulate > 1 else 0)
     # On open tori, and over several slices, the compiler defers scattering the vocabulary's gradient until after the
     # layers; where all axes are rings it is gone by then.
     head = _head(load, mesh)
@@ -63,22 +61,9 @@ def plan_memory(load: Workload, state: TrainState, mesh: Mesh, topology: Topolog
     return Memory(parameters, bytes_held(state.opt_state), activations, gradients + peak)
 
 
-def bytes_held(tree: object) -> float:
-    """Bytes a device holds of a pytree of `jax.ShapeDtypeStruct`s with shardings."""
-    return float(sum(math.prod(_shard(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
-
-
 def uses_fused_attention(load: Workload) -> bool:
     """Whether a kernel computes the layers' attention, so that no array of scores exists."""
     return load.model.attention != "xla"
-
-
-def _shard(leaf: jax.ShapeDtypeStruct) -> tuple[int, ...]:
-    return leaf.sharding.shard_shape(leaf.shape)
-
-
-def _count(tree: object) -> float:
-    return float(sum(math.prod(_shard(leaf)) for leaf in jax.tree.leaves(tree)))
 
 
 def microbatch_rows(load: Workload, mesh: Mesh) -> int:

@@ -8,13 +8,15 @@ from jax.sharding import Mesh
 
 from fit_jax.config import Config
 from fit_jax.parallel.mesh import make_mesh
-from fit_jax.parallel.topology import GIB, Topology
+from fit_jax.parallel.sharding import bytes_held
+from fit_jax.parallel.topology import Topology
 from fit_jax.planning.compiled import Program, compile_evaluation, compile_train, place
-from fit_jax.planning.memory import Memory, bytes_held, plan_memory
+from fit_jax.planning.memory import Memory, plan_memory
 from fit_jax.planning.roofline import StepTime, compiled_step, plan_evaluation, plan_step, plan_traffic
 from fit_jax.planning.workload import Workload, workload
 from fit_jax.runs.resolve import check_mesh
 from fit_jax.training.state import TrainState
+from fit_jax.units import GIB
 
 
 @dataclass(frozen=True)

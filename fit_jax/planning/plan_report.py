@@ -8,8 +8,8 @@ from rich.table import Table
 from fit_jax.parallel.config import AXES
 from fit_jax.planning.plan import Plan
 from fit_jax.planning.roofline import ASSUMPTIONS
-from fit_jax.planning.units import duration, size
 from fit_jax.terminal import PipedConsole
+from fit_jax.units import duration, size
 
 
 def as_json(plan: Plan, price: float | None = None) -> dict[str, Any]:

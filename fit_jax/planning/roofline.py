@@ -12,9 +12,10 @@ from fit_jax.models.flops import Flops, forward_flops, train_flops
 from fit_jax.parallel.config import CONTEXT, DATA, FSDP, TENSOR
 from fit_jax.parallel.hlo import Collective
 from fit_jax.parallel.mesh import Device
+from fit_jax.parallel.sharding import bytes_held
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.attention import Platform, Work, kernel_work
-from fit_jax.planning.memory import bytes_held, microbatch_rows, uses_fused_attention
+from fit_jax.planning.memory import microbatch_rows, uses_fused_attention
 from fit_jax.planning.workload import Workload
 from fit_jax.training.state import TrainState
 

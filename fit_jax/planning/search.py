@@ -10,13 +10,14 @@ from fit_jax.config import Config, MeshConfig
 from fit_jax.errors import InputError
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.sharding import row_shards
-from fit_jax.parallel.topology import GIB, Topology
+from fit_jax.parallel.topology import Topology
 from fit_jax.planning.compiled import laid_out, place
 from fit_jax.planning.memory import plan_memory
 from fit_jax.planning.plan import Plan, make_plan, with_mesh
 from fit_jax.planning.roofline import StepTime, plan_step
 from fit_jax.planning.workload import Workload, workload
 from fit_jax.training.state import TrainState
+from fit_jax.units import GIB
 
 # A plan is compiled where the memory model puts it below this share of the device's memory; the model may be 10 % low.
 MARGIN = 1.05

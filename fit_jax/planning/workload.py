@@ -11,6 +11,8 @@ from fit_jax.runs.resolve import ResolvedConfig, resolve
 
 # Target positions of a row where the config leaves them to the data: as many as rows of short, packed examples have.
 TOKENS_PER_TARGET = 32
+# Methods whose loss compares all candidates of an example.
+ALL_CANDIDATES = ("poe", "group_dro")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Workload:
     @property
     def rehearsal_rows(self) -> int:
         """Rows of rehearsal in a step."""
-        return self.rehearsal.rows if self.rehearsal.files else 0
+        return self.rehearsal.rows_per_step
 
 
 def workload(config: Config, slices: int = 1) -> Workload:
@@ -70,6 +72,11 @@ def workload(config: Config, slices: int = 1) -> Workload:
     if targets is None:
         targets = max(config.train.sequence_length // TOKENS_PER_TARGET, 1)
         notes.append(f"train.targets_per_row is null: planned with {targets}, one per {TOKENS_PER_TARGET} tokens")
+    if config.train.method in ALL_CANDIDATES:
+        notes.append(
+            f"train.method {config.train.method}: planned with the step of fit; a row answers every candidate of its "
+            "examples, so it holds fewer of them and has more targets (train.targets_per_row)"
+        )
     mesh = config.mesh if slices == 1 else replace(config.mesh, slices=slices)
     return Workload(
         model=resolved.decoder(tokens),

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from platform import python_version
 from typing import Any, Literal
@@ -23,9 +23,10 @@ from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.files import write_text
 from fit_jax.focus.example import Example
-from fit_jax.foreign import exists, named, read_object
+from fit_jax.foreign import exists, listed, named, read_object
 from fit_jax.hub import local_folder
-from fit_jax.models.model_folder import HUB_FILES
+from fit_jax.models.adapter_config import CONFIG, WEIGHTS, adapter_folder
+from fit_jax.models.model_folder import CONFIG_FILES, HUB_FILES
 from fit_jax.runs.resolve import ResolvedConfig
 from fit_jax.sums import Digests
 
@@ -36,7 +37,7 @@ Changed = Literal["refuse", "accept"]
 
 # Fields of a config that say where something lies, which may be elsewhere now.
 _PLACES = ("run_dir", "model.pretrained", "lora.adapter", "tokenizer.path", "task.file", "task.data_dir")
-_WINDOW = 1 << 12  # examples that are read at once
+WINDOW = 1 << 12  # examples that are read at once
 # What helps besides putting inputs back, also who exports or loads the run.
 _ACCEPT = (
     "go on with what is there now with --changed_inputs accept of train, evaluate or steer (after train's, every "
@@ -109,10 +110,11 @@ def check_inputs(folder: Path, kept: Inputs, found: dict[str, str], changed: Cha
         InputError: Something has changed and is not to be accepted.
     """
     names = [name for name, value in found.items() if kept.prints.get(name, value) != value]
+    names.sort(key=lambda name: name.startswith("the examples"))  # what they follow from is told first
     if names and changed == "refuse":
         raise InputError(
-            f"{folder}: not what this run was made from: {', '.join(names)}; put it back as it was, choose another "
-            f"run_dir, or {_ACCEPT}"
+            f"{named(folder)}: not what this run was made from: {listed(names, 2)}; put it back as it was, "
+            f"choose another run_dir, or {_ACCEPT}"
         )
     return names
 
@@ -129,9 +131,12 @@ def fingerprints(
         digests: Knows of large files; by default all are read.
     """
     digests = digests or Digests({})
+    words = {f.name: getattr(task.text, f.name) for f in fields(task.text)}
+    # A field that a later version adds changes nothing while it has its default.
+    said = {f.name: repr(words[f.name]) for f in fields(task.text) if words[f.name] != f.default}
     rhos = [[name, plain_rho(split.rho)] for name, split in task.splits.items()]
     found = {
-        "the words of the prompts": _digest([repr(task.text)]),
+        "how prompts are worded": _digest([json.dumps(said, sort_keys=True)]),
         "what is known of the data": _digest([json.dumps([rhos, dict(task.dropped)], sort_keys=True)]),
     }
     for name, split in task.splits.items():
@@ -145,19 +150,18 @@ def fingerprints(
     if resolved.model.pretrained is not None:
         # The weights are in the checkpoints where all are trained; those of the hub are then told by their commit.
         is_base = resolved.lora.rank > 0
-        folder = local_folder(resolved.model.pretrained, HUB_FILES if is_base else ("*.json",), "model")
-        found["the config of model.pretrained"] = _print_of(folder, ("config.json", "fit_jax_model.json"), digests)
+        folder = local_folder(resolved.model.pretrained, HUB_FILES if is_base else CONFIG_FILES, "model")
+        found["the config of model.pretrained"] = _print_of(folder, CONFIG_FILES, digests)
         weights = sorted(folder.glob("*.safetensors"))
         if is_base or (weights and folder == Path(resolved.model.pretrained)):
             found["the weights of model.pretrained"] = _print_of(folder, ("*.safetensors",), digests)
     if resolved.lora.adapter is not None:
-        folder = local_folder(resolved.lora.adapter, ("adapter_*",), "adapter")
-        found["lora.adapter"] = _print_of(folder, ("adapter_config.json", "adapter_model.safetensors"), digests)
+        found["lora.adapter"] = _print_of(adapter_folder(resolved.lora.adapter), (CONFIG, WEIGHTS), digests)
     return found
 
 
 def config_print(path: Path) -> dict[str, str]:
-    """The fingerprint of a run's own config file, but for places; what lies there has fingerprints of its own.
+    """The fingerprint of a run's own config file, except for places; what lies there has fingerprints of its own.
 
     It is one of what was written: fields and defaults that a later version changes do not change it.
     """
@@ -172,8 +176,8 @@ def tokenizer_print(folder: Path) -> dict[str, str]:
 
 def _example_lines(examples: Sequence[Example]) -> Iterator[str]:
     yield str(len(examples))
-    for start in range(0, len(examples), _WINDOW):
-        for e in examples[start : start + _WINDOW]:
+    for start in range(0, len(examples), WINDOW):
+        for e in examples[start : start + WINDOW]:
             parts = (e.uid, dict(e.slots), e.candidates, e.label, dict(e.spurious), dict(e.slices))
             yield json.dumps((*parts, e.own_answers, e.cluster), sort_keys=True)
 
@@ -220,7 +224,7 @@ def _own_files(task: TaskConfig, digests: Digests) -> dict[str, str]:
     own, folder = read_description(Path(task.file)), Path(task.file).parent
     parts = {"files": own.files, "test_files": own.test_files}
     return {
-        f"the {name} of {task.file}": _digest(_file_print(folder / file, digests) for file in files)
+        f"the {name} of {Path(task.file).name}": _digest(_file_print(folder / file, digests) for file in files)
         for name, files in parts.items()
         if files
     }

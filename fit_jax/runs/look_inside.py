@@ -16,9 +16,9 @@ import numpy as np
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import answer
+from fit_jax.evaluation.figures import STYLES, figure, inline_svg
 from fit_jax.evaluation.metrics import kind_of, share_of
 from fit_jax.evaluation.queries import Prediction
-from fit_jax.evaluation.radar import STYLES, inline_svg
 from fit_jax.evaluation.report import print_table, write_lines
 from fit_jax.files import make_folder, replace_with, write_text
 from fit_jax.html import as_html, page
@@ -178,9 +178,8 @@ def _write(folder: Path, run: Run, split: str, inside: Inside) -> None:
         replace_with(folder / f"inside.{kind}", partial(draw_inside, inside, kind=kind))
     picture = io.BytesIO()
     draw_inside(inside, picture)
-    told = f'<svg role="img" aria-label="{as_html(title)}: the table below holds the numbers" '
-    figure = inline_svg(picture.getvalue().decode(), "inside-").replace("<svg ", told, 1)
-    body = f'<section class="card"><p class="verdict">{as_html(inside.knob)}</p><figure>{figure}</figure></section>\n'
+    svg = inline_svg(picture.getvalue().decode(), "inside-", f"{title}: the table below holds the numbers")
+    body = f'<section class="card"><p class="verdict">{as_html(inside.knob)}</p><figure>{svg}</figure></section>\n'
     write_text(folder / "index.html", page(title, "Exchanges of the residual stream.", body + table.html()))
     print_table(table.terminal())
     print(inside.knob)
@@ -195,14 +194,9 @@ def draw_inside(inside: Inside, target: Path | BinaryIO, kind: str = "svg") -> N
         target: Where to, a path or an open file.
         kind: `svg` or `png`.
     """
-    import matplotlib
-
-    matplotlib.use("Agg", force=False)
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context({"svg.hashsalt": "fit_jax", "font.size": 10}):
-        figure = Figure(figsize=(5.2, 3.2), layout="constrained")
-        axes = figure.add_subplot()
+    with figure((5.2, 3.2), target, kind) as drawn:
+        drawn.set_layout_engine("constrained")
+        axes = drawn.add_subplot()
         for name, (colour, line, marker) in zip((WHOLE, LEARNT, DRAWN), STYLES):
             rows = [r for r in inside.rows if r["exchanged"] == name]
             layers, parts = [r["layer"] for r in rows], [inside.carried(r["switched"]) for r in rows]
@@ -213,5 +207,3 @@ def draw_inside(inside: Inside, target: Path | BinaryIO, kind: str = "svg") -> N
         axes.set_xticks(sorted({r["layer"] for r in inside.rows}))
         axes.grid(color="#d0d0d0", linewidth=0.6)
         axes.legend(frameon=False)
-        metadata = {"Date": None, "Creator": None, "Format": None, "Type": None} if kind == "svg" else None
-        figure.savefig(target, format=kind, dpi=150, metadata=metadata)

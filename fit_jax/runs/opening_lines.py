@@ -1,10 +1,7 @@
 """What a training says of itself before its first step: data, model, mesh, rows, and what to know of them."""
 
-import math
-
-import jax
-
 from fit_jax.models.model_folder import open_pretrained, unlike_family
+from fit_jax.parallel.sharding import element_count
 from fit_jax.runs.run import Run
 from fit_jax.training.state import PlacedState
 
@@ -19,10 +16,7 @@ def opening_lines(run: Run, placed: PlacedState, step: int, steps: int) -> list[
         steps: The last step.
     """
     train, shape = run.config.train, {axis: size for axis, size in run.mesh.shape.items() if size > 1}
-    trained, frozen = (
-        sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(part))
-        for part in (placed.state.trainable, placed.state.frozen)
-    )
+    trained, frozen = element_count(placed.state.trainable), element_count(placed.state.frozen)
     lines = [
         f"task {run.task.text.name}: {len(run.task.splits['train'].examples):,} training examples",
         f"model: {(trained + frozen) / 1e6:.2f}M parameters, {trained / 1e6:.2f}M trained; "
@@ -30,9 +24,9 @@ def opening_lines(run: Run, placed: PlacedState, step: int, steps: int) -> list[
         + "".join(f", {axis} {size}" for axis, size in shape.items()),
         f"{steps} steps of {train.batch_size} rows x {'' if train.packing else 'up to '}{train.sequence_length} tokens",
     ]
-    if (rehearsed := run.config.rehearsal).files:
-        share = rehearsed.rows / (rehearsed.rows + train.batch_size)
-        lines.append(f"rehearsal: {rehearsed.rows} rows more in each step, {share:.0%} of all")
+    if rows := run.config.rehearsal.rows_per_step:
+        share = rows / (rows + train.batch_size)
+        lines.append(f"rehearsal: {rows} rows more in each step, {share:.0%} of all")
     if run.model.pretrained and (towers := open_pretrained(run.model.pretrained).left_out):
         lines.append(f"{run.model.pretrained}: its text model alone; left out: {', '.join(towers)}")
     if run.model.pretrained and run.config.tokenizer.template == "auto" and not run.encoder.tokenizer.chat_template:

@@ -1,7 +1,6 @@
 """What would fail hours later, told before the first step: examples, memory and disk."""
 
 import copy
-import math
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +18,9 @@ from fit_jax.focus.example import Example
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.models.config import DecoderConfig
 from fit_jax.parallel.config import CONTEXT, TENSOR
-from fit_jax.parallel.sharding import row_shards
+from fit_jax.parallel.sharding import byte_count, bytes_held, row_shards
 from fit_jax.runs.run_folder import CHECKPOINTS
+from fit_jax.units import size
 
 _WINDOW = 256  # examples that are encoded at once
 
@@ -69,7 +69,7 @@ def check_batch(model: DecoderConfig, config: Config, mesh: jax.sharding.Mesh) -
         InputError: It is more.
     """
     train = config.train
-    of_step = train.batch_size + (config.rehearsal.rows if config.rehearsal.files else 0)
+    of_step = train.batch_size + config.rehearsal.rows_per_step
     rows = of_step // (train.accumulate * row_shards(mesh))
     tokens = rows * train.sequence_length // mesh.shape[CONTEXT]
     item = jnp.dtype(model.compute_dtype).itemsize
@@ -91,12 +91,10 @@ def check_state(state: Any, mesh: jax.sharding.Mesh) -> None:
     Raises:
         InputError: They take more.
     """
-    shards = ((leaf.sharding.shard_shape(leaf.shape), leaf.dtype) for leaf in jax.tree.leaves(state))
-    size = sum(math.prod(shape) * jnp.dtype(dtype).itemsize for shape, dtype in shards)
-    if (short := _short_of(size, 0, mesh)) is not None:
+    if (short := _short_of(bytes_held(state), 0, mesh)) is not None:
         raise InputError(
-            f"the model's parameters, with the optimizer's state where it is trained, take {_shown(short.needed)} of "
-            f"memory, {short.place} has {_shown(short.there)} free; take a smaller model, more devices or lora.rank; "
+            f"the model's parameters, with the optimizer's state where it is trained, take {size(short.needed)} of "
+            f"memory, {short.place} has {size(short.there)} free; take a smaller model, more devices or lora.rank; "
             "`python -m fit_jax.plan` tells what fits"
         )
 
@@ -119,7 +117,7 @@ def _compare(device: float, host: float, mesh: jax.sharding.Mesh, about: str, co
         rows = config.train.batch_size
         raise InputError(
             f"train.batch_size {rows} x train.sequence_length {config.train.sequence_length}: a step needs {about}"
-            f"{_shown(short.needed)} of memory, {short.place} has {_shown(short.there)} free; try a "
+            f"{size(short.needed)} of memory, {short.place} has {size(short.there)} free; try a "
             f"train.batch_size of {max(int(rows * short.there / short.needed), 1)}, or raise train.accumulate"
         )
 
@@ -177,22 +175,14 @@ def check_disk(folder: Path, state: Any, config: Config, saves: int) -> None:
     Raises:
         InputError: There is too little.
     """
-    size = sum(math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(state))
+    each = byte_count(state)
     at_once = config.train.keep + 2  # the newest, the best, and one that is being written
     held = sum(path.stat().st_size for path in (folder / CHECKPOINTS).rglob("*") if path.is_file())
-    needed = min(size * at_once - held, size * saves)
+    needed = min(each * at_once - held, each * saves)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"{folder}: {min(at_once, saves)} checkpoints of {_shown(size)} are kept at once (train.keep "
-            f"{config.train.keep}, the best, one under way), its disk has {_shown(free)} free; free space, lower "
+            f"{folder}: {min(at_once, saves)} checkpoints of {size(each)} are kept at once (train.keep "
+            f"{config.train.keep}, the best, one under way), its disk has {size(free)} free; free space, lower "
             "train.keep or choose another run_dir"
         )
-
-
-def _shown(size: float) -> str:
-    for unit in ("kB", "MB", "GB"):
-        size /= 1000
-        if size < 1000:
-            return f"{size:,.1f} {unit}"
-    return f"{size / 1000:,.1f} TB"

@@ -9,7 +9,6 @@ import hashlib
 import os
 import secrets
 import shutil
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,7 +95,6 @@ def _taken_up(store: RemoteStore, place: Path) -> Mirror | None:
             print(
                 f"warning: {store.url}: others have written there since a process of this machine was cut off; its "
                 f"checkpoint of step {max(steps)}, which is not there, is kept in {aside / _RUN}",
-                file=sys.stderr,
                 flush=True,
             )
     shutil.rmtree(place, ignore_errors=True)
@@ -142,7 +140,7 @@ def _sending(mirror: Mirror, lock: RemoteLock, folder: Path) -> Iterator[None]:
                 failed = False
             except Exception as error:
                 if not failed:
-                    print(f"warning: {error}\nwarning: the run goes on in {folder}", file=sys.stderr, flush=True)
+                    print(f"warning: {error}\nwarning: the run goes on in {folder}", flush=True)
                 failed = True
 
     thread = threading.Thread(target=work, daemon=True, name="remote folder")

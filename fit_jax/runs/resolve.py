@@ -80,9 +80,7 @@ def check_mesh(config: Config, mesh: Mesh) -> None:
     """
     train, shards, context = config.train, row_shards(mesh), mesh.shape[CONTEXT]
     parts = train.accumulate * shards
-    rows = {"train.batch_size": train.batch_size}
-    if config.rehearsal.files:
-        rows["rehearsal.rows"] = config.rehearsal.rows
+    rows = {"train.batch_size": train.batch_size, "rehearsal.rows": config.rehearsal.rows_per_step}
     for name, count in rows.items():
         if count % parts:
             raise InputError(

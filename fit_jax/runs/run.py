@@ -39,7 +39,6 @@ from fit_jax.runs.resolve import ResolvedConfig, resolve
 from fit_jax.runs.run_folder import CONFIG, TASK, TOKENIZER, has_checkpoint, opened_config, run_tokenizer
 from fit_jax.sums import Digests
 from fit_jax.training.checkpoint import Checkpoints
-from fit_jax.training.checkpoint_sums import ASIDE
 from fit_jax.training.optimizer import Optimizer
 from fit_jax.training.progress import Progress
 from fit_jax.training.state import PlacedState, abstract_state, init_state
@@ -200,8 +199,12 @@ def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> Train
         if isinstance(which, str) and which not in ("best", "last"):
             raise InputError(f"checkpoint {which!r}: write best, last or the number of a step")
         step = steps[-1] if isinstance(which, str) else which
-        if which == "best":
-            step = read_progress(checkpoints, steps[-1]).stopping.best_step or step
+        if which == "best" and (best := read_progress(checkpoints, steps[-1]).stopping.best_step) is not None:
+            if best not in steps and is_lead():
+                print(
+                    f"note: {run.folder}: its best checkpoint, {best}, is gone; the last, {step}, is used", flush=True
+                )
+            step = best if best in steps else step
         if step not in steps:
             raise InputError(f"{run.folder}: no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
         placed = starting_state(run, None) if frozen_are_given(run) else shapes_of(run, None)
@@ -265,7 +268,7 @@ def read_progress(checkpoints: Checkpoints, step: int) -> Progress:
     except ValueError as error:
         raise InputError(
             f"checkpoint {checkpoints.folder / str(step)}: its progress is damaged or of another version ({error}); "
-            f"{ASIDE}"
+            f"{checkpoints.remedy(step)}"
         ) from error
 
 

@@ -15,6 +15,7 @@ from fit_jax.config import Config, TokenizerConfig
 from fit_jax.config_files import config_differences, dump_config, parse_config, read_config
 from fit_jax.errors import InputError
 from fit_jax.files import PARTIAL, check_folder_name, check_outputs, make_folder, remove_partials, write_text
+from fit_jax.foreign import listed, named, shown
 from fit_jax.runs.run_log import logged
 
 if TYPE_CHECKING:
@@ -165,7 +166,9 @@ def opened_config(folder: Path, overrides: Sequence[str]) -> Config:
     saved = saved_config(folder)
     config = parse_config(Config, ["--config", str(folder / CONFIG), *overrides])
     if rows := _unlike(saved, config):
-        raise InputError(f"{'; '.join(rows)}: cannot change in a trained run; may change: {', '.join(MAY_DIFFER)}")
+        raise InputError(
+            f"{listed(map(shown, rows), 2)}: cannot change in a trained run; may change: {', '.join(MAY_DIFFER)}"
+        )
     return dataclasses.replace(config, run_dir=str(folder))
 
 
@@ -237,7 +240,7 @@ def check_same(folder: Path, saved: object, config: object, may_differ: Collecti
     rows = config_differences(saved, config, may_differ)
     if rows and begun:
         raise InputError(
-            f"{folder}: holds results of another config ({'; '.join(rows)}); "
+            f"{named(folder)}: holds results of another config ({listed(map(shown, rows), 2)}); "
             "choose another run_dir, or give the same values to go on"
         )
     return not rows

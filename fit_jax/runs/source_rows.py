@@ -11,7 +11,7 @@ import yaml
 from fit_jax.data.own_data import read_description
 from fit_jax.errors import InputError
 from fit_jax.files import make_folder, write_text
-from fit_jax.foreign import shown
+from fit_jax.foreign import read_text, shown
 from fit_jax.runs.run_folder import has_checkpoint
 
 
@@ -34,7 +34,7 @@ def keep_rows(folder: Path, rows: Iterable[Mapping[str, object]], description: M
     records = rows if in_pandas is None else in_pandas("records")
     try:
         lines = "".join(json.dumps(_without_gaps(row), default=_plain) + "\n" for row in records)
-    except (TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"tune: rows must hold text, numbers and lists ({shown(str(error))})") from error
     path = folder / "description.yaml"
     try:
@@ -42,7 +42,7 @@ def keep_rows(folder: Path, rows: Iterable[Mapping[str, object]], description: M
     except (TypeError, yaml.YAMLError) as error:
         raise InputError(f"tune: description must hold text, numbers and lists ({shown(str(error))})") from error
     for place, content in ((path, words), (folder / "rows.jsonl", lines)):
-        if has_checkpoint(folder.parent) and place.is_file() and place.read_text("utf-8") != content:
+        if has_checkpoint(folder.parent) and place.is_file() and read_text(place, "put it back from a copy") != content:
             raise InputError(
                 f"{folder.parent}: holds a run of other rows or another description; give the same ones, or choose "
                 "another run_dir"

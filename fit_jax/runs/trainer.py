@@ -5,7 +5,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from enum import Enum
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from flax import nnx
@@ -41,7 +41,6 @@ from fit_jax.runs.run_folder import FIRST_STAGE
 from fit_jax.runs.texts import check_measured, rehearsal_rows
 from fit_jax.runs.trackers import Trackers
 from fit_jax.training.checkpoint import Checkpoints
-from fit_jax.training.checkpoint_sums import ASIDE
 from fit_jax.training.display import Display
 from fit_jax.training.loop import Events, Loop
 from fit_jax.training.metrics import FIGURE, TENSORBOARD, MetricsLog, Records
@@ -138,8 +137,7 @@ def _train_stage(
         checkpoints = open_checkpoints(run, cleans=True)
         stack.callback(checkpoints.close)
         progress = last_progress(checkpoints, config)
-        if progress.loader is not None:
-            _restore(loader, progress.loader)
+        _restore(loader, progress, checkpoints)
         decay = config.optimizer.weight_decay if method.weight_decay is None else method.weight_decay
         rate = config.optimizer.learning_rate * method.rate
         asked = replace(config.optimizer, weight_decay=decay, learning_rate=rate)
@@ -233,11 +231,15 @@ def _loader(run: Run, method: TrainingMethod[BatchType]) -> TrainLoader[BatchTyp
     return TrainLoader(method.sampler, run.encoder, run.config, context, rehearsal=rehearsal_rows(run))
 
 
-def _restore(loader: TrainLoader, state: dict[str, Any]) -> None:
+def _restore(loader: TrainLoader, progress: Progress, checkpoints: Checkpoints) -> None:
+    if progress.loader is None:
+        return
     try:
-        loader.restore(state)
+        loader.restore(progress.loader)
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"the checkpoint's place in the data is damaged ({error}); {ASIDE}") from error
+        raise InputError(
+            f"the checkpoint's place in the data is damaged ({error}); {checkpoints.remedy(progress.step)}"
+        ) from error
 
 
 def _steps(config: Config, loader: TrainLoader) -> int:

@@ -20,7 +20,7 @@ from fit_jax.files import check_outputs
 from fit_jax.foreign import silent
 from fit_jax.parallel.processes import are_alike, is_lead
 from fit_jax.parallel.sharding import named_leaves
-from fit_jax.training.checkpoint_sums import ASIDE, CheckpointSums
+from fit_jax.training.checkpoint_sums import CheckpointSums
 from fit_jax.training.state import TrainState
 
 FOLDER = "checkpoints"
@@ -106,6 +106,10 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are whole, ascending."""
         return sorted(self._manager.all_steps())
+
+    def remedy(self, step: int) -> str:
+        """What to do about a damaged checkpoint: nothing is to be deleted, for the fault may lie elsewhere."""
+        return self._sums.remedy(step)
 
     def save(self, step: int, state: TrainState, progress: dict[str, Any], best: int | None) -> None:
         """Starts saving; returns when the state has been copied from the devices, so that it may be donated.
@@ -243,7 +247,7 @@ class Checkpoints:
             if machine_remedy(error):  # nothing is wrong with the checkpoint
                 raise
             raise InputError(
-                f"checkpoint {self.folder / str(step)} cannot be read: {reason(error)}; {ASIDE}"
+                f"checkpoint {self.folder / str(step)} cannot be read: {reason(error)}; {self.remedy(step)}"
             ) from error
 
 

@@ -1,6 +1,5 @@
 """The sums of checkpoints: `STEP.whole` beside each, with size and SHA-256 of its files."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +11,11 @@ from fit_jax.foreign import read_text
 from fit_jax.parallel.processes import are_alike, is_lead, maximum_over_processes
 from fit_jax.sums import WHOLE, dump_listing, first_unlike, list_folder, parse_listing
 
-# The remedy for a damaged checkpoint. Nothing is to be deleted: the fault may lie elsewhere.
-ASIDE = "put it back from a copy, or move that folder out of the run to go on from the one before"
+# Remedies for a damaged checkpoint that is one of several, and for the only one.
+_ASIDE = "put it back from a copy, or move that folder out of the run to go on from the one before"
+_ONLY = "put it back from a copy, or train again in another run_dir"
+# That for a damaged list, which says nothing against its checkpoint.
+_UNLISTED = "put it back from a copy, or move that one file out of the run to go on with the checkpoint unchecked"
 
 
 class CheckpointSums:
@@ -64,9 +66,11 @@ class CheckpointSums:
         listing = {}
         if path.exists():
             try:
-                listing = parse_listing(read_text(path, ASIDE))
+                listing = parse_listing(read_text(path, _UNLISTED))
+                if not all(any(name.startswith(part) for name in listing) for part in self._parts):
+                    raise ValueError("it lacks files")
             except ValueError as error:
-                raise InputError(f"{path}: is damaged ({error}); {ASIDE}") from error
+                raise InputError(f"{path}: is damaged ({error}); {_UNLISTED}") from error
         elif folder.exists() and not below and is_lead():
             _say(f"checkpoint {folder} has no sums: whether it is what was written cannot be checked")
         names = sorted(name for name in listing if name.startswith(below))
@@ -78,11 +82,18 @@ class CheckpointSums:
         wrong = first_unlike(folder, listing, names[jax.process_index() :: jax.process_count()])
         ((number,),) = maximum_over_processes([[-1 if wrong is None else names.index(wrong)]])
         if number >= 0:
-            raise InputError(f"checkpoint {folder} is damaged: {names[number]} is not what was written; {ASIDE}")
+            raise InputError(
+                f"checkpoint {folder} is damaged: {names[number]} is not what was written; {self.remedy(step)}"
+            )
+
+    def remedy(self, step: int) -> str:
+        """What to do about a damaged checkpoint: nothing is to be deleted, for the fault may lie elsewhere."""
+        others = any(path.name.isdecimal() and path.name != str(step) for path in self._folder.iterdir())
+        return _ASIDE if others else _ONLY
 
     def _of(self, step: int | str) -> Path:
         return self._folder / f"{step}{WHOLE}"
 
 
 def _say(note: str) -> None:
-    print(f"note: {note}", file=sys.stderr, flush=True)
+    print(f"note: {note}", flush=True)

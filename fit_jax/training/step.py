@@ -76,11 +76,12 @@ def compile_train_step(
             decoder, key = nnx.merge(graphdef, trainable, state.frozen), jax.random.fold_in(step_key, number)
             losses = objective.losses(target_scores(decoder, part.task.rows, key), part.task)
             total = jnp.sum(part.weights * losses.loss)
-            if rehearsal is None:
+            if rehearsal is None or part.texts is None:
                 return total, (losses, None)
             key = jax.random.fold_in(key, 1)  # other masks than those of the task's rows
-            rehearsed = rehearsal.losses(decoder, state.frozen, part.rehearsal, key)
-            return total + rehearsal.total(*rehearsed, part.shares), (losses, rehearsed)
+            rows, share = part.texts
+            rehearsed = rehearsal.losses(decoder, state.frozen, rows, key)
+            return total + rehearsal.total(*rehearsed, share), (losses, rehearsed)
 
         def gradient(part: Weighed, number: int | Array) -> tuple[nnx.State, _StepLosses]:
             grads, losses = jax.grad(loss, has_aux=True)(state.trainable, part, number)
@@ -89,7 +90,7 @@ def compile_train_step(
 
         task, texts = (batch, None) if rehearsal is None else (batch.task, batch.rehearsal)
         weights = objective.weights(task, state.objective)
-        whole = Weighed(task, weights, texts, None if texts is None else shares(texts))
+        whole = Weighed(task, weights, None if texts is None else (texts, shares(texts)))
         grads, (losses, rehearsed) = _over_microbatches(gradient, state.trainable, whole, accumulate)
         own = objective.update(state.objective, task, losses.loss)
         counted = objective.counted(task)
@@ -100,7 +101,7 @@ def compile_train_step(
             task.examples.astype(jnp.int32),
             optax.global_norm(grads),
             optimizer.schedule(state.step),
-            None if texts is None else rehearsal_sums(texts, *rehearsed),
+            None if texts is None or rehearsed is None else rehearsal_sums(texts, *rehearsed),
         )
         return _updated(state, grads, optimizer)._replace(objective=own), metrics
 
@@ -114,14 +115,12 @@ class Weighed(NamedTuple):
     Attributes:
         task: The method's batch.
         weights: Of its losses.
-        rehearsal: The rows of rehearsal; None where there is none.
-        shares: What each of their targets weighs in a mean.
+        texts: The rows of rehearsal, and what each of their targets weighs in a mean; None where there are none.
     """
 
     task: TrainBatch
     weights: Float[Array, "B C"]
-    rehearsal: Batch | None
-    shares: Float[Array, "B C"] | None
+    texts: tuple[Batch, Float[Array, "B C"]] | None
 
 
 # The losses of the task's batch, and of rehearsal's where there is any.

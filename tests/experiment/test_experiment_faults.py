@@ -13,7 +13,7 @@ from fit_jax.config import Config, EvaluationConfig, TaskConfig, TokenizerConfig
 from fit_jax.config_files import dump_config
 from fit_jax.data.splits import Split
 from fit_jax.data.tasks import build_task
-from fit_jax.errors import InputError
+from fit_jax.errors import InputError, RunFailed
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate
 from fit_jax.evaluation.queries import answered, ask
 from fit_jax.experiment import cells as cell_module
@@ -163,6 +163,19 @@ def test_a_training_that_diverges_is_told_with_its_cell(config):
     run = replace(config.run, train=train, optimizer=wild)
     with pytest.raises(TrainingFailed, match=r"poe, seed 0: .*at step \d"):
         run_it(replace(config, run=run, methods=("poe", "fit"), seeds=(0,)))
+
+
+@pytest.mark.parametrize("kind", [InputError, RunFailed, TrainingFailed])
+def test_a_cell_that_fails_is_told_by_its_own_error_with_the_cell(kind, config, monkeypatch):
+    error = kind("checkpoint 3 was not saved; start again")
+
+    def fails(config, cell):
+        raise error
+
+    monkeypatch.setattr(HOW, "do", fails)
+    with pytest.raises(kind, match=r"^fit, seed 0: checkpoint 3 was not saved; start again$") as told:
+        run_it(config)
+    assert told.value is error
 
 
 def test_an_empty_split_is_told_before_training(config, monkeypatch):

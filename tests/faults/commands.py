@@ -186,12 +186,12 @@ def _configured(
 
 
 def _untrained(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], int | None]:
-    """The command up to the first stage of its training, and with Gradio as far as it is asked for."""
+    """The command up to the program of its first step, and with Gradio as far as it is asked for."""
 
     def untrained(arguments: list[str]) -> int | None:
         ended = InputError("nothing is wrong; train")
         with (
-            mock.patch("fit_jax.runs.trainer._train_stage", side_effect=ended),
+            mock.patch("fit_jax.runs.trainer.compile_train_step", side_effect=ended),
             mock.patch("fit_jax.playground.__main__.is_installed", return_value=True),
         ):
             return main(arguments)

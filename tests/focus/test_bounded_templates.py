@@ -11,7 +11,8 @@ from fit_jax.focus.bounded_templates import BUDGET, TemplateTooCostly, render_bo
 from fit_jax.focus.templates import prompt_form
 
 MESSAGES = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer"}]
-MANY = "{% for i in range(99999) %}{% if IT %}{% endif %}{% endfor %}"
+# So few turns that they cost little themselves.
+MANY = "{% for i in range(999) %}{% if IT %}{% endif %}{% endfor %}"
 # A value of a few tuples, whose items are 2^40 when each is looked at.
 TWINS = (
     "{% set ns = namespace(x=(1,), y=(1,)) %}"
@@ -59,7 +60,7 @@ COSTLY = {
     "a text searched by a method": SOUGHT + MANY.replace("IT", "a.find(b)"),
     "stripping": "{% set a = 'a' * 90000 %}{% set b = 'b' * 90000 ~ 'a' %}" + MANY.replace("IT", "a.strip(b)"),
     "slices": "{% set a = 'a' * 9999 %}" + MANY.replace("IT", "a[1:]"),
-    "a long body": MANY.replace("IT", " or ".join(["(0 and 1)"] * 200)),
+    "a long body": MANY.replace("IT", " or ".join(["(0 and 1)"] * 9000)),
     "calls of a long macro": "{% macro f(n) %}{% if n %}"
     + "{% if 0 and 1 %}{% endif %}" * 500
     + "{{ f(n - 1) }}{{ f(n - 1) }}"

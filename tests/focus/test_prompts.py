@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fit_jax.errors import InputError
 from fit_jax.focus.example import TaskText
-from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
+from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder, common_prefix
 from fit_jax.focus.tokenizers import EOS, PAD
 
 FOCUS = "Focus on the sentiment."
@@ -114,6 +114,14 @@ def test_a_prompt_that_is_no_prefix_ends_at_the_common_prefix_and_is_counted(str
         assert "Answer" not in straddling_tokenizer.decode(prompt.prompt).replace(" ", "")
         for answer, candidate in zip(prompt.answers, make_example().candidates):
             assert [*prompt.prompt, *answer] == whole_ids(encoder, make_example(), instruction, candidate)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "shared"),
+    [([[1, 2]], 2), ([[1, 2, 3], [1, 2]], 2), ([[1, 2], [1, 3], [1, 2]], 1), ([[1], [2, 1]], 0), ([[], [1]], 0)],
+)
+def test_the_common_prefix_of_all_sequences(sequences, shared):
+    assert common_prefix([np.array(s, np.int32) for s in sequences]) == shared
 
 
 def test_an_overlong_example_is_an_error_with_its_length(tiny_tokenizer, text, make_example):

@@ -6,7 +6,7 @@ from jax.sharding import PartitionSpec as P
 
 from fit_jax.config import MeshConfig
 from fit_jax.parallel.mesh import make_mesh
-from fit_jax.parallel.sharding import lay_out_tree, named_leaves
+from fit_jax.parallel.sharding import byte_count, bytes_held, element_count, lay_out_tree, named_leaves
 
 
 def tree(width=32, heads=64, layers=3):
@@ -77,3 +77,18 @@ def test_sizes_that_do_not_divide_are_replicated_and_said():
 def test_unknown_parameters_are_an_error():
     with pytest.raises(ValueError, match=r"no sharding rule matches parameter blocks\.router"):
         lay_out_tree({"blocks": {"router": jax.ShapeDtypeStruct((4, 4), jnp.float32)}}, make_mesh(MeshConfig()))
+
+
+def test_a_device_holds_its_part_of_what_is_split_and_the_whole_of_what_is_not():
+    mesh = make_mesh(MeshConfig(fsdp=2, tensor=2))
+    shapes = {"o_proj": {"kernel": jax.ShapeDtypeStruct((8, 4), jnp.bfloat16)}, "step": jax.ShapeDtypeStruct((), "i4")}
+    laid = jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        shapes,
+        lay_out_tree(shapes, mesh).shardings,
+    )
+    assert element_count(laid) == 8 * 4 + 1
+    assert byte_count(laid) == 2 * 8 * 4 + 4
+    assert bytes_held(laid) == 2 * 8 * 4 // 4 + 4
+    made = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding), laid)
+    assert bytes_held(made) == bytes_held(laid)

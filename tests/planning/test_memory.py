@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from fit_jax.models.head import chunks_of
-from fit_jax.parallel.sharding import named_leaves
-from fit_jax.planning.memory import bytes_held, microbatch_rows, plan_memory
+from fit_jax.parallel.sharding import bytes_held, named_leaves
+from fit_jax.planning.memory import microbatch_rows, plan_memory
 
 
 def on_first_device(tree) -> int:

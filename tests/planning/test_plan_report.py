@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from fit_jax.parallel.sharding import bytes_held
 from fit_jax.planning.compiled import Program
-from fit_jax.planning.memory import bytes_held, plan_memory
+from fit_jax.planning.memory import plan_memory
 from fit_jax.planning.plan import Plan
 from fit_jax.planning.plan_report import as_json, print_plan
 from fit_jax.planning.roofline import plan_step
-from fit_jax.planning.units import duration
+from fit_jax.units import duration
 
 MIB = 2**20
 

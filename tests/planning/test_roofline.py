@@ -6,9 +6,10 @@ import pytest
 
 from fit_jax.models.flops import forward_flops, train_flops
 from fit_jax.parallel.hlo import Collective
+from fit_jax.parallel.sharding import bytes_held
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.attention import kernel_work
-from fit_jax.planning.memory import bytes_held, plan_memory
+from fit_jax.planning.memory import plan_memory
 from fit_jax.planning.roofline import (
     MATMUL_SHARE,
     StepTime,

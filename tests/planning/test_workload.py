@@ -58,3 +58,9 @@ def test_the_shapes_are_the_configs():
     assert (load.mesh.fsdp, load.mesh.slices) == (2, 2)
     assert any("one per 32 tokens" in note for note in load.notes)
     assert workload(load_config(["--train.targets_per_row", "7"])).targets == 7
+
+
+@pytest.mark.parametrize(("method", "noted"), [("fit", False), ("poe", True), ("group_dro", True)])
+def test_a_plan_says_that_it_counts_another_methods_rows(method, noted):
+    notes = workload(load_config(["--train.method", method])).notes
+    assert any(note.startswith(f"train.method {method}: planned with the step of fit") for note in notes) is noted

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import fields, make_dataclass, replace
 
 import pytest
 
@@ -11,7 +11,8 @@ from fit_jax import hub, sums
 from fit_jax.config import Config, RehearsalConfig, TaskConfig, TokenizerConfig
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
-from fit_jax.focus.example import Spurious
+from fit_jax.focus.example import Spurious, TaskText
+from fit_jax.models.adapter_config import CONFIG, WEIGHTS
 from fit_jax.models.config import LoraConfig, ModelConfig
 from fit_jax.runs import inputs
 from fit_jax.runs import run as runs
@@ -151,7 +152,7 @@ def test_every_byte_of_a_large_file_counts_and_is_read_again_only_where_it_was_t
     path = tmp_path / "model.safetensors"
     path.write_bytes(bytes(100))
     os.utime(path, (1, 1))
-    monkeypatch.setattr(sums, "_SETTLED", -1)
+    monkeypatch.setattr(sums, "SETTLED", -1)
     first = Digests({})
     zeros = first.of(path)
     monkeypatch.setattr(sums, "digest", lambda path: "read again")
@@ -175,7 +176,7 @@ def test_a_file_that_may_change_within_the_clocks_tick_is_read_again(tmp_path, m
 @pytest.mark.parametrize("rank", [0, 4])
 def test_the_weights_that_training_begins_with_count(config, tmp_path, rank):
     """Also where all are trained: the answers before tuning, and a second stage, come from them."""
-    for folder, files in (("base", ("config.json", "model.safetensors")), ("first", ("adapter_model.safetensors",))):
+    for folder, files in (("base", ("config.json", "model.safetensors")), ("first", (CONFIG, WEIGHTS))):
         (tmp_path / folder).mkdir()
         for name in files:
             (tmp_path / folder / name).write_text("{}")
@@ -186,7 +187,7 @@ def test_the_weights_that_training_begins_with_count(config, tmp_path, rank):
     before = fingerprints(task, asked)
     for path, told in (
         (tmp_path / "base" / "model.safetensors", "the weights of model.pretrained"),
-        (tmp_path / "first" / "adapter_model.safetensors", "lora.adapter"),
+        (tmp_path / "first" / WEIGHTS, "lora.adapter"),
     ):
         path.write_text("{ }")
         after = fingerprints(task, asked)
@@ -235,6 +236,26 @@ def test_a_config_that_was_changed_by_hand_is_told_but_for_places(config, begun)
     set_up(opened_config(begun, ["--evaluation.paraphrases_each", "3"]))
 
 
+def test_however_much_has_changed_the_line_is_short(begun):
+    kept = read_inputs(begun)
+    with pytest.raises(InputError) as error:
+        check_inputs(begun, kept, dict.fromkeys(kept.prints, "another"), "refuse")
+    what, _, remedy = str(error.value).partition("; ")
+    assert len(kept.prints) > 5
+    assert len(what) <= 200
+    assert what.endswith(f" and {len(kept.prints) - 2} more")
+    assert "--changed_inputs accept" in remedy
+
+
+def test_words_that_a_later_version_adds_change_nothing_by_their_defaults(begun, config):
+    task, resolved = build_task(config.task, config.seed), resolve(config)
+    before = fingerprints(task, resolved)
+    later = make_dataclass("Later", [("added", tuple, ())], bases=(TaskText,), frozen=True)
+    for added, same in (((), True), (("x",), False)):
+        text = later(**{f.name: getattr(task.text, f.name) for f in fields(task.text)}, added=added)
+        assert (fingerprints(replace(task, text=text), resolved) == before) is same
+
+
 def test_a_config_counts_as_it_was_written_whatever_the_defaults_are_now(begun):
     path = begun / "config.yaml"
     written, before = path.read_text(), config_print(path)
@@ -247,7 +268,7 @@ def test_a_config_counts_as_it_was_written_whatever_the_defaults_are_now(begun):
 
 
 def test_the_last_of_many_examples_counts(monkeypatch):
-    monkeypatch.setattr(inputs, "_WINDOW", 7)
+    monkeypatch.setattr(inputs, "WINDOW", 7)
     config = Config(run_dir="run", task=TaskConfig(train_examples=60, validation_examples=8, test_examples=8))
     task = build_task(config.task, 0)
     train = task.splits["train"]

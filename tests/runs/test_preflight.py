@@ -77,7 +77,7 @@ def test_half_characters_are_told_wherever_they_stand(task, encoder, config):
 def test_a_batch_beyond_the_memory_is_told_at_once(config, mesh):
     check_batch(MODEL, config, mesh)
     large = replace(config, train=TrainConfig(batch_size=2**20))
-    with pytest.raises(InputError, match=r"needs at least .* [GT]B of memory, this machine has .*; try a train"):
+    with pytest.raises(InputError, match=r"needs at least .* [GT]iB of memory, this machine has .*; try a train"):
         check_batch(MODEL, large, mesh)
 
 
@@ -88,7 +88,9 @@ def test_parameters_beyond_the_memory_are_told_before_they_are_made(mesh, monkey
     monkeypatch.setattr(preflight, "host_memory", lambda: 1600)
     check_state(state, mesh)
     monkeypatch.setattr(preflight, "host_memory", lambda: 1599)
-    with pytest.raises(InputError, match=r"take 1.6 kB of memory, this machine has 1.6 kB free; take a smaller model"):
+    with pytest.raises(
+        InputError, match=r"take 1.56 KiB of memory, this machine has 1.56 KiB free; take a smaller model"
+    ):
         check_state(state, mesh)
 
 
@@ -107,7 +109,9 @@ def test_a_program_beyond_the_memory_is_told(config, mesh, monkeypatch):
 
     monkeypatch.setattr(preflight, "host_memory", lambda: 1000)
     check_program(program(400), config, mesh)
-    with pytest.raises(InputError, match=r"needs 1.2 kB of memory, this machine has 1.0 kB free; try a .*size of 10,"):
+    with pytest.raises(
+        InputError, match=r"needs 1.17 KiB of memory, this machine has 1000 bytes free; try a .*size of 10,"
+    ):
         check_program(program(600), config, mesh)
 
 
@@ -131,10 +135,10 @@ def test_a_containers_limit_is_the_memory_where_it_is_less(monkeypatch):
 
 
 def test_a_disk_too_small_for_the_checkpoints_is_told(tmp_path, config, monkeypatch):
-    state = {"a": jnp.zeros(1000)}  # 4 kB
+    state = {"a": jnp.zeros(1000)}  # 4000 bytes
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=9000))
     check_disk(tmp_path, state, config, saves=2)
-    with pytest.raises(InputError, match=r"4 checkpoints of 4.0 kB .*train.keep 2.* 9.0 kB free"):
+    with pytest.raises(InputError, match=r"4 checkpoints of 3.91 KiB .*train.keep 2.* 8.79 KiB free"):
         check_disk(tmp_path, state, config, saves=10)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "1").write_bytes(bytes(8000))  # of a run that goes on

@@ -291,7 +291,7 @@ def test_checkpoints_that_are_nowhere_else_are_kept_when_others_have_gone_on(
             put(folder, 2, checkpoints__1__a="1")
     with working_folder(URL) as folder:
         assert content(folder).keys() == {"checkpoints/1/a", "checkpoints/1.whole"}
-    told = capsys.readouterr().err
+    told = capsys.readouterr().out
     (aside,) = (tmp_path / "cache" / "fit_jax" / "remote").glob("*/run/checkpoints/2/a")
     assert str(aside.parents[2]) in told
 
@@ -303,7 +303,7 @@ def test_a_working_copy_that_is_behind_the_store_is_removed(left, shelf, tmp_pat
             put(folder, 2, checkpoints__10__a="10")
     with working_folder(URL) as folder:
         assert "checkpoints/2/a" not in content(folder)
-    assert "warning" not in capsys.readouterr().err
+    assert "warning" not in capsys.readouterr().out
     assert not list((tmp_path / "cache" / "fit_jax" / "remote").iterdir())
 
 

@@ -128,6 +128,7 @@ def test_a_mesh_takes_the_batches_it_divides_and_no_others():
 def test_a_mesh_divides_the_rows_of_rehearsal_too():
     mesh = AbstractMesh((2, 2, 1, 1), AXES)
     config = Config(train=TrainConfig(batch_size=8), rehearsal=RehearsalConfig(rows=6))
+    assert config.rehearsal.rows_per_step == 0
     check_mesh(config, mesh)
     with pytest.raises(InputError, match=r"rehearsal.rows: 6 rows do not divide .* take a multiple of 4"):
         check_mesh(replace(config, rehearsal=RehearsalConfig(rows=6, files=("a.txt",))), mesh)

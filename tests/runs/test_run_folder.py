@@ -140,6 +140,7 @@ def test_damaged_checkpoints_are_told(config, tmp_path):
         folder = tmp_path
         steps = staticmethod(lambda: [4])
         progress = staticmethod(lambda step: {"stopping": {}})
+        remedy = staticmethod(lambda step: "put it back")
 
     with pytest.raises(InputError, match="4: its progress is damaged"):
         last_progress(Damaged(), config)

@@ -14,11 +14,14 @@ from fit_jax.config import Config, load_config
 from fit_jax.data.loader import TrainLoader
 from fit_jax.errors import InputError
 from fit_jax.methods import training_method
+from fit_jax.runs import run as runs
 from fit_jax.runs.run import load_model, open_checkpoints, set_up
 from fit_jax.runs.run_folder import CARD, claimed
 from fit_jax.runs.trainer import Ending, train
 from fit_jax.training.display import Display
 from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
+from fit_jax.training.progress import Progress
+from fit_jax.training.stopping import Stopping
 from tests.processes import Job
 
 TINY = """
@@ -191,3 +194,12 @@ def test_a_damaged_checkpoint_says_what_to_do(folder, straight, capfd):
     ):
         load_model(set_up(config_of(run)), "last")
     assert capfd.readouterr().err == ""
+
+
+def test_where_the_best_checkpoint_is_gone_the_last_is_used(folder, straight, monkeypatch, capfd):
+    run = folder / "without_best"
+    shutil.copytree(straight, run)
+    opened = set_up(config_of(run))
+    monkeypatch.setattr(runs, "read_progress", lambda checkpoints, step: Progress(Stopping("loss", None, best_step=13)))
+    assert load_model(opened).step == 14
+    assert "its best checkpoint, 13, is gone; the last" in capfd.readouterr().out

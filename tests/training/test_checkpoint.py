@@ -81,6 +81,17 @@ def test_every_bit_of_every_file_counts(saved):
     checkpoints.close()
 
 
+def test_the_only_checkpoint_is_not_to_be_moved_away(saved):
+    (saved / "4" / "progress" / "metadata").write_text("")
+    checkpoints = reader(saved)
+    with pytest.raises(InputError, match="put it back from a copy, or move that folder out of the run"):
+        checkpoints.progress(4)
+    shutil.rmtree(saved / "1")
+    with pytest.raises(InputError, match="put it back from a copy, or train again in another run_dir"):
+        checkpoints.progress(4)
+    checkpoints.close()
+
+
 def test_files_of_two_checkpoints_that_were_exchanged_are_told(saved):
     for part in ("state", "progress"):
         shutil.rmtree(saved / "4" / part)
@@ -93,11 +104,14 @@ def test_files_of_two_checkpoints_that_were_exchanged_are_told(saved):
     checkpoints.close()
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"state/_METADATA": 3}', '{"../x": [1, "a"]}', "\xff"])
-def test_a_damaged_listing_is_told(saved, text):
+@pytest.mark.parametrize(
+    "text", ["", "[1]", '{"state/_METADATA": 3}', '{"../x": [1, "a"]}', "\xff", "{}", '{"state/a": [1, "a"]}']
+)
+def test_a_damaged_listing_is_told_and_nothing_against_its_checkpoint(saved, text):
     (saved / "4.whole").write_bytes(text.encode("latin-1"))
     checkpoints = reader(saved)
-    with pytest.raises(InputError, match=r"4\.whole.*(put it back from a copy|put that file back)"):
+    told = r"4\.whole.*; put it back from a copy, or move that one file out of the run to go on with the checkpoint"
+    with pytest.raises(InputError, match=told):
         checkpoints.restore(4, state(4))
     checkpoints.close()
 
@@ -107,12 +121,12 @@ def test_a_checkpoint_without_sums_is_read_with_a_line_and_listed_by_who_trains(
     checkpoints = reader(saved)
     checkpoints.restore(4, state(4))
     checkpoints.close()
-    assert capfd.readouterr().err.count("has no sums: whether it is what was written cannot be checked") == 1
+    assert capfd.readouterr().out.count("has no sums: whether it is what was written cannot be checked") == 1
     assert not (saved / "4.whole").exists()
     checkpoints = reader(saved, cleans=True)
     checkpoints.restore(4, state(4))
     checkpoints.close()
-    told = capfd.readouterr().err
+    told = capfd.readouterr().out
     assert "checkpoint 4 in" in told
     assert told.count("has no sums") == 1
     assert json.loads((saved / "4.whole").read_text()).keys() > {"progress/metadata"}

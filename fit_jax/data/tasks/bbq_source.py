@@ -100,7 +100,7 @@ def read_category(
         if target is None:
             dropped[f"{category}: no stereotyped answer can be determined"] += 1
         elif number in items:
-            bad.add(where, f"example_id {number} stands in the file twice")
+            bad.add(where, f"example_id {number} appears twice in the file")
         else:
             items[number] = _item(row, target, records.get(number), contexts.get(number // 4, row["context"]))
     return list(items.values())

@@ -1,8 +1,8 @@
 """Bytes and seconds as people read them: three digits or so, in the unit that leaves no number at nought."""
 
-from fit_jax.parallel.topology import GIB
+GIB = 2**30
 
-_SIZES = ((GIB, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+_SIZES = ((2**40, "TiB"), (GIB, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _TIMES = ((3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
