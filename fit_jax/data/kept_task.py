@@ -19,7 +19,8 @@ from fit_jax.focus.example import Example, Spurious, TaskText
 from fit_jax.foreign import read_object, read_records, shown
 
 TASK_FILE = "task.json"
-_DAMAGED = "is damaged or of another version; put it back from a copy"
+_REMEDY = "put it back from a copy, or have it made again by train with --changed_inputs accept"
+_DAMAGED = f"is damaged or of another version; {_REMEDY}"
 
 
 # Most bytes of examples that are kept: a copy for each run is to be small beside its checkpoints.
@@ -78,7 +79,7 @@ def kept_task(folder: Path) -> Task:
         InputError: The folder holds none, or a damaged one.
     """
     path = folder / TASK_FILE
-    words = read_object(path, "put it back from a copy").values
+    words = read_object(path, _REMEDY).values
     try:
         counts = {name: len(range(kept["examples"])) for name, kept in words["splits"].items()}  # whole and 0 or more
         splits = {
@@ -112,13 +113,13 @@ def _examples(folder: Path, split: str, count: int) -> Sequence[Example]:
     path = _rows(folder, split)
     if split == "train":
         return LazyExamples(count, _not_kept(folder))
-    records = read_records(path, "put it back from a copy")
+    records = read_records(path, _REMEDY)
     try:
         examples = [_example(record) for record in records]
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{path}: {_DAMAGED} ({shown(str(error))})") from error
     if len(examples) != count:
-        raise InputError(f"{path}: holds {len(examples)} of {count} examples; put it back from a copy")
+        raise InputError(f"{path}: holds {len(examples)} of {count} examples; {_REMEDY}")
     return examples
 
 

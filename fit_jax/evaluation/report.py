@@ -34,7 +34,7 @@ from fit_jax.files import make_folder, replace_with, write_text
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.foreign import read_records, shown
 from fit_jax.html import Words, page
-from fit_jax.parallel.processes import is_lead
+from fit_jax.parallel.processes import is_lead, on_lead
 from fit_jax.tables import Table
 
 if TYPE_CHECKING:
@@ -92,21 +92,23 @@ def report_run(
     """
     subject = load()
     encoder = subject.encoder
-    if is_lead():
-        make_folder(folder)  # before minutes of scoring, not after
+    on_lead(partial(make_folder, folder))  # before minutes of scoring, not after
     with progress_bar("evaluating") as on_progress:
         evaluation = evaluate(task, subject, config, on_progress)
     after = text_perplexities(texts, subject.scorer, subject.params)
     del subject  # a device may not hold two models
     earlier = before(choose_opening(evaluation.queries, task.text), texts)
     measured = perplexity_records(texts, after, earlier.perplexities)
-    if is_lead():
+
+    def publish() -> None:
         method = config.train.method
         write_report(folder, evaluation, task, encoder, method, config.seed, earlier.answers, measured)
         if measured:
             print_table(perplexity_table(measured).terminal())
         print_table(result_tables.terminal_table(f"{method} on {task.text.name}", evaluation.predictions).terminal())
         print(f"report: {folder / 'index.html'}", flush=True)
+
+    on_lead(publish)
     return evaluation
 
 

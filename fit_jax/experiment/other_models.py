@@ -111,9 +111,7 @@ def _methods(models: ByModel) -> list[str]:
     return list(dict.fromkeys(row["method"] for rows in models.values() for row in rows))
 
 
-def _shares(
-    rows: Sequence[Mapping[str, Any]], method: str, paraphrases: str, by: str
-) -> dict[tuple[str, str], float]:
+def _shares(rows: Sequence[Mapping[str, Any]], method: str, paraphrases: str, by: str) -> dict[tuple[str, str], float]:
     """Focus accuracy over all seeds and features, by (split, the field `by`)."""
     asked = (row for row in rows if row["method"] == method and row["paraphrases"] == paraphrases)
     cells = group_by(asked, lambda row: (row["split"], row[by]))

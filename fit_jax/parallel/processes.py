@@ -2,13 +2,15 @@
 
 import os
 import socket
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fit_jax.errors import InputError
+from fit_jax.errors import InputError, RunFailed, explain
 from fit_jax.foreign import shown
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.rendezvous import rendezvous
@@ -26,6 +28,7 @@ class HasAxes(Protocol):
 
 BatchType = TypeVar("BatchType", bound=HasAxes)
 TreeType = TypeVar("TreeType")
+ResultType = TypeVar("ResultType")
 
 
 class Place(NamedTuple):
@@ -63,6 +66,7 @@ def start(config: MeshConfig) -> None:
         )
     if place is not None and place.processes > 1:
         rendezvous(*place, config.timeout)
+        jax.config.update("jax_enable_preemption_service", False)  # it would hear SIGTERM in the place of `signals`
         jax.distributed.initialize(
             *place, initialization_timeout=config.timeout, heartbeat_timeout_seconds=config.timeout
         )
@@ -139,14 +143,6 @@ def place_in_job() -> str:
     return f"process {global_state.process_id} of {global_state.num_processes} on {socket.gethostname()}: "
 
 
-def wait_for_all(what: str) -> None:
-    """Waits until every process has come to the point called `what`."""
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(what)
-
-
 def is_lead() -> bool:
     """Whether this process is the one that writes files and prints."""
     return jax.process_index() == 0
@@ -177,6 +173,55 @@ def maximum_over_processes(values: list[list[int]]) -> list[list[int]]:
     halves = np.asarray(values, np.int64).view(np.int32)
     gathered = np.ascontiguousarray(multihost_utils.process_allgather(halves))
     return gathered.view(np.int64).max(axis=0).tolist()
+
+
+def are_alike(number: int) -> bool:
+    """Whether every process gives the same number."""
+    ((most, fewest),) = maximum_over_processes([[number, -number]])
+    return most == -fewest
+
+
+def on_lead(work: Callable[[], ResultType]) -> ResultType | None:
+    """What `work` gives on the lead, which alone does it; None on the others, who wait for it.
+
+    Raises:
+        InputError, RunFailed: On the others, where the lead ends with an error that is told by the same status.
+    """
+    result, error = None, None
+    if is_lead():
+        try:
+            result = work()
+        except Exception as raised:
+            error = raised
+    ((status,),) = maximum_over_processes([[0 if error is None else explain(error)[0]]])
+    if error is not None:
+        raise error
+    if status:
+        kind = InputError if status == 2 else RunFailed
+        raise kind("process 0 of the job tells what is wrong; see its line, then start all of them again")
+    return result
+
+
+class Agreement:
+    """Whether any process asks for something, in all of them alike; known one call later, so that none waits."""
+
+    def __init__(self) -> None:
+        """Made by every process."""
+        mesh = Mesh(np.array(jax.devices()).reshape(jax.process_count(), -1), ("process", "device"))
+        self._each = NamedSharding(mesh, PartitionSpec("process"))
+        self._any = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
+        self._asked: jax.Array | None = None
+
+    def __call__(self, asks: bool) -> bool:
+        """Whether any asked at the call before; every process makes as many calls, among the same other programs.
+
+        Args:
+            asks: Whether this one asks now.
+        """
+        with jax.transfer_guard("allow"):
+            asked = jax.make_array_from_process_local_data(self._each, np.array([asks], np.int32))
+            before, self._asked = self._asked, self._any(asked)
+            return before is not None and bool(before)
 
 
 def _held(size: int, mesh: Mesh) -> np.ndarray:

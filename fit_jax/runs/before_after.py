@@ -18,7 +18,7 @@ from fit_jax.foreign import read_text
 from fit_jax.models.decoder import Params
 from fit_jax.models.families import position_limit
 from fit_jax.models.model_folder import open_pretrained
-from fit_jax.parallel.processes import is_lead
+from fit_jax.parallel.processes import on_lead
 from fit_jax.runs.run import Run, load_model, scorer, starting_state
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def report_perplexity(run: Run, which: Which, file: Path, text: str, folder: Pat
         }
 
     found = _of_both(run, which, measure)
-    _report(folder, "perplexity", f"{file.name} in windows of {sequence_length} tokens", {"file": str(file)}, found)
+    title = f"{file.name} in windows of {sequence_length} tokens"
+    on_lead(lambda: _report(folder, "perplexity", title, {"file": str(file)}, found))
     return found
 
 
@@ -132,7 +133,7 @@ def report_harness(run: Run, which: Which, tasks: HarnessTasks, folder: Path) ->
         }
 
     found = _of_both(run, which, measure)
-    _report(folder, "harness", "lm-evaluation-harness", {"tasks": list(tasks.names)}, found)
+    on_lead(lambda: _report(folder, "harness", "lm-evaluation-harness", {"tasks": list(tasks.names)}, found))
     return found
 
 
@@ -185,8 +186,6 @@ def context_length(run: Run) -> int:
 def _report(
     folder: Path, name: str, title: str, asked: Mapping[str, str | list[str]], found: Mapping[str, Measures]
 ) -> None:
-    if not is_lead():
-        return
     from rich.table import Table
 
     make_folder(folder)

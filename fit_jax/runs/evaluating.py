@@ -23,7 +23,7 @@ from fit_jax.evaluation.text_perplexity import MeasuredTexts, text_perplexities
 from fit_jax.files import PARTIAL, make_folder, remove_partials, write_text
 from fit_jax.foreign import read_text, shown
 from fit_jax.models.adapters import write_adapter
-from fit_jax.parallel.processes import is_lead
+from fit_jax.parallel.processes import is_lead, on_lead
 from fit_jax.runs.run import Run, TrainedModel, load_model, scorer, starting_state, subject_of
 from fit_jax.runs.run_folder import CARD, CONFIG, EVALUATIONS, MAY_DIFFER, saved_config
 from fit_jax.runs.texts import measured_texts
@@ -37,6 +37,11 @@ _LONGEST_NAME = 80
 def has_report(run: Run) -> bool:
     """Whether the run was evaluated to the end: the card comes last."""
     return all((run.folder / name).exists() for name in (f"{FOLDER}/index.html", CARD))
+
+
+def drop_report(run: Run) -> None:
+    """Lets the report count as none: its model is trained further, or its files are replaced one by one."""
+    on_lead(partial((run.folder / CARD).unlink, missing_ok=True))
 
 
 def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: str | None = None) -> Evaluation:
@@ -64,13 +69,18 @@ def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: 
             _keep_adapter(run, model)
         return subject_of(run, model)
 
+    def before(opening: Opening, texts: Sequence[MeasuredTexts]) -> Before:
+        answered = before_tuning(run, name is None, opening, texts)
+        if name is None:  # all is answered; from now on files of the report are replaced
+            drop_report(run)
+        return answered
+
     place = run.folder / (FOLDER if name is None else f"{EVALUATIONS}/{name}")
     texts = measured_texts(run, rehearsed=name is None)
-    evaluation = report_run(place, run.task, load, config, partial(before_tuning, run, name is None), texts)
+    evaluation = report_run(place, run.task, load, config, before, texts)
     if name is not None:
         return evaluation
-    if is_lead():
-        write_text(run.folder / CARD, model_card(config, run.task, evaluation.predictions))
+    on_lead(lambda: write_text(run.folder / CARD, model_card(config, run.task, evaluation.predictions)))
     return evaluation
 
 
@@ -127,8 +137,7 @@ def evaluation_folder(run: Run, which: int | str, name: str, measures: Mapping[s
         InputError: Another evaluation has that name, or no folder can have it.
     """
     folder = run.folder / EVALUATIONS / name
-    if is_lead():
-        _claim(run, which, name, measures or {})
+    on_lead(lambda: _claim(run, which, name, measures or {}))
     return folder
 
 

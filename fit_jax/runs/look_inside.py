@@ -28,7 +28,7 @@ from fit_jax.methods.knob import Direction, best_knob, found_directions, layers_
 from fit_jax.methods.steering import nothing, opposed
 from fit_jax.methods.switch import exchanges, opposite_pairs, switched, unit_vectors
 from fit_jax.methods.training_free import Base
-from fit_jax.parallel.processes import is_lead
+from fit_jax.parallel.processes import on_lead
 from fit_jax.runs.run import Run, load_model
 from fit_jax.tables import Table, share, share_in
 
@@ -82,8 +82,7 @@ def report_inside(run: Run, which: int | Literal["best", "last"], split: str, fo
     model = load_model(run, which)
     base = Base(model.graphdef, model.params, run.mesh, run.encoder, run.config.evaluation.batch_size)
     inside = _look(run, base, split)
-    if is_lead():
-        _write(folder, run, split, inside)
+    on_lead(lambda: _write(folder, run, split, inside))
     return inside
 
 

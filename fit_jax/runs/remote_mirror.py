@@ -11,7 +11,7 @@ from fit_jax.errors import InputError
 from fit_jax.files import PARTIAL, write_text
 from fit_jax.runs.remote_store import LOCK as REMOTE_LOCK
 from fit_jax.runs.remote_store import RemoteStore
-from fit_jax.runs.run_folder import CHECKPOINTS, LOCK, TOKENIZER
+from fit_jax.runs.run_folder import CARD, CHECKPOINTS, LOCK, TOKENIZER
 from fit_jax.sums import WHOLE, dump_listing, is_as_listed, list_folder, parse_listing
 
 # Tells that a URL holds a run folder as this module writes it.
@@ -107,6 +107,8 @@ class Mirror:
         settled = time.time_ns() - _SETTLED
         found, whole = self._scan()
         before, self._seen = self._seen, found
+        if CARD in self._there and found.get(CARD) != self._sent.get(CARD, {}):
+            self._forget(CARD)  # says that the report is whole and of the last checkpoint
         for name in sorted(
             found, key=lambda n: (not _is_log(n), max((f.changed for f in found[n].values()), default=0))
         ):
@@ -128,9 +130,7 @@ class Mirror:
             raise InputError(f"{self._folder}: changed while it was copied to {self._store.url}; keep others out of it")
         if whole:
             for name in sorted(self._there - found.keys()):
-                self._remove(name)
-                self._there.discard(name)
-                self._sent.pop(name, None)
+                self._forget(name)
 
     def _send_file(self, name: str) -> bool:
         try:
@@ -161,6 +161,11 @@ class Mirror:
                 self._store.send(copy / relative, f"{name}/{relative}")
         self._store.write(name + WHOLE, dump_listing(listing).encode())
         return True
+
+    def _forget(self, name: str) -> None:
+        self._remove(name)
+        self._there.discard(name)
+        self._sent.pop(name, None)
 
     def _is_newest(self, name: str) -> bool:
         """Whether it is a checkpoint that no newer one has made superfluous."""

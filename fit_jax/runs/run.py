@@ -21,7 +21,7 @@ from fit_jax.foreign import named, quoted, shown
 from fit_jax.hub import pin, pinned
 from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.parallel.mesh import make_mesh
-from fit_jax.parallel.processes import is_lead
+from fit_jax.parallel.processes import is_lead, on_lead
 from fit_jax.runs.inputs import (
     Changed,
     Inputs,
@@ -35,7 +35,7 @@ from fit_jax.runs.inputs import (
 )
 from fit_jax.runs.preflight import check_state
 from fit_jax.runs.pretrained import pretrained_state
-from fit_jax.runs.resolve import resolve
+from fit_jax.runs.resolve import ResolvedConfig, resolve
 from fit_jax.runs.run_folder import CONFIG, TASK, TOKENIZER, has_checkpoint, opened_config, run_tokenizer
 from fit_jax.sums import Digests
 from fit_jax.training.checkpoint import Checkpoints
@@ -116,18 +116,15 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse", tr
     if kept is not None and begun:
         check_inputs(folder, kept, found | tokenizer_print(folder / TOKENIZER), changed)
     tokenizer = run_tokenizer(folder, task, resolved.tokenizer, trains and is_lead())
-    if trains and is_lead():
-        now = Inputs(found | tokenizer_print(folder / TOKENIZER), pinned(), digests.kept)
-        if not config.task.keep_examples:
-            shutil.rmtree(folder / TASK, ignore_errors=True)
-        elif not (has_task(folder / TASK) and kept == now) and not keep_task(folder / TASK, task):
-            shutil.rmtree(folder / TASK, ignore_errors=True)
-            print(
-                f"note: {folder} does not keep the examples that are evaluated (task.keep_examples), more than "
-                f"{MOST_BYTES >> 20} MiB; evaluating the run needs its data",
-                flush=True,
-            )
-        write_inputs(folder, now)
+    if trains:
+
+        def keep() -> None:
+            now = Inputs(found | tokenizer_print(folder / TOKENIZER), pinned(), digests.kept)
+            whole = kept == now and (changed == "refuse" or _keeps_task(folder / TASK, resolved, now, digests))
+            _keep_examples(config, task, whole)
+            write_inputs(folder, now)
+
+        on_lead(keep)
     encoder = PromptEncoder(
         tokenizer,
         task.text,
@@ -137,6 +134,29 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse", tr
         config.train.long_text,
     )
     return Run(config, folder, task, encoder, mesh, resolved.decoder(len(tokenizer)), resolved.lora)
+
+
+def _keeps_task(folder: Path, resolved: ResolvedConfig, made_from: Inputs, digests: Digests) -> bool:
+    """Whether the examples that a folder keeps are those that a run is made from, and not damaged."""
+    try:
+        found = fingerprints(kept_task(folder), resolved, True, digests)
+    except InputError:
+        return False
+    return found.items() <= made_from.prints.items()
+
+
+def _keep_examples(config: Config, task: Task, whole: bool) -> None:
+    """Keeps the examples that are evaluated in the run's folder, where that is asked for and they are not `whole`."""
+    folder = Path(config.run_dir)
+    if not config.task.keep_examples:
+        shutil.rmtree(folder / TASK, ignore_errors=True)
+    elif not (whole and has_task(folder / TASK)) and not keep_task(folder / TASK, task):
+        shutil.rmtree(folder / TASK, ignore_errors=True)
+        print(
+            f"note: {folder} does not keep the examples that are evaluated (task.keep_examples), more than "
+            f"{MOST_BYTES >> 20} MiB; evaluating the run needs its data",
+            flush=True,
+        )
 
 
 def _refuse_code(config: Config, folder: Path) -> None:

@@ -7,7 +7,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,21 +97,22 @@ def locked(folder: Path, prepare: Callable[[], object] = lambda: None) -> Iterat
     Raises:
         InputError: The folder or something in it cannot be written, or it is in use.
     """
-    from fit_jax.parallel.processes import is_lead, wait_for_all  # JAX; `--help` needs the names above without it
+    from fit_jax.parallel.processes import on_lead  # JAX; `--help` needs the names above without it
 
-    if not is_lead():
-        wait_for_all("the run folder is claimed")
-        yield
-        return
-    make_folder(folder)
-    check_outputs(folder, _FILES, _FOLDERS)
-    check_outputs(folder / "report", _REPORT_FILES, ())
-    work = f"{os.path.basename(sys.argv[0])} {' '.join(sys.argv[1:])}"[:500]
-    with held(folder), logged(folder / LOG, f"process {os.getpid()} on {socket.gethostname()}: {work}"):
-        for place in (folder, folder / TASK, folder / "report"):
-            remove_partials(place)
-        prepare()
-        wait_for_all("the run folder is claimed")
+    with ExitStack() as stack:
+
+        def lock() -> None:
+            make_folder(folder)
+            check_outputs(folder, _FILES, _FOLDERS)
+            check_outputs(folder / "report", _REPORT_FILES, ())
+            work = f"{os.path.basename(sys.argv[0])} {' '.join(sys.argv[1:])}"[:500]
+            stack.enter_context(held(folder))
+            stack.enter_context(logged(folder / LOG, f"process {os.getpid()} on {socket.gethostname()}: {work}"))
+            for place in (folder, folder / TASK, folder / "report"):
+                remove_partials(place)
+            prepare()
+
+        on_lead(lock)
         yield
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -20,7 +20,8 @@ from fit_jax.methods import training_method
 from fit_jax.methods.method import TrainingMethod
 from fit_jax.models.decoder import Params
 from fit_jax.parallel.config import CONTEXT
-from fit_jax.parallel.processes import is_lead
+from fit_jax.parallel.processes import is_lead, on_lead
+from fit_jax.runs.evaluating import drop_report
 from fit_jax.runs.inputs import record_versions
 from fit_jax.runs.opening_lines import opening_lines
 from fit_jax.runs.preflight import check_batch, check_disk, check_examples, check_program
@@ -96,8 +97,7 @@ def train(run: Run, trackers: Trackers | None = None) -> Ending:
         raise InputError(f"train.steps: {steps}, but {config.train.method} trains twice; ask for two steps or more")
     first = replace(run, folder=run.folder / FIRST_STAGE)
     if not _finished(first):
-        if is_lead():
-            make_folder(first.folder)
+        on_lead(partial(make_folder, first.folder))
         if (ending := _train_stage(first, method, loader, steps - later)) is Ending.STOPPED:
             return ending
     model = load_model(first, "last")
@@ -145,23 +145,22 @@ def _train_stage(
         placed = _state_at(run, method, optimizer, checkpoints, progress.step)
         if start is not None and progress.step == 0:
             placed = placed._replace(state=placed.state._replace(trainable=start))
-        if is_lead():
-            kept = placed.state._replace(frozen=()) if frozen_are_given(run) else placed.state
-            check_disk(run.folder, kept, config, Events.of(config.train, steps).saves_after(progress.step))
+        kept = placed.state._replace(frozen=()) if frozen_are_given(run) else placed.state
+        saves = Events.of(config.train, steps).saves_after(progress.step)
+        on_lead(partial(check_disk, run.folder, kept, config, saves))
         train_step = _step_of_each_width(run, method, loader, optimizer, placed)
         validation = Validation(run.task, run.encoder, scorer(run, placed.graphdef), config, method.validated)
 
         def validate(params: Params) -> dict[str, float]:
             return validation(params) | {FIGURE + name: value for name, value in method.figures.items()}
 
-        log = None
-        if is_lead():
-            log = MetricsLog(run.folder, progress.metrics_bytes, progress.step, progress.metrics_sha256)
+        log = on_lead(partial(MetricsLog, run.folder, progress.metrics_bytes, progress.step, progress.metrics_sha256))
+        if log is not None:
             stack.callback(log.close)
         display = Display(steps, progress.step, shown=is_lead())
         stack.callback(display.close)
         for line in (
-            *(record_versions(run.folder) if is_lead() else ()),
+            *(on_lead(partial(record_versions, run.folder)) or ()),
             *opening_lines(run, placed, progress.step, steps),
         ):
             display.note(line)
@@ -172,6 +171,7 @@ def _train_stage(
             records = Records(log, display, trackers.write)
         trace = Trace(run.folder / TENSORBOARD, config.train.profile if is_lead() else 0)
         loop = Loop(Events.of(config.train, steps), batches, train_step, validate, checkpoints, records, trace)
+        drop_report(run)
         loop.run(placed.state, progress)
     if loop.stopped:
         return Ending.STOPPED

@@ -6,6 +6,7 @@ Beside each stands `STEP.whole`, with size and SHA-256 of its files, against whi
 import logging
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from flax import nnx
 from fit_jax.errors import InputError, RunFailed, cannot_write, machine_remedy, reason
 from fit_jax.files import check_outputs
 from fit_jax.foreign import silent
-from fit_jax.parallel.processes import is_lead
+from fit_jax.parallel.processes import are_alike, is_lead
 from fit_jax.parallel.sharding import named_leaves
 from fit_jax.training.checkpoint_sums import CheckpointSums
 from fit_jax.training.state import TrainState
@@ -73,7 +74,7 @@ class Checkpoints:
                 when a newer one is there, so that a run leaves the same whether it was stopped or not.
 
         Raises:
-            InputError: A file stands where the folder should.
+            InputError: A file stands where the folder should, or not all processes see the same checkpoints.
         """
         import orbax.checkpoint as ocp
 
@@ -96,6 +97,11 @@ class Checkpoints:
         handlers = {_STATE: state, _PROGRESS: ocp.JsonCheckpointHandler()}
         with silent():  # as it looks at the checkpoints that are there
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        if not are_alike(zlib.crc32(repr(self.steps()).encode())):
+            raise InputError(
+                f"{self.folder}: not all processes see the same checkpoints; let all see one folder, or start again "
+                "when its storage has caught up"
+            )
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are whole, ascending."""

@@ -8,7 +8,7 @@ import jax
 from fit_jax.errors import InputError
 from fit_jax.files import write_text
 from fit_jax.foreign import read_text
-from fit_jax.parallel.processes import is_lead, maximum_over_processes
+from fit_jax.parallel.processes import are_alike, is_lead, maximum_over_processes
 from fit_jax.sums import WHOLE, dump_listing, first_unlike, list_folder, parse_listing
 
 # Remedies for a damaged checkpoint that is one of several, and for the only one.
@@ -74,8 +74,7 @@ class CheckpointSums:
         elif folder.exists() and not below and is_lead():
             _say(f"checkpoint {folder} has no sums: whether it is what was written cannot be checked")
         names = sorted(name for name in listing if name.startswith(below))
-        ((most, fewest),) = maximum_over_processes([[len(names), -len(names)]])
-        if most != -fewest:
+        if not are_alike(len(names)):
             raise InputError(
                 f"{path}: not all processes see the same; let all see one folder, or start again when its storage has "
                 "caught up"

@@ -16,6 +16,7 @@ from fit_jax.config import TrainConfig
 from fit_jax.data.sampler import BatchType
 from fit_jax.errors import RunFailed
 from fit_jax.models.decoder import Params
+from fit_jax.parallel.processes import Agreement
 from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.metrics import Records, Totals
 from fit_jax.training.progress import Progress
@@ -124,7 +125,7 @@ class Loop(Generic[BatchType]):
                     self._take_in(pending, progress)
                 pending = metrics
                 step = progress.step + 1
-                self.stopped = stop = stop_requested(step)
+                self.stopped = stop = stop_requested(False)
                 if stop or self._events.validates(step) or self._events.saves(step):  # the state is needed
                     self._take_in(pending, progress, state)
                     pending = None
@@ -133,6 +134,7 @@ class Loop(Generic[BatchType]):
                     self._clock.start()
                     if stop or progress.finished:
                         break
+            self.stopped = self.stopped or stop_requested(True)  # while the last step was validated and saved
         self._checkpoints.wait()
         return state
 
@@ -216,12 +218,14 @@ class _Clock:
 
 
 @contextmanager
-def stop_requests() -> Iterator[Callable[[int], bool]]:
-    """Tells, step by step, whether the machine wants the process to end (SIGTERM), alike on every process."""
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
+def stop_requests() -> Iterator[Callable[[bool], bool]]:
+    """Tells, once a step, whether the machine wants a process to end (SIGTERM), alike in every process.
 
-        yield multihost_utils.reached_preemption_sync_point
-        return
+    Of several, each learns it one step later, and so waits for no step; at the last call, which says so, at once.
+    """
     with signals.deferred(SIGTERM) as requested:
-        yield lambda step: requested()
+        if jax.process_count() == 1:
+            yield lambda last: requested()
+            return
+        agreed = Agreement()
+        yield lambda last: agreed(requested()) or (last and agreed(False))

@@ -124,7 +124,7 @@ def test_the_second_stage_takes_the_last_checkpoint_of_the_first(runs, tmp_path,
 
 
 def test_a_run_told_to_stop_in_its_first_stage_stops(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "stop_requests", lambda: nullcontext(lambda step: True))
+    monkeypatch.setattr(loop, "stop_requests", lambda: nullcontext(lambda last: True))
     assert train(make_run(tmp_path, "jtt", **SHORT)) is Ending.STOPPED
     assert {path.name for path in (tmp_path / FIRST_STAGE / "checkpoints").iterdir()} == {"1", "1.whole"}
     assert not (tmp_path / "metrics.jsonl").exists()

@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 import subprocess
@@ -10,9 +11,10 @@ import pytest
 
 from fit_jax.config import MeshConfig
 from fit_jax.config_files import decode_config
-from fit_jax.errors import InputError
+from fit_jax.errors import InputError, RunFailed
+from fit_jax.parallel import processes
 from fit_jax.parallel.mesh import make_mesh
-from fit_jax.parallel.processes import rows_of_this_process, start, to_global
+from fit_jax.parallel.processes import Agreement, rows_of_this_process, start, to_global
 
 
 class Rows(NamedTuple):
@@ -38,7 +40,7 @@ def test_one_process_holds_all_rows_split_over_data_and_fsdp(config):
 
 
 COMMAND = """
-import errno, os, time
+import errno, os, signal, time
 from fit_jax.cli import run
 
 def command(arguments):
@@ -63,6 +65,7 @@ run(command)
             "error: {}[Errno 28] No space left on device; free space",
         ),
         ("KeyboardInterrupt", 130, "interrupted"),
+        ("os.kill(os.getpid(), signal.SIGTERM)", 143, "told to stop"),
         ("ZeroDivisionError('by zero')", 1, "Traceback"),
     ],
 )
@@ -90,6 +93,32 @@ def test_an_error_ends_one_process_of_many_as_it_ends_the_only_one(error, status
     assert told.startswith(said.format(f"process 1 of 2 on {socket.gethostname()}: "))
     if status != 1:
         assert told.count("\n") == told_alone.count("\n") == 1
+
+
+def test_what_one_asks_all_know_one_call_later():
+    with jax.transfer_guard("disallow"):
+        agreed = Agreement()
+        assert [agreed(asks) for asks in (False, True, False, False)] == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(InputError("full"), InputError), (OSError(errno.ENOSPC, "full"), InputError), (RunFailed("no"), RunFailed)],
+)
+def test_what_the_lead_finds_wrong_ends_the_others_with_its_status(monkeypatch, error, told):
+    def fail():
+        raise error
+
+    seen = []
+    monkeypatch.setattr(processes, "maximum_over_processes", lambda table: seen.extend(table) or table)
+    assert processes.on_lead(lambda: 7) == 7
+    with pytest.raises(type(error), match=str(error.args[-1])):
+        processes.on_lead(fail)
+    monkeypatch.setattr(processes, "maximum_over_processes", lambda table: [seen.pop(0)])
+    monkeypatch.setattr(processes, "is_lead", lambda: False)
+    assert processes.on_lead(fail) is None
+    with pytest.raises(told, match="process 0 of the job tells what is wrong; see its line"):
+        processes.on_lead(fail)
 
 
 @pytest.mark.parametrize("address", ["host", ":1", "host:", "host:0", "host:65536", "host:²", "host:a"])

@@ -12,6 +12,7 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject, answer
 from fit_jax.evaluation.opening import choose_opening
 from fit_jax.evaluation.queries import ask
+from fit_jax.evaluation.report import Before
 from fit_jax.evaluation.text_perplexity import MeasuredTexts, text_perplexities
 from fit_jax.focus.conversations import TextEncoder
 from fit_jax.runs import evaluating
@@ -75,6 +76,25 @@ def test_a_report_that_was_cut_off_is_none(run):
     assert not evaluating.has_report(run)
     (run.folder / CARD).touch()
     assert evaluating.has_report(run)
+
+
+def test_a_report_that_is_being_renewed_is_none(run, monkeypatch):
+    """From before its first file is replaced, and not while the model is still asked; other evaluations leave it."""
+
+    def killed(folder, task, load, config, before, texts):
+        assert evaluating.has_report(run)
+        before((), texts)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluating, "before_tuning", lambda *_: Before())
+    monkeypatch.setattr(evaluating, "report_run", killed)
+    (run.folder / "report").mkdir()
+    for name in ("report/index.html", CARD):
+        (run.folder / name).touch()
+    for name, kept in (("other", True), (None, False)):
+        with pytest.raises(KeyboardInterrupt):
+            evaluating.evaluate_run(run, name=name)
+        assert evaluating.has_report(run) == kept
 
 
 def test_the_model_before_tuning_answers_the_same_questions(monkeypatch, capsys, task, encoder, make_scorer, params):

@@ -304,6 +304,18 @@ def test_a_kept_example_that_was_changed_is_told(config, begun):
         set_up(config)
 
 
+@pytest.mark.parametrize("damage", ["good", "{"])
+def test_kept_examples_that_are_damaged_are_renewed_where_the_data_are_accepted(config, begun, damage):
+    path = begun / TASK / "examples_iid.jsonl"
+    written = path.read_text()
+    path.write_text(written.replace(damage, "fine"))
+    with pytest.raises(InputError, match=r"--changed_inputs accept"):
+        set_up(config)
+    set_up(config, trains=True, changed="accept")
+    assert path.read_text() == written
+    set_up(config)
+
+
 def test_a_run_may_keep_no_examples(config, tmp_path):
     config = replace(config, task=replace(config.task, keep_examples=False))
     with claimed(config):

@@ -1,5 +1,6 @@
 """Two processes train one run; one is killed, one is told to stop, and a single process ends the run."""
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from fit_jax.config import load_config
 from fit_jax.runs.run import set_up
-from fit_jax.runs.run_folder import claimed
+from fit_jax.runs.run_folder import claimed, held
 from fit_jax.runs.trainer import Ending, train
 from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
 from tests.processes import Job
@@ -40,6 +41,23 @@ def records(run: Path) -> list[dict]:
     return [{k: v for k, v in r.items() if k not in TIMING_FIELDS} for r in read_metrics(run / "metrics.jsonl")]
 
 
+def check_told(together: Job, said: str) -> None:
+    """Each process ends with one line and the same status: the lead with what it alone has found, the other with so
+    much."""
+    ends = together.end()
+    assert [end.status for end in ends] == [2, 2], ends
+    assert [end.errors.count("\n") for end in ends] == [1, 1], ends
+    assert said in ends[0].errors
+    assert "process 0 of the job tells what is wrong" in ends[1].errors
+
+
+def test_a_folder_in_use_is_told_by_all(tmp_path):
+    (tmp_path / "run.yaml").write_text(CONFIG)
+    (tmp_path / "run").mkdir()
+    with held(tmp_path / "run"):
+        check_told(job(tmp_path / "run", 2), "another process is at work in this folder")
+
+
 @pytest.mark.timeout(300)
 def test_processes_fail_stop_and_resume_together(tmp_path):
     (tmp_path / "run.yaml").write_text(CONFIG)
@@ -62,6 +80,10 @@ def test_processes_fail_stop_and_resume_together(tmp_path):
     assert (lead.status, other.status) == (0, 0)
     assert "resuming after step 10" in lead.output
     assert "told to stop" in lead.output
+
+    shutil.copytree(run, cut := tmp_path / "cut")
+    (cut / "metrics.jsonl").write_text("")
+    check_told(job(cut, 2), "metrics.jsonl")
 
     assert alone(run) is Ending.ALL_STEPS
     for row, expected in zip(records(run), records(straight), strict=True):

@@ -17,7 +17,7 @@ from fit_jax.files import PARTIAL
 from fit_jax.runs.remote_folder import working_folder
 from fit_jax.runs.remote_mirror import Mirror
 from fit_jax.runs.remote_store import LOCK, RemoteLock, RemoteStore
-from fit_jax.runs.run_folder import InUse, held
+from fit_jax.runs.run_folder import CARD, InUse, held
 from fit_jax.sums import dump_listing, list_folder
 from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
 from tests.faults.runs import TINY
@@ -101,12 +101,14 @@ def test_a_copy_cut_off_anywhere_is_an_earlier_moment(tmp_path, shelf):
             put(folder, 2, tokenizer__a="1", tokenizer__b="2")
             put(folder, 4, checkpoints__2__state__a="two", checkpoints__2__b="2")
             put(folder, 5, **{"metrics.jsonl": "12"})
+            put(folder, 6, **{CARD: "two"})
             mirror.send(last=True)
             shutil.rmtree(folder / "checkpoints" / "2")
             put(folder, 7, checkpoints__4__state__a="four", checkpoints__4__b="4")
             put(folder, 8, **{"metrics.jsonl": "1234"})
             put(folder, 9, **{"report__radar.svg": "r"})
             put(folder, 10, **{"report__index.html": "i"})
+            put(folder, 11, **{CARD: "four"})
             mirror.send(last=True)
             ended = True
         except Cut:
@@ -128,6 +130,9 @@ def test_a_copy_cut_off_anywhere_is_an_earlier_moment(tmp_path, shelf):
         if "report/index.html" in found:
             assert "report/radar.svg" in found
             assert 4 in steps
+        if CARD in found:  # whose report is whole, and of the last checkpoint
+            assert found[CARD] == (b"four" if 4 in steps else b"two")
+            assert ("report/index.html" in found) == (4 in steps)
         if ended:
             assert found.keys() - content(folder).keys() == {"checkpoints/4.whole"}
             assert content(folder).items() <= found.items()

@@ -16,7 +16,7 @@ from fit_jax.errors import InputError
 from fit_jax.methods import training_method
 from fit_jax.runs import run as runs
 from fit_jax.runs.run import load_model, open_checkpoints, set_up
-from fit_jax.runs.run_folder import claimed
+from fit_jax.runs.run_folder import CARD, claimed
 from fit_jax.runs.trainer import Ending, train
 from fit_jax.training.display import Display
 from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
@@ -122,8 +122,26 @@ def test_a_run_told_to_stop_saves_and_goes_on_with_fewer_devices(folder, straigh
 
 def test_a_finished_run_has_nothing_left_to_train(straight):
     before = records(straight)
+    (straight / CARD).touch()
     assert start(config_of(straight)) is Ending.ALREADY
     assert records(straight) == before
+    assert (straight / CARD).exists()
+
+
+def test_a_report_is_none_as_soon_as_its_model_is_trained_further(folder, straight, monkeypatch):
+    """Or a run killed after its last step would keep that of an earlier one."""
+    run, take = folder / "reported", Display.advance
+    shutil.copytree(straight, run, ignore=shutil.ignore_patterns("14", "14.whole"))
+    (run / CARD).touch()
+
+    def killed(self, step):
+        take(self, step)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Display, "advance", killed)
+    with pytest.raises(KeyboardInterrupt):
+        start(config_of(run))
+    assert not (run / CARD).exists()
 
 
 def test_metrics_cut_by_hand_are_noticed(folder, straight):

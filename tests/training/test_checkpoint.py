@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from fit_jax.config import MeshConfig, TrainConfig
 from fit_jax.errors import InputError, RunFailed
 from fit_jax.models.config import LoraConfig
+from fit_jax.parallel import processes
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.runs.run import Run
 from fit_jax.runs.trainer import Ending, train
@@ -140,6 +141,7 @@ def test_a_listing_that_only_some_processes_see_is_told(saved, monkeypatch):
         return [list(map(max, row, other if len(row) == 2 else [-1]))]
 
     monkeypatch.setattr(checkpoint_sums, "maximum_over_processes", with_other)
+    monkeypatch.setattr(processes, "maximum_over_processes", with_other)
     with pytest.raises(InputError, match=r"4\.whole: not all processes see the same; let all see one folder"):
         checkpoints.restore(4, state(4))
     (saved / "4.whole").unlink()
@@ -148,6 +150,23 @@ def test_a_listing_that_only_some_processes_see_is_told(saved, monkeypatch):
     with pytest.raises(InputError, match=r"4\.whole: not all processes see the same"):
         checkpoints.restore(4, state(4))
     checkpoints.close()
+
+
+def test_checkpoints_that_only_some_processes_see_are_told(saved, monkeypatch):
+    """Or each would wait for the others in another program."""
+    seen = []
+
+    def noted(table: list[list[int]]) -> list[list[int]]:
+        seen.extend(table)
+        return table
+
+    monkeypatch.setattr(processes, "maximum_over_processes", noted)
+    reader(saved).close()
+    monkeypatch.setattr(processes, "maximum_over_processes", lambda table: [list(map(max, *seen, *table))])
+    reader(saved).close()
+    shutil.rmtree(saved / "4")
+    with pytest.raises(InputError, match="checkpoints: not all processes see the same checkpoints; let all"):
+        reader(saved)
 
 
 def test_a_listing_stands_there_before_its_checkpoint_and_goes_after_it(saved, monkeypatch):

@@ -1,5 +1,7 @@
 """The loop's decisions, on a model that is only a list of losses."""
 
+import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -137,6 +139,24 @@ def test_patience_ends_training_and_keeps_the_best():
 def test_progress_is_the_same_after_a_round_trip():
     _, progress, _ = run(5, TrainConfig(log_every=3, validate_every=2), validations=[0.1, 0.3, 0.2])
     assert Progress.from_json(progress.to_json(), progress.step) == progress
+
+
+def test_who_is_told_to_stop_during_the_last_save_does_not_go_on_to_the_report(monkeypatch):
+    """Of a run whose training is over all the same."""
+    save = Parts.save
+
+    def told(self, step, *rest):
+        save(self, step, *rest)
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Parts, "save", told)
+    parts = Parts()
+    progress = Progress(Stopping("loss", None))
+    loop = Loop(Events.of(TrainConfig(), 4), parts, parts.train_step, parts.validate, parts, parts, Trace(Path(), 0))
+    loop.run(parts, progress)
+    assert loop.stopped
+    assert progress.finished == "steps"
 
 
 def test_a_last_save_that_fails_is_told(monkeypatch):
