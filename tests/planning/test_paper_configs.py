@@ -24,6 +24,7 @@ from fit_jax.runs.trainer import steps_of
 
 PAPER = Path(__file__).resolve().parents[2] / "configs" / "paper"
 TASK_NAMES = sorted(path.stem for path in (PAPER / "tasks").glob("*.yaml"))
+OTHER_TASKS = [name for name in TASK_NAMES if name not in ("ss", "bbq")]
 # Parameters of the published weights, which the shapes must give.
 SIZES = {
     "llama31_8b": 8.03e9,
@@ -97,7 +98,7 @@ def test_the_methods_against_bias_go_with_every_task_and_model(task, model, meth
     assert (config.train.method, config.train.epochs, workload(config).steps) == (method, 5, None)
 
 
-@pytest.mark.parametrize("task", TASK_NAMES)
+@pytest.mark.parametrize("task", ["ss", "bbq", *(pytest.param(t, marks=pytest.mark.slow) for t in OTHER_TASKS)])
 def test_the_methods_against_bias_train_by_epochs_on_every_task(task, stand_in):
     """On few examples, whose tokens a small tokenizer makes in place of a model's own."""
     run = stand_in(composed(task, "qwen25_1b5"))
