@@ -9,7 +9,7 @@ within seconds and stays small whatever the template does. What a template may u
 import datetime
 import json
 import re
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sized, ValuesView
+from collections.abc import Callable, Iterator, Mapping, Sized
 from functools import wraps
 from inspect import signature
 from typing import Any, NoReturn
@@ -22,6 +22,7 @@ from jinja2.utils import Namespace
 
 from fit_jax.focus.template_charges import (
     CONCAT,
+    LISTS,
     MADE,
     TOLL,
     TURNS,
@@ -30,6 +31,7 @@ from fit_jax.focus.template_charges import (
     Generation,
     HugeNumber,
     put_charges,
+    weight,
 )
 from fit_jax.foreign import is_text
 
@@ -56,8 +58,7 @@ _METHODS = ("center", "encode", "expandtabs", "ljust", "rjust", "to_bytes", "tra
 _WIDE = re.compile(r"\d{3,}|%[^a-z%]*\*|\{[^}]*\{")
 # Characters times characters that a search for one text in another may compare in the time of a step.
 _COMPARED = 256
-_LISTS = (list, tuple, set, range, KeysView, ValuesView, ItemsView)
-_HOLDERS = (str, dict, Namespace, *_LISTS)
+_HOLDERS = (str, dict, Namespace, *LISTS)
 # The day on which every prompt is written, so that one run's prompts equal another's.
 TODAY = datetime.datetime(2024, 7, 26)
 
@@ -155,12 +156,12 @@ class _Bounded(ImmutableSandboxedEnvironment):
             self._spend(1)
             return self._spent(super().call(context, obj, *args, **kwargs))
         args = tuple(list(self._turns(value)) if _is_lazy(value) else value for value in args)
-        self._spend(1 + self._weight([*args, *kwargs.values()]))
+        self._spend(1 + self._weight_of([*args, *kwargs.values()]))
         name, owner = getattr(obj, "__name__", ""), getattr(obj, "__self__", None)
         if isinstance(owner, str | int) and name in _METHODS:
             raise TemplateTooCostly(f"it calls {name}")
         if isinstance(owner, list | tuple):  # it may compare its items with what is given
-            self._spend(self._weight(owner))
+            self._spend(self._weight_of(owner))
         elif isinstance(owner, Sized):
             self._spend(len(owner) // 4)  # what it searches or copies
         if isinstance(owner, str):
@@ -182,7 +183,7 @@ class _Bounded(ImmutableSandboxedEnvironment):
     def _check_format(self, text: Any, values: Any) -> None:
         if not isinstance(text, str) or _WIDE.search(text):
             raise TemplateTooCostly("it formats text by large numbers")
-        self._spend(len(text) + self._weight(values) * max(1, text.count("{") + text.count("%")))
+        self._spend(len(text) + self._weight_of(values) * max(1, text.count("{") + text.count("%")))
 
     def _charged(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """A filter that is charged for what it is given and for what it made."""
@@ -194,7 +195,7 @@ class _Bounded(ImmutableSandboxedEnvironment):
                 raise TemplateTooCostly("it gives a filter a large number")
             values = [value for value in (*args, *kwargs.values()) if isinstance(value, _HOLDERS)]
             if name not in _LIGHT:
-                self._spend(self._weight(values))
+                self._spend(self._weight_of(values))
                 self._charge_search(*values)
             named = dict(zip(_PARAMETERS.get(name, ()), args)) | kwargs
             if name == "replace":
@@ -219,7 +220,7 @@ class _Bounded(ImmutableSandboxedEnvironment):
             if name == "in":
                 return self._within(value, *args)
             if args:
-                self._spend(self._weight([part for part in (value, *args) if isinstance(part, _HOLDERS)]))
+                self._spend(self._weight_of([part for part in (value, *args) if isinstance(part, _HOLDERS)]))
             else:
                 self._spend(1 + (len(value) // 4 if isinstance(value, str) else 0))
             return test(value, *args)
@@ -231,23 +232,8 @@ class _Bounded(ImmutableSandboxedEnvironment):
             self._spend(1 + price)
             yield value
 
-    def _weight(self, value: Any) -> int:
-        """About the characters that a value takes when it is written; no more is counted than the budget holds."""
-        weight, left = 0, [value]
-        while left and weight <= self._left:
-            value = left.pop()
-            weight += 1
-            if isinstance(value, str):
-                weight += len(value)
-            elif isinstance(value, Namespace):
-                left.append(object.__getattribute__(value, "_Namespace__attrs"))
-            elif isinstance(value, dict):
-                weight += len(value)
-                left += [part for pair in value.items() for part in pair]
-            elif isinstance(value, _LISTS):
-                weight += len(value)
-                left += [] if isinstance(value, range) else value
-        return weight
+    def _weight_of(self, value: Any) -> int:
+        return weight(value, self._left)
 
     def _weighed(self, value: Any) -> Any:
         """The value, charged before it is compared or hashed."""
@@ -262,7 +248,7 @@ class _Bounded(ImmutableSandboxedEnvironment):
 
     def _written(self, value: Any) -> Any:
         """The value, charged before it is written out."""
-        self._spend(self._weight(value))
+        self._spend(self._weight_of(value))
         return value
 
     def _concat(self, values: list[Any]) -> str:

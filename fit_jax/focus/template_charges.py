@@ -4,16 +4,20 @@ Jinja's sandbox sees calls, filters, tests and operators. Loops, comparisons, sl
 body pass it by: here they become filters, by names that no template can write.
 """
 
+from collections.abc import ItemsView, KeysView, ValuesView
 from typing import Any
 
 from jinja2 import nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
+from jinja2.utils import Namespace
 
 # Filters of the environment: items of a loop, a price, a value by its size, `~`, `in`, and what was made.
 TURNS, TOLL, WEIGHED, CONCAT, WITHIN, MADE = "#turns", "#toll", "#weighed", "#concat", "#within", "#made"
 # So many parts of a template are computed in the time that a step of its budget stands for.
 _PARTS = 10
+# What holds values whose sizes count.
+LISTS = (list, tuple, set, range, KeysView, ValuesView, ItemsView)
 
 
 class HugeNumber(Exception):
@@ -42,6 +46,25 @@ def put_charges(template: nodes.Template, largest: int) -> None:
         HugeNumber: It holds a greater one.
     """
     _put(template, largest)
+
+
+def weight(value: Any, most: int) -> int:
+    """About the characters that a value takes when it is written; of more than `most` no more is counted."""
+    found, left = 0, [value]
+    while left and found <= most:
+        value = left.pop()
+        found += 1
+        if isinstance(value, str):
+            found += len(value)
+        elif isinstance(value, Namespace):
+            left.append(object.__getattribute__(value, "_Namespace__attrs"))
+        elif isinstance(value, dict):
+            found += len(value)
+            left += [part for pair in value.items() for part in pair]
+        elif isinstance(value, LISTS):
+            found += len(value)
+            left += [] if isinstance(value, range) else value
+    return found
 
 
 def _put(node: nodes.Node, largest: int) -> int:
