@@ -57,7 +57,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What it says of a file that is not what it should be, or may not be used.
 _UNUSABLE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
-    *(errno.ENOTEMPTY, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENXIO, errno.ETIMEDOUT),
+    *(errno.ENOTEMPTY, errno.EIO, errno.ESTALE, errno.ENXIO),
 )
 
 
@@ -72,15 +72,18 @@ def machine_remedy(error: BaseException) -> str | None:
     """What to do about a machine that does not suffice, wherever that shows; None for other failures."""
     if full_disk(error):  # before memory: some libraries call both resources that are exhausted
         return "free space, then start the same command again"
-    # JAX's own error for memory is told by its text, Python's for threads too.
+    # JAX's own error for memory is told by its text.
     scarce = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-    if scarce or any(text in str(error) for text in ("RESOURCE_EXHAUSTED", "Out of memory", "can't start new thread")):
+    if scarce or any(text in str(error) for text in ("RESOURCE_EXHAUSTED", "Out of memory")):
         return (
             "lower train.batch_size, train.sequence_length or evaluation.batch_size, take more devices or a smaller "
             "model; `python -m fit_jax.plan` tells what fits"
         )
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN):
-        return "end other programs, or raise the limits of this one (`ulimit -n`, `ulimit -u`)"
-    if isinstance(error, OSError) and error.errno in _UNUSABLE:
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.EMFILE, errno.ENFILE, errno.EAGAIN) or "can't start new thread" in str(error):
+        return "end other programs, or raise the limits of this one (`ulimit -n`, `ulimit -u`, memory)"
+    # What a file system says that is no longer there; sockets, which name no file, say it too.
+    gone = number in (errno.ENOTCONN, errno.ETIMEDOUT) and isinstance(error, OSError) and error.filename is not None
+    if gone or number in _UNUSABLE:
         return "make it a file or folder that may be read and written, or name another"
     return None

@@ -77,15 +77,24 @@ def check() -> None:
 
 @contextmanager
 def deferred(number: signal.Signals) -> Iterator[Callable[[], bool]]:
-    """Meanwhile a signal raises nothing; yields what tells whether it has come."""
+    """Meanwhile a signal raises nothing; yields what tells whether it has come. One that is not told of comes after."""
     requests: list[int] = []
+    told = 0
+
+    def has_come() -> bool:
+        nonlocal told
+        told = len(requests)
+        return bool(requests)
+
     before = signal.signal(number, lambda number, frame: requests.append(number))
     _deferred.add(number)
     try:
-        yield lambda: bool(requests)
+        yield has_come
     finally:
         _deferred.discard(number)
         signal.signal(number, before)
+    if not told and requests:  # nobody has asked since it came
+        signal.raise_signal(number)
 
 
 def _tell_unraised(tell: Callable[[Any], object], unraised: Any) -> None:

@@ -93,3 +93,16 @@ def test_who_only_imports_the_package_keeps_pythons_own_handlers():
         "assert signal.getsignal(signal.SIGINT) is kept"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_signal_that_nobody_was_told_of_comes_when_it_is_no_longer_put_off():
+    """What was told of is the program's own to act on."""
+    work = (
+        "with signals.deferred(signal.SIGTERM) as has_come: os.kill(os.getpid(), signal.SIGTERM); {asks}\n"
+        "    print('goes on', flush=True)"
+    )
+    for asks, said, status in (("assert has_come()", "goes on\n", 0), ("pass", "", 143)):
+        script = FRAME.replace("import hashlib,", "import hashlib, os, signal,").format(work=work.format(asks=asks))
+        with start(["-c", script]) as process:
+            output, _ = process.communicate(timeout=60)
+        assert (output.removeprefix("ready\n"), process.returncode) == (said, status)

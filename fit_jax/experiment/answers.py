@@ -18,7 +18,6 @@ from fit_jax.experiment.config import ExperimentConfig
 from fit_jax.experiment.method_report import write_experiment_report
 from fit_jax.experiment.method_tables import METHOD_NAMES
 from fit_jax.experiment.other_models import model_name, models_beside
-from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.run import set_up
 from fit_jax.training.metrics import FIGURE
 
@@ -31,13 +30,11 @@ def answers_of(config: ExperimentConfig, cell: Cell) -> Path:
 
 
 def report_cells(config: ExperimentConfig, cells: Sequence[Cell]) -> None:
-    """Writes and prints the report of an experiment whose cells are done; the lead process does.
+    """Writes and prints the report of an experiment whose cells are done; for the lead process alone.
 
     Raises:
         InputError: A cell's answers are damaged or missing.
     """
-    if not is_lead():
-        return
     folder = Path(config.run_dir)
     run = set_up(cell_config(config, Cell(config.reference, config.seeds[0])), trust_code=True)
     found: dict[tuple[str, int], Evaluation] = {}

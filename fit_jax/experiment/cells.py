@@ -15,7 +15,7 @@ from fit_jax.files import make_folder, write_text
 from fit_jax.foreign import read_object
 from fit_jax.methods import training_free_method, trains
 from fit_jax.methods.training_free import Base
-from fit_jax.parallel.processes import is_lead
+from fit_jax.parallel.processes import on_lead
 from fit_jax.runs.run import Run, TrainedModel, load_model, set_up, starting_state, subject_of
 from fit_jax.runs.run_folder import FIRST_STAGE, claimed
 from fit_jax.runs.trackers import check_trackers, tracked
@@ -120,8 +120,7 @@ def read_budget(path: Path) -> Budget:
 
 
 def _keep_budget(run: Run, model: TrainedModel) -> None:
-    if is_lead():
-        write_text(run.folder / BUDGET, json.dumps(_budget(run, model.step)._asdict()) + "\n")
+    on_lead(lambda: write_text(run.folder / BUDGET, json.dumps(_budget(run, model.step)._asdict()) + "\n"))
 
 
 def _budget(run: Run, evaluated: int) -> Budget:

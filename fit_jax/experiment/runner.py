@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -23,7 +24,7 @@ from fit_jax.experiment.other_models import CONFIG, models_beside
 from fit_jax.files import is_url, make_folder, write_text
 from fit_jax.foreign import read_object
 from fit_jax.methods import training_free_method, trains
-from fit_jax.parallel.processes import is_lead
+from fit_jax.parallel.processes import is_lead, on_lead
 from fit_jax.runs.remote_folder import working_folder
 from fit_jax.runs.run import set_up
 from fit_jax.runs.run_folder import FIRST_STAGE, InUse, check_same, held, locked
@@ -87,7 +88,7 @@ def _run(config: ExperimentConfig, do: DoCell) -> Path:
                     _say(f"cell {number} of {len(cells_of(done))}: {cell.method}, seed {cell.seed}")
                     _do(done, cell, do)
             if not (config.shared and _is_reported(done)):
-                report_cells(done, cells_of(done))
+                on_lead(partial(report_cells, done, cells_of(done)))
     return Path(parts[-1].run_dir) / FOLDER
 
 
@@ -171,10 +172,13 @@ def _do(config: ExperimentConfig, cell: Cell, do: DoCell) -> None:
     except (InputError, RunFailed) as error:
         error.args = (f"{cell.method}, seed {cell.seed}: {error}",)
         raise
-    if is_lead():
+
+    def keep() -> None:
         write_text(path.with_name("note.txt"), note)
         write_predictions(path, evaluation.predictions)
         _say_budget(path.with_name(BUDGET))
+
+    on_lead(keep)
     jax.clear_caches()  # the programs of a finished cell
 
 
@@ -209,8 +213,7 @@ def _with_steps(config: ExperimentConfig) -> ExperimentConfig:
     else:
         method = next((name for name in (config.reference, *config.methods) if trains(name)), "sft_y")
         found = budget_of(set_up(cell_config(config, Cell(method, config.seeds[0])), trust_code=True))._asdict()
-        if is_lead():
-            write_text(path, json.dumps(found) + "\n")
+    on_lead(lambda: path.exists() or write_text(path, json.dumps(found) + "\n"))
     return replace(config, run=replace(config.run, train=replace(train, **found)))
 
 

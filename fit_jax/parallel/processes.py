@@ -184,6 +184,8 @@ def are_alike(number: int) -> bool:
 def on_lead(work: Callable[[], ResultType]) -> ResultType | None:
     """What `work` gives on the lead, which alone does it; None on the others, who wait for it.
 
+    The work must not wait for other processes. A signal that ends the lead ends it at once, without a word to them.
+
     Raises:
         InputError, RunFailed: On the others, where the lead ends with an error that is told by the same status.
     """
@@ -193,9 +195,11 @@ def on_lead(work: Callable[[], ResultType]) -> ResultType | None:
             result = work()
         except Exception as raised:
             error = raised
-    ((status,),) = maximum_over_processes([[0 if error is None else explain(error)[0]]])
-    if error is not None:
-        raise error
+    try:
+        ((status,),) = maximum_over_processes([[0 if error is None else explain(error)[0]]])
+    finally:  # also where another process has ended meanwhile
+        if error is not None:
+            raise error
     if status:
         kind = InputError if status == 2 else RunFailed
         raise kind("process 0 of the job tells what is wrong; see its line, then start all of them again")

@@ -17,6 +17,7 @@ import time
 from contextlib import ExitStack
 
 from fit_jax.errors import InputError
+from fit_jax.foreign import listed
 
 _GREETING = "fit_jax"
 _GO = "go"
@@ -63,11 +64,11 @@ def _gather(port: int, count: int, timeout: float, deadline: float) -> None:
         selector.register(server, selectors.EVENT_READ)
         received: dict[socket.socket, bytes] = {}  # of the callers that have not yet said who they are
         reported: list[socket.socket] = []
-        verdict = _GO
+        verdict, strangers = _GO, 0
         while len(present) < count and verdict == _GO:
             ready = selector.select(max(deadline - time.monotonic(), 0))
             if time.monotonic() >= deadline:
-                verdict = _missing(present, count, timeout)
+                verdict = _missing(present, strangers, count, timeout)
                 break
             for key, _ in ready:
                 if key.fileobj is server:
@@ -87,7 +88,8 @@ def _gather(port: int, count: int, timeout: float, deadline: float) -> None:
                     continue  # there is more to come
                 selector.unregister(caller)
                 report = _parsed(received.pop(caller), count)
-                if report is None:  # a stranger
+                if report is None:
+                    strangers += 1
                     caller.close()
                     continue
                 reported.append(caller)
@@ -128,10 +130,14 @@ def _report(address: str, count: int, number: int, timeout: float, deadline: flo
         raise InputError(verdict)
 
 
-def _missing(present: dict[int, str], count: int, timeout: float) -> str:
-    absent = ", ".join(str(n) for n in range(count) if n not in present)
-    here = ", ".join(f"{n} on {host}" for n, host in sorted(present.items()))
-    return f"process {absent} of {count} did not start within {timeout:g} s; present: {here}; start them all together"
+def _missing(present: dict[int, str], strangers: int, count: int, timeout: float) -> str:
+    absent = listed(str(n) for n in range(count) if n not in present)
+    here = listed(f"{n} on {host}" for n, host in sorted(present.items()))
+    called = f", and somebody called with another {_KEY}" if strangers else ""
+    return (
+        f"process {absent} of {count} did not start within {timeout:g} s{called}; present: {here}; start them all "
+        "together"
+    )
 
 
 def _received(caller: socket.socket) -> bytes:

@@ -23,7 +23,7 @@ from fit_jax.evaluation.text_perplexity import MeasuredTexts, text_perplexities
 from fit_jax.files import PARTIAL, make_folder, remove_partials, write_text
 from fit_jax.foreign import read_text, shown
 from fit_jax.models.adapters import write_adapter
-from fit_jax.parallel.processes import is_lead, on_lead
+from fit_jax.parallel.processes import is_lead, maximum_over_processes, on_lead
 from fit_jax.runs.run import Run, TrainedModel, load_model, scorer, starting_state, subject_of
 from fit_jax.runs.run_folder import CARD, CONFIG, EVALUATIONS, MAY_DIFFER, saved_config
 from fit_jax.runs.texts import measured_texts
@@ -35,8 +35,15 @@ _LONGEST_NAME = 80
 
 
 def has_report(run: Run) -> bool:
-    """Whether the run was evaluated to the end: the card comes last."""
-    return all((run.folder / name).exists() for name in (f"{FOLDER}/index.html", CARD))
+    """Whether the run was evaluated to the end, which the card tells, as the lead sees it; every process asks."""
+    names = (f"{FOLDER}/index.html", CARD, *([ADAPTER] if _has_adapter(run) else []))
+    ((there,),) = maximum_over_processes([[int(is_lead() and all((run.folder / name).exists() for name in names))]])
+    return bool(there)
+
+
+def _has_adapter(run: Run) -> bool:
+    """Whether the run's folder is to hold an adapter in PEFT's format."""
+    return run.lora.rank > 0 and run.model.pretrained is not None
 
 
 def drop_report(run: Run) -> None:
@@ -65,7 +72,7 @@ def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: 
         model = load_model(run, which)
         if name is not None:
             evaluation_folder(run, which, name)
-        elif run.lora.rank and run.model.pretrained is not None:
+        elif _has_adapter(run):
             _keep_adapter(run, model)
         return subject_of(run, model)
 

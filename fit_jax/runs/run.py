@@ -36,7 +36,15 @@ from fit_jax.runs.inputs import (
 from fit_jax.runs.preflight import check_state
 from fit_jax.runs.pretrained import pretrained_state
 from fit_jax.runs.resolve import ResolvedConfig, resolve
-from fit_jax.runs.run_folder import CONFIG, TASK, TOKENIZER, has_checkpoint, opened_config, run_tokenizer
+from fit_jax.runs.run_folder import (
+    CONFIG,
+    TASK,
+    TOKENIZER,
+    has_checkpoint,
+    keep_tokenizer,
+    opened_config,
+    run_tokenizer,
+)
 from fit_jax.sums import Digests
 from fit_jax.training.checkpoint import Checkpoints
 from fit_jax.training.optimizer import Optimizer
@@ -115,10 +123,11 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse", tr
         found |= config_print(folder / CONFIG)
     if kept is not None and begun:
         check_inputs(folder, kept, found | tokenizer_print(folder / TOKENIZER), changed)
-    tokenizer = run_tokenizer(folder, task, resolved.tokenizer, trains and is_lead())
+    tokenizer = run_tokenizer(folder, task, resolved.tokenizer)
     if trains:
 
         def keep() -> None:
+            keep_tokenizer(folder, tokenizer)
             now = Inputs(found | tokenizer_print(folder / TOKENIZER), pinned(), digests.kept)
             whole = kept == now and (changed == "refuse" or _keeps_task(folder / TASK, resolved, now, digests))
             _keep_examples(config, task, whole)

@@ -172,20 +172,19 @@ def opened_config(folder: Path, overrides: Sequence[str]) -> Config:
     return dataclasses.replace(config, run_dir=str(folder))
 
 
-def run_tokenizer(folder: Path, task: "Task", asked: TokenizerConfig, keep: bool) -> "PreTrainedTokenizerFast":
+def run_tokenizer(folder: Path, task: "Task", asked: TokenizerConfig) -> "PreTrainedTokenizerFast":
     """The run's own tokenizer where it keeps one, else the one that is asked for.
 
     Args:
         folder: The run's folder.
         task: Supplies the texts to train a tokenizer on.
         asked: Resolved config.
-        keep: Whether to save the tokenizer with the run.
 
     Raises:
         InputError: The run has begun and its tokenizer is gone: another one would read its checkpoints wrongly.
     """
     from fit_jax.data.vocabulary import task_tokenizer
-    from fit_jax.focus.tokenizers import load_tokenizer, save_tokenizer
+    from fit_jax.focus.tokenizers import load_tokenizer
 
     kept = folder / TOKENIZER
     if kept.is_dir():
@@ -195,13 +194,18 @@ def run_tokenizer(folder: Path, task: "Task", asked: TokenizerConfig, keep: bool
             f"{kept}: is missing, and without it the run's checkpoints cannot be used; put that folder back from a "
             "copy (nothing is said against the checkpoints)"
         )
-    tokenizer = task_tokenizer(task, asked)
-    if keep:
-        partial = folder / f"{PARTIAL}{TOKENIZER}"
+    return task_tokenizer(task, asked)
+
+
+def keep_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> None:
+    """Saves the tokenizer with a run that has none yet."""
+    from fit_jax.focus.tokenizers import save_tokenizer
+
+    kept, partial = folder / TOKENIZER, folder / f"{PARTIAL}{TOKENIZER}"
+    if not kept.is_dir():
         shutil.rmtree(partial, ignore_errors=True)
         save_tokenizer(tokenizer, partial)
         os.replace(partial, kept)
-    return tokenizer
 
 
 def _adopt(folder: Path, config: Config) -> None:

@@ -167,7 +167,7 @@ def _train_stage(
         batches = BatchStream(loader, config.train.batch_size, run.mesh)
         records = Records(log, display)
         if trackers is not None:
-            trackers.open()
+            on_lead(trackers.open)
             records = Records(log, display, trackers.write)
         trace = Trace(run.folder / TENSORBOARD, config.train.profile if is_lead() else 0)
         loop = Loop(Events.of(config.train, steps), batches, train_step, validate, checkpoints, records, trace)

@@ -18,7 +18,7 @@ from flax import nnx
 from fit_jax.errors import InputError, RunFailed, cannot_write, machine_remedy, reason
 from fit_jax.files import check_outputs
 from fit_jax.foreign import silent
-from fit_jax.parallel.processes import are_alike, is_lead
+from fit_jax.parallel.processes import are_alike, is_lead, on_lead
 from fit_jax.parallel.sharding import named_leaves
 from fit_jax.training.checkpoint_sums import CheckpointSums
 from fit_jax.training.state import TrainState
@@ -86,8 +86,8 @@ class Checkpoints:
         check_outputs(run_folder, (), (FOLDER,))
         self.folder = (run_folder / FOLDER).resolve()
         self._sums = CheckpointSums(self.folder, (_STATE, _PROGRESS))
-        if cleans and is_lead() and self.folder.exists():
-            self._clean()
+        if cleans:
+            on_lead(self._clean)
         listed = ocp.options.AsyncOptions(post_finalization_callback=self._list_saved)
         options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, async_options=listed)
         arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_LEAST_SLICE)
@@ -205,6 +205,8 @@ class Checkpoints:
 
     def _clean(self) -> None:
         """Removes what a kill has left, and lists what earlier versions did not."""
+        if not self.folder.exists():
+            return
         for path in self.folder.iterdir():
             if self._ocp.utils.is_tmp_checkpoint(path):  # Orbax fails where two managers do so one after the other
                 shutil.rmtree(path)

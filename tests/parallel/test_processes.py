@@ -114,6 +114,13 @@ def test_what_the_lead_finds_wrong_ends_the_others_with_its_status(monkeypatch, 
     assert processes.on_lead(lambda: 7) == 7
     with pytest.raises(type(error), match=str(error.args[-1])):
         processes.on_lead(fail)
+
+    def lost(table):
+        raise RuntimeError("Gloo: another process has ended")
+
+    monkeypatch.setattr(processes, "maximum_over_processes", lost)
+    with pytest.raises(type(error), match=str(error.args[-1])):
+        processes.on_lead(fail)
     monkeypatch.setattr(processes, "maximum_over_processes", lambda table: [seen.pop(0)])
     monkeypatch.setattr(processes, "is_lead", lambda: False)
     assert processes.on_lead(fail) is None
