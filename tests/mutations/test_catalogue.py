@@ -6,7 +6,7 @@ import pytest
 
 from tests.mutations.catalogue import ROOT, catalogue
 
-PACKAGES = ("focus", "data", "models", "training", "methods", "evaluation", "experiment", "runs", "planning", "files")
+PACKAGES = ("focus", "data", "models", "training", "methods", "evaluation", "experiment", "runs", "planning", "playground", "files")
 
 
 @pytest.mark.parametrize("mutation", catalogue(), ids=lambda m: m.name)
