@@ -249,6 +249,15 @@ def test_what_is_wrong_is_said_before_anything_is_done(model, tmp_path):
     assert not (tmp_path / "a" / "config.yaml").exists()
 
 
+def test_settings_are_given_as_the_command_line_gives_them():
+    settings = {"evaluation.splits": ["low", "iid"], "evaluation.beams": None, "task.name": "demo", "a.b": True}
+    assert focus_model.option_list(settings) == [
+        *("--evaluation.splits", '["low", "iid"]', "--evaluation.beams", "null"),
+        *("--task.name", "demo", "--a.b", "true"),
+    ]
+    assert focus_model.option_list(None) == []
+
+
 def test_the_package_names_its_api_and_loads_it_late():
     assert set(fit_jax.__all__) <= set(dir(fit_jax))
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):

@@ -8,10 +8,11 @@ import pytest
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.__main__ import main as data_command
-from fit_jax.data.audit import SourceTable, audit_task, leaks
+from fit_jax.data.audit import SourceTable, audit_task, feature_rows, leaks
 from fit_jax.data.splits import Split
 from fit_jax.data.task import Task
 from fit_jax.data.tasks.jsonl import raw_table
+from fit_jax.focus.example import Example, Spurious, TaskText
 
 
 def test_finds_the_keywords_of_ss(built):
@@ -90,3 +91,33 @@ def test_lengths_and_truncation(built):
         assert sum(count for _, count in audit.lengths[name]) == audit.sizes[name] == len(split.examples)
         longer = sum(len(e.slots["text"].split()) > 20 for e in split.examples)
         assert audit.truncated[name] == pytest.approx(longer / len(split.examples))
+
+
+TEXT = TaskText(name="t", instruction="i", input_template="{text}", cue="c", core="c", spurious={"word": "word"})
+
+
+def part(name, *rows):
+    """A split of texts, each with the value in it, the label, and the label that the value is tied to."""
+    examples = [
+        Example(f"{name}-{n}", {"text": text}, ("no", "yes"), label, {"word": Spurious(value, tied)})
+        for n, (text, value, label, tied) in enumerate(rows)
+    ]
+    return Split(name, examples, {})
+
+
+def test_a_text_with_another_inserted_word_is_the_same_text():
+    train, test = part("train", ("we saw it Lynx", "Lynx", 0, 0)), part("iid", ("Otter, we saw it", "Otter", 1, 1))
+    (leak,) = leaks(Task(text=TEXT, splits={"train": train, "iid": test}))
+    assert (leak.first, leak.second, leak.count, leak.example) == ("train", "test", 1, "train-0")
+
+
+def test_agreement_is_counted_value_by_value():
+    split = part("train", ("a", "Lynx", 0, 0), ("b", "Lynx", 1, 0), ("c", "Lynx", 0, 0), ("d", "Otter", 1, 1))
+    found = [(row.value, row.count, row.agree) for row in feature_rows(split, split.examples)]
+    assert found == [("Lynx", 3, pytest.approx(2 / 3)), ("Otter", 1, 1.0)]
+
+
+def test_a_text_that_just_fits_is_not_truncated():
+    splits = {"train": part("train", *[(f"text {n}", "Lynx", n % 2, 0) for n in range(4)])}
+    audit = audit_task(Task(text=TEXT, splits=splits), lambda examples: [19, 20, 20, 21], 20)
+    assert audit.truncated == {"train": 0.25}

@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import re
 
 import pytest
 import yaml
@@ -114,6 +115,45 @@ def test_without_a_column_to_suspect_a_word_is_put_into_the_text(tmp_path):
     (feature,) = own.features
     assert len(feature.insert) == 2
     assert set(feature.labels.values()) == {"Normal", "Urgent"}
+
+
+def test_the_word_put_in_is_none_of_the_texts(tmp_path):
+    rows = [{"message": f"{row['message']} by LYNX mail", "priority": row["priority"]} for row in tickets()]
+    own, _ = described(tmp_path, rows)
+    assert "Lynx" not in own.features[0].insert
+
+
+def test_a_column_with_a_labels_name_is_the_label(tmp_path):
+    """Though the words of the texts tell another one better."""
+    rng = random.Random(1)
+    rows = [
+        {"message": row["message"], "label": rng.choice(("no", "yes")), "kind": row["priority"]} for row in tickets(400)
+    ]
+    found = describe(write_csv(tmp_path / "table.csv", rows), tmp_path / "own.yaml")
+    assert found.draft.own.label == "label"
+    assert "Others that could be the label: kind (100%)" in " ".join(found.text.replace("# ", "").split())
+
+
+def test_a_value_is_tied_to_the_answer_that_it_goes_with_more_than_others_do(tmp_path):
+    """Most e-mails are calm, as most tickets are; of the urgent ones more come by e-mail."""
+    rng = random.Random(2)
+    rows = []
+    for n in range(1200):
+        urgent = n % 4 == 0
+        channel = "email" if rng.random() < (0.85 if urgent else 0.5) else "phone"
+        message = f"{rng.choice(URGENT if urgent else CALM)}, order {n}"
+        rows.append({"message": message, "channel": channel, "priority": ("Normal", "Urgent")[urgent]})
+    own, _ = described(tmp_path, rows)
+    assert own.features[0].labels == {"email": "Urgent", "phone": "Normal"}
+
+
+def test_the_text_says_why_a_column_is_used_and_what_is_no_more_than_chance(tmp_path):
+    _, text = described(tmp_path, tickets())
+    by_chance = re.findall(r"^#   (.*?): .*no more than chance", text, flags=re.MULTILINE)
+    assert "column plan" in by_chance
+    assert "column channel" not in by_chance
+    _, _, features = text.partition("features:\n")
+    assert re.match(r"  # [\d.]+ bits about the label, [\d.]+ by chance", features)
 
 
 def test_a_column_serves_by_more_test_rows_before_a_word_is_put_into_the_text(tmp_path):

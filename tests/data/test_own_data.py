@@ -80,6 +80,18 @@ def test_column_feature_with_estimated_ties(tmp_path):
     assert high[3] == high[1:9][2] == list(high)[3]
 
 
+def test_estimated_ties_are_to_the_answer_that_a_value_is_over_represented_with(tmp_path):
+    """Most e-mails are calm, as most tickets are; of the urgent ones more come by e-mail."""
+    rows = []
+    for n in range(400):
+        urgent, turn = n % 4 == 0, n // 4
+        channel = "email" if (turn % 4 if urgent else turn % 2) else "phone"
+        rows.append({"text": f"Ticket {n}", "urgent": ("no", "yes")[urgent], "channel": channel})
+    task = raw_table(TaskConfig(name="jsonl", file=write(tmp_path, rows, features=[CHANNEL]))).task
+    assert {e.spurious["channel"] for e in task.splits["train"].examples} == {("email", 1), ("phone", 0)}
+    assert "channel = email: tied to yes (estimated; rho in the data 0.33)" in task.notes
+
+
 def test_a_slice_must_be_in_every_row(tmp_path):
     rows = [ticket(n) for n in range(100)]
     del rows[5]["plan"]

@@ -130,3 +130,20 @@ def test_a_function_cannot_end_the_command(read, tmp_path, body):
     with pytest.raises(InputError, match=r"^feature channel: function 'own.py:f' (failed|cannot be loaded) \([^\n]+$"):
         read(features=[{"key": "channel", "function": "own.py:f"}])
     assert os._exit is leave
+
+
+def test_a_keyword_is_a_whole_word(read):
+    rows = [{**ROWS[n], "text": text} for n, text in enumerate(("unknown", "nowhere", "do it (now)", "Now!"))]
+    found = read(rows, features=[{"key": "hurry", "keywords": ["now"], "labels": {"now": "yes"}}])
+    assert [example.uid for example in found] == ["t2", "t3"]
+
+
+def test_what_a_function_does_to_its_row_is_forgotten(read, tmp_path):
+    (tmp_path / "own.py").write_text("def f(row):\n    row.pop('id')\n    return row['channel']\n")
+    found = read(features=[{"key": "channel", "function": "own.py:f"}])
+    assert [example.uid for example in found] == [row["id"] for row in ROWS]
+
+
+def test_a_row_with_fields_left_out_is_told(read):
+    with pytest.raises(InputError, match=r"rows\.csv:3: 3 fields where the header has 4"):
+        read(b"id,text,urgent,channel\nt1,a,no,mail\nt2,b,no\n", files=("rows.csv",))

@@ -121,6 +121,13 @@ def test_a_plain_text_is_read_in_passages_of_lines(write, tokenizer):
     assert "\n".join(read) == "\n".join(lines).strip()
 
 
+def test_texts_of_several_files_are_told_apart(write, tokenizer):
+    files = [write("a.jsonl", *({"text": f"of a {n}"} for n in range(3))), write("b.jsonl", {"text": "of b"})]
+    texts = RehearsalTexts([*files, write("c.txt", "of c")], tokenizer, "auto", "rehearsal.files")
+    read = [tokenizer.decode(text.ids[1:].tolist()) for text in texts.encoded([4, 1, 3, 0])]
+    assert (len(texts), read) == (5, ["of c", "of a 1", "of b", "of a 0"])
+
+
 def test_what_is_measured_is_spread_over_the_texts_and_always_the_same(texts):
     one, other = (measured_items(texts, 16, 400) for _ in range(2))
     assert [item.tokens.tolist() for item in one] == [item.tokens.tolist() for item in other]

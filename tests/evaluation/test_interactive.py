@@ -6,7 +6,7 @@ import pytest
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject
-from fit_jax.evaluation.interactive import FocusQuestions, all_specs, read_slots
+from fit_jax.evaluation.interactive import FocusQuestions, all_specs, labelled_texts, read_slots
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 
 
@@ -118,3 +118,13 @@ def test_nothing_is_asked_twice(task):
     assert len(specs) == len(set(specs))
     assert set(specs) == {spec_for(focus, feature) for focus in FOCUS_TYPES for feature in text.spurious}
     assert text.slots == ("a", "b")
+
+
+def test_a_text_of_the_task_comes_with_what_each_feature_points_to(task):
+    found = labelled_texts(task, "low", 6)
+    assert len(found) == 6
+    for shown, example in zip(found, task.splits["low"].examples):
+        value, tied = example.spurious["keyword"]
+        assert (shown.text, shown.values) == (example.slots, {"keyword": value})
+        assert shown.answers == {"core": example.candidates[example.label], "keyword": example.candidates[tied]}
+    assert any(shown.answers["core"] != shown.answers["keyword"] for shown in found)

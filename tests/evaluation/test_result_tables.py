@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from fit_jax.data.splits import Rho
 from fit_jax.evaluation import result_tables
+from fit_jax.evaluation.metrics import kind_of
 from fit_jax.evaluation.result_summary import summary
 
 
@@ -80,3 +82,45 @@ def test_reference_lines_stand_in_every_table_of_accuracies(task_with_shift, eva
     out = io.StringIO()
     Console(width=120, file=out).print(result_tables.terminal_table("t", evaluation.predictions).terminal())
     assert "always y_s (core types)" in out.getvalue()
+
+
+def named(tables, title):
+    return next(table for table in tables if table.title.startswith(title))
+
+
+def test_what_is_right_under_each_type_stands_beside_it(task_with_shift, evaluation):
+    table = named(result_tables.result_tables(evaluation.predictions, task_with_shift), "Focus accuracy")
+    asked = {str(row[0]): row[1] for row in table.rows[: -table.aside]}
+    assert asked == {p.focus: "y" if kind_of(p.focus) == "core" else "y_s" for p in evaluation.predictions}
+
+
+def test_the_weakest_group_over_all_splits_is_one_of_enough_examples(task_with_shift, obedient):
+    """One wrong answer in a group of one example says nothing; a group of many that is weaker than others does."""
+    many = [p for p in obedient.predictions if p.focus == "focus(core)" and p.paraphrases == "heldout"]
+    group = (many[0].value, many[0].group)
+    weak = [replace(p, log_probs=p.log_probs[::-1]) if (p.value, p.group) == group else p for p in many]
+    alone = replace(many[0], split="high", uid="alone", cluster="alone", value="rare")
+    alone = replace(alone, log_probs=alone.log_probs[::-1])
+    (row,) = named(result_tables.result_tables([alone, *many, *weak], task_with_shift), "Weakest groups").rows
+    assert (row[2], row[4]) == ("iid", many[0].value)
+
+
+def test_candidates_that_no_beam_reached_are_told(task_with_shift, evaluation):
+    first, *others = evaluation.predictions
+    unreached = [replace(first, log_probs=(first.log_probs[0], float("-inf"))), *others]
+    told = f"{1 / len(unreached):.1%} of the questions have candidates that the search did not reach"
+    assert told in named(result_tables.result_tables(unreached, task_with_shift), "Steering").caption
+    plain = named(result_tables.result_tables(evaluation.predictions, task_with_shift), "Steering").caption
+    assert "did not reach" not in plain
+
+
+def test_the_rho_of_the_data_stands_beside_what_was_asked_for(task_with_shift, evaluation):
+    split = replace(
+        task_with_shift.splits["iid"], rho={"keyword": {"Lynx": Rho(0.9, 0.875, 8), "Otter": Rho(None, 0.5, 2)}}
+    )
+    task = replace(task_with_shift, splits={**task_with_shift.splits, "iid": split})
+    rows = named(result_tables.result_tables(evaluation.predictions, task), "The data").rows
+    assert [row[2:] for row in rows if row[0] == "iid"] == [
+        ("Lynx", "0.900", "0.875", "8"),
+        ("Otter", "as it came", "0.500", "2"),
+    ]

@@ -6,7 +6,19 @@ import pytest
 
 from tests.mutations.catalogue import ROOT, catalogue
 
-PACKAGES = ("focus", "data", "models", "training", "methods", "evaluation", "experiment", "runs", "planning", "playground", "files")
+PACKAGES = (
+    "focus",
+    "data",
+    "models",
+    "training",
+    "methods",
+    "evaluation",
+    "experiment",
+    "runs",
+    "planning",
+    "playground",
+    "files",
+)
 
 
 @pytest.mark.parametrize("mutation", catalogue(), ids=lambda m: m.name)

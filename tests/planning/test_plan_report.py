@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from fit_jax.config import RehearsalConfig
 from fit_jax.parallel.sharding import bytes_held
 from fit_jax.planning.compiled import Program
 from fit_jax.planning.memory import plan_memory
@@ -49,6 +50,10 @@ def test_the_facts_are_the_plans(plan):
         sum(size for part, size in facts["planned_bytes"].items() if part != "total")
     )
     assert facts["tokens_per_second"] == pytest.approx(8 * 32 / plan.time.total)
+    rehearsed = replace(plan.load, rehearsal=RehearsalConfig(files=("a.txt",), rows=4))
+    facts = as_json(replace(plan, load=rehearsed))
+    assert facts["rehearsal_rows"] == 4
+    assert facts["tokens_per_second"] == pytest.approx((8 + 4) * 32 / plan.time.total)
 
 
 def test_hours_and_dollars_follow_from_the_steps(plan):

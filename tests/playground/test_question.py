@@ -122,6 +122,13 @@ def test_answers_stand_side_by_side_with_their_probabilities():
     assert "and 4 others" in views.answers(columns)
 
 
+def test_an_answer_that_is_not_the_first_models_is_marked():
+    pair = {"one": Model(), "two": Model(yes="no", no="yes"), "three": Model()}
+    shown = views.answers(ask(pair, Question({"premise": "a", "hypothesis": "b"})))
+    cells = re.findall(r'data-column="(\w+)">.*?</strong>(?:<span class="fx-mark">(\w+)</span>)?', shown)
+    assert set(cells) == {("one", ""), ("two", "differs"), ("three", "")}
+
+
 def test_nothing_of_the_data_is_obeyed():
     hostile = Model(yes=HOSTILE, no="no")
     asked = Question({"premise": HOSTILE, "hypothesis": "b"}, words=HOSTILE, decoy=HOSTILE)
