@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +11,13 @@ import pytest
 
 import fit_jax
 from fit_jax import evaluate, focus_model
+from fit_jax.focus_results import Scores
+from fit_jax.runs.copying import copy_run
+from fit_jax.runs.run import TrainedModel
 from fit_jax.runs.run_folder import InUse, held
 
 from .demo_run import SMALLEST
+from .evaluation.chosen_answers import evaluated, y
 
 DESCRIPTION = {
     "name": "reviews",
@@ -247,6 +252,22 @@ def test_what_is_wrong_is_said_before_anything_is_done(model, tmp_path):
         with pytest.raises(fit_jax.InputError, match=message):
             act()
     assert not (tmp_path / "a" / "config.yaml").exists()
+
+
+def test_scores_are_those_of_the_runs_method_and_seed(task, config):
+    run = SimpleNamespace(task=task, config=replace(config, seed=3, train=replace(config.train, method="sft_y")))
+    predictions = evaluated(task, y, copies=1).predictions
+    scores = Scores(run, predictions)
+    assert {(row["method"], row["seed"], row["task"]) for row in scores.rows} == {("sft_y", 3, "demo")}
+    assert repr(scores) == f"Scores({len(predictions)} answers, {len(scores.rows)} rows)"
+    assert "# Focus accuracy" in scores.to_markdown()
+
+
+def test_the_model_before_tuning_is_not_copied(tmp_path):
+    run = SimpleNamespace(folder=tmp_path / "run")
+    with pytest.raises(fit_jax.InputError, match="checkpoint 0 is the model before tuning; copy one that was trained"):
+        copy_run(run, TrainedModel(None, (), 0), tmp_path / "copy", "copy", 3)
+    assert not (tmp_path / "copy").exists()
 
 
 def test_settings_are_given_as_the_command_line_gives_them():

@@ -163,7 +163,7 @@ TESTED_IN = {
     "runs/test_trainer.py": "training.display training.stream",
     "test_api.py": "focus_model focus_results runs.copying",
     "test_cli.py": "errors",
-    "test_commands.py": "evaluate steer train",
+    "test_commands.py": "evaluate train",
     "test_config.py": "train_config",
     "training/test_checkpoint.py": "training.checkpoint_sums training.state",
     "training/test_loop.py": "training.objective",

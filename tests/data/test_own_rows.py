@@ -133,7 +133,7 @@ def test_a_function_cannot_end_the_command(read, tmp_path, body):
 
 
 def test_a_keyword_is_a_whole_word(read):
-    rows = [{**ROWS[n], "text": text} for n, text in enumerate(("unknown", "nowhere", "do it (now)", "Now!"))]
+    rows = [{**ROWS[n], "text": text} for n, text in enumerate(("snow", "nowhere", "do it (now)", "Now!"))]
     found = read(rows, features=[{"key": "hurry", "keywords": ["now"], "labels": {"now": "yes"}}])
     assert [example.uid for example in found] == ["t2", "t3"]
 

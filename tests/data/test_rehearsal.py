@@ -122,10 +122,13 @@ def test_a_plain_text_is_read_in_passages_of_lines(write, tokenizer):
 
 
 def test_texts_of_several_files_are_told_apart(write, tokenizer):
-    files = [write("a.jsonl", *({"text": f"of a {n}"} for n in range(3))), write("b.jsonl", {"text": "of b"})]
+    files = [
+        write(f"{name}.jsonl", *({"text": f"of {name} {n}"} for n in range(size)))
+        for name, size in (("a", 3), ("b", 2))
+    ]
     texts = RehearsalTexts([*files, write("c.txt", "of c")], tokenizer, "auto", "rehearsal.files")
-    read = [tokenizer.decode(text.ids[1:].tolist()) for text in texts.encoded([4, 1, 3, 0])]
-    assert (len(texts), read) == (5, ["of c", "of a 1", "of b", "of a 0"])
+    read = [tokenizer.decode(text.ids[1:].tolist()) for text in texts.encoded([5, 1, 3, 0])]
+    assert (len(texts), read) == (6, ["of c", "of a 1", "of b 0", "of a 0"])
 
 
 def test_what_is_measured_is_spread_over_the_texts_and_always_the_same(texts):

@@ -48,3 +48,14 @@ def test_a_worst_group_of_few_examples_does_not_outdo_one_that_means_something(o
     enough = any(len({p.uid for p in obedient.predictions if (p.value, p.group) == group}) >= 30 for group in groups)
     assert enough
     assert all(r["value"] != "rare" and r["count"] >= 30 for r in rows)
+
+
+def test_the_labels_and_what_each_instruction_asks_for_are_told(task, obedient):
+    opening = choose_opening(obedient.queries, task.text)
+    text = opening_html(opening, {"answer": answers_to(opening, obedient)})
+    example = opening.queries[0].example
+    value, tied = example.spurious["keyword"]
+    true, other = example.candidates[example.label], example.candidates[tied]
+    assert f"The true label (y) is {true}; keyword is {value}, which is tied to {other} (y_s)." in text
+    asked = re.findall('data-label="asks for">([^<]*)<', text)
+    assert asked == [other if kind_of(focus) == "spurious" else true for focus in FOCUS_TYPES]
