@@ -255,6 +255,9 @@ def _filled(questions: FocusQuestions, text: Text) -> dict[str, str]:
         return questions.fill(text, ())
     if not isinstance(text, Mapping):
         raise InputError(f"ask: {shown(text)} is no text; give a text, or each text of the input by its name")
+    for name, value in text.items():
+        if not isinstance(value, str):
+            raise InputError(f"ask: {shown(name)}: {shown(value)} is no text; give a text")
     return questions.fill(None, [f"{name}={value}" for name, value in text.items()])
 
 

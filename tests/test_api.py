@@ -229,6 +229,7 @@ def test_what_is_wrong_is_said_before_anything_is_done(model, tmp_path):
         (lambda: model.ask({"words": "x"}), "words"),
         (lambda: model.ask("  "), "no text"),
         (lambda: model.ask(None), "is no text"),
+        (lambda: model.ask({"text": None}), "ask: text: None is no text"),
         (lambda: model.ask("x", candidates="ab"), "give a list"),
         (lambda: fit_jax.load(model.folder, "bst"), "write best, last"),
         (lambda: fit_jax.load(model.folder, settings={"evaluation.splits": {1}}), "is no value of a field"),

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def value_of(feature: FeatureConfig, slots: tuple[str, ...], folder: Path) -> Va
     """
     if feature.column:
         column = feature.column
-        return lambda row: None if row.get(column) in (None, "") else str(row[column])
+        return lambda row: None if _is_gap(row.get(column)) else str(row[column])
     if feature.keywords:
         words = feature.keywords
         # A group for each, so that the one found is known whatever the case folds to.
@@ -38,6 +39,10 @@ def value_of(feature: FeatureConfig, slots: tuple[str, ...], folder: Path) -> Va
         return keyword
     assert feature.function
     return _function(feature, folder)
+
+
+def _is_gap(value: object) -> bool:
+    return value in (None, "") or (isinstance(value, float) and isnan(value))  # NaN is what pandas puts there
 
 
 def _function(feature: FeatureConfig, folder: Path) -> ValueOf:

@@ -54,11 +54,15 @@ def keep_rows(folder: Path, rows: Iterable[Mapping[str, object]], description: M
 
 def _without_gaps(row: Mapping[str, object]) -> dict[str, Any]:
     """A row in which null stands for what pandas calls NaN."""
-    return {name: None if isinstance(value, float) and isnan(value) else value for name, value in row.items()}
+    return {name: _or_null(value) for name, value in row.items()}
+
+
+def _or_null(value: Any) -> Any:
+    return None if isinstance(value, float) and isnan(value) else value
 
 
 def _plain(value: Any) -> Any:
-    """A number of NumPy's as one of Python's."""
+    """A number of NumPy's as one of Python's, and its NaN as null."""
     if hasattr(value, "item"):
-        return value.item()
+        return _or_null(value.item())
     raise TypeError(f"{type(value).__name__} is neither")

@@ -138,6 +138,12 @@ def test_a_keyword_is_a_whole_word(read):
     assert [example.uid for example in found] == ["t2", "t3"]
 
 
+def test_a_gap_of_a_column_is_no_value(read):
+    """As pandas writes gaps; the column of the first feature must be there."""
+    rows = [{**ROWS[0], "id": "a", "channel": float("nan")}, {**ROWS[0], "id": "b", "channel": None}, *ROWS[1:]]
+    assert [example.uid for example in read(rows)] == [row["id"] for row in ROWS[1:]]
+
+
 def test_what_a_function_does_to_its_row_is_forgotten(read, tmp_path):
     (tmp_path / "own.py").write_text("def f(row):\n    row.pop('id')\n    return row['channel']\n")
     found = read(features=[{"key": "channel", "function": "own.py:f"}])

@@ -16,12 +16,13 @@ DESCRIPTION = {name: value for name, value in TICKETS.items() if name != "files"
 
 
 def test_what_a_table_lacks_is_null(tmp_path):
-    rows = [{"text": "a", "urgent": np.float32(1), "channel": float("nan")}]
+    rows = [{"text": "a", "urgent": np.float32(1), "channel": float("nan"), "hour": np.float32("nan")}]
     keep_rows(tmp_path / "run" / "source", rows, DESCRIPTION)
     assert json.loads((tmp_path / "run" / "source" / "rows.jsonl").read_text()) == {
         "text": "a",
         "urgent": 1,
         "channel": None,
+        "hour": None,
     }
 
 
