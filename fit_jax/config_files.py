@@ -117,7 +117,7 @@ def decode_config(
     for key in mapping:
         if key not in known:
             raise InputError(f"{prefix}{shown(key)}: there is no such field; {nearest(shown(key), known)}")
-    values = {key: _decode(known[key].type, value, f"{prefix}{key}") for key, value in mapping.items()}
+    values = {key: _decode(known[key].type, value, f"{prefix}{key}", where) for key, value in mapping.items()}
     needed = {name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
     if missing := sorted(needed - {*values}):
         raise InputError(f"{where}: lacks {listed(prefix + name for name in missing)}; add what is missing")
@@ -231,7 +231,7 @@ def _from_yaml(text: str, complaint: str) -> Any:
         raise InputError(f"{complaint} ({reason}); fix it, or quote it where it is text") from error
 
 
-def _decode(kind: Any, value: Any, name: str) -> Any:
+def _decode(kind: Any, value: Any, name: str, where: str) -> Any:
     """The value of a field or section; refuses what draccus would take for something else."""
     given = "null" if value is None else shown(repr(value))
     if isinstance(kind, type) and is_dataclass(kind):
@@ -239,10 +239,10 @@ def _decode(kind: Any, value: Any, name: str) -> Any:
             raise InputError(
                 f"{name}: {given} is no mapping; give it fields: {', '.join(f.name for f in fields(kind))}"
             )
-        return decode_config(kind, value, f"{name}.")
+        return decode_config(kind, value, f"{name}.", where)
     origin, inner = get_origin(kind), get_args(kind)
     if origin is tuple and is_dataclass(inner[0]) and isinstance(value, list):
-        return tuple(_decode(inner[0], item, f"{name}.{number}") for number, item in enumerate(value))
+        return tuple(_decode(inner[0], item, f"{name}.{number}", where) for number, item in enumerate(value))
     kinds = {get_origin(k) or k for k in (inner if origin in (UnionType, Union) else (kind,))}
     if value is None:
         fits, hint = NoneType in kinds, "; leave the field out for its default"

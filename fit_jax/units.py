@@ -1,4 +1,4 @@
-"""Bytes and seconds as people read them: three digits or so, in the unit that leaves no number at nought."""
+"""Bytes and seconds as people read them: three digits or so, in the largest unit of which there is at least one."""
 
 GIB = 2**30
 

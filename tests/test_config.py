@@ -11,7 +11,7 @@ from fit_jax.errors import InputError
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
-def test_demo_config_states_the_defaults_but_for_weight_decay():
+def test_demo_config_states_the_defaults_except_for_weight_decay():
     demo = load_config(["--config", str(CONFIGS / "demo.yaml")])
     assert config_differences(Config(), demo) == ["optimizer.weight_decay: 0.01 -> 1.5"]
 

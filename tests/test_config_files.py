@@ -106,3 +106,6 @@ def test_a_file_that_a_program_wrote_is_complete(tmp_path):
     path.write_text("core: the urgency\n")
     with pytest.raises(InputError, match=r"config\.yaml: lacks .*name.*; add what is missing"):
         read_config(OwnData, path)
+    path.write_text("features: [{column: colour}]\n")
+    with pytest.raises(InputError, match=r"config\.yaml: lacks features\.0\.key; add what is missing"):
+        read_config(OwnData, path)

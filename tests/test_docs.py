@@ -157,7 +157,7 @@ def _cells(line):
 
 
 def _alike(shown, printed):
-    """Whether two rows of a table are the same, but for the last digits of what shuffles measure."""
+    """Whether two rows of a table are the same, except for the last digits of what shuffles measure."""
     if len(shown) != len(printed):
         return False
     measured = re.compile(r"0\.\d{4}")

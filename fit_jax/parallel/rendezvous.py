@@ -64,11 +64,11 @@ def _gather(port: int, count: int, timeout: float, deadline: float) -> None:
         selector.register(server, selectors.EVENT_READ)
         received: dict[socket.socket, bytes] = {}  # of the callers that have not yet said who they are
         reported: list[socket.socket] = []
-        verdict, strangers = _GO, 0
+        verdict, unsigned = _GO, 0
         while len(present) < count and verdict == _GO:
             ready = selector.select(max(deadline - time.monotonic(), 0))
             if time.monotonic() >= deadline:
-                verdict = _missing(present, strangers, count, timeout)
+                verdict = _missing(present, unsigned, count, timeout)
                 break
             for key, _ in ready:
                 if key.fileobj is server:
@@ -87,9 +87,9 @@ def _gather(port: int, count: int, timeout: float, deadline: float) -> None:
                 if part and b"\n" not in received[caller] and len(received[caller]) < _LONGEST:
                     continue  # there is more to come
                 selector.unregister(caller)
-                report = _parsed(received.pop(caller), count)
+                report = _parsed(line := received.pop(caller), count)
                 if report is None:
-                    strangers += 1
+                    unsigned += line.startswith(_GREETING.encode()) and not _verified(line)
                     caller.close()
                     continue
                 reported.append(caller)
@@ -130,10 +130,11 @@ def _report(address: str, count: int, number: int, timeout: float, deadline: flo
         raise InputError(verdict)
 
 
-def _missing(present: dict[int, str], strangers: int, count: int, timeout: float) -> str:
+def _missing(present: dict[int, str], unsigned: int, count: int, timeout: float) -> str:
+    """What to say of the processes that are not present; `unsigned` reports had another signature."""
     absent = listed(str(n) for n in range(count) if n not in present)
     here = listed(f"{n} on {host}" for n, host in sorted(present.items()))
-    called = f", and somebody called with another {_KEY}" if strangers else ""
+    called = f", and somebody called with another {_KEY}" if unsigned else ""
     return (
         f"process {absent} of {count} did not start within {timeout:g} s{called}; present: {here}; start them all "
         "together"

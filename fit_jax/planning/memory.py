@@ -106,11 +106,11 @@ def _layer_weights(load: Workload) -> float:
 
 
 def _head(load: Workload, mesh: Mesh) -> float:
-    """The vocabulary projection (and its gradient) whole, and logits with their gradient; those of the base, too."""
+    """The vocabulary projection (and its gradient) whole, and logits with their gradient, and those of the base."""
     model = load.model
     item = jnp.dtype(model.compute_dtype).itemsize
     vocabulary = model.vocab_size / mesh.shape[TENSOR]
     whole = (2 if load.lora.rank == 0 else 1) * item * model.width * vocabulary if mesh.shape[FSDP] > 1 else 0.0
     targets = load.sequence_length if load.rehearsal_rows else load.targets
-    logits = 3 if load.rehearsal.kl else 2
+    logits = 3 if load.rehearsal_rows and load.rehearsal.kl else 2
     return whole + logits * 4 * microbatch_rows(load, mesh) * chunks_of(targets)[1] * vocabulary

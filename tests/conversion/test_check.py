@@ -8,7 +8,7 @@ from fit_jax.conversion.check import check_parity, print_parity
 from fit_jax.errors import InputError
 from fit_jax.models.config import DecoderConfig
 
-pytest.importorskip("torch")
+pytest.importorskip("torch", reason="compares with transformers on PyTorch: pip install torch")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A task kept in a folder is the same when it is read back, but for its training examples."""
+"""A task kept in a folder is the same when it is read back, except for its training examples."""
 
 import json
 

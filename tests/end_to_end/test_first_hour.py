@@ -21,7 +21,7 @@ def blocks(page, language=""):
 
 @pytest.mark.slow
 def test_the_first_hour(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("peft")
+    pytest.importorskip("peft", reason="its last step loads the adapter with peft: pip install peft")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_TOKEN", stand_in.TOKEN)

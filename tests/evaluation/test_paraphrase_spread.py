@@ -10,7 +10,7 @@ from .predictions import prediction
 
 def test_the_spread_over_paraphrases_tells_chance_from_wording():
     def asked(wrong_in, of=40):
-        """Right but for the paraphrases 2 and 3, in which so many examples in ten are answered wrongly."""
+        """Right except for the paraphrases 2 and 3, in which so many examples in ten are answered wrongly."""
         return [
             prediction(uid=str(i), focus="focus(core)", paraphrase=i % 4, answer=int(i % 4 > 1 and i // 4 < wrong_in))
             for i in range(of)

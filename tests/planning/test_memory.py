@@ -109,3 +109,7 @@ def test_a_divergence_holds_the_logits_of_the_base_too(planned, machine):
     )
     logits = 4 * microbatch_rows(load, mesh) * chunks_of(load.sequence_length)[1] * 4096
     assert against.temp - without.temp == logits
+    alone = replace(load, rehearsal=replace(load.rehearsal, files=()))
+    assert plan_memory(replace(alone, rehearsal=replace(alone.rehearsal, kl=1.0)), state, mesh, machine) == plan_memory(
+        alone, state, mesh, machine
+    )

@@ -5,4 +5,4 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _strict(no_silent_broadcasting):
-    """Runs are computed as they are for users, but for silent broadcasting, which is an error."""
+    """Runs are computed as they are for users, except for silent broadcasting, which is an error."""

@@ -78,6 +78,20 @@ def test_a_report_that_was_cut_off_is_none(run):
     assert evaluating.has_report(run)
 
 
+@pytest.mark.parametrize(
+    ("rank", "pretrained", "whole"), [(4, "a/model", False), (0, "a/model", True), (4, None, True)]
+)
+def test_a_report_whose_adapter_is_gone_is_none(run, rank, pretrained, whole):
+    """Where there is to be one: it was being exchanged when the evaluation was killed."""
+    run.lora, run.model = replace(run.lora, rank=rank), SimpleNamespace(pretrained=pretrained)
+    (run.folder / "report").mkdir()
+    (run.folder / "report" / "index.html").touch()
+    (run.folder / CARD).touch()
+    assert evaluating.has_report(run) is whole
+    (run.folder / "adapter").mkdir()
+    assert evaluating.has_report(run)
+
+
 def test_a_report_that_is_being_renewed_is_none(run, monkeypatch):
     """From before its first file is replaced, and not while the model is still asked; other evaluations leave it."""
 

@@ -223,7 +223,7 @@ def test_a_run_whose_fingerprints_were_deleted_is_refused_or_accepted(config, be
     set_up(config)
 
 
-def test_a_config_that_was_changed_by_hand_is_told_but_for_places(config, begun):
+def test_a_config_that_was_changed_by_hand_is_told_except_for_places(config, begun):
     path = begun / "config.yaml"
     written = path.read_text()
     path.write_text(written.replace("paraphrases_each: 2", "paraphrases_each: 3"))
