@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fit_jax.models.adapters import write_adapter
+from fit_jax.models.adapters import trained_adapter, write_adapter
 from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_own
@@ -34,5 +34,5 @@ def imported(tmp_path_factory):
 def adapter(tmp_path_factory):
     """An adapter in PEFT's format."""
     folder = tmp_path_factory.mktemp("adapter")
-    write_adapter(folder, random_decoder(ADAPTER), ADAPTER)
+    write_adapter(folder, trained_adapter(random_decoder(ADAPTER), ADAPTER))
     return folder

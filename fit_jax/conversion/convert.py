@@ -15,7 +15,7 @@ from fit_jax.conversion.parity import Agreement, compare, probe_logits, probe_to
 from fit_jax.errors import InputError, RunFailed
 from fit_jax.focus import prompt_file
 from fit_jax.foreign import check_regular, exists, listed, read_object
-from fit_jax.models.adapters import write_adapter
+from fit_jax.models.adapters import trained_adapter, write_adapter
 from fit_jax.models.config import DecoderConfig, ModelConfig
 from fit_jax.models.export import save_merged, save_own
 from fit_jax.models.families import QUANTIZATION
@@ -138,7 +138,7 @@ def export_adapter(source: str, target: Path, trust_code: bool = False) -> None:
         )
     _demand_finite(loaded, source)
     with new_folder(target) as folder:
-        write_adapter(folder, loaded.decoder, loaded.lora)
+        write_adapter(folder, trained_adapter(loaded.decoder, loaded.lora))
         _write_company(loaded, folder)
 
 

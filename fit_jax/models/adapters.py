@@ -38,11 +38,61 @@ def load_adapter(lora: LoraConfig, model: DecoderConfig, target: nnx.State) -> n
     Raises:
         InputError: Tensors are missing, unused or of another shape.
     """
+    values = _read(lora, model, named_leaves(target))
+    return jax.tree.map_with_path(lambda path, leaf: jax.device_put(values[path_name(path)], leaf.sharding), target)
+
+
+class TrainedAdapter(NamedTuple):
+    """An adapter on this host.
+
+    Attributes:
+        values: Its parameters by path.
+        model: The decoder it was trained on.
+        lora: Its config.
+    """
+
+    values: dict[str, np.ndarray]
+    model: DecoderConfig
+    lora: LoraConfig
+
+
+def trained_adapter(decoder: Decoder, lora: LoraConfig) -> TrainedAdapter:
+    """A decoder's adapter on this host; every process takes part in gathering it.
+
+    Raises:
+        RunFailed: The adapter does nothing.
+    """
+    values = {path: to_host(leaf) for path, leaf in named_leaves(nnx.state(decoder, LoraParam)).items()}
+    if not any(value.any() for path, value in values.items() if path.endswith("lora_b")):
+        raise RunFailed("every B of the adapter is zero: it learned nothing; train longer or with a higher rate")
+    return TrainedAdapter(values, decoder.config, lora)
+
+
+def write_adapter(folder: Path, adapter: TrainedAdapter) -> None:
+    """Writes an adapter as PEFT does, and reads it back.
+
+    Args:
+        folder: Existing folder.
+        adapter: The adapter; its model's `pretrained` is named as the base.
+
+    Raises:
+        RunFailed: What was written is not what was trained.
+    """
+    values, model, lora = adapter
+    _write(folder, values, model, lora)
+    written = resolve_lora(dataclasses.replace(lora, adapter=str(folder)), model)
+    back = _read(written, model, values)
+    if written.scaling != lora.scaling or not all(np.array_equal(values[path], back[path]) for path in values):
+        raise RunFailed(f"{folder}: the adapter read back is not the one that was trained; nothing is kept of it")
+
+
+def _read(lora: LoraConfig, model: DecoderConfig, leaves: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The parameters that `lora.adapter` holds, of the shapes and types of the leaves, by path."""
     assert lora.adapter is not None, "by the caller's config"
     files = TensorFiles(adapter_folder(lora.adapter))
     if whole := [n for n, tensor in files.tensors.items() if not jnp.issubdtype(tensor.dtype, jnp.floating)]:
         raise InputError(f"{files.folder}: {listed(map(shown, whole))}: holds integers; train the adapter again")
-    wanted = {path: _place(path, model) for path in named_leaves(target)}
+    wanted = {path: _place(path, model) for path in leaves}
     needed = {name for place in wanted.values() for name in place.names}
     missing, unused = sorted(needed - set(files.tensors)), sorted(set(files.tensors) - needed)
     if missing or unused:
@@ -51,48 +101,25 @@ def load_adapter(lora: LoraConfig, model: DecoderConfig, target: nnx.State) -> n
             f"missing: {listed(missing) or 'nothing'}; unused: {listed(map(shown, unused)) or 'nothing'}"
         )
 
-    def read(path: tuple[Any, ...], leaf: Any) -> jax.Array:
-        place = wanted[path_name(path)]
+    def read(path: str, leaf: Any) -> np.ndarray:
+        place = wanted[path]
         names = place.names
         layers = np.stack([place.own(files.read(name), leaf.shape[-1], lora.rank) for name in names])
         layers = layers.astype(leaf.dtype)
         layers = layers.swapaxes(1, 2) if layers.ndim == 3 else layers
-        value = layers if is_stacked(path_name(path)) else layers[0]
+        value = layers if is_stacked(path) else layers[0]
         if value.shape != leaf.shape:
             found, expected = value.shape[::-1], leaf.shape[::-1]
             raise InputError(f"{files.folder}: {names[0]} has shape {found}; the model asks for {expected}")
-        return jax.device_put(value, leaf.sharding)
+        return value
 
-    return jax.tree.map_with_path(read, target)
-
-
-def write_adapter(folder: Path, decoder: Decoder, lora: LoraConfig) -> None:
-    """Writes a decoder's adapter as PEFT does, and reads it back.
-
-    Args:
-        folder: Existing folder.
-        decoder: The model; its base weights are not written, its `config.pretrained` is named as the base.
-        lora: The adapter's config.
-
-    Raises:
-        RunFailed: The adapter does nothing, or what was written is not what was trained.
-    """
-    trained = nnx.state(decoder, LoraParam)
-    leaves = named_leaves(trained)
-    if not any(bool((leaf != 0).any()) for path, leaf in leaves.items() if path.endswith("lora_b")):
-        raise RunFailed("every B of the adapter is zero: it learned nothing; train longer or with a higher rate")
-    _write(folder, leaves, decoder.config, lora)
-    written = resolve_lora(dataclasses.replace(lora, adapter=str(folder)), decoder.config)
-    back = load_adapter(written, decoder.config, trained)
-    same = jax.tree.map(lambda a, b: np.array_equal(to_host(a), to_host(b)), trained, back)
-    if written.scaling != lora.scaling or not all(jax.tree.leaves(same)):
-        raise RunFailed(f"{folder}: the adapter read back is not the one that was trained; nothing is kept of it")
+    return {path: read(path, leaf) for path, leaf in leaves.items()}
 
 
-def _write(folder: Path, leaves: Mapping[str, jax.Array], model: DecoderConfig, lora: LoraConfig) -> None:
+def _write(folder: Path, leaves: Mapping[str, np.ndarray], model: DecoderConfig, lora: LoraConfig) -> None:
     parts: dict[str, dict[int, np.ndarray]] = {}
-    for path, leaf in leaves.items():
-        host, place = to_host(leaf), _place(path, model)
+    for path, host in leaves.items():
+        place = _place(path, model)
         for name, value in zip(place.names, host if is_stacked(path) else host[None]):
             parts.setdefault(name, {})[place.part] = value.T
     values = {name: _together(name, [of[part] for part in sorted(of)]) for name, of in parts.items()}

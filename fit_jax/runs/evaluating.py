@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from flax import nnx
@@ -22,9 +21,9 @@ from fit_jax.evaluation.report import FOLDER, Before, report_run
 from fit_jax.evaluation.text_perplexity import MeasuredTexts, text_perplexities
 from fit_jax.files import PARTIAL, make_folder, remove_partials, write_text
 from fit_jax.foreign import read_text, shown
-from fit_jax.models.adapters import write_adapter
+from fit_jax.models.adapters import TrainedAdapter, trained_adapter, write_adapter
 from fit_jax.parallel.processes import is_lead, maximum_over_processes, on_lead
-from fit_jax.runs.run import Run, TrainedModel, load_model, scorer, starting_state, subject_of
+from fit_jax.runs.run import Run, load_model, scorer, starting_state, subject_of
 from fit_jax.runs.run_folder import CARD, CONFIG, EVALUATIONS, MAY_DIFFER, saved_config
 from fit_jax.runs.texts import measured_texts
 
@@ -73,7 +72,8 @@ def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: 
         if name is not None:
             evaluation_folder(run, which, name)
         elif _has_adapter(run):
-            _keep_adapter(run, model)
+            adapter = trained_adapter(nnx.merge(model.graphdef, *model.params), run.lora)
+            on_lead(partial(_keep_adapter, run, adapter))
         return subject_of(run, model)
 
     def before(opening: Opening, texts: Sequence[MeasuredTexts]) -> Before:
@@ -162,16 +162,11 @@ def _claim(run: Run, which: int | str, name: str, measures: Mapping[str, str]) -
     write_text(path, content)
 
 
-def _keep_adapter(run: Run, model: TrainedModel) -> None:
-    decoder = nnx.merge(model.graphdef, *model.params)
-    if not is_lead():  # every process takes part in gathering what is written
-        with TemporaryDirectory() as scratch:
-            write_adapter(Path(scratch), decoder, run.lora)
-        return
+def _keep_adapter(run: Run, adapter: TrainedAdapter) -> None:
     partial = run.folder / f"{PARTIAL}{ADAPTER}"
     partial.mkdir()
     try:
-        write_adapter(partial, decoder, run.lora)
+        write_adapter(partial, adapter)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from fit_jax.conversion.parity import probe_logits, probe_tokens
 from fit_jax.errors import InputError, RunFailed
 from fit_jax.models.adapter_config import resolve_lora
-from fit_jax.models.adapters import load_adapter, write_adapter
+from fit_jax.models.adapters import load_adapter, trained_adapter, write_adapter
 from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig, LoraConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged
@@ -83,7 +83,7 @@ def test_an_adapter_written_here_computes_the_same_in_peft(bases, family, kind, 
     generator = np.random.default_rng(0)
     trained = jax.tree.map(lambda a: jax.numpy.asarray(generator.normal(0, 0.2, a.shape), a.dtype), adapter)
     params = (trained, load_weights(model, frozen))
-    write_adapter(tmp_path, nnx.merge(graphdef, *params), lora)
+    write_adapter(tmp_path, trained_adapter(nnx.merge(graphdef, *params), lora))
 
     tokens = probe_tokens(model)
     ours = probe_logits(graphdef, params, tokens)
@@ -135,7 +135,7 @@ def written(base, tmp_path):
     lora = KINDS["lora"]
     graphdef, adapter, frozen = split(model, lora)
     ones = jax.tree.map(lambda a: jax.numpy.ones(a.shape, a.dtype), (adapter, frozen))
-    write_adapter(tmp_path, nnx.merge(graphdef, *ones), lora)
+    write_adapter(tmp_path, trained_adapter(nnx.merge(graphdef, *ones), lora))
     return tmp_path, model, graphdef, adapter
 
 
@@ -183,7 +183,7 @@ def test_parts_of_a_fused_projection_are_adapted_together(bases, tmp_path):
     lora = asked("phi4_mini", "lora")
     graphdef, adapter, frozen = split(model, lora)
     ones = jax.tree.map(lambda a: jax.numpy.ones(a.shape, a.dtype), (adapter, frozen))
-    write_adapter(tmp_path, nnx.merge(graphdef, *ones), lora)
+    write_adapter(tmp_path, trained_adapter(nnx.merge(graphdef, *ones), lora))
     file = tmp_path / "adapter_model.safetensors"
     tensors = stored_tensors(tmp_path)
     name = next(name for name in tensors if name.endswith("qkv_proj.lora_B.weight"))
@@ -198,7 +198,7 @@ def test_an_adapter_that_does_nothing_is_not_written(written, tmp_path):
     zeros = jax.tree.map(lambda a: jax.numpy.zeros(a.shape, a.dtype), adapter)
     frozen = split(model, KINDS["lora"])[2]
     with pytest.raises(RunFailed, match="every B of the adapter is zero"):
-        write_adapter(tmp_path / "new", nnx.merge(graphdef, zeros, frozen), KINDS["lora"])
+        write_adapter(tmp_path / "new", trained_adapter(nnx.merge(graphdef, zeros, frozen), KINDS["lora"]))
 
 
 def test_what_cannot_be_adapted_is_named(tiny):
