@@ -158,7 +158,7 @@ TESTED_IN = {
     "playground/test_in_browser.py": "playground.app playground.space",
     "playground/test_question.py": "playground.models playground.views",
     "runs/test_methods_on_meshes.py": "methods.fit methods.group_balanced methods.method methods.sft_y*",
-    "runs/test_remote_folder.py": "runs.remote_mirror runs.remote_store",
+    "runs/test_remote_folder.py": "runs.remote_store",
     "runs/test_run_folder.py": "runs.run",
     "runs/test_trainer.py": "training.display training.stream",
     "test_api.py": "focus_model focus_results runs.copying",
