@@ -1,7 +1,7 @@
 """Configs from YAML files and the command line, and back; works for any dataclass whose sections are dataclasses."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -52,7 +52,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def parse_config(cls: type[ConfigType], arguments: list[str]) -> ConfigType:
+def parse_config(cls: type[ConfigType], arguments: Sequence[str], over: ConfigType | None = None) -> ConfigType:
     """A config from `--config FILE` and `--section.field VALUE`, where a later one wins.
 
     A YAML file, and each section in it, may name another as `base:` (a path relative to the file), whose fields it
@@ -61,13 +61,14 @@ def parse_config(cls: type[ConfigType], arguments: list[str]) -> ConfigType:
     Args:
         cls: The config.
         arguments: The command line.
+        over: Has the values of what is not given; by default those are the fields' own.
 
     Raises:
         InputError: Unknown field, wrong type or value, unreadable or malformed file; the message names the field.
     """
     parser = Parser(add_help=False)
     add_fields(parser, cls, shown=())
-    mapping: dict[str, Any] = {}
+    mapping: dict[str, Any] = {} if over is None else _mapping_of(over)
     for option in parser.parse_args(arguments).config:
         name, _, text = option.removeprefix("--").partition("=")
         if name == "config":
@@ -99,7 +100,7 @@ def read_config(cls: type[ConfigType], path: Path, complete: bool = False, later
 def overlaid(config: ConfigType, file: str) -> ConfigType:
     """A config with the fields that a YAML file gives; the file is found, and errors are, as with `--config`."""
     cls = type(config)
-    return decode_config(cls, _over(cls, _from_yaml(dump_config(config), "config"), _read(cls, _find(Path(file)))))
+    return decode_config(cls, _over(cls, _mapping_of(config), _read(cls, _find(Path(file)))))
 
 
 def decode_config(
@@ -213,6 +214,10 @@ def _over(cls: type, low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any
         if isinstance(low.get(key), dict) and isinstance(high.get(key), dict):
             merged[key] = _over(section, low[key], high[key])
     return merged
+
+
+def _mapping_of(config: Any) -> dict[str, Any]:
+    return _from_yaml(dump_config(config), "config")
 
 
 def _sections(cls: type) -> dict[str, type]:

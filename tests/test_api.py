@@ -267,7 +267,7 @@ def test_scores_are_those_of_the_runs_method_and_seed(task, config):
 def test_the_model_before_tuning_is_not_copied(tmp_path):
     run = SimpleNamespace(folder=tmp_path / "run")
     with pytest.raises(fit_jax.InputError, match="checkpoint 0 is the model before tuning; copy one that was trained"):
-        copy_run(run, TrainedModel(None, (), 0), tmp_path / "copy", "copy", 3)
+        copy_run(run, TrainedModel(None, (), 0), tmp_path / "copy", 3)
     assert not (tmp_path / "copy").exists()
 
 
