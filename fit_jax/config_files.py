@@ -186,10 +186,10 @@ def _read(cls: type, path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]
     except InputError as error:
         raise InputError(f"config {error}") from error
     if path.resolve() in above:
-        raise InputError(f"--config {path}: its `base:` leads back to itself; name another file there")
-    mapping = _from_yaml(text, f"--config {path}: no YAML") or {}
+        raise InputError(f"config {path}: its `base:` leads back to itself; name another file there")
+    mapping = _from_yaml(text, f"config {path}: no YAML") or {}
     if not isinstance(mapping, dict):
-        raise InputError(f"--config {path}: holds {type(mapping).__name__}, not a mapping of sections to fields")
+        raise InputError(f"config {path}: holds {type(mapping).__name__}, not a mapping of sections to fields")
     return _on_base(cls, mapping, path, (*above, path.resolve()))
 
 
@@ -203,7 +203,7 @@ def _on_base(cls: type, mapping: dict[str, Any], path: Path, above: tuple[Path, 
     if base is None:
         return mapping
     if not isinstance(base, str):
-        raise InputError(f"--config {path}: base: {base!r} is no file name; name a YAML file, relative to this one")
+        raise InputError(f"config {path}: base: {base!r} is no file name; name a YAML file, relative to this one")
     return _over(cls, _read(cls, path.parent / base, above), mapping)
 
 

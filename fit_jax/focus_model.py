@@ -250,14 +250,12 @@ def _several(candidates: Sequence[str]) -> Sequence[str]:
 
 
 def _filled(questions: FocusQuestions, text: Text) -> dict[str, str]:
-    if isinstance(text, str):
-        return questions.fill(text, ())
-    if not isinstance(text, Mapping):
+    if not isinstance(text, str | Mapping):
         raise InputError(f"ask: {shown(text)} is no text; give a text, or each text of the input by its name")
-    for name, value in text.items():
+    for name, value in ({} if isinstance(text, str) else text).items():
         if not isinstance(value, str):
             raise InputError(f"ask: {shown(name)}: {shown(value)} is no text; give a text")
-    return questions.fill(None, [f"{name}={value}" for name, value in text.items()])
+    return questions.fill(text)
 
 
 def _answer(found: FocusAnswer) -> Answer:

@@ -189,9 +189,9 @@ def test_an_evaluation_stands_beside_the_report(model, tmp_path):
     scores = fit_jax.load(copy).evaluate("mine", {"evaluation.splits": ["high"]})
     assert {row["split"] for row in scores.rows} == {"high"}
     assert {path: path.read_bytes() for path in before} == before
-    with pytest.raises(fit_jax.InputError, match="mine: holds another evaluation; choose another --name"):
+    with pytest.raises(fit_jax.InputError, match="mine: holds another evaluation; choose another name"):
         fit_jax.load(copy).evaluate("mine", {"evaluation.splits": ["low"]})
-    with pytest.raises(fit_jax.InputError, match="--name"):
+    with pytest.raises(fit_jax.InputError, match="name "):
         fit_jax.load(copy).evaluate("../up")
 
 

@@ -29,13 +29,13 @@ def data_folder(config: TaskConfig, name: str) -> Path:
     root = config.data_dir or os.environ.get("FIT_JAX_DATA")
     if not root:
         raise InputError(
-            f"task {config.name}: needs the folder {name}/ of official files; set FIT_JAX_DATA or --task.data_dir "
+            f"task {config.name}: needs the folder {name}/ of official files; set FIT_JAX_DATA or task.data_dir "
             "to the folder that holds it"
         )
     folder = Path(root).expanduser() / name
     if not folder.is_dir():
         raise InputError(
-            f"task {config.name}: {folder} is no folder; set FIT_JAX_DATA or --task.data_dir to its parent"
+            f"task {config.name}: {folder} is no folder; set FIT_JAX_DATA or task.data_dir to its parent"
         )
     return folder
 
@@ -140,7 +140,7 @@ def hub_rows(config: TaskConfig, dataset: str, name: str | None, split: str) -> 
         reason = shown(" ".join(str(error).split()))
         raise InputError(
             f"task {config.name}: the hub data set {source} ({split}) cannot be loaded: {reason}; "
-            "check the network, or set --task.data_dir to a local copy"
+            "check the network, or set task.data_dir to a local copy"
         ) from error
     # Of one split, `load_dataset` gives a `Dataset` of mappings, which its types do not say.
     found = cast(Iterable[Mapping[str, Any]], rows)

@@ -29,8 +29,10 @@ from fit_jax.runs.run_folder import CARD, CONFIG, EVALUATIONS, MAY_DIFFER, saved
 from fit_jax.runs.texts import measured_texts
 
 ADAPTER = "adapter"
+# Beginnings of the fields that say what an evaluation asks.
+_ASKED = ("evaluation.", "train.long_text")
 # Fields that say where and how fast an evaluation runs, and not what it asks.
-RESULTS_STAY = (*(name for name in MAY_DIFFER if not name.startswith("evaluation.")), "evaluation.batch_size")
+RESULTS_STAY = (*(name for name in MAY_DIFFER if not name.startswith(_ASKED)), "evaluation.batch_size")
 _LONGEST_NAME = 80
 
 
@@ -152,7 +154,7 @@ def evaluation_folder(run: Run, which: int | str, name: str, measures: Mapping[s
 
 def _claim(run: Run, which: int | str, name: str, measures: Mapping[str, str]) -> None:
     if not re.fullmatch(r"\w[\w.-]*", name):
-        raise InputError(f"--name {shown(name)}: write letters, digits, dots, dashes and underscores")
+        raise InputError(f"name {shown(name)}: write letters, digits, dots, dashes and underscores")
     folder = run.folder / EVALUATIONS / name
     asked = "".join(f"# {measure}: {shown(what)}\n" for measure, what in measures.items())
     head = f"# checkpoint: {which}\n{asked}"
@@ -160,7 +162,7 @@ def _claim(run: Run, which: int | str, name: str, measures: Mapping[str, str]) -
     if path.exists():
         is_headed = [line for line in read_text(path).splitlines() if line.startswith("#")] == head.splitlines()
         if not is_headed or config_differences(read_config(Config, path), run.config, RESULTS_STAY):
-            raise InputError(f"{folder}: holds another evaluation; choose another --name")
+            raise InputError(f"{folder}: holds another evaluation; choose another name")
     make_folder(folder)
     remove_partials(folder)
     write_text(path, head + dump_config(replace(run.config, run_dir=".")))

@@ -44,6 +44,8 @@ def test_an_evaluation_is_named_after_what_it_asks_otherwise(run):
     assert evaluating.evaluation_name(run, "best", {"harness": "a,b", "perplexity": "x.txt"}) == (
         "harness-a-b_perplexity-x-txt"
     )
+    cut = replace(run.config, train=replace(run.config.train, long_text="cut"))
+    assert evaluating.evaluation_name(SimpleNamespace(config=cut, folder=run.folder), "best") == "long-text-cut"
     assert evaluating.evaluation_name(asking(run, splits=("low", "iid")), 40) == "splits-low-iid_checkpoint-40"
 
 
@@ -51,7 +53,7 @@ def test_a_name_belongs_to_one_evaluation(run, tmp_path):
     kept = run.folder / EVALUATIONS / "mine"
     assert evaluating.evaluate_run(run, "best", "mine") == kept
     for other, which in ((run, "last"), (run, 3), (asking(run, splits=("low",)), "best")):
-        with pytest.raises(InputError, match="mine: holds another evaluation; choose another --name"):
+        with pytest.raises(InputError, match="mine: holds another evaluation; choose another name"):
             evaluating.evaluate_run(other, which, "mine")
     (kept / ".partial-1234.svg").touch()  # of an evaluation that was killed
     run.folder.rename(tmp_path / "moved")
@@ -71,7 +73,7 @@ def test_what_cannot_be_asked_leaves_no_folder(run, fields):
 
 @pytest.mark.parametrize("name", ["..", "../up", "a/../../../up", "a/b", ".hidden", "-x", "a\n", "a b"])
 def test_a_name_is_a_folder_among_the_evaluations(run, name):
-    with pytest.raises(InputError, match="--name"):
+    with pytest.raises(InputError, match="name "):
         evaluating.evaluate_run(run, "best", name)
     assert not (run.folder / EVALUATIONS).exists()
 
