@@ -17,6 +17,8 @@ from fit_jax.options import Parser, add_fields, nearest
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+# The configs of the package.
+_CONFIGS = Path(__file__).parent / "configs"
 # Bytes of the longest config file.
 _LONGEST = 1 << 24
 # Characters of a value that a message may write again as it should be.
@@ -168,9 +170,14 @@ def config_differences(old: Any, new: Any, may_differ: Collection[str] = (), pre
 
 def _find(path: Path) -> Path:
     """The file itself, or else the one of that name among the configs of the package."""
-    package = Path(__file__).parent
-    places = [path, package / path, package / "configs" / f"{path}.yaml"]
+    places = [path, _CONFIGS.parent / path, _CONFIGS / f"{path}.yaml"]
     return next((place for place in places if exists(place) and not place.is_dir()), path)
+
+
+def _packaged() -> list[str]:
+    """Names of the configs of the package, except for the parts that the paper's are put together from."""
+    files = sorted(file for pattern in ("*.yaml", "experiments/*.yaml") for file in _CONFIGS.glob(pattern))
+    return [file.relative_to(_CONFIGS).with_suffix("").as_posix() for file in files]
 
 
 def _read(cls: type, path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -181,8 +188,11 @@ def _read(cls: type, path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]
         path: The file.
         above: The files that name it as their base.
     """
+    remedy = "name a readable YAML file"
+    if not above and not exists(path):
+        remedy += f", or one that comes with fit_jax: {', '.join(_packaged())}"
     try:
-        text = read_text(path, "name a readable YAML file", _LONGEST)
+        text = read_text(path, remedy, _LONGEST)
     except InputError as error:
         raise InputError(f"config {error}") from error
     if path.resolve() in above:

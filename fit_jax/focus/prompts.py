@@ -227,7 +227,9 @@ class PromptEncoder:
             else:
                 high = middle
         if fitting is None:
-            raise InputError(f"{too_long}, even without its input; shorten its answers, or raise train.sequence_length before training")
+            raise InputError(
+                f"{too_long}, even without its input; shorten its answers, or raise train.sequence_length before training"
+            )
         self.cuts += 1
         return fitting
 

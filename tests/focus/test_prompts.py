@@ -128,7 +128,9 @@ def test_an_overlong_example_is_an_error_with_its_length(tiny_tokenizer, text, m
     (long,) = PromptEncoder(tiny_tokenizer, text).encode([make_example()], [FOCUS])
     assert PromptEncoder(tiny_tokenizer, text, sequence_length=len(long)).encode([make_example()], [FOCUS])
     encoder = PromptEncoder(tiny_tokenizer, text, sequence_length=len(long) - 1)
-    message = f"example row-7: {len(long)} tokens with its answers, more than the {len(long) - 1} of a row; shorten the text"
+    message = (
+        f"example row-7: {len(long)} tokens with its answers, more than the {len(long) - 1} of a row; shorten the text"
+    )
     with pytest.raises(InputError, match=message):
         encoder.encode([make_example()], [FOCUS])
 
