@@ -97,6 +97,13 @@ def test_an_answer_is_attributed_to_all_of_its_prompt(model):
         model.attribute(TEXTS[1], answer="fine")
 
 
+def test_a_text_too_long_is_told_with_what_helps(model):
+    long = "bad " * 400
+    with pytest.raises(fit_jax.InputError, match=r"of a row; shorten the text, set train\.long_text to cut, or"):
+        model.ask(long)
+    assert fit_jax.load(model.folder, settings={"train.long_text": "cut"}).ask(long).probabilities
+
+
 def test_texts_of_the_task_with_what_their_features_point_to(model):
     (first,) = model.examples("iid", 1)
     assert model.splits[:2] == ("validation", "iid")

@@ -100,7 +100,7 @@ def parse_object(where: str, line: str, bad: Malformed) -> dict[str, Any] | None
 
 
 def read_delimited(path: Path, bad: Malformed, delimiter: str, quoted: bool = True) -> Iterator[Located]:
-    """The rows of a table whose first line names the columns. A quoted field may span lines; a row is where it begins."""
+    """The rows of a table whose first line names the columns. A quoted field may span lines; a row is at its first."""
     begin, here = "", f"{path}:1"
 
     def lines() -> Iterator[str]:

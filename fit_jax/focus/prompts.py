@@ -214,7 +214,8 @@ class PromptEncoder:
         too_long = f"example {example.uid}: {length} tokens with its answers, more than the {limit} of a row"
         if self._long_text == "error":
             raise InputError(
-                f"{too_long}; shorten the text, set train.long_text to cut, or raise train.sequence_length before training"
+                f"{too_long}; shorten the text, set train.long_text to cut, or train with a larger "
+                "train.sequence_length"
             )
         fitting = None
         low, high = 1, max(map(len, example.slots.values()), default=0)
@@ -228,7 +229,7 @@ class PromptEncoder:
                 high = middle
         if fitting is None:
             raise InputError(
-                f"{too_long}, even without its input; shorten its answers, or raise train.sequence_length before training"
+                f"{too_long}, even without its input; shorten its answers, or train with a larger train.sequence_length"
             )
         self.cuts += 1
         return fitting

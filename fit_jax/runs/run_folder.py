@@ -44,7 +44,8 @@ _REPORT_FILES = ("index.html", "summary.md", "focus_accuracy.jsonl", "prediction
 # Sections of a config that versions before rehearsal did not write.
 _LATER = ("rehearsal",)
 # Fields that may differ when a run is resumed: they say where and on what it runs, what is shown of it, and whether
-# texts over the limit are cut or refused; not what is computed. What lies where `model.pretrained` and `lora.adapter` say is compared by its fingerprints.
+# texts over the limit are cut or refused; not what is computed. What lies where `model.pretrained` and `lora.adapter`
+# say is compared by its fingerprints.
 MAY_DIFFER = (
     "run_dir",
     "task.data_dir",
