@@ -116,13 +116,13 @@ def test_a_copy_with_its_base_answers_the_same_wherever_it_is_moved(begun, tmp_p
     run = set_up(begun(LoraConfig(rank=3, adapter="first")))
     state = starting_state(run, None)
     copy_run(run, TrainedModel(state.graphdef, state.state.params, 1), tmp_path / "copy", 3)
-    answers = fit_jax.load(tmp_path / "copy").ask_all("review 1 is bad")
+    answer = fit_jax.load(tmp_path / "copy").ask("review 1 is bad")
     shutil.rmtree(tmp_path / "home" / "base")
     shutil.rmtree(tmp_path / "home" / "first")
     (tmp_path / "copy").rename(tmp_path / "far" / "copy")
     monkeypatch.chdir(tmp_path / "far" / "away")
     moved = fit_jax.load("../copy")
-    assert moved.ask_all("review 1 is bad") == answers
+    assert moved.ask("review 1 is bad") == answer
     assert (tmp_path / "far" / "copy" / FILE).is_file()
     moved.copy_to("again", examples=2)  # what was copied can be given on
     assert saved_config(tmp_path / "far" / "away" / "again").model.pretrained.endswith("/far/away/again/base")
