@@ -122,7 +122,8 @@ def column_codes(kind: Kind, values: Iterable[object]) -> np.ndarray | None:
     """(N,) a number for the value of each row, as a property that may tell the label.
 
     Numbers and dates, read as `fit_jax.data.quantities` says, are parted into quarters, of a text the length is;
-    spellings of one category are one value, and an empty cell is one too. None where the column holds no property: an identifier, lists, always the same.
+    spellings of one category are one value, and an empty cell is one too. None where the column holds no property: an
+    identifier, lists, always the same.
     """
     cells = list(values)
     if kind == "category" or kind == "many values":
