@@ -10,16 +10,29 @@ from typing import Any
 
 from fit_jax.config import load_config
 from fit_jax.errors import InputError
+from fit_jax.evaluation.interactive import LabelledText
 from fit_jax.files import check_folder_name
 from fit_jax.focus.decoy_text import PLACES, insert_decoy
-from fit_jax.focus_model import Checkpoint, FocusModel, option_list
+from fit_jax.focus_inputs import option_list
+from fit_jax.focus_model import Checkpoint, FocusModel
 from fit_jax.focus_results import Answer, Attribution, Scores
 from fit_jax.runs.job import train_and_report
 from fit_jax.runs.run import set_up
 from fit_jax.runs.run_folder import opened_config
 from fit_jax.runs.source_rows import keep_rows, leaving_nothing
 
-__all__ = ["PLACES", "Answer", "Attribution", "Checkpoint", "FocusModel", "Scores", "insert_decoy", "load", "tune"]
+__all__ = [
+    "PLACES",
+    "Answer",
+    "Attribution",
+    "Checkpoint",
+    "FocusModel",
+    "LabelledText",
+    "Scores",
+    "insert_decoy",
+    "load",
+    "tune",
+]
 
 
 def load(

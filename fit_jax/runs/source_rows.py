@@ -88,7 +88,7 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _description(given: object) -> str:
+def _description(given: Any) -> str:
     """A description as the file that stands beside the rows."""
     if isinstance(given, str | Path):
         path = Path(given)
