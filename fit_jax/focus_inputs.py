@@ -102,8 +102,10 @@ def frame_rows(frame: "pandas.DataFrame", slots: Sequence[str], candidates: Sequ
             raise InputError(f"the table has {names.count(name)} columns {name!r}; rename all but one")
     for name in ("answer", *map(probability_column, candidates)):
         if name in names:
-            read = 'ask_batch(frame.to_dict("records"))' if name in slots else f'rename(columns={{{name!r}: "..."}})'
-            raise InputError(f"the table's own column {quoted(name)} would be lost to the model's; use {read}")
+            remedy = f"rename it, as in frame.rename(columns={{{name!r}: 'own {name}'}})"
+            if name in slots:
+                remedy = f'use ask_batch(frame[{list(slots)}].to_dict("records"))'
+            raise InputError(f"the table has a column {quoted(name)}, whose place the model's would take; {remedy}")
     rows = [dict(zip(slots, row)) for row in zip(*(frame[name] for name in slots))]
     for number, row in enumerate(rows):
         if empty := [name for name, value in row.items() if not isinstance(value, str)]:

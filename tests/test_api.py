@@ -139,7 +139,7 @@ def test_a_table_comes_back_with_its_answers(model):
     assert list(found["p(positive)"]) == [a.probabilities["positive"] for a in batch]
     assert list(frame.columns) == ["id", "text"]
     for twice, candidates in ((found[["text", "answer"]], ()), (found[["text", "p(positive)"]], ["positive", "bad"])):
-        with pytest.raises(fit_jax.InputError, match="would be lost to the model's"):
+        with pytest.raises(fit_jax.InputError, match="whose place the model's would take"):
             model.ask_frame(twice, focus="core", candidates=candidates)
     assert list(model.ask_frame(frame[:0], focus="core").columns) == ["id", "text", "answer"]
 

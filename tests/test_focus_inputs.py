@@ -62,8 +62,8 @@ def test_no_column_of_a_table_is_lost_to_the_answers(pandas):
     for name in ("answer", "p(positive)"):
         with pytest.raises(InputError) as told:
             frame_rows(frame.rename(columns={"gold": name}), SLOTS, CANDIDATES)
-        assert f"column {name!r} would be lost to the model's; use rename(columns={{{name!r}:" in str(told.value)
-    with pytest.raises(InputError, match=r"use ask_batch\(frame.to_dict"):
+        assert f"a column {name!r}, whose place the model's would take; rename it, as in frame" in str(told.value)
+    with pytest.raises(InputError, match=r"use ask_batch\(frame\[\['text', 'answer'\]\].to_dict"):
         frame_rows(frame.rename(columns={"gold": "answer"}), ("text", "answer"), CANDIDATES)
 
 

@@ -127,7 +127,7 @@ def _records(rows: Any) -> Iterable[Any]:
             else "make rows of its columns, as pandas.DataFrame(rows) does"
         )
     elif isinstance(rows, str | bytes | os.PathLike):
-        remedy = "of a file, name it in `files` of a description and give that as the setting task.file"
+        remedy = 'name a file in `files` of a description, and set {"task.name": "jsonl", "task.file": DESCRIPTION}'
     elif hasattr(rows, "itertuples"):
         names = list(rows.columns)
         if twice := [name for name in names if names.count(name) > 1]:
@@ -175,4 +175,4 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if hasattr(value, "tolist"):
         return _or_null(value.tolist())
-    raise TypeError(f"{type(value).__name__} is none")
+    raise TypeError(f"a value of type {type(value).__name__}")

@@ -87,12 +87,12 @@ class DatasetDict(dict):
     ("rows", "said"),
     [
         ([ROW, {**ROW, "x": object()}], "row 1 of the rows, column 'x': is no text, number, date or list"),
-        ([{**ROW, "x": {3}}], r"column 'x': .*\(set is none\); convert the column, or leave it out"),
+        ([{**ROW, "x": {3}}], r"column 'x': .*\(a value of type set\); convert the column, or leave it out"),
         ([{**ROW, (1, 2): "x"}], "row 0 of the rows, column "),
         ([ROW, ["a", "no"]], "row 1 of the rows is a list, not a mapping; give a list of mappings, a pandas DataFrame"),
         ({"text": ["a"], "urgent": ["no"]}, r"rows is a dict; make rows of its columns, as pandas.DataFrame\(rows\)"),
         (DatasetDict(train=[ROW]), r'rows is a DatasetDict; choose one of its parts, as in rows\["train"\]'),
-        ("rows.csv", "rows is a str; of a file, name it in `files` of a description"),
+        ("rows.csv", "rows is a str; name a file in `files` of a description, and set"),
         (3, "rows is a int; give a list of mappings, a pandas DataFrame or a datasets.Dataset"),
     ],
 )
