@@ -54,7 +54,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def parse_config(cls: type[ConfigType], arguments: Sequence[str], over: ConfigType | None = None) -> ConfigType:
+def parse_config(cls: type[ConfigType], arguments: list[str]) -> ConfigType:
     """A config from `--config FILE` and `--section.field VALUE`, where a later one wins.
 
     A YAML file, and each section in it, may name another as `base:` (a path relative to the file), whose fields it
@@ -63,24 +63,11 @@ def parse_config(cls: type[ConfigType], arguments: Sequence[str], over: ConfigTy
     Args:
         cls: The config.
         arguments: The command line.
-        over: Has the values of what is not given; by default those are the fields' own.
 
     Raises:
         InputError: Unknown field, wrong type or value, unreadable or malformed file; the message names the field.
     """
-    parser = Parser(add_help=False)
-    add_fields(parser, cls, shown=())
-    mapping: dict[str, Any] = {} if over is None else _mapping_of(over)
-    for option in parser.parse_args(arguments).config:
-        name, _, text = option.removeprefix("--").partition("=")
-        if name == "config":
-            value = _read(cls, _find(Path(text)))
-        else:
-            value = _from_yaml(text, f"--{name}: {shown(text)!r} is no YAML value")
-            for key in reversed(name.split(".")):
-                value = {key: value}
-        mapping = _over(cls, mapping, value)
-    return decode_config(cls, mapping)
+    return decode_config(cls, _asked(cls, arguments))
 
 
 def read_config(cls: type[ConfigType], path: Path, complete: bool = False, later: Collection[str] = ()) -> ConfigType:
@@ -99,10 +86,10 @@ def read_config(cls: type[ConfigType], path: Path, complete: bool = False, later
     return decode_config(cls, mapping, where=named(path))
 
 
-def overlaid(config: ConfigType, file: str) -> ConfigType:
-    """A config with the fields that a YAML file gives; the file is found, and errors are, as with `--config`."""
+def overlaid(config: ConfigType, arguments: Sequence[str]) -> ConfigType:
+    """A config with the fields that options give, `--config FILE` among them; errors as `parse_config`."""
     cls = type(config)
-    return decode_config(cls, _over(cls, _mapping_of(config), _read(cls, _find(Path(file)))))
+    return decode_config(cls, _over(cls, _from_yaml(dump_config(config), "config"), _asked(cls, arguments)))
 
 
 def decode_config(
@@ -168,6 +155,23 @@ def config_differences(old: Any, new: Any, may_differ: Collection[str] = (), pre
     return rows
 
 
+def _asked(cls: type, arguments: Sequence[str]) -> dict[str, Any]:
+    """What the options of a command line give, later ones over earlier ones."""
+    parser = Parser(add_help=False)
+    add_fields(parser, cls, shown=())
+    mapping: dict[str, Any] = {}
+    for option in parser.parse_args(arguments).config:
+        name, _, text = option.removeprefix("--").partition("=")
+        if name == "config":
+            value = _read(cls, _find(Path(text)))
+        else:
+            value = _from_yaml(text, f"--{name}: {shown(text)!r} is no YAML value")
+            for key in reversed(name.split(".")):
+                value = {key: value}
+        mapping = _over(cls, mapping, value)
+    return mapping
+
+
 def _find(path: Path) -> Path:
     """The file itself, or else the one of that name among the configs of the package."""
     places = [path, _CONFIGS.parent / path, _CONFIGS / f"{path}.yaml"]
@@ -224,10 +228,6 @@ def _over(cls: type, low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any
         if isinstance(low.get(key), dict) and isinstance(high.get(key), dict):
             merged[key] = _over(section, low[key], high[key])
     return merged
-
-
-def _mapping_of(config: Any) -> dict[str, Any]:
-    return _from_yaml(dump_config(config), "config")
 
 
 def _sections(cls: type) -> dict[str, type]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fit_jax.config import Config, TokenizerConfig
-from fit_jax.config_files import config_differences, dump_config, parse_config, read_config
+from fit_jax.config_files import config_differences, dump_config, overlaid, read_config
 from fit_jax.errors import InputError
 from fit_jax.files import PARTIAL, check_folder_name, check_outputs, make_folder, remove_partials, write_text
 from fit_jax.foreign import exists, listed, named, shown
@@ -186,7 +186,7 @@ def opened_config(folder: Path, overrides: Sequence[str]) -> Config:
     """
     check_folder_name(str(folder), "RUN")
     saved = saved_config(folder)
-    config = placed(parse_config(Config, overrides, over=saved), Path())
+    config = placed(overlaid(saved, overrides), Path())
     may_differ = _may_differ(saved, config)
     if rows := config_differences(saved, config, may_differ):
         raise InputError(
