@@ -9,10 +9,11 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from fit_jax.models import kernels
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.hash_random import Seed
 from fit_jax.models.layers import RMSNorm
 from fit_jax.models.lora import Linear
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.prefix_attention import prefix_attention
 from fit_jax.models.rope import Rope, rotate
 

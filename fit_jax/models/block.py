@@ -10,10 +10,11 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from fit_jax.models.attention import Attention, Scope
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.experts import Experts
 from fit_jax.models.hash_random import Seed, dropout, folded
 from fit_jax.models.layers import FeedForward, RMSNorm, scaled
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.rope import Rope
 
 LayerNumber = int | Int[Array, ""]

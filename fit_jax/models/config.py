@@ -1,4 +1,4 @@
-"""What a decoder is: shapes and switches of the one architecture, and how it is adapted."""
+"""What a decoder is: shapes and switches of the one architecture."""
 
 import math
 from dataclasses import dataclass, field, fields
@@ -41,7 +41,6 @@ LARGEST = {
     "vocab_size": 1 << 24,
     "window": 1 << 31,
 }
-LARGEST_RANK = 1 << 16
 
 # The families of this package, each a module of `fit_jax.models.families`; others come from entry points
 # (`fit_jax.plugins`).
@@ -255,44 +254,3 @@ def with_vocabulary(model: ModelConfig, size: int) -> DecoderConfig:
     values: dict[str, Any] = {f.name: getattr(model, f.name) for f in fields(model)}
     values["vocab_size"] = model.vocab_size or size
     return DecoderConfig(**values)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoraConfig:
-    """Low-rank adapters with PEFT's semantics; rank 0 means full fine-tuning."""
-
-    # Rank of the adapters; 0 means full fine-tuning.
-    rank: int = 0
-    # Scale of the adapters: they are multiplied by alpha / rank.
-    alpha: float = 32.0
-    # Dropout on the adapters' inputs.
-    dropout: float = 0.05
-    # Adapted projections.
-    targets: tuple[str, ...] = PROJECTIONS
-    # Scale by alpha / sqrt(rank) instead of alpha / rank (rsLoRA).
-    rslora: bool = False
-    # Train each output's magnitude apart from its direction (DoRA).
-    dora: bool = False
-    # PEFT adapter (folder or hub id) to go on from; rank, alpha, targets and kind are then its own.
-    adapter: str | None = None
-
-    def check(self) -> None:
-        """Raises InputError for an adapter that cannot be made."""
-        unknown = [target for target in self.targets if target not in PROJECTIONS]
-        if unknown:
-            raise InputError(
-                f"lora.targets: no projection {', '.join(map(shown, unknown))}; there are {', '.join(PROJECTIONS)}"
-            )
-        if self.rank < 0 or not 0 <= self.dropout < 1:
-            raise InputError(f"lora: rank {self.rank}, dropout {self.dropout}; rank is 0 or more, dropout in [0, 1)")
-        if self.rank > LARGEST_RANK:
-            raise InputError(f"lora.rank: {self.rank} is more than {LARGEST_RANK}, the most that is allowed")
-        if not math.isfinite(self.alpha):
-            raise InputError(f"lora.alpha: {self.alpha} is not finite")
-        if self.rank and not self.targets:
-            raise InputError("lora.targets: names no projection; set lora.rank to 0 for full fine-tuning")
-
-    @property
-    def scaling(self) -> float:
-        """The factor on B(A(x))."""
-        return self.alpha / (self.rank**0.5 if self.rslora else self.rank)

@@ -16,10 +16,11 @@ from jaxtyping import Array, Float, Int, Key
 
 from fit_jax.models.attention import Scope, take
 from fit_jax.models.block import Block, LayerHook
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.hash_random import Seed, dropout, folded
 from fit_jax.models.layers import RMSNorm, scaled
 from fit_jax.models.lora import Linear
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.partition import by_rows
 from fit_jax.models.rope import Ropes, ropes_at, sequence_lengths
 

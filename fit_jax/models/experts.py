@@ -13,10 +13,11 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.hash_random import Seed
 from fit_jax.models.layers import gated
 from fit_jax.models.lora import Linear
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.quantize import QuantizedKernel
 from fit_jax.parallel.config import CONTEXT, ROWS, TENSOR
 

@@ -8,8 +8,9 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fit_jax.models.config import PROJECTIONS, DecoderConfig, LoraConfig
+from fit_jax.models.config import PROJECTIONS, DecoderConfig
 from fit_jax.models.head import chunks_of
+from fit_jax.models.lora_config import LoraConfig
 
 
 class Flops(NamedTuple):

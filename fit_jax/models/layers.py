@@ -5,9 +5,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
+from fit_jax.models.config import DecoderConfig, ModelConfig
 from fit_jax.models.hash_random import Seed, dropout
 from fit_jax.models.lora import Linear
+from fit_jax.models.lora_config import LoraConfig
 
 
 class RMSNorm(nnx.Module):

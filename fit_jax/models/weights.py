@@ -13,9 +13,10 @@ from flax import nnx
 
 from fit_jax.errors import InputError
 from fit_jax.foreign import listed
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.families import Source, leading_axes, sources, text_name
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import Pretrained, open_pretrained
 from fit_jax.models.mxfp4 import PackedFiles
 from fit_jax.models.quantize import Quantized, quantize

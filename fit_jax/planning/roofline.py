@@ -7,8 +7,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from fit_jax.models.config import LoraConfig
 from fit_jax.models.flops import Flops, forward_flops, train_flops
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.config import CONTEXT, DATA, FSDP, TENSOR
 from fit_jax.parallel.hlo import Collective
 from fit_jax.parallel.mesh import Device

@@ -13,10 +13,11 @@ from fit_jax.conversion.parity import probe_logits, probe_tokens
 from fit_jax.errors import InputError, RunFailed
 from fit_jax.models.adapter_config import resolve_lora
 from fit_jax.models.adapters import load_adapter, trained_adapter, write_adapter
-from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig, LoraConfig, ModelConfig
+from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged
 from fit_jax.models.lora import LoraParam
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import resolve_model
 from fit_jax.models.weights import load_weights
 

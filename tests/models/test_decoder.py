@@ -10,8 +10,8 @@ import pytest
 from flax import nnx
 
 from fit_jax.models.attention import Scope
-from fit_jax.models.config import LoraConfig
 from fit_jax.models.decoder import Decoder
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.rope_config import RopeConfig
 
 from ..closeness import assert_close

@@ -6,8 +6,9 @@ import jax
 import pytest
 
 from fit_jax.config import MeshConfig, OptimizerConfig
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.flops import active_parameter_count, parameter_count, train_flops
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.rope_config import RopeConfig
 from fit_jax.parallel.hlo import ARRAY, INSTRUCTION, executed
 from fit_jax.parallel.mesh import make_mesh

@@ -13,7 +13,8 @@ from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Spurious, TaskText
 from fit_jax.models.adapter_config import CONFIG, WEIGHTS
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import ModelConfig
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.runs import inputs
 from fit_jax.runs import run as runs
 from fit_jax.runs.inputs import (

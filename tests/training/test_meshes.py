@@ -11,8 +11,9 @@ import pytest
 from flax import nnx
 
 from fit_jax.config import MeshConfig, OptimizerConfig
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import ModelConfig
 from fit_jax.models.export import save_own
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import resolve_model
 from fit_jax.parallel.config import AXES
 from fit_jax.parallel.mesh import make_mesh
