@@ -146,7 +146,7 @@ TESTED_IN = {
     "methods/test_group_dro.py": "methods.groups",
     "methods/test_steering.py": "methods.activation_addition methods.instruction_marks methods.pasta methods.spotlight",
     "methods/test_two_stages.py": "methods.dfr methods.jtt methods.plain",
-    "models/test_adapters.py": "models.adapter_config",
+    "models/test_adapters.py": "models.adapter_config models.lora_config",
     "models/test_decoder.py": "models.attention models.block models.config models.layers models.partition",
     "models/test_families.py": "models.families.* models.export",
     "models/test_prefix_attention.py": "models.prefix_attention_gpu models.prefix_attention_tpu models.prefix_blocks",

@@ -154,8 +154,9 @@ def test_the_scan_equals_its_layers_in_turn(config, build, row):
         layers = [nnx.merge(graphdef, jax.tree.map(lambda a, n=n: a[n], stacked)) for n in range(config.layers - 1)]
         for number, block in enumerate([*layers, decoder.last_block]):
             slides = config.slides(number)
-            normed, k, v = block.read(x, angles[number], None)
-            x = block.write(x, normed, k, v, scope, angles[number], decoder.window(slides), None, as_it_is)
+            normed = block.read(x, None)
+            k, v = block.attention.keys_values(*normed, angles[number])
+            x = block.write(x, normed, k, v, scope, angles[number], decoder.window(slides), None, as_it_is, None)
         return decoder.final_norm(x)
 
     assert_close(model(tokens, positions, visible), unrolled(), TOLERANCE)

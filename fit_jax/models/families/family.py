@@ -1,11 +1,12 @@
 """What a model family is: how its `config.json` and its tensors map to the one decoder, both ways."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fit_jax.foreign import Fields
-from fit_jax.models.config import EXPERT_PROJECTIONS, LARGEST, DecoderConfig
+from fit_jax.models.config import EXPERT_PROJECTIONS, DecoderConfig
+from fit_jax.models.limits import LARGEST
 
 LIMIT, ATTENTION_BIAS = "max_position_embeddings", "attention_bias"
 MOST_TOKENS = 1 << 31
@@ -75,10 +76,12 @@ class FamilyTraits:
         activation_field: Where config.json names the activation.
         rope_kinds: By the name in config.json, the scalings of the rotary embedding that the family has.
         partial_rotary: Whether heads may turn in part.
+        flat_rope: Whether config.json tells of a rotary embedding beside its other fields, as transformers 4 does.
         fused: A module whose tensor holds several projections one after another, and these.
         experts: Names of the router and of an expert's projections; `{}` stands for the expert. Without it one tensor
             holds a projection of all experts, (E, in, out), in which the outputs of those that share a name alternate,
             and `NAME_bias` their biases.
+        unread: Names of tensors that its checkpoints may hold and that nothing computes with.
         packed: The `quant_method` in which its checkpoints may be stored; None means that they are not.
     """
 
@@ -92,6 +95,7 @@ class FamilyTraits:
         default_factory=lambda: {kind: kind for kind in ("default", "linear", "llama3", "yarn", "longrope")}
     )
     partial_rotary: bool = False
+    flat_rope: bool = True
     fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     experts: Mapping[str, str] = field(
         default_factory=lambda: {
@@ -99,6 +103,7 @@ class FamilyTraits:
             **{name: f"mlp.experts.{{}}.{name}" for name in EXPERT_PROJECTIONS},
         }
     )
+    unread: Callable[[DecoderConfig], Iterable[str]] = nothing_more
     packed: str | None = None
 
 

@@ -2,6 +2,7 @@
 
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.families.family import FamilyTraits, Source
+from fit_jax.models.layer_kinds import all_stacks
 from fit_jax.parallel.sharding import is_stacked
 
 LAYER_PREFIX = "model.layers."
@@ -10,7 +11,17 @@ _WHOLE = {
     "embed.embedding": Source("model.embed_tokens.weight", False),
     "final_norm.scale": Source("model.norm.weight", False),
     "lm_head.kernel": Source("lm_head.weight", True),
+    "layer_inputs.embedding": Source("model.embed_tokens_per_layer.weight", False),
+    "layer_inputs.projection.kernel": Source("model.per_layer_model_projection.weight", True),
+    "layer_inputs.norm.scale": Source("model.per_layer_projection_norm.weight", False),
 }
+_LAYER_INPUT = {
+    "layer_input.gate": "per_layer_input_gate",
+    "layer_input.projection": "per_layer_projection",
+    "layer_input.norm": "post_per_layer_input_norm",
+}
+# Tensors that are named without a module.
+_ALONE = {"attention.sinks": "self_attn.sinks", "layer_scale": "layer_scalar"}
 _NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
 _POST_NORMS = {
     "attention_norm": "input_layernorm",
@@ -35,7 +46,7 @@ def tensor_sources(path: str, config: DecoderConfig, traits: FamilyTraits) -> li
     if path in _WHOLE:
         return [_WHOLE[path]]
     part, _, rest = path.partition(".")
-    layers = range(config.layers - 1) if part == "blocks" else (config.layers - 1,)
+    layers = all_stacks(config.scanned_kinds())[part].layers if is_stacked(path) else (config.layers - 1,)
     module, _, leaf = rest.rpartition(".")
     if config.experts and module.startswith("mlp."):
         found = _expert_sources(module.removeprefix("mlp."), leaf, config, traits)
@@ -44,15 +55,16 @@ def tensor_sources(path: str, config: DecoderConfig, traits: FamilyTraits) -> li
     for whole, parts in traits.fused.items():
         around, _, projection = module.rpartition(".")
         if around == whole.rpartition(".")[0] and projection in parts:
-            outputs = [config.projection_shapes()[name][1] for name in parts]
+            shapes = config.projection_shapes(config.kind(layers[0]))
+            outputs = [shapes[name][1] for name in parts]
             first, whole_outputs = sum(outputs[: parts.index(projection)]), sum(outputs)
             module = whole
             break
     if module.startswith("attention."):
         module = module.replace("attention.", "self_attn.", 1)
     else:
-        module = (_POST_NORMS if config.post_norms else _NORMS).get(module, module)
-    name = f"{module}.{'bias' if leaf == 'bias' else 'weight'}" if leaf != "sinks" else f"self_attn.{leaf}"
+        module = {**(_POST_NORMS if config.post_norms else _NORMS), **_LAYER_INPUT}.get(module, module)
+    name = _ALONE.get(rest, f"{module}.{'bias' if leaf == 'bias' else 'weight'}")
     return [Source(f"{LAYER_PREFIX}{layer}.{name}", leaf == "kernel", first, whole_outputs) for layer in layers]
 
 
@@ -64,5 +76,5 @@ def _expert_sources(projection: str, leaf: str, config: DecoderConfig, traits: F
     if _EACH in name:
         return [Source(f"{name.format(expert)}.weight", True) for expert in range(config.experts)]
     sharing = [other for other in config.expert_projections() if traits.experts[other] == name]
-    outputs = len(sharing) * config.projection_shapes()[projection][1]
+    outputs = len(sharing) * config.projection_shapes(config.kind(0))[projection][1]
     return [Source(name if kernel else f"{name}_bias", False, sharing.index(projection), outputs, len(sharing))]
