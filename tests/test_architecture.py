@@ -149,6 +149,7 @@ TESTED_IN = {
     "models/test_adapters.py": "models.adapter_config models.lora_config",
     "models/test_decoder.py": "models.attention models.block models.config models.layers models.partition",
     "models/test_families.py": "models.families.* models.export",
+    "models/test_layer_kinds.py": "models.layer_inputs models.limits",
     "models/test_prefix_attention.py": "models.prefix_attention_gpu models.prefix_attention_tpu models.prefix_blocks",
     "models/test_rope.py": "models.kv_cache models.rope_config",
     "models/test_weights.py": "models.model_folder models.quantize",

@@ -159,8 +159,10 @@ class Decoder(nnx.Module):
         ) -> tuple[tuple[Array, Hook], _KeysValues | None]:
             """Layers of a stack in a row: their weights, numbers and inputs; the keys and values of one that lends."""
             graphdef = nnx.graphdef(self.stack(stack.name))
+            # One layer between others is no loop, whatever scans it.
+            in_scan = len(stack.layers) > 1 or self.config.layers == 2
 
-            @partial(self._remat, in_scan=True)
+            @partial(self._remat, in_scan=in_scan)
             def scanned(
                 carry: tuple[Array, Hook], layer: tuple[nnx.State, Array, Array | None]
             ) -> tuple[tuple[Array, Hook], _KeysValues | None]:

@@ -47,6 +47,19 @@ NORMS = {"pre_norms": False, "post_norms": True, "qk_norm": True, "qk_norm_whole
 SCALES = {"residual_multiplier": 0.2, "embed_multiplier": 3.0, "attention_multiplier": 0.1, "logit_divisor": 4.0}
 ROPE = {"rope": RopeConfig(partial=0.5, kind="yarn", factor=4.0, temperature_beta=0.1), "nope_layers": (1,)}
 
+GEMMA4 = {
+    "layers": 9,
+    "window": 16,
+    "sliding_layers": (0, 2, 4, 6),
+    "full_head_dim": 24,
+    "full_kv_heads": 1,
+    "keys_as_values": True,
+    "sharing_layers": 5,
+    "sharing_feed_forward": 352,
+    "layer_input": 12,
+    "post_norms": True,
+}
+
 
 # Without norms on inputs, the compiler finds that the last layer's queries, keys and values need not be computed again.
 @pytest.mark.parametrize(
@@ -56,6 +69,9 @@ ROPE = {"rope": RopeConfig(partial=0.5, kind="yarn", factor=4.0, temperature_bet
         ({**SCALES, **ROPE}, "full", 4, 1e-6),
         ({**NORMS, **ROPE}, "dots", 0, 1e-6),
         ({**SCALES, **ROPE}, "none", 0, 1e-6),
+        (GEMMA4, "none", 0, 1e-6),
+        (GEMMA4, "dots", 4, 0.01),
+        (GEMMA4, "full", 4, 0.02),
     ],
 )
 @pytest.mark.slow
