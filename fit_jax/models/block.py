@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from fit_jax.models.attention import Attention, Scope
 from fit_jax.models.config import DecoderConfig
-from fit_jax.models.experts import Experts
+from fit_jax.models.experts import Experts, ExpertsBeside
 from fit_jax.models.hash_random import Seed, dropout, folded
 from fit_jax.models.layer_inputs import LayerInput
 from fit_jax.models.layer_kinds import LayerKind
@@ -77,8 +77,10 @@ class Block(nnx.Module):
         self.attention_norm = RMSNorm(config.width, config) if config.pre_norms else None
         self.attention = Attention(kind, config, lora, seed=seed.fold(0))
         self.mlp_norm = RMSNorm(config.width, config) if config.pre_norms else None
-        mixed, seed_1 = config.experts > 0, seed.fold(1)
-        self.mlp = Experts(config, seed=seed_1) if mixed else FeedForward(kind.feed_forward, config, lora, seed=seed_1)
+        mixed, beside, seed_1 = config.experts > 0, config.expert_width is not None, seed.fold(1)
+        dense = kind.feed_forward, config, lora
+        self.mlp = Experts(config, seed=seed_1) if mixed and not beside else FeedForward(*dense, seed=seed_1)
+        self.beside = ExpertsBeside(config, seed=seed.fold(3)) if mixed and beside else None
         self.attention_out_norm = RMSNorm(config.width, config) if config.post_norms else None
         self.mlp_out_norm = RMSNorm(config.width, config) if config.post_norms else None
         self.layer_input = LayerInput(config, seed=seed.fold(2)) if config.layer_input else None
@@ -113,6 +115,7 @@ class Block(nnx.Module):
         y = self.attention.o_proj(y, dropout(y, self.adapter_dropout, folded(seed, 1)))
         x = x + self._out(y, self.attention_out_norm, folded(seed, 2))
         y = self.mlp(_normed(x, self.mlp_norm), folded(seed, 3), folded(seed, 4))
+        y = y if self.beside is None else self.beside(x, y)
         x = x + self._out(y, self.mlp_out_norm, folded(seed, 5))
         if self.layer_input is not None and given is not None:
             x = x + self.layer_input(x, given)

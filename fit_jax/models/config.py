@@ -54,6 +54,9 @@ class ModelConfig:
     feed_forward: int = 256
     # Experts E in place of each layer's feed-forward part, every one of width F; 0 means none.
     experts: int = 0
+    # Width of experts that stand beside the feed-forward part, with a router that scales what it reads and says; null
+    # means that they stand in its place (Gemma 4 26B-A4B).
+    expert_width: int | None = None
     # Experts that a token goes to: those that the router scores highest.
     experts_per_token: int = 2
     # The scores of a token's experts are divided by their sum (Mixtral).
@@ -246,11 +249,16 @@ class ModelConfig:
         pairs = ((D, H), (D, K), (D, K), (H, D), (D, F), (D, F), (F, D))
         shapes = dict(zip(PROJECTIONS, pairs))
         lacking = {"k_proj", "v_proj"} if kind.borrows else set() if kind.own_values else {"v_proj"}
-        return {name: shape for name, shape in shapes.items() if name not in lacking}
+        found = {name: shape for name, shape in shapes.items() if name not in lacking}
+        if self.experts and (E := self.expert_width):
+            found |= zip(self.expert_projections(), ((D, E), (D, E), (E, D)))
+        return found
 
     def expert_projections(self) -> tuple[str, ...]:
-        """The projections that every expert has for itself."""
-        return EXPERT_PROJECTIONS if self.experts else ()
+        """The projections that every expert has for itself; those beside a feed-forward part with `experts.` ahead."""
+        if not self.experts:
+            return ()
+        return tuple(f"experts.{name}" for name in EXPERT_PROJECTIONS) if self.expert_width else EXPERT_PROJECTIONS
 
     def copies(self, projection: str) -> int:
         """How often a layer has a projection: once, or once an expert."""

@@ -173,12 +173,22 @@ def _of_layer(tree: object, layer: int | None) -> Any:
 def _tensor_blocks(parts: list[_DeviceTensor]) -> TensorBlocks:
     """What brings a tensor to this host as the files hold it, put together from its parts."""
     together = _alternated if parts[0].alternating else itertools.chain
+    by_expert = parts[0].transposed and parts[0].array.ndim - len(parts[0].at) == 3
     if all(held.array.is_fully_addressable for held in parts):
-        return lambda: together(*map(_assembled, parts))
+        return partial(_by_expert, parts) if by_expert else lambda: together(*map(_assembled, parts))
     # All hosts must gather in one order, so not from several threads.
     wholes = [(to_host(held.array[held.at] if held.at else held.array), held.transposed) for held in parts]
-    turned = [[whole.T if transposed else whole] for whole, transposed in wholes]
-    return lambda: together(*turned)
+    turned = [whole.swapaxes(-2, -1) if transposed else whole for whole, transposed in wholes]
+    if by_expert:
+        return lambda: [np.concatenate(turned, axis=1)]
+    return lambda: together(*([whole] for whole in turned))
+
+
+def _by_expert(parts: list[_DeviceTensor]) -> Iterator[np.ndarray]:
+    """Blocks of a tensor of all experts, each an expert's outputs of one part after another."""
+    for expert in range(parts[0].array.shape[len(parts[0].at)]):
+        blocks = [_assembled(held._replace(at=(*held.at, expert))) for held in parts]
+        yield np.concatenate([block.copy() for part in blocks for block in part])[None]
 
 
 def _alternated(*parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -28,7 +28,7 @@ RULES: tuple[tuple[re.Pattern[str], P], ...] = tuple(
         (r"(o|down)_proj\.kernel(\.codes|\.scales)?", P(TENSOR, FSDP)),
         (r"(o|down)_proj\.lora_a", P(TENSOR, None)),
         (r"(o|down)_proj\.lora_b", P(None, FSDP)),
-        (r"router\.(kernel|bias)|layer_scale", P()),
+        (r"router\.(kernel|bias)|(layer|router|expert)_scale", P()),
         (r"(layer_inputs\.projection|layer_input\.gate)\.kernel", P(FSDP, None)),
         (r"layer_input\.projection\.kernel", P(None, FSDP)),
         (r"attention\.sinks", P(TENSOR)),

@@ -83,17 +83,19 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
     def outputs_of(kind: LayerKind) -> float:
         shapes = model.projection_shapes(kind).items()
         of_input = 0 if not model.layer_input else model.layer_input + model.width
-        return of_input + sum(model.uses(name) * outs / (tensor if name in split else 1) for name, (_, outs) in shapes)
+        parts = {name: tensor if name.removeprefix("experts.") in split else 1 for name, _ in shapes}
+        return of_input + sum(model.uses(name) * outs / parts[name] for name, (_, outs) in shapes)
 
     adapters = load.lora.rank * len(set(load.lora.targets) & set(PROJECTIONS))
     scores = 0.0
     if not uses_fused_attention(load):
         scores = tokens * load.sequence_length * model.heads / tensor  # elements
-    # The experts' inputs lie there once for each expert that a token goes to.
-    widths = WIDTHS_IN_FLIGHT + 2 * model.uses("up_proj") - 2
 
+    # The experts' inputs lie there once for each expert that a token goes to.
     def in_flight(kind: LayerKind) -> float:
-        hidden = model.uses("up_proj") * kind.feed_forward
+        ups = {name: outs for name, (_, outs) in model.projection_shapes(kind).items() if name.endswith("up_proj")}
+        hidden = sum(model.uses(name) * outs for name, outs in ups.items())
+        widths = WIDTHS_IN_FLIGHT + 2 * (sum(map(model.uses, ups)) - 1)
         elements = outputs_of(kind) + adapters + widths * model.width + FEED_FORWARDS_IN_FLIGHT * hidden / tensor
         return item * tokens * elements + scores * (4 + 4 + item)
 

@@ -49,6 +49,9 @@ GEMMA4 = {"hidden_size": 32, "num_hidden_layers": 6, "head_dim": 8, "global_head
 GEMMA4 |= {"layer_types": ["sliding_attention", "full_attention"] * 3, "hidden_size_per_layer_input": 0}
 GEMMA4_E2B = {**GEMMA4, "hidden_size_per_layer_input": 12, "vocab_size_per_layer_input": 128}
 GEMMA4_E2B |= {"num_kv_shared_layers": 3, "use_double_wide_mlp": True}
+GEMMA4_MOE = {**GEMMA4, "attention_k_eq_v": True, "num_global_key_value_heads": 1, "num_hidden_layers": 4}
+GEMMA4_MOE |= {"enable_moe_block": True, "num_experts": 5, "top_k_experts": 2, "moe_intermediate_size": 24}
+GEMMA4_MOE |= {"layer_types": ["sliding_attention"] * 3 + ["full_attention"]}
 GEMMA = {"head_dim": 20, "sliding_window": 6, "query_pre_attn_scalar": 32}
 
 # Name of the config class, and its fields besides `SHAPE`.
@@ -77,6 +80,7 @@ FAMILIES = {
         },
     ),
     "gemma4_e2b": ("Gemma4TextConfig", GEMMA4_E2B),
+    "gemma4_moe": ("Gemma4TextConfig", GEMMA4_MOE),
     "llama_yarn": ("LlamaConfig", {"rope_parameters": {**YARN, "attention_factor": 1.3, "truncate": False}}),
     "qwen3_yarn": ("Qwen3Config", {"head_dim": 24, "rope_parameters": YARN}),
     "smollm3": ("SmolLM3Config", {"no_rope_layer_interval": 2, "pad_token_id": 0}),

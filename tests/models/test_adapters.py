@@ -32,12 +32,13 @@ KINDS = {
 
 
 # Phi-3 has fused projections, whose adapters PEFT knows as one.
-BASES = ("llama", "phi4_mini", "qwen3_moe", "gpt_oss", "gemma4", "gemma4_e2b")
+BASES = ("llama", "phi4_mini", "qwen3_moe", "gpt_oss", "gemma4", "gemma4_e2b", "gemma4_moe")
 WRITTEN = [("llama", kind) for kind in KINDS] + [
     ("qwen3_moe", "rslora"),
     ("gpt_oss", "lora"),
     ("gemma4", "lora"),
     pytest.param("gemma4_e2b", "rslora", marks=pytest.mark.slow),
+    pytest.param("gemma4_moe", "rslora", marks=pytest.mark.slow),
     ("phi4_mini", "dora"),
     *(pytest.param("phi4_mini", kind, marks=pytest.mark.slow) for kind in ("lora", "rslora")),
 ]
@@ -46,6 +47,7 @@ MADE = [("llama", kind) for kind in KINDS] + [
     ("gpt_oss", "rslora"),
     ("gemma4_e2b", "lora"),
     pytest.param("gemma4", "dora", marks=pytest.mark.slow),
+    pytest.param("gemma4_moe", "lora", marks=pytest.mark.slow),
     ("phi4_mini", "lora"),
     *(pytest.param("phi4_mini", kind, marks=pytest.mark.slow) for kind in ("dora", "rslora")),
 ]

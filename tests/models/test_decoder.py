@@ -77,6 +77,14 @@ VARIANTS = {
         "qk_norm": True,
         "rope": RopeConfig(kind="proportional", partial=0.4, factor=2.0),
     },
+    "experts beside": {
+        "experts": 3,
+        "expert_width": 16,
+        "experts_per_token": 2,
+        "window": 4,
+        "sliding_layers": (0, 1),
+        "full_head_dim": 16,
+    },
     # The last five share keys and values of the two before them; of these, two kinds take turns.
     "shares": {
         "layers": 9,

@@ -72,6 +72,7 @@ GEMMA4 = {
         (GEMMA4, "none", 0, 1e-6),
         (GEMMA4, "dots", 4, 0.01),
         (GEMMA4, "full", 4, 0.02),
+        ({"experts": 3, "expert_width": 32, "experts_per_token": 1, "post_norms": True}, "full", 4, 0.02),
     ],
 )
 @pytest.mark.slow

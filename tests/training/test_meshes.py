@@ -34,6 +34,7 @@ KINDS = {
     "experts_nf4": (LORA, "nf4"),
     "gemma4": (LoraConfig(), "none"),
     "gemma4_nf4": (LORA, "nf4"),
+    "gemma4_experts": (LoraConfig(), "none"),
 }
 # Besides the experts.
 GPT_OSS = {
@@ -88,6 +89,8 @@ def base(tiny, smallest, tmp_path_factory):
             shape = replace(shape, **GPT_OSS)
         if kind.startswith("gemma4"):
             shape = replace(smallest, **GEMMA4)
+        if kind == "gemma4_experts":
+            shape = replace(smallest, layers=2, experts=3, expert_width=24, layer_scale=True)
         placed = init_state(shape, LoraConfig(), None, make_mesh(MeshConfig(), jax.devices()[:1]), 0)
         folder = tmp_path_factory.mktemp("base")
         save_own(folder, nnx.merge(placed.graphdef, *placed.state.params), {})

@@ -1,7 +1,7 @@
 """Gemma 4, text: layers that slide and layers that do not have heads and key/value heads of their own.
 
 The dense models' full layers take their keys as values. E2B and E4B read embeddings of each layer's own, and their last
-layers share the keys and values of earlier ones.
+layers share the keys and values of earlier ones. 26B-A4B has a mixture of experts beside each feed-forward part.
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,6 @@ _HEADS = ("head_dim", "num_key_value_heads")
 
 
 def _read(fields: Fields, layers: int) -> dict[str, Any]:
-    if fields.flag("enable_moe_block"):
-        raise fields.error("enable_moe_block", True, "not supported: the decoder lacks experts beside a dense layer")
     window = read_window(fields, layers, lambda layer: bool((layer + 1) % 6))
     # The last layer never slides, whatever `layer_types` says.
     sliding = [layer for layer in window.get("sliding_layers") or range(layers - 1) if layer < layers - 1]
@@ -45,12 +43,22 @@ def _read(fields: Fields, layers: int) -> dict[str, Any]:
         **window,
         "head_dim": base["full_head_dim"],
         **{name: count for name, count in heads.items() if count != base[name]},
+        **(_read_experts(fields) if fields.flag("enable_moe_block") else {}),
         "keys_as_values": keys_as_values,
         "sharing_layers": sharing,
         "sharing_feed_forward": 2 * fields.values["intermediate_size"] if doubled else None,
         "layer_input": width,
         "layer_input_vocab": vocabulary if width and vocabulary != fields.values["vocab_size"] else None,
         "logit_softcap": read_optional(fields, "final_logit_softcapping"),
+    }
+
+
+def _read_experts(fields: Fields) -> dict[str, int]:
+    experts = fields.whole("num_experts", 1, LARGEST["experts"])
+    return {
+        "experts": experts,
+        "experts_per_token": fields.whole("top_k_experts", 1, experts),
+        "expert_width": fields.whole("moe_intermediate_size", 1, LARGEST["expert_width"]),
     }
 
 
@@ -83,7 +91,10 @@ def _write(config: DecoderConfig) -> dict[str, Any]:
         "use_double_wide_mlp": config.sharing_feed_forward is not None,
         "hidden_size_per_layer_input": config.layer_input,
         "vocab_size_per_layer_input": config.layer_input_vocab or config.vocab_size,
-        "enable_moe_block": False,
+        "enable_moe_block": config.experts > 0,
+        "num_experts": config.experts or None,
+        "top_k_experts": config.experts_per_token if config.experts else None,
+        "moe_intermediate_size": config.expert_width,
         "final_logit_softcapping": config.logit_softcap,
         "rope_parameters": {"full_attention": full, "sliding_attention": sliding},
     }
@@ -129,5 +140,12 @@ FAMILY = FamilyTraits(
     activation_field="hidden_activation",
     rope_kinds={"default": "default", "proportional": "proportional"},
     flat_rope=False,
+    experts={
+        "router": "router.proj",
+        "gate_proj": "experts.gate_up_proj",
+        "up_proj": "experts.gate_up_proj",
+        "down_proj": "experts.down_proj",
+    },
+    experts_turned=True,
     unread=_unread,
 )
