@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN ?= runs/demo
 # Options of the demo, such as ARGS='--train.steps 100 --seed 1'.
 ARGS ?=
-PYTEST_ARGS ?= --numprocesses auto --dist loadfile
+PYTEST_ARGS ?= --numprocesses auto --dist loadfile --no-loadscope-reorder
 # Versions that the tests have passed with; empty for the newest that pyproject.toml allows.
 CONSTRAINTS ?= constraints.txt
 

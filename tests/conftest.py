@@ -27,6 +27,23 @@ from fit_jax.parallel.topology import Topology  # noqa: E402
 from .demo_run import browse, config, decoder, encoder, make_scorer, params, task  # noqa: E402, F401
 from .stored_models import adapter, imported  # noqa: E402, F401
 
+# They take longest. Begun last, one would keep a worker busy while the others have nothing left to do.
+_FIRST = (
+    "test_methods_on_meshes",
+    "test_meshes",
+    "test_many_processes",
+    "test_decoder",
+    "test_trainer",
+    "test_families",
+    "test_adapters",
+    "test_real_tokenizers",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, in the same order for every worker."""
+    items.sort(key=lambda item: _FIRST.index(item.path.stem) if item.path.stem in _FIRST else len(_FIRST))
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _compile_once(tmp_path_factory):

@@ -1,14 +1,10 @@
-"""`data describe`: what it writes can be used as it is, whatever the table; each column is considered and explained."""
+"""`data describe` of tickets: each column is considered and explained, and what it writes is used as it is."""
 
-import csv
 import json
 import random
 import re
 
 import pytest
-import yaml
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.__main__ import main
@@ -17,37 +13,7 @@ from fit_jax.data.own_data import read_description
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 
-URGENT = ("the shop is down and nothing can be ordered", "payments fail since this morning")
-CALM = ("how do I change my address", "a question about my invoice")
-
-
-def ticket(n, rng):
-    urgent = rng.random() < 0.5
-    channel = "email" if (rng.random() < 0.8) == urgent else "phone"
-    text = f"{rng.choice(URGENT if urgent else CALM)}, order {n}"
-    return {
-        "ticket": f"T{n}",
-        "message": text,
-        "channel": channel,
-        "plan": rng.choice(("free", "pro")),
-        "price": f"{rng.random() * 90:.2f}",
-        "code": "12"[urgent],
-        "same": "always",
-        "priority": ("Normal", "Urgent")[urgent],
-    }
-
-
-def tickets(count=300, seed=0):
-    rng = random.Random(seed)
-    return [ticket(n, rng) for n in range(count)]
-
-
-def write_csv(path, rows):
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
+from .ticket_tables import CALM, URGENT, tickets, write_csv
 
 
 def described(folder, rows, label=None):
@@ -179,6 +145,34 @@ def test_what_is_not_used_is_said_with_the_reason(tmp_path, capsys, monkeypatch)
     assert "'email', 'phone'" in printed or "'phone', 'email'" in printed
 
 
+def test_a_column_that_a_rare_label_keeps_from_being_used_is_told_with_the_reason(tmp_path):
+    """Of 12 urgent tickets 8 come by phone: too few for splits by the channel."""
+    rows = [{"message": f"{row['message']} on day {n}", "channel": "email"} for n, row in enumerate(tickets(600))]
+    for n, row in enumerate(rows):
+        row["priority"] = "Urgent" if n < 12 else "Normal"
+        row["channel"] = "phone" if n < 8 or n % 20 == 0 else "email"
+    own, text = described(tmp_path, rows)
+    assert own.features[0].insert
+    told = " ".join(text.partition("features:")[2].replace("# ", "").split())
+    assert "Not used: 0.0" in told
+    assert "no two values can be balanced, which takes 10 rows with the label" in told
+    assert "phone (8 of 37 rows Urgent)" in told
+
+
+def test_columns_beside_the_features_are_told_with_the_reason(tmp_path):
+    rows = tickets(600)
+    for n, row in enumerate(rows):
+        by_channel = "ab"[row["channel"] == "email"]
+        row |= {name: by_channel if (n + at) % 9 else "b" for at, name in enumerate(("team", "desk", "floor", "hall"))}
+        row["hall"] = row["hall"] if n % 50 else ""
+    own, text = described(tmp_path, rows)
+    told = " ".join(text.partition("features:")[2].replace("# ", "").split())
+    assert len(own.features) == 3
+    assert re.search(r"beyond the words; there are 3 features already - key: (team|desk|floor) ", told)
+    assert "beyond the words; empty in 12 rows, which only the first feature may be - key: hall" in told
+    assert "beyond the words; no more than chance - key: plan" in told
+
+
 def test_values_of_too_few_rows_are_left_out(tmp_path):
     rows = tickets()
     for n in range(4):
@@ -198,109 +192,3 @@ def test_nothing_is_overwritten_and_the_way_on_is_told(tmp_path, capsys):
     assert f"--task.file {out}" in printed.replace("\n", "")
     with pytest.raises(InputError, match="nothing is overwritten"):
         main(["describe", str(table), "--out", str(out)])
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("table.xlsx", "", "none of .jsonl, .csv"),
-        ("table.csv", "text;label\na b c;yes\n", "save it with commas"),
-        ("table.csv", "text,label\n", "holds no row"),
-        ("table.csv", "a,b\n" + "1,2\n" * 40, "no column holds texts"),
-        ("table.csv", "a,b\n" + "one two three,2\nfour five six,2\n" * 20, "that could be a label"),
-        ("none.csv", None, "No such file"),
-        (
-            "table.jsonl",
-            '{"text": "a b c", "label": "x"}\n{"text": "d e f", "label": "y"}\n' * 3,
-            "answers that could be",
-        ),
-        ("table.csv", "user.text,label\n" + "a b c,x\nd e f,y\n" * 20, "no column holds texts"),
-    ],
-)
-def test_a_table_of_which_nothing_can_be_made(tmp_path, name, content, said):
-    if content is not None:
-        (tmp_path / name).write_text(content)
-    with pytest.raises(InputError, match=said):
-        describe(tmp_path / name, tmp_path / "own.yaml")
-
-
-ODD = ["", " ", "NA", "yes", "No", "yes ", "caf\u00e9", "cafe\u0301", "\uff59\uff45\uff53", "3", "-1.5", "nan", "true"]
-ODD += [
-    "2024-01-31",
-    "a: b",
-    "# x",
-    "'",
-    '"',
-    "{x}",
-    "\u202e",
-    "\ufffd",
-    "- y",
-    "null",
-    "a, b; c",
-    "one two three four",
-]
-CELLS = st.sampled_from([*ODD, "\U0001f600 great", "x" * 300])
-HEADS = [
-    "text",
-    "label",
-    "",
-    " class ",
-    "a.b",
-    "{x}",
-    "y",
-    "core",
-    "0",
-    "id",
-    "caf\u00e9",
-    "a b",
-    "no",
-    "a:b",
-    "#",
-    "&",
-]
-NAMES = st.sampled_from([*HEADS, "&", "text (raw)", "'q'"])
-
-
-@st.composite
-def messy_tables(draw):
-    """A table that has texts and labels among columns of anything, with spoilt cells; and its format."""
-    rng = random.Random(draw(st.integers(0, 2**20)))
-    rows = tickets(draw(st.sampled_from((0, 2, 25, 90))), rng.random())
-    renamed = draw(st.dictionaries(st.sampled_from(("message", "channel", "plan", "priority")), NAMES, max_size=3))
-    extra = draw(st.dictionaries(NAMES, st.lists(CELLS, min_size=1, max_size=6), max_size=3))
-    spoilt = draw(st.lists(CELLS, min_size=1, max_size=5))
-    share = draw(st.sampled_from((0, 0.02, 0.3)))
-    messy = []
-    for row in rows:
-        cells = {renamed.get(name, name): cell for name, cell in row.items()} | {
-            n: rng.choice(c) for n, c in extra.items()
-        }
-        messy.append({name: rng.choice(spoilt) if rng.random() < share else cell for name, cell in cells.items()})
-    kind = draw(st.sampled_from(("csv", "tsv", "jsonl")))
-    if kind == "jsonl":
-        odd = draw(st.lists(st.sampled_from((None, 1, 2.5, True, ["a", "b"], {"k": 1}, float("inf"))), max_size=3))
-        messy = [{n: rng.choice(odd) if odd and rng.random() < share else c for n, c in row.items()} for row in messy]
-    return kind, messy
-
-
-@given(messy_tables())
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_table_gives_a_description_that_can_be_used_or_one_line(tmp_path, table):
-    kind, rows = table
-    path, out = tmp_path / f"table.{kind}", tmp_path / "own.yaml"
-    if kind == "jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    else:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, delimiter=",\t"[kind == "tsv"])
-            writer.writerow(rows[0] if rows else [])
-            writer.writerows(row.values() for row in rows)
-    try:
-        text = describe(path, out).text
-    except InputError as error:
-        assert "\n" not in str(error)  # noqa: PT017 (either outcome is right)
-        return
-    out.write_text(text, encoding="utf-8")
-    assert set(yaml.safe_load(text)) >= {"name", "files", "label", "features"}
-    task = build_task(TaskConfig(name="jsonl", file=str(out)), 0)
-    assert all(len(split.examples) for split in task.splits.values())

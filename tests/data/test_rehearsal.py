@@ -13,7 +13,10 @@ from fit_jax.data.rehearsal import RehearsalRows, measured_items, pieces
 from fit_jax.data.rehearsal_texts import RehearsalTexts
 from fit_jax.errors import InputError
 from fit_jax.focus.conversations import EncodedText
+from fit_jax.focus.example import Example, Spurious
 from fit_jax.focus.tokenizers import train_tokenizer
+
+from .loaders import TEXT
 
 LINES = [f"line {n} of a text that is {'long ' * (n % 5)}enough" for n in range(60)]
 
@@ -88,8 +91,6 @@ class Encoder:
 
 
 def loader(rehearsal):
-    from tests.data.test_loader import TEXT, Example, Spurious
-
     examples = [Example(str(i), {"text": "x"}, ("no", "yes"), i % 2, {"keyword": Spurious("a", 0)}) for i in range(50)]
     config = Config(train=TrainConfig(sequence_length=64, batch_size=8))
     sampler = FocusSampler(examples, TEXT, FocusConfig(branches=1), True, 0)

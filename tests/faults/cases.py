@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from fit_jax.errors import explain
 from fit_jax.foreign import printable
@@ -71,6 +73,13 @@ class Case:
                 SPECIAL[content](path)
             else:
                 path.write_bytes(content)
+
+
+class Target(NamedTuple):
+    """A parser: how it is called in a folder of its files, and how a bad input for it is drawn."""
+
+    act: Callable[..., object]
+    draw: Callable[[Random], tuple[Mapping[str, bytes | str], tuple[str, ...]]]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""An object store in a folder, for tests: `shelf://bucket/name`, by fsspec, also in other processes.
+"""An object store in a folder, for tests: `shelf://bucket/name`, by fsspec, also in other processes; and a run there.
 
 Its objects are seen when they are written whole; there is no appending, no renaming and no making of folders. The
 environment names the folder, and what becomes of the process when an object of a certain name is to be written.
@@ -15,6 +15,8 @@ from fsspec.spec import AbstractFileSystem
 
 # The latter two are regular expressions of names.
 ROOT, KILL, FAIL = "SHELF_ROOT", "SHELF_KILL", "SHELF_FAIL"
+# A run there.
+URL = "shelf://bucket/runs/a"
 
 
 class Shelf(AbstractFileSystem):
@@ -86,3 +88,22 @@ def _commit(file: Path, content: bytes, new: bool) -> None:
             os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def objects(shelf: Path) -> dict[str, bytes]:
+    """What a run has in the store, without what belongs to the store."""
+    files = {file.name.replace("%2F", "/").removeprefix("bucket/runs/a/"): file for file in shelf.iterdir()}
+    return {name: file.read_bytes() for name, file in files.items() if not name.startswith(".")}
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def put(folder: Path, moment: int, **files: str) -> None:
+    """Writes files, all at one moment, in seconds."""
+    for name, text in files.items():
+        path = folder / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        os.utime(path, (moment, moment))

@@ -20,13 +20,13 @@ from fit_jax.training.optimizer import make_optimizer
 from fit_jax.training.state import TrainState, abstract_state, with_objective
 
 TINY = """
-task: {rho_train: 0.8, train_examples: 96, validation_examples: 8, test_examples: 4}
+task: {rho_train: 0.8, train_examples: 48, validation_examples: 8, test_examples: 4}
 tokenizer: {vocab_size: 300}
 model: {layers: 1, width: 16, feed_forward: 24, heads: 2, kv_heads: 2, param_dtype: float32, compute_dtype: float32}
 lora: {rank: 4, dropout: 0.0}  # which microbatches would draw otherwise than a whole batch
 optimizer: {learning_rate: 0.01}
 mesh: {data: 2, fsdp: 2, tensor: 2}
-train: {epochs: 2, batch_size: 8, sequence_length: 192, accumulate: 2, group_step: 0.5, log_every: 1,
+train: {epochs: 2, batch_size: 8, sequence_length: 384, accumulate: 2, group_step: 0.5, log_every: 1,
   validate_every: null, checkpoint_every: 3, patience: null}
 evaluation: {validation_examples: 8, batch_size: 8}
 rehearsal: {rows: 8, kl: 0.5}
@@ -94,7 +94,7 @@ def test_a_run_by_epochs_sees_every_example_so_often(straight):
     rows = records(straight)
     assert [row["step"] for row in rows] == list(range(1, steps_of(straight) + 1))
     in_a_step = max(row["examples"] for row in rows)
-    assert sum(row["examples"] for row in rows) == pytest.approx(2 * 96, abs=in_a_step)
+    assert sum(row["examples"] for row in rows) == pytest.approx(2 * 48, abs=in_a_step)
 
 
 def test_a_mesh_with_accumulation_has_the_losses_of_one_device(straight, config_of):

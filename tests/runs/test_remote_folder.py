@@ -1,4 +1,4 @@
-"""Run folders behind a URL, against a store with the semantics of a bucket."""
+"""Run folders behind a URL, against a store with the semantics of a bucket: the lock, and commands that work there."""
 
 import os
 import re
@@ -8,167 +8,18 @@ import sys
 import time
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from fit_jax import steer, train
 from fit_jax.errors import InputError
-from fit_jax.files import PARTIAL
 from fit_jax.runs.remote_folder import working_folder
 from fit_jax.runs.remote_mirror import Mirror
 from fit_jax.runs.remote_store import LOCK, RemoteLock, RemoteStore
-from fit_jax.runs.run_folder import CARD, InUse, held
-from fit_jax.sums import dump_listing, list_folder
+from fit_jax.runs.run_folder import InUse, held
 from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
 from tests.faults.runs import TINY
 
-from .shelf import FAIL, KILL, ROOT, Shelf
-
-URL = "shelf://bucket/runs/a"
-
-
-class Cut(Exception):
-    """The process ends here."""
-
-
-@pytest.fixture(autouse=True)
-def shelf(tmp_path, monkeypatch) -> Path:
-    """The folder of the store's objects."""
-    fsspec.register_implementation("shelf", Shelf, clobber=True)
-    root = tmp_path / "shelf"
-    root.mkdir()
-    monkeypatch.setenv(ROOT, str(root))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return root
-
-
-def objects(shelf: Path) -> dict[str, bytes]:
-    """What a run has in the store, without what belongs to the store."""
-    files = {file.name.replace("%2F", "/").removeprefix("bucket/runs/a/"): file for file in shelf.iterdir()}
-    return {name: file.read_bytes() for name, file in files.items() if not name.startswith(".")}
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def put(folder: Path, moment: int, **files: str) -> None:
-    """Writes files, all at one moment, in seconds."""
-    for name, text in files.items():
-        path = folder / name.replace("__", "/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        os.utime(path, (moment, moment))
-
-
-class CutStore(RemoteStore):
-    """Ends when so many objects have been written or deleted."""
-
-    def __init__(self, url: str, left: int) -> None:
-        super().__init__(url)
-        self.left = left
-
-    def _count(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise Cut
-
-    def send(self, path: Path, name: str) -> None:
-        self._count()
-        super().send(path, name)
-
-    def write(self, name: str, content: bytes) -> None:
-        self._count()
-        super().write(name, content)
-
-    def remove(self, name: str) -> None:
-        self._count()
-        super().remove(name)
-
-
-def test_a_copy_cut_off_anywhere_is_an_earlier_moment(tmp_path, shelf):
-    """At every write: no folder that is half there, no checkpoint without what it needs."""
-    left = 0
-    while True:
-        for file in shelf.iterdir():
-            file.unlink()
-        folder = tmp_path / f"run{left}"
-        store = CutStore(URL, left)
-        mirror = Mirror(store, folder)
-        try:
-            store.write(".remote-run", b"1\n")
-            put(folder, 1, **{"config.yaml": "a"})
-            put(folder, 2, tokenizer__a="1", tokenizer__b="2")
-            put(folder, 4, checkpoints__2__state__a="two", checkpoints__2__b="2")
-            put(folder, 5, **{"metrics.jsonl": "12"})
-            put(folder, 6, **{CARD: "two"})
-            mirror.send(last=True)
-            shutil.rmtree(folder / "checkpoints" / "2")
-            put(folder, 7, checkpoints__4__state__a="four", checkpoints__4__b="4")
-            put(folder, 8, **{"metrics.jsonl": "1234"})
-            put(folder, 9, **{"report__radar.svg": "r"})
-            put(folder, 10, **{"report__index.html": "i"})
-            put(folder, 11, **{CARD: "four"})
-            mirror.send(last=True)
-            ended = True
-        except Cut:
-            ended = False
-        copy = tmp_path / f"copy{left}"
-        copy.mkdir()
-        Mirror(RemoteStore(URL), copy).fetch()
-        found = content(copy)
-        steps = {int(name.split("/")[1]) for name in found if re.match(r"checkpoints/\d+/", name)}
-        assert {name for name in found if name.endswith(".whole")} == {f"checkpoints/{step}.whole" for step in steps}
-        for step, word in ((2, "two"), (4, "four")):
-            if step in steps:
-                assert found[f"checkpoints/{step}/state/a"] == word.encode()
-                assert found[f"checkpoints/{step}/b"] == str(step).encode()
-                assert len(found["metrics.jsonl"]) >= step
-        if steps:
-            assert {"tokenizer/a", "tokenizer/b", "config.yaml"} <= found.keys()
-        assert ("tokenizer/a" in found) == ("tokenizer/b" in found)
-        if "report/index.html" in found:
-            assert "report/radar.svg" in found
-            assert 4 in steps
-        if CARD in found:  # whose report is whole, and of the last checkpoint
-            assert found[CARD] == (b"four" if 4 in steps else b"two")
-            assert ("report/index.html" in found) == (4 in steps)
-        if ended:
-            assert found.keys() - content(folder).keys() == {"checkpoints/4.whole"}
-            assert content(folder).items() <= found.items()
-            break
-        left += 1
-    assert left > 15
-
-
-def test_what_is_being_written_waits(tmp_path, shelf):
-    folder = tmp_path / "run"
-    mirror = Mirror(RemoteStore(URL), folder)
-    put(folder, 1, **{"config.yaml": "a", "checkpoints__2__a": "2", ".lock": "x", f"{PARTIAL}x": "x"})
-    put(folder, 2, **{"checkpoints__4.orbax-checkpoint-tmp__a": "4", "checkpoints__3__a": "3", "tokenizer__a": "1"})
-    mirror.send(last=False)
-    # An older checkpoint may be just being deleted; one that stands unchanged until the next copy is not.
-    assert objects(shelf).keys() == {"config.yaml"}
-    mirror.send(last=False)
-    assert objects(shelf).keys() == {"config.yaml"} | {
-        f"{unit}{end}" for unit in ("checkpoints/2", "checkpoints/3", "tokenizer") for end in ("/a", ".whole")
-    }
-
-
-def test_nothing_is_deleted_after_a_look_that_missed_something(tmp_path, shelf):
-    """A link to nothing is as a file that went between being listed and being looked at."""
-    folder = tmp_path / "run"
-    mirror = Mirror(RemoteStore(URL), folder)
-    put(folder, 1, **{"config.yaml": "a", "tokenizer__a": "1"})
-    mirror.send(last=True)
-    there = objects(shelf)
-    shutil.rmtree(folder / "tokenizer")
-    (folder / "gone").symlink_to("nowhere")
-    mirror.send(last=False)
-    assert objects(shelf) == there
-    (folder / "gone").unlink()
-    mirror.send(last=False)
-    assert objects(shelf).keys() == {"config.yaml"}
+from .shelf import FAIL, KILL, URL, content, objects, put
 
 
 @pytest.mark.parametrize(
@@ -214,6 +65,7 @@ def test_one_process_at_a_time(shelf):
     RemoteLock(store, dead=1e6).release()
 
 
+@pytest.mark.usefixtures("shelf")
 @pytest.mark.parametrize(
     "left", [b'{"owner": "x", "process": 1, "host": "h", "place": "elsewhere"}', b"", b"[1]", b"{"]
 )
@@ -261,7 +113,7 @@ def test_nothing_is_sent_to_a_place_that_another_has_taken(shelf, monkeypatch):
 
 
 @pytest.fixture
-def left(tmp_path, monkeypatch) -> Path:
+def left(shelf, tmp_path, monkeypatch) -> Path:
     """The working copy of a command that could not send its checkpoint of step 2."""
     monkeypatch.setenv(FAIL, "2.whole")
     with pytest.raises(InputError, match=r"token has expired.*the next start on this machine takes up") as error:
@@ -313,29 +165,6 @@ def test_a_process_that_was_taken_for_dead_keeps_its_working_copy(left, shelf):
     assert content(left).keys() == {".lock", "checkpoints/2/a"}
 
 
-def test_what_was_sent_before_is_not_sent_again(tmp_path, shelf):
-    folder = tmp_path / "run"
-    put(folder, 1, checkpoints__2__a="2", tokenizer__a="1")
-    (folder / "checkpoints" / "2.whole").write_text(dump_listing(list_folder(folder / "checkpoints" / "2")))
-    Mirror(RemoteStore(URL), folder).send(last=True)
-    store = CutStore(URL, 0)
-    mirror = Mirror(store, folder)
-    mirror.take_up()
-    mirror.send(last=True)
-    put(folder, 2, checkpoints__2__a="3")
-    (folder / "checkpoints" / "2.whole").write_text(dump_listing(list_folder(folder / "checkpoints" / "2")))
-    mirror = Mirror(store, folder)
-    mirror.take_up()
-    with pytest.raises(Cut):
-        mirror.send(last=True)
-    Mirror(RemoteStore(URL), folder).send(last=True)
-    put(folder, 3, tokenizer__a="2")
-    mirror = Mirror(store, folder)
-    mirror.take_up()
-    with pytest.raises(Cut):
-        mirror.send(last=True)
-
-
 def child(shelf: Path, **more: str) -> dict[str, str]:
     """The environment of a process that knows the store."""
     info = shelf.parent / "path" / "shelf-1.dist-info"
@@ -380,6 +209,8 @@ def test_a_run_behind_a_url_is_killed_and_goes_on(tmp_path, shelf):
     assert killed.returncode == -9
     assert any(name.startswith("checkpoints/8/") for name in objects(shelf))
     assert "checkpoints/8.whole" not in objects(shelf)
+    lost = tmp_path / "cache" / "fit_jax" / "remote"  # with it, the copy that holds all that was not sent
+    shutil.rmtree(lost)
     again = fit_jax(shelf, *train)
     assert again.returncode == 0, again.stderr
     assert "resuming after step 6" in again.stdout + again.stderr
@@ -405,4 +236,4 @@ def test_a_run_behind_a_url_is_killed_and_goes_on(tmp_path, shelf):
     assert {p.name for p in (copy / "checkpoints").iterdir()} == {
         p.name for p in (tmp_path / "here" / "checkpoints").iterdir()
     }
-    assert not list((tmp_path / "cache" / "fit_jax" / "remote").iterdir())
+    assert not list(lost.iterdir())
