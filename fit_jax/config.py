@@ -11,7 +11,8 @@ from typing import Literal
 from fit_jax.config_files import parse_config
 from fit_jax.errors import InputError
 from fit_jax.files import check_run_folder
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import ModelConfig
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.train_config import OptimizerConfig, RehearsalConfig, TrainConfig
 

@@ -6,9 +6,10 @@ import pytest
 from flax import nnx
 
 from fit_jax.models.adapters import trained_adapter, write_adapter
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_own
+from fit_jax.models.lora_config import LoraConfig
 
 SHAPE = DecoderConfig(vocab_size=320, layers=2, width=32, feed_forward=48, heads=4, kv_heads=2, qkv_bias=True)
 ADAPTER = LoraConfig(rank=3, alpha=7.0, targets=("q_proj", "down_proj"), rslora=True)

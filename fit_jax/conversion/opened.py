@@ -9,9 +9,10 @@ from flax import nnx
 from fit_jax.errors import InputError
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.foreign import Fields
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import ModelConfig
 from fit_jax.models.decoder import Decoder, Params
 from fit_jax.models.families import config_to_hf
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import Pretrained, open_pretrained, resolve_pretrained
 from fit_jax.models.tensor_files import DTYPES
 from fit_jax.models.weights import abstract_parameters, load_weights

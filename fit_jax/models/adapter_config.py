@@ -8,8 +8,9 @@ from typing import Any
 from fit_jax.errors import InputError
 from fit_jax.foreign import exists, listed, quoted, read_object, shown
 from fit_jax.hub import local_folder
-from fit_jax.models.config import LARGEST_RANK, PROJECTIONS, DecoderConfig, LoraConfig, ModelConfig
+from fit_jax.models.config import PROJECTIONS, DecoderConfig, ModelConfig
 from fit_jax.models.families import family_traits
+from fit_jax.models.lora_config import LARGEST_RANK, LoraConfig
 from fit_jax.models.tensor_files import TensorFiles
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

@@ -15,11 +15,12 @@ from flax import nnx
 from fit_jax.errors import InputError, RunFailed
 from fit_jax.foreign import listed, shown
 from fit_jax.models.adapter_config import CONFIG, WEIGHTS, adapter_folder, fused_projections, peft_config, resolve_lora
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import to_host
 from fit_jax.models.families import sources
 from fit_jax.models.lora import LoraParam
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.tensor_files import TensorFiles, write_tensors
 from fit_jax.parallel.sharding import is_stacked, named_leaves, path_name
 

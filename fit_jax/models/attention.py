@@ -9,10 +9,12 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from fit_jax.models import kernels
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.hash_random import Seed
-from fit_jax.models.layers import RMSNorm
+from fit_jax.models.layer_kinds import LayerKind
+from fit_jax.models.layers import RMSNorm, normalized
 from fit_jax.models.lora import Linear
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.prefix_attention import prefix_attention
 from fit_jax.models.rope import Rope, rotate
 
@@ -146,20 +148,22 @@ def take(x_BTX: Array, index_BC: Int[Array, "B C"]) -> Array:
 class Attention(nnx.Module):
     """Projections around `attention`, with the families' biases, query/key norms and sinks."""
 
-    def __init__(self, config: DecoderConfig, lora: LoraConfig, *, seed: Seed) -> None:
-        """Random weights; the output projection is scaled down by the depth."""
-        D, H, K, G = config.width, config.heads, config.kv_heads, config.head_width
+    def __init__(self, kind: LayerKind, config: DecoderConfig, lora: LoraConfig, *, seed: Seed) -> None:
+        """Random weights of the projections that the kind has; the output projection is scaled down by the depth."""
+        D, H, K, G = config.width, config.heads, kind.kv_heads, kind.head_width
         bias, depth = config.qkv_bias, (2 * config.layers) ** -0.5
-        self.config = config
+        self.config, self.kind = config, kind
         self.q_proj = Linear("q_proj", D, H * G, config, lora, bias=bias, seed=seed.fold(0))
-        self.k_proj = Linear("k_proj", D, K * G, config, lora, bias=bias, seed=seed.fold(1))
-        self.v_proj = Linear("v_proj", D, K * G, config, lora, bias=bias, seed=seed.fold(2))
+        own_values = kind.own_values and not kind.borrows
+        inputs = D, K * G, config, lora
+        self.k_proj = None if kind.borrows else Linear("k_proj", *inputs, bias=bias, seed=seed.fold(1))
+        self.v_proj = Linear("v_proj", *inputs, bias=bias, seed=seed.fold(2)) if own_values else None
         self.o_proj = Linear("o_proj", H * G, D, config, lora, bias=config.o_bias, scale=depth, seed=seed.fold(3))
         self.sinks = nnx.Param(jnp.zeros((H,), jnp.dtype(config.param_dtype))) if config.attention_sinks else None
         # Over each head, or over all heads side by side.
         heads, kv_heads = (H, K) if config.qk_norm_whole else (1, 1)
         self.q_norm = RMSNorm(heads * G, config) if config.qk_norm else None
-        self.k_norm = RMSNorm(kv_heads * G, config) if config.qk_norm else None
+        self.k_norm = RMSNorm(kv_heads * G, config) if config.qk_norm and not kind.borrows else None
 
     def queries(
         self, x: Float[Array, "B C D"], adapter_x: Float[Array, "B C D"], rope: Rope
@@ -173,13 +177,18 @@ class Attention(nnx.Module):
     def keys_values(
         self, x: Float[Array, "B T D"], adapter_x: Float[Array, "B T D"], rope: Rope
     ) -> tuple[Float[Array, "B T K G"], Float[Array, "B T K G"]]:
-        """Rotated keys and values of normalised inputs."""
-        k = rotate(self._heads(self.k_proj(x, adapter_x), self.k_norm), rope)
-        return k, self._heads(self.v_proj(x, adapter_x), None)
+        """Rotated keys and values of normalised inputs, of a layer that has its own."""
+        assert self.k_proj is not None, "of a layer that borrows none"
+        projected = self.k_proj(x, adapter_x)
+        k = rotate(self._heads(projected, self.k_norm), rope)
+        v = self._heads(projected if self.v_proj is None else self.v_proj(x, adapter_x), None)
+        if self.config.value_norm:
+            v = normalized(v.astype(jnp.float32), self.config.norm_epsilon).astype(v.dtype)
+        return k, v
 
     def _heads(self, x: Float[Array, "B T HG"], norm: RMSNorm | None) -> Float[Array, "B T H G"]:
         """Heads apart, normalised."""
-        shape = (*x.shape[:2], -1, self.config.head_width)
+        shape = (*x.shape[:2], -1, self.kind.head_width)
         if norm is None:
             return x.reshape(shape)
         return norm(x).reshape(shape) if self.config.qk_norm_whole else norm(x.reshape(shape))
@@ -198,7 +207,7 @@ class Attention(nnx.Module):
             k,
             v,
             scope,
-            scale=self.config.score_scale,
+            scale=self.config.score_scale(self.kind),
             window=window,
             softcap=self.config.attention_softcap,
             sinks=None if self.sinks is None else self.sinks[...],

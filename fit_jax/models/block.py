@@ -6,14 +6,18 @@ from functools import partial
 from typing import NamedTuple, Self
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from fit_jax.models.attention import Attention, Scope
-from fit_jax.models.config import DecoderConfig, LoraConfig
-from fit_jax.models.experts import Experts
+from fit_jax.models.config import DecoderConfig
+from fit_jax.models.experts import Experts, ExpertsBeside
 from fit_jax.models.hash_random import Seed, dropout, folded
+from fit_jax.models.layer_inputs import LayerInput
+from fit_jax.models.layer_kinds import LayerKind
 from fit_jax.models.layers import FeedForward, RMSNorm, scaled
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.rope import Rope
 
 LayerNumber = int | Int[Array, ""]
@@ -37,7 +41,10 @@ class LayerHook:
     def keys_values(
         self, layer: LayerNumber, k: Float[Array, "B T K G"], v: Float[Array, "B T K G"]
     ) -> tuple[Self, Float[Array, "B S K G"], Float[Array, "B S K G"]]:
-        """The keys and values that the layer attends to, given those of the tokens that are read."""
+        """The keys and values that the layer attends to, given those of the tokens that are read.
+
+        A layer that attends to those of an earlier one has none, and is not asked.
+        """
         return self, k, v
 
     def scope(
@@ -63,25 +70,26 @@ class SublayerInput(NamedTuple):
 class Block(nnx.Module):
     """One layer, in two halves between which a caller may drop queries or exchange keys and values with a cache."""
 
-    def __init__(self, config: DecoderConfig, lora: LoraConfig, *, seed: Seed) -> None:
-        """Random weights."""
-        self.config = config
+    def __init__(self, kind: LayerKind, config: DecoderConfig, lora: LoraConfig, *, seed: Seed) -> None:
+        """Random weights of a layer of this kind."""
+        self.config, self.kind = config, kind
         self.adapter_dropout = lora.dropout if lora.rank else 0.0
         self.attention_norm = RMSNorm(config.width, config) if config.pre_norms else None
-        self.attention = Attention(config, lora, seed=seed.fold(0))
+        self.attention = Attention(kind, config, lora, seed=seed.fold(0))
         self.mlp_norm = RMSNorm(config.width, config) if config.pre_norms else None
-        mixed, seed_1 = config.experts > 0, seed.fold(1)
-        self.mlp = Experts(config, seed=seed_1) if mixed else FeedForward(config, lora, seed=seed_1)
+        mixed, beside, seed_1 = config.experts > 0, config.expert_width is not None, seed.fold(1)
+        dense = kind.feed_forward, config, lora
+        self.mlp = Experts(config, seed=seed_1) if mixed and not beside else FeedForward(*dense, seed=seed_1)
+        self.beside = ExpertsBeside(config, seed=seed.fold(3)) if mixed and beside else None
         self.attention_out_norm = RMSNorm(config.width, config) if config.post_norms else None
         self.mlp_out_norm = RMSNorm(config.width, config) if config.post_norms else None
+        self.layer_input = LayerInput(config, seed=seed.fold(2)) if config.layer_input else None
+        self.layer_scale = nnx.Param(jnp.ones((1,), jnp.dtype(config.param_dtype))) if config.layer_scale else None
 
-    def read(
-        self, x: Float[Array, "B T D"], rope: Rope, seed: Seed | None
-    ) -> tuple[SublayerInput, Float[Array, "B T K G"], Float[Array, "B T K G"]]:
-        """The attention input, and the keys and values, of every token."""
+    def read(self, x: Float[Array, "B T D"], seed: Seed | None) -> SublayerInput:
+        """The attention input of every token."""
         h = _normed(x, self.attention_norm)
-        normed = SublayerInput(h, dropout(h, self.adapter_dropout, folded(seed, 0)))
-        return normed, *self.attention.keys_values(*normed, rope)
+        return SublayerInput(h, dropout(h, self.adapter_dropout, folded(seed, 0)))
 
     def write(
         self,
@@ -94,10 +102,12 @@ class Block(nnx.Module):
         window: int | Int[Array, ""] | None,
         seed: Seed | None,
         rescope: Rescope,
+        given: Float[Array, "B C P"] | None,
     ) -> Float[Array, "B C D"]:
-        """The residual stream after attention and feed-forward, of the tokens that `scope` takes as queries.
+        """The residual stream after the layer, of the tokens that `scope` takes as queries.
 
-        `rescope` is a hook's `scope` for this layer.
+        `rescope` is a hook's `scope` for this layer; `given` is its input besides the residual stream, where it has
+        one.
         """
         q = self.attention.queries(*normed, rope)
         gather = partial(self.attention.attend, q, k, window=window)
@@ -105,7 +115,14 @@ class Block(nnx.Module):
         y = self.attention.o_proj(y, dropout(y, self.adapter_dropout, folded(seed, 1)))
         x = x + self._out(y, self.attention_out_norm, folded(seed, 2))
         y = self.mlp(_normed(x, self.mlp_norm), folded(seed, 3), folded(seed, 4))
-        return x + self._out(y, self.mlp_out_norm, folded(seed, 5))
+        y = y if self.beside is None else self.beside(x, y)
+        x = x + self._out(y, self.mlp_out_norm, folded(seed, 5))
+        if self.layer_input is not None and given is not None:
+            x = x + self.layer_input(x, given)
+        if self.layer_scale is None:
+            return x
+        # Stored with the weights, and no more trained than in transformers.
+        return x * jax.lax.stop_gradient(self.layer_scale[...]).astype(x.dtype)[None, None]
 
     def _out(self, y: Array, norm: RMSNorm | None, seed: Seed | None) -> Array:
         return dropout(scaled(_normed(y, norm), self.config.residual_multiplier), self.config.dropout, seed)

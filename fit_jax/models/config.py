@@ -1,47 +1,18 @@
-"""What a decoder is: shapes and switches of the one architecture, and how it is adapted."""
+"""What a decoder is: shapes and switches of the one architecture."""
 
-import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from fit_jax.errors import InputError
 from fit_jax.foreign import shown
+from fit_jax.models.layer_kinds import LayerKind, lenders
+from fit_jax.models.limits import check_numbers
 from fit_jax.models.rope_config import RopeConfig
 from fit_jax.plugins import plugin_names
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 EXPERT_PROJECTIONS = PROJECTIONS[4:]
-
-
-# Fields of a model that are numbers above 0, where they are given.
-POSITIVE = (
-    "norm_epsilon",
-    "sliding_theta",
-    "query_scale",
-    "attention_softcap",
-    "logit_softcap",
-    "embed_multiplier",
-    "residual_multiplier",
-    "logit_divisor",
-    "attention_multiplier",
-    "swiglu_alpha",
-    "swiglu_limit",
-)
-
-# Largest sizes that are believed, in a config here as in a `config.json`: a thousand times those of today's models.
-LARGEST = {
-    "layers": 1 << 12,
-    "width": 1 << 20,
-    "feed_forward": 1 << 23,
-    "experts": 1 << 12,
-    "heads": 1 << 16,
-    "kv_heads": 1 << 16,
-    "head_dim": 1 << 16,
-    "vocab_size": 1 << 24,
-    "window": 1 << 31,
-}
-LARGEST_RANK = 1 << 16
 
 # The families of this package, each a module of `fit_jax.models.families`; others come from entry points
 # (`fit_jax.plugins`).
@@ -52,6 +23,7 @@ Family = Literal[
     "qwen3",
     "gemma2",
     "gemma3_text",
+    "gemma4_text",
     "smollm3",
     "olmo2",
     "olmo3",
@@ -82,6 +54,9 @@ class ModelConfig:
     feed_forward: int = 256
     # Experts E in place of each layer's feed-forward part, every one of width F; 0 means none.
     experts: int = 0
+    # Width of experts that stand beside the feed-forward part, with a router that scales what it reads and says; null
+    # means that they stand in its place (Gemma 4 26B-A4B).
+    expert_width: int | None = None
     # Experts that a token goes to: those that the router scores highest.
     experts_per_token: int = 2
     # The scores of a token's experts are divided by their sum (Mixtral).
@@ -109,6 +84,21 @@ class ModelConfig:
     sliding_layers: tuple[int, ...] | None = None
     # Indices of layers without rotary embedding (SmolLM3); null means none.
     nope_layers: tuple[int, ...] | None = None
+    # Head width of layers that do not slide; null means that of all (Gemma 4).
+    full_head_dim: int | None = None
+    # Key/value heads of layers that do not slide; null means those of all (Gemma 4).
+    full_kv_heads: int | None = None
+    # Values of layers that do not slide are their keys, before norm and RoPE (Gemma 4).
+    keys_as_values: bool = False
+    # The last layers, so many, attend to the keys and values of the last one before them that slides as they do, or
+    # that does not either (Gemma 4 E2B and E4B).
+    sharing_layers: int = 0
+    # Feed-forward width of these; null means that of all.
+    sharing_feed_forward: int | None = None
+    # Width P of what each layer reads of the tokens besides the residual stream; 0 means nothing (Gemma 4 E2B and E4B).
+    layer_input: int = 0
+    # Vocabulary of its embeddings; null means that of all.
+    layer_input_vocab: int | None = None
     # Biases on the query, key and value projections (Qwen 2).
     qkv_bias: bool = False
     # Bias on attention's output projection (gpt-oss).
@@ -119,6 +109,10 @@ class ModelConfig:
     qk_norm: bool = False
     # These norms run over all heads of a token together (OLMo 2).
     qk_norm_whole: bool = False
+    # RMSNorm without weights over the head width of values (Gemma 4).
+    value_norm: bool = False
+    # Each layer's output, residual stream included, is multiplied by a stored number that is not trained (Gemma 4).
+    layer_scale: bool = False
     # Gate of the feed-forward layer: SwiGLU (`silu`), GeGLU with the tanh approximation (`gelu_tanh`), or gpt-oss'
     # SwiGLU of inputs between limits (`clamped_swiglu`).
     activation: Literal["silu", "gelu_tanh", "clamped_swiglu"] = "silu"
@@ -166,26 +160,17 @@ class ModelConfig:
         if self.family not in get_args(Family) and self.family not in plugin_names("families"):
             known = (*get_args(Family), *plugin_names("families"))
             raise InputError(f"model.family: {shown(self.family)!r} is unknown; choose among {', '.join(known)}")
-        for name in ("layers", "width", "feed_forward", "heads", "kv_heads"):
-            if getattr(self, name) < 1:
-                raise InputError(f"model.{name}: {getattr(self, name)} is less than 1")
-        for name in ("head_dim", "vocab_size", "window"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"model.{name}: {getattr(self, name)} is less than 1; null stands for none given")
-        for name, most in LARGEST.items():
-            if (getattr(self, name) or 0) > most:
-                raise InputError(f"model.{name}: {getattr(self, name)} is more than {most}, the most that is allowed")
+        check_numbers(self)
         self.rope.check()
-        for name in POSITIVE:
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise InputError(f"model.{name}: {value} is not a number above 0")
         for name in ("sliding_layers", "nope_layers"):
             for layer in getattr(self, name) or ():
                 if not 0 <= layer < self.layers:
                     raise InputError(f"model.{name}: there is no layer {layer}; they are 0 to {self.layers - 1}")
-        if self.heads % self.kv_heads:
-            raise InputError(f"model.heads: {self.heads} heads do not divide into {self.kv_heads} key/value heads")
+        for name in ("kv_heads", "full_kv_heads"):
+            count = getattr(self, name) or 1
+            if self.heads % count:
+                raise InputError(f"model.heads: {self.heads} heads do not divide into {count} key/value heads")
+        self._check_sharing()
         if self.experts < 0:
             raise InputError(f"model.experts: {self.experts} is less than 0; 0 stands for none")
         if self.experts and not 1 <= self.experts_per_token <= self.experts:
@@ -194,11 +179,14 @@ class ModelConfig:
             )
         if self.head_dim is None and self.width % self.heads:
             raise InputError(f"model.width: {self.width} does not divide into {self.heads} heads; set model.head_dim")
-        if self.head_width % 2:
-            raise InputError(f"model.head_dim: {self.head_width} is odd; rotary embedding turns pairs")
-        turning = self.rope.rotary_width(self.head_width)
+        for name, width in (("head_dim", self.head_width), ("full_head_dim", self.full_head_width)):
+            if width % 2:
+                raise InputError(f"model.{name}: {width} is odd; rotary embedding turns pairs")
+        turning = self.rope.rotary_width(self.full_head_width)
         if turning % 2 or not turning:
-            raise InputError(f"model.rope.partial: {self.rope.partial} of {self.head_width} is {turning}, no pairs")
+            raise InputError(
+                f"model.rope.partial: {self.rope.partial} of {self.full_head_width} is {turning}, no pairs"
+            )
         for name in ("short_factors", "long_factors"):
             count = len(getattr(self.rope, name) or ()) or turning // 2
             if count != turning // 2:
@@ -206,25 +194,71 @@ class ModelConfig:
         if not 0 <= self.dropout < 1:
             raise InputError(f"model.dropout: {self.dropout} is not in [0, 1)")
 
+    def _check_sharing(self) -> None:
+        own = self.layers - self.sharing_layers
+        if self.sharing_layers < 0 or own < 1:
+            raise InputError(
+                f"model.sharing_layers: {self.sharing_layers} of {self.layers} layers; choose from 0 to all but one"
+            )
+        kinds = [self.slides(layer) for layer in range(self.layers)]
+        if not {*kinds[own:]} <= {*kinds[:own]}:
+            raise InputError(
+                f"model.sharing_layers: of the last {self.sharing_layers} layers some slide, or some do not, and none "
+                "before them does so, whose keys and values they could share; take fewer"
+            )
+        if self.layer_input < 0:
+            raise InputError(f"model.layer_input: {self.layer_input} is less than 0; 0 stands for none")
+
     @property
     def head_width(self) -> int:
         """G, given or derived."""
         return self.head_dim or self.width // self.heads
 
     @property
-    def score_scale(self) -> float:
-        """The factor on attention scores."""
-        return self.attention_multiplier or (self.query_scale or self.head_width) ** -0.5
+    def full_head_width(self) -> int:
+        """G of layers that do not slide."""
+        return self.full_head_dim or self.head_width
 
-    def projection_shapes(self) -> dict[str, tuple[int, int]]:
-        """(inputs, outputs) of each projection of a layer; of those of experts, of one."""
-        D, F, H, K = self.width, self.feed_forward, self.heads * self.head_width, self.kv_heads * self.head_width
+    def kind(self, layer: int) -> LayerKind:
+        """The shapes of a layer."""
+        apart = self.full_head_dim or self.full_kv_heads or self.keys_as_values or self.sharing_layers
+        full, borrows = not self.slides(layer), layer >= self.layers - self.sharing_layers
+        return LayerKind(
+            slides=not full if apart else None,
+            head_width=self.full_head_width if full else self.head_width,
+            kv_heads=(full and self.full_kv_heads) or self.kv_heads,
+            feed_forward=(borrows and self.sharing_feed_forward) or self.feed_forward,
+            own_values=not (full and self.keys_as_values),
+            borrows=borrows,
+            lends=self.sharing_layers > 0
+            and layer in lenders(tuple(map(self.slides, range(self.layers))), self.sharing_layers),
+        )
+
+    def scanned_kinds(self) -> tuple[LayerKind, ...]:
+        """The kinds of all layers but the last."""
+        return tuple(self.kind(layer) for layer in range(self.layers - 1))
+
+    def score_scale(self, kind: LayerKind) -> float:
+        """The factor on attention scores."""
+        return self.attention_multiplier or (self.query_scale or kind.head_width) ** -0.5
+
+    def projection_shapes(self, kind: LayerKind) -> dict[str, tuple[int, int]]:
+        """(inputs, outputs) of each projection that such a layer has; of those of experts, of one."""
+        D, F = self.width, kind.feed_forward
+        H, K = self.heads * kind.head_width, kind.kv_heads * kind.head_width
         pairs = ((D, H), (D, K), (D, K), (H, D), (D, F), (D, F), (F, D))
-        return dict(zip(PROJECTIONS, pairs))
+        shapes = dict(zip(PROJECTIONS, pairs))
+        lacking = {"k_proj", "v_proj"} if kind.borrows else set() if kind.own_values else {"v_proj"}
+        found = {name: shape for name, shape in shapes.items() if name not in lacking}
+        if self.experts and (E := self.expert_width):
+            found |= zip(self.expert_projections(), ((D, E), (D, E), (E, D)))
+        return found
 
     def expert_projections(self) -> tuple[str, ...]:
-        """The projections that every expert has for itself."""
-        return EXPERT_PROJECTIONS if self.experts else ()
+        """The projections that every expert has for itself; those beside a feed-forward part with `experts.` ahead."""
+        if not self.experts:
+            return ()
+        return tuple(f"experts.{name}" for name in EXPERT_PROJECTIONS) if self.expert_width else EXPERT_PROJECTIONS
 
     def copies(self, projection: str) -> int:
         """How often a layer has a projection: once, or once an expert."""
@@ -255,44 +289,3 @@ def with_vocabulary(model: ModelConfig, size: int) -> DecoderConfig:
     values: dict[str, Any] = {f.name: getattr(model, f.name) for f in fields(model)}
     values["vocab_size"] = model.vocab_size or size
     return DecoderConfig(**values)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoraConfig:
-    """Low-rank adapters with PEFT's semantics; rank 0 means full fine-tuning."""
-
-    # Rank of the adapters; 0 means full fine-tuning.
-    rank: int = 0
-    # Scale of the adapters: they are multiplied by alpha / rank.
-    alpha: float = 32.0
-    # Dropout on the adapters' inputs.
-    dropout: float = 0.05
-    # Adapted projections.
-    targets: tuple[str, ...] = PROJECTIONS
-    # Scale by alpha / sqrt(rank) instead of alpha / rank (rsLoRA).
-    rslora: bool = False
-    # Train each output's magnitude apart from its direction (DoRA).
-    dora: bool = False
-    # PEFT adapter (folder or hub id) to go on from; rank, alpha, targets and kind are then its own.
-    adapter: str | None = None
-
-    def check(self) -> None:
-        """Raises InputError for an adapter that cannot be made."""
-        unknown = [target for target in self.targets if target not in PROJECTIONS]
-        if unknown:
-            raise InputError(
-                f"lora.targets: no projection {', '.join(map(shown, unknown))}; there are {', '.join(PROJECTIONS)}"
-            )
-        if self.rank < 0 or not 0 <= self.dropout < 1:
-            raise InputError(f"lora: rank {self.rank}, dropout {self.dropout}; rank is 0 or more, dropout in [0, 1)")
-        if self.rank > LARGEST_RANK:
-            raise InputError(f"lora.rank: {self.rank} is more than {LARGEST_RANK}, the most that is allowed")
-        if not math.isfinite(self.alpha):
-            raise InputError(f"lora.alpha: {self.alpha} is not finite")
-        if self.rank and not self.targets:
-            raise InputError("lora.targets: names no projection; set lora.rank to 0 for full fine-tuning")
-
-    @property
-    def scaling(self) -> float:
-        """The factor on B(A(x))."""
-        return self.alpha / (self.rank**0.5 if self.rslora else self.rank)

@@ -1,25 +1,30 @@
 """The decoder: one architecture whose switches (`DecoderConfig`) cover the families it can be loaded from.
 
-All layers but the last are one stacked block under `jax.lax.scan`. The last is apart: its queries, attention output and
+All layers but the last are stacked blocks under `jax.lax.scan`: one stack, or where layers differ in their shapes one
+for each kind that takes turns with others (`layer_kinds`). The last is apart: its queries, attention output and
 feed-forward layer run only at the positions whose hidden state is asked for, since focus tuning puts loss on a few
 tokens of a row.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from fit_jax.models.attention import Scope, take
 from fit_jax.models.block import Block, LayerHook
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.hash_random import Seed, dropout, folded
+from fit_jax.models.layer_inputs import LayerInputs
+from fit_jax.models.layer_kinds import Stack, all_stacks, layer_groups
 from fit_jax.models.layers import RMSNorm, scaled
 from fit_jax.models.lora import Linear
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.partition import by_rows
 from fit_jax.models.rope import Ropes, ropes_at, sequence_lengths
 
@@ -28,6 +33,9 @@ Result = TypeVar("Result")
 Hook = TypeVar("Hook", bound=LayerHook)
 # A decoder's states, as `nnx.merge(graphdef, *params)` takes them.
 Params = tuple[nnx.State, ...]
+
+# Keys and values.
+_KeysValues = tuple[Array, Array]
 
 # A window that limits nothing, for the full layers of a model whose layers alternate; fits an int32 difference.
 UNLIMITED = 2**30
@@ -45,15 +53,22 @@ class Embed(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """Decoder-only transformer. Parameters: embed, blocks (stacked), last_block, final_norm, [lm_head]."""
+    """Decoder-only transformer.
+
+    Parameters: embed, [layer_inputs], blocks (stacked; where there are more stacks blocks_1 and so on), last_block,
+    final_norm, [lm_head].
+    """
 
     def __init__(self, config: DecoderConfig, lora: LoraConfig = LoraConfig(), *, rngs: nnx.Rngs) -> None:  # noqa: B008
         """Random weights."""
         self.config = config
         seed, L = Seed.of(rngs.params()), config.layers
         self.embed = Embed(config, seed=seed.fold(L))
-        self.blocks = _stack(L - 1, config, lora, seed) if L > 1 else None
-        self.last_block = Block(config, lora, seed=seed.fold(L - 1))
+        self.layer_inputs = LayerInputs(config, seed=seed.fold(L + 2)) if config.layer_input else None
+        stacks = all_stacks(config.scanned_kinds())
+        for name in stacks or ("blocks",):
+            setattr(self, name, _stacked(stacks[name], config, lora, seed) if stacks else None)
+        self.last_block = Block(config.kind(L - 1), config, lora, seed=seed.fold(L - 1))
         self.final_norm = RMSNorm(config.width, config)
         if config.tied:
             self.lm_head = None
@@ -112,43 +127,89 @@ class Decoder(nnx.Module):
         """
         ropes, last = self.ropes(scope.query_positions, scope.lengths), self.config.layers - 1
 
+        lent: dict[bool | None, _KeysValues] = {}  # of layers that slide, and of those that do not
+
         def visit(
-            block: Block, x: Array, hook: Hook, number: int | Array, index_BC: Array | None = None
-        ) -> tuple[Array, Hook]:
-            slides, layer_seed, queries = self._flag(self.config.slides, number), folded(seed, number), scope
-            rope = ropes.of(slides, self._flag(self.config.rotates, number))
-            normed, k, v = block.read(x, rope, layer_seed)
-            hook, k, v = hook.keys_values(number, k, v)
+            block: Block,
+            x: Array,
+            hook: Hook,
+            number: int | Array,
+            layers: tuple[int, ...],
+            given: Array | None,
+            index_BC: Array | None = None,
+        ) -> tuple[Array, Hook, _KeysValues]:
+            """The layer `number`, one of `layers`, which may be traced where these are several."""
+            slides, layer_seed = self._flag(self.config.slides, number, layers), folded(seed, number)
+            rope, queries = ropes.of(slides, self._flag(self.config.rotates, number, layers)), scope
+            normed = block.read(x, layer_seed)
+            if block.kind.borrows:
+                k, v = lent[block.kind.slides]
+            else:
+                hook, k, v = hook.keys_values(number, *block.attention.keys_values(*normed, rope))
             if index_BC is not None:
-                x, normed, rope = jax.tree.map(lambda a: take(a, index_BC), (x, normed, rope))
+                x, normed, rope, given = jax.tree.map(lambda a: take(a, index_BC), (x, normed, rope, given))
                 queries = scope.at(index_BC)
             rescope = partial(hook.scope, number)
-            x = block.write(x, normed, k, v, queries, rope, self.window(slides), layer_seed, rescope)
+            x = block.write(x, normed, k, v, queries, rope, self.window(slides), layer_seed, rescope, given)
             hook, x = hook.output(number, x, index_BC)
-            return x, hook
+            return x, hook, (k, v)
 
-        x = dropout(
-            hook.embedded(by_rows(self.embed_tokens(tokens_BT))), self.config.dropout, folded(seed, self.config.layers)
-        )
-        if self.blocks is not None:
-            graphdef, stacked = nnx.split(self.blocks)
+        def through(
+            stack: Stack, carry: tuple[Array, Hook], each: tuple[nnx.State, Array, Array | None]
+        ) -> tuple[tuple[Array, Hook], _KeysValues | None]:
+            """Layers of a stack in a row: their weights, numbers and inputs; the keys and values of one that lends."""
+            graphdef = nnx.graphdef(self.stack(stack.name))
+            # One layer between others is no loop, whatever scans it.
+            in_scan = len(stack.layers) > 1 or self.config.layers == 2
 
-            @partial(self._remat, in_scan=True)
-            def scanned(carry: tuple[Array, Hook], layer: tuple[nnx.State, Array]) -> tuple[tuple[Array, Hook], None]:
-                weights, number = layer
+            @partial(self._remat, in_scan=in_scan)
+            def scanned(
+                carry: tuple[Array, Hook], layer: tuple[nnx.State, Array, Array | None]
+            ) -> tuple[tuple[Array, Hook], _KeysValues | None]:
+                weights, number, given = layer
                 with jax.named_scope("block"):
-                    x, hook = visit(nnx.merge(graphdef, weights), *carry, number)
-                    return (by_rows(x), hook), None
+                    x, hook, held = visit(nnx.merge(graphdef, weights), *carry, number, stack.layers, given)
+                    return (by_rows(x), hook), held if stack.kind.lends else None
 
-            (x, hook), _ = jax.lax.scan(scanned, (x, hook), (stacked, jnp.arange(last, dtype=jnp.int32)))
+            return jax.lax.scan(scanned, carry, each)
+
+        embedded = hook.embedded(by_rows(self.embed_tokens(tokens_BT)))
+        inputs_LBTP = None if self.layer_inputs is None else self.layer_inputs(tokens_BT, embedded)
+        carry = dropout(embedded, self.config.dropout, folded(seed, self.config.layers)), hook
+        for stacks, repeats in layer_groups(self.config.scanned_kinds()):
+            each = tuple(self._each_layer(stack, inputs_LBTP) for stack in stacks)
+            if len(stacks) == 1:
+                carry, held = through(stacks[0], carry, each[0])
+                if held is not None:
+                    lent[stacks[0].kind.slides] = jax.tree.map(lambda a: a[0], held)
+                continue
+
+            def turn(carry: tuple[Array, Hook], each: Any, stacks: tuple[Stack, ...] = stacks) -> Any:
+                for stack, layers in zip(stacks, each):
+                    carry, _ = through(stack, carry, layers)
+                return carry, None
+
+            apart = jax.tree.map(lambda a, n=repeats: a.reshape(n, -1, *a.shape[1:]), each)
+            carry, _ = jax.lax.scan(turn, carry, apart)
 
         @self._remat
         def last_layer(x: Array, hook: Hook) -> tuple[Array, Hook]:
             with jax.named_scope("last_block"):
-                return visit(self.last_block, x, hook, last, out_index_BC)
+                given = None if inputs_LBTP is None else inputs_LBTP[last]
+                return visit(self.last_block, x, hook, last, (last,), given, out_index_BC)[:2]
 
-        x, hook = last_layer(x, hook)
+        x, hook = last_layer(*carry)
         return self.final_norm(x), hook
+
+    def stack(self, name: str) -> Block:
+        """The stacked block of this name."""
+        return getattr(self, name)
+
+    def _each_layer(self, stack: Stack, inputs_LBTP: Array | None) -> tuple[nnx.State, Array, Array | None]:
+        """What a scan over a stack takes of each layer: its weights, its number and its inputs, where it has some."""
+        inputs = None if inputs_LBTP is None else _of_layers(inputs_LBTP, stack.layers)
+        numbers = _of_layers(jnp.arange(self.config.layers - 1, dtype=jnp.int32), stack.layers)
+        return nnx.state(self.stack(stack.name)), numbers, inputs
 
     def _remat(self, function: Callable[Arguments, Result], in_scan: bool = False) -> Callable[Arguments, Result]:
         """The function, of which a backward pass, where there is one, computes again what `config.remat` says."""
@@ -175,12 +236,12 @@ class Decoder(nnx.Module):
             lengths = sequence_lengths(positions)
         return ropes_at(positions, self.config, lengths)
 
-    def _flag(self, of: Callable[[int], bool], layer: int | Array) -> bool | Array:
-        """A flag of a layer; as a Python bool where all scanned layers agree, so that no step has to choose."""
-        if isinstance(layer, int):
-            return of(layer)
-        flags = [of(scanned) for scanned in range(self.config.layers - 1)]
-        return jnp.array(flags)[layer] if any(flags) and not all(flags) else any(flags)
+    def _flag(self, of: Callable[[int], bool], layer: int | Array, layers: tuple[int, ...]) -> bool | Array:
+        """A flag of one of these layers; as a Python bool where all agree, so that no step has to choose."""
+        flags = {of(one) for one in layers}
+        if len(flags) == 1:
+            return flags.pop()
+        return jnp.array([of(scanned) for scanned in range(self.config.layers - 1)])[layer]
 
     def window(self, slides: bool | Array) -> int | Array | None:
         """The window of a layer with this flag."""
@@ -201,8 +262,18 @@ class Decoder(nnx.Module):
         return logits if cap is None else cap * jnp.tanh(logits / cap)
 
 
-def _stack(count: int, config: DecoderConfig, lora: LoraConfig, seed: Seed) -> Block:
-    """A block whose parameters carry a leading axis of `count` layers."""
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: Block(config, lora, seed=seed)))
-    weights = jax.vmap(lambda layer: nnx.state(Block(config, lora, seed=seed.fold(layer))))(jnp.arange(count))
+def _of_layers(each: Array, layers: tuple[int, ...]) -> Array:
+    """The entries of these layers, of an array that has one for every layer."""
+    run = each[layers[0] : layers[-1] + 1]
+    return run if len(run) == len(layers) else run[np.array(layers) - layers[0]]
+
+
+def _stacked(stack: Stack, config: DecoderConfig, lora: LoraConfig, seed: Seed) -> Block:
+    """A block whose parameters carry a leading axis of layers."""
+
+    def layer(number: int | Array) -> Block:
+        return Block(stack.kind, config, lora, seed=seed.fold(number))
+
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: layer(0)))
+    weights = jax.vmap(lambda number: nnx.state(layer(number)))(jnp.array(stack.layers))
     return nnx.merge(graphdef, weights)

@@ -13,10 +13,11 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.hash_random import Seed
-from fit_jax.models.layers import gated
+from fit_jax.models.layers import RMSNorm, gated, normalized
 from fit_jax.models.lora import Linear
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.quantize import QuantizedKernel
 from fit_jax.parallel.config import CONTEXT, ROWS, TENSOR
 
@@ -54,7 +55,7 @@ class Experts(nnx.Module):
 
     def __init__(self, config: DecoderConfig, *, seed: Seed) -> None:
         """Random weights; the output projections are scaled down by the depth."""
-        D, F = config.width, config.feed_forward
+        D, F = config.width, config.expert_width or config.feed_forward
         self.config = config
         router = ("router", D, config.experts, config, LoraConfig())
         self.router = Linear(*router, bias=config.experts_bias, seed=seed.fold(3))
@@ -66,16 +67,26 @@ class Experts(nnx.Module):
         self, x: Float[Array, "B T D"], input_seed: Seed | None, hidden_seed: Seed | None
     ) -> Float[Array, "B T D"]:
         """Transforms normalised inputs; the seeds, which draw an adapter's dropout, have none here to draw for."""
+        return self.mixed(x, *self.routed(x))
+
+    def routed(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T k"], Int[Array, "B T k"]]:
+        """The experts that each token goes to, and their weights in fp32."""
         scores = jax.nn.softmax(self.router(x).astype(jnp.float32), axis=-1)
         weights, chosen = jax.lax.top_k(scores, self.config.experts_per_token)
         if self.config.normalize_router:
             weights /= weights.sum(axis=-1, keepdims=True)
+        return weights, chosen
+
+    def mixed(
+        self, x: Float[Array, "B T D"], weights: Float[Array, "B T k"], chosen: Int[Array, "B T k"]
+    ) -> Float[Array, "B T D"]:
+        """The weighted sum of the chosen experts' outputs."""
         gate, up, down = (part.weight(x.dtype) for part in (self.gate_proj, self.up_proj, self.down_proj))
         offsets = self.gate_proj.offsets(x.dtype), self.up_proj.offsets(x.dtype)
         run = partial(_of_a_shard, self.config)
         mesh = jax.sharding.get_abstract_mesh()
         if not mesh.empty:  # each device sorts its own tokens, so that none travels
-            split = TENSOR if self.config.feed_forward % mesh.shape[TENSOR] == 0 else None
+            split = TENSOR if gate.shape[-1] % mesh.shape[TENSOR] == 0 else None
             rows = ROWS if x.shape[0] % math.prod(mesh.shape[axis] for axis in ROWS) == 0 else None
             tokens = P(rows, CONTEXT if x.shape[1] % mesh.shape[CONTEXT] == 0 else None, None)
             inner, outer = P(None, None, split), P(None, split, None)
@@ -88,6 +99,31 @@ class Experts(nnx.Module):
             return y
         shares_BTE = (jax.nn.one_hot(chosen, self.config.experts, dtype=x.dtype) * weights[..., None]).sum(axis=2)
         return y + shares_BTE @ bias
+
+
+class ExpertsBeside(nnx.Module):
+    """A mixture of experts whose output is added to that of a feed-forward part, each after a norm (Gemma 4 26B-A4B).
+
+    The router reads the residual stream, divided by its root mean square, and scaled entry by entry; what it says of an
+    expert is scaled in turn.
+    """
+
+    def __init__(self, config: DecoderConfig, *, seed: Seed) -> None:
+        """Random weights; all scales are 1."""
+        D, dtype = config.width, jnp.dtype(config.param_dtype)
+        self.config = config
+        self.experts = Experts(config, seed=seed)
+        self.router_scale = nnx.Param(jnp.ones((D,), dtype))
+        self.expert_scale = nnx.Param(jnp.ones((config.experts,), dtype))
+        self.dense_out_norm, self.norm, self.out_norm = (RMSNorm(D, config) for _ in range(3))
+
+    def __call__(self, x: Float[Array, "B T D"], dense: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Both parts' sum, given the residual stream and what the feed-forward part makes of it."""
+        read = normalized(x.astype(jnp.float32), self.config.norm_epsilon).astype(x.dtype)
+        read = read * self.router_scale[...].astype(x.dtype)[None, None] * jnp.asarray(x.shape[-1] ** -0.5, x.dtype)
+        weights, chosen = self.experts.routed(read)
+        weights = weights * self.expert_scale[...].astype(weights.dtype)[chosen]
+        return self.dense_out_norm(dense) + self.out_norm(self.experts.mixed(self.norm(x), weights, chosen))
 
 
 def _of_a_shard(

@@ -18,6 +18,7 @@ from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.experts import ExpertLinear
 from fit_jax.models.families import LAYER_PREFIX, Source, leading_axes, sources
+from fit_jax.models.layer_kinds import all_stacks
 from fit_jax.models.lora import Linear, LoraParam
 from fit_jax.models.model_folder import OWN
 from fit_jax.models.mxfp4 import PackedFiles
@@ -119,13 +120,15 @@ def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, list[_
     """The tensors that stand at one place, by Hugging Face name, each in the parts that it is made of, in order."""
     config = decoder.config
     if place in (-1, config.layers):
-        paths = ("embed.embedding",) if place == -1 else ("final_norm.scale", "lm_head.kernel")
         leaves = named_leaves(nnx.state(decoder))
-        row, layer, values = 0, None, {path: leaves[path] for path in paths if path in leaves}
+        alone = [path for path in leaves if not is_stacked(path) and not path.startswith("last_block.")]
+        here = [path for path in alone if _place(sources(path, config)[0].name, config) == place]
+        layer, values = None, {path: leaves[path] for path in here}
     else:
-        stacked = place < config.layers - 1
-        part, row, layer = ("blocks", place, place) if stacked else ("last_block", 0, None)
-        block = decoder.blocks if stacked else decoder.last_block
+        part, layer, block = "last_block", None, decoder.last_block
+        for stack in all_stacks(config.scanned_kinds()).values():
+            if place in stack.layers:
+                part, layer, block = stack.name, stack.layers.index(place), decoder.stack(stack.name)
         values = {f"{part}.{path}": value for path, value in named_leaves(nnx.state(block)).items()}
         if config.quantize != "none" or nnx.state(block, LoraParam):
             values, layer = _merge_layer(*nnx.split(block), layer, part, dtype), None
@@ -133,10 +136,9 @@ def _exported(decoder: Decoder, place: int, dtype: np.dtype) -> dict[str, list[_
         values, layer = _cast(values, layer, dtype), None
     found: list[tuple[Source, _DeviceTensor]] = []
     for path, value in values.items():
-        stacked = is_stacked(path)
-        tensors, by_expert = sources(path, config), leading_axes(path, config) - stacked
-        each = len(tensors) // (config.layers - 1 if stacked else 1)
-        for expert, source in enumerate(tensors[row * each : (row + 1) * each]):
+        by_expert = leading_axes(path, config) - is_stacked(path)
+        tensors = [source for source in sources(path, config) if _place(source.name, config) == place]
+        for expert, source in enumerate(tensors):
             index = (*([] if layer is None else [layer]), *([expert] * by_expert))
             found.append((source, _DeviceTensor(value, index, source.transposed, source.step > 1)))
     parts: dict[str, list[_DeviceTensor]] = {}
@@ -171,12 +173,22 @@ def _of_layer(tree: object, layer: int | None) -> Any:
 def _tensor_blocks(parts: list[_DeviceTensor]) -> TensorBlocks:
     """What brings a tensor to this host as the files hold it, put together from its parts."""
     together = _alternated if parts[0].alternating else itertools.chain
+    by_expert = parts[0].transposed and parts[0].array.ndim - len(parts[0].at) == 3
     if all(held.array.is_fully_addressable for held in parts):
-        return lambda: together(*map(_assembled, parts))
+        return partial(_by_expert, parts) if by_expert else lambda: together(*map(_assembled, parts))
     # All hosts must gather in one order, so not from several threads.
     wholes = [(to_host(held.array[held.at] if held.at else held.array), held.transposed) for held in parts]
-    turned = [[whole.T if transposed else whole] for whole, transposed in wholes]
-    return lambda: together(*turned)
+    turned = [whole.swapaxes(-2, -1) if transposed else whole for whole, transposed in wholes]
+    if by_expert:
+        return lambda: [np.concatenate(turned, axis=1)]
+    return lambda: together(*([whole] for whole in turned))
+
+
+def _by_expert(parts: list[_DeviceTensor]) -> Iterator[np.ndarray]:
+    """Blocks of a tensor of all experts, each an expert's outputs of one part after another."""
+    for expert in range(parts[0].array.shape[len(parts[0].at)]):
+        blocks = [_assembled(held._replace(at=(*held.at, expert))) for held in parts]
+        yield np.concatenate([block.copy() for part in blocks for block in part])[None]
 
 
 def _alternated(*parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -5,11 +5,13 @@ XLA kernel computes it; a kernel that skips masked blocks does less.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fit_jax.models.config import PROJECTIONS, DecoderConfig, LoraConfig
+from fit_jax.models.config import PROJECTIONS, DecoderConfig
 from fit_jax.models.head import chunks_of
+from fit_jax.models.lora_config import LoraConfig
 
 
 class Flops(NamedTuple):
@@ -17,7 +19,7 @@ class Flops(NamedTuple):
 
     Attributes:
         projections: The seven projections of the layers; of those of experts, as many as a token goes to, and the
-            router.
+            router; and those around the layers' own inputs.
         adapters: Low-rank updates on them.
         attention: Scores and weighted values.
         head: The vocabulary projection.
@@ -43,6 +45,7 @@ class _Passes(NamedTuple):
     scores: int
     values: int
     head: int
+    inputs: int
 
 
 def train_flops(config: DecoderConfig, lora: LoraConfig, rows: int, sequence_length: int, targets: int) -> Flops:
@@ -68,21 +71,22 @@ def train_flops(config: DecoderConfig, lora: LoraConfig, rows: int, sequence_len
         scores=3 + (config.remat != "none"),
         values=3 + values_again,
         head=2 + trained + (chunks_of(targets)[0] > 1),
+        inputs=1 + 2 * trained,
     )
     return _count(config, lora, passes, rows, sequence_length, targets)
 
 
 def forward_flops(config: DecoderConfig, lora: LoraConfig, rows: int, sequence_length: int, targets: int) -> Flops:
     """Of one forward pass over a batch of this size."""
-    passes = _Passes(projection=lambda _: 1, a=lambda _: 1, b=lambda _: 1, scores=1, values=1, head=1)
+    passes = _Passes(projection=lambda _: 1, a=lambda _: 1, b=lambda _: 1, scores=1, values=1, head=1, inputs=1)
     return _count(config, lora, passes, rows, sequence_length, targets)
 
 
 def parameter_count(config: DecoderConfig, lora: LoraConfig = LoraConfig()) -> tuple[int, int]:  # noqa: B008
     """Parameters of projections, embeddings and adapters: (base, adapters); norms and biases are left out."""
-    shapes = config.projection_shapes()
     base = _base_count(config, config.copies)
-    adapters = config.layers * lora.rank * sum(sum(shapes[name]) for name in lora.targets) if lora.rank else 0
+    layers = [config.projection_shapes(config.kind(layer)) for layer in range(config.layers)] if lora.rank else []
+    adapters = lora.rank * sum(sum(shapes.get(name, ())) for shapes in layers for name in lora.targets)
     return base, adapters
 
 
@@ -92,27 +96,34 @@ def active_parameter_count(config: DecoderConfig) -> int:
 
 
 def _base_count(config: DecoderConfig, times: Callable[[str], int]) -> int:
-    layer = sum(times(name) * i * o for name, (i, o) in config.projection_shapes().items())
-    router = config.width * config.experts
-    return config.layers * (layer + router) + config.vocab_size * config.width * (2 - config.tied)
+    layers = [config.projection_shapes(config.kind(layer)) for layer in range(config.layers)]
+    projections = sum(times(name) * i * o for shapes in layers for name, (i, o) in shapes.items())
+    # Of each layer: its router; its part of the embeddings and of their projection, and its gate and projection.
+    words = (config.layer_input_vocab or config.vocab_size) + 3 * config.width
+    others = config.width * config.experts + words * config.layer_input
+    return projections + config.layers * others + config.vocab_size * config.width * (2 - config.tied)
 
 
 def _count(
     config: DecoderConfig, lora: LoraConfig, passes: _Passes, rows: int, sequence_length: int, targets: int
 ) -> Flops:
-    shapes = config.projection_shapes()
     adapted = set(lora.targets) & set(PROJECTIONS) if lora.rank else set()
     projections = adapters = attention = 0.0
     # The last layer reads keys and values of every token but computes the rest at the targets alone.
-    for layers, queries in ((config.layers - 1, sequence_length), (1, targets)):
-        for name, (inputs, outputs) in shapes.items():
+    kinds = [*Counter(config.scanned_kinds()).items(), (config.kind(config.layers - 1), 1)]
+    for number, (kind, layers) in enumerate(kinds):
+        queries = sequence_length if number < len(kinds) - 1 else targets
+        for name, (inputs, outputs) in config.projection_shapes(kind).items():
             n = layers * rows * (sequence_length if name in ("k_proj", "v_proj") else queries)
             projections += passes.projection(name) * 2 * n * config.uses(name) * inputs * outputs
             if name in adapted:
                 adapters += 2 * n * lora.rank * (passes.a(name) * inputs + passes.b(name) * outputs)
         projections += passes.projection("router") * 2 * layers * rows * queries * config.width * config.experts
+        added = 2 * layers * rows * queries * config.width * config.layer_input
+        projections += (passes.projection("layer_input") + passes.projection("down_proj")) * added
         pairs = layers * rows * queries * sequence_length * config.heads
-        attention += (passes.scores + passes.values) * 2 * pairs * config.head_width
+        attention += (passes.scores + passes.values) * 2 * pairs * kind.head_width
+    projections += passes.inputs * 2 * rows * sequence_length * config.width * config.layers * config.layer_input
     computed = math.prod(chunks_of(targets))
     head = passes.head * 2 * rows * computed * config.width * config.vocab_size
     return Flops(projections, adapters, attention, head)

@@ -1,6 +1,7 @@
 """Decoding token by token: keys and values of what was read stay in a cache."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -20,10 +21,12 @@ class Cache(NamedTuple):
 
     A slot that holds padding has `visible_until` 0, so that rows may be padded on either side. `limits` says how many
     tokens each row's sequence may come to hold, which some rotary embeddings ask beforehand (longrope).
+
+    Keys and values are those of layers that have their own, stacked by their shape (`_held`).
     """
 
-    keys: Float[Array, "L B S K G"]
-    values: Float[Array, "L B S K G"]
+    keys: tuple[Float[Array, "L B S K G"], ...]
+    values: tuple[Float[Array, "L B S K G"], ...]
     positions: Int[Array, "B S"]
     visible_until: Int[Array, "B S"]
     length: Int[Array, ""]
@@ -32,16 +35,29 @@ class Cache(NamedTuple):
 
 def empty_cache(config: DecoderConfig, rows: int, slots: int) -> Cache:
     """A cache that has read nothing and has room for `slots` tokens of each row, which may all be of one sequence."""
-    shape = (config.layers, rows, slots, config.kv_heads, config.head_width)
     dtype = jnp.dtype(config.compute_dtype)
+    keys, values = (
+        tuple(jnp.zeros((len(layers), rows, slots, *shape), dtype) for shape, layers in _held(config).items())
+        for _ in range(2)
+    )
     nothing = jnp.zeros((rows, slots), jnp.int32)
     limits = jnp.full((rows,), slots, jnp.int32)
-    return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), nothing, nothing, jnp.int32(0), limits)
+    return Cache(keys, values, nothing, nothing, jnp.int32(0), limits)
+
+
+def _held(config: DecoderConfig) -> dict[tuple[int, int], list[int]]:
+    """The layers with keys and values of their own by the shape (K, G) of these."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for layer in range(config.layers):
+        kind = config.kind(layer)
+        if not kind.borrows:
+            found.setdefault((kind.kv_heads, kind.head_width), []).append(layer)
+    return found
 
 
 def repeated(cache: Cache, times: int) -> Cache:
     """A cache in which each row stands `times` times, one after another."""
-    keys, values = (jnp.repeat(held, times, axis=1) for held in (cache.keys, cache.values))
+    keys, values = jax.tree.map(lambda held: jnp.repeat(held, times, axis=1), (cache.keys, cache.values))
     by_row = (cache.positions, cache.visible_until, cache.limits)
     positions, visible_until, limits = (jnp.repeat(held, times, axis=0) for held in by_row)
     return Cache(keys, values, positions, visible_until, cache.length, limits)
@@ -61,7 +77,8 @@ def select(cache: Cache, chosen_BW: Int[Array, "B W"], start: int) -> Cache:
         by_row = part.reshape(part.shape[0], *chosen_BW.shape, *part.shape[2:])
         return held.at[:, :, start:].set(jnp.take_along_axis(by_row, index, axis=2).reshape(part.shape))
 
-    return cache._replace(keys=moved(cache.keys), values=moved(cache.values))
+    keys, values = jax.tree.map(moved, (cache.keys, cache.values))
+    return cache._replace(keys=keys, values=values)
 
 
 def extend(
@@ -94,27 +111,42 @@ def extend(
     )
     lengths = jnp.broadcast_to(cache.limits[:, None], tokens_BT.shape)
     scope = Scope(index_BT, positions_BT, cache.positions, cache.visible_until, lengths=lengths)
-    hidden, held = decoder.walk(tokens_BT, scope, _CacheWriter(cache.keys, cache.values, start), out_index_BC)
+    writer = _CacheWriter(cache.keys, cache.values, start, decoder.config)
+    hidden, held = decoder.walk(tokens_BT, scope, writer, out_index_BC)
     return hidden, cache._replace(keys=held.keys, values=held.values)
 
 
-@jax.tree_util.register_dataclass
+@partial(jax.tree_util.register_dataclass, data_fields=("keys", "values", "start"), meta_fields=("config",))
 @dataclass(frozen=True)
 class _CacheWriter(LayerHook):
     """A cache's keys and values, to which each layer adds those of the tokens that are read, from slot `start` on."""
 
-    keys: Float[Array, "L B S K G"]
-    values: Float[Array, "L B S K G"]
+    keys: tuple[Float[Array, "L B S K G"], ...]
+    values: tuple[Float[Array, "L B S K G"], ...]
     start: Int[Array, ""]
+    config: DecoderConfig
 
     def keys_values(
         self, layer: LayerNumber, k: Float[Array, "B T K G"], v: Float[Array, "B T K G"]
     ) -> tuple["_CacheWriter", Float[Array, "B S K G"], Float[Array, "B S K G"]]:
         """The layer's keys and values of all tokens that were ever read."""
 
-        def put(held: Array, new: Array) -> tuple[Array, Array]:
-            held = jax.lax.dynamic_update_slice(held, new[None], (layer, 0, self.start, 0, 0))
-            return held, jax.lax.dynamic_index_in_dim(held, layer, keepdims=False)
+        at, place = self._place(layer, k.shape[2:])
+
+        def put(stacks: tuple[Array, ...], new: Array) -> tuple[tuple[Array, ...], Array]:
+            held = jax.lax.dynamic_update_slice(stacks[at], new[None], (place, 0, self.start, 0, 0))
+            one = jax.lax.dynamic_index_in_dim(held, place, keepdims=False)
+            return (*stacks[:at], held, *stacks[at + 1 :]), one
 
         (keys, k), (values, v) = put(self.keys, k), put(self.values, v)
         return replace(self, keys=keys, values=values), k, v
+
+    def _place(self, layer: LayerNumber, shape: tuple[int, ...]) -> tuple[int, LayerNumber]:
+        """In which stack a layer's keys of this shape (K, G) are, and at which place there."""
+        held = _held(self.config)
+        at = list(held).index((shape[0], shape[1]))
+        if len(held) == 1 and not self.config.sharing_layers:
+            return at, layer
+        # Of other layers no place is ever asked for.
+        places = {number: place for place, number in enumerate(held[shape[0], shape[1]])}
+        return at, jnp.array([places.get(number, 0) for number in range(self.config.layers)], jnp.int32)[layer]

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
+from fit_jax.models.config import DecoderConfig, ModelConfig
 from fit_jax.models.hash_random import Seed, dropout
 from fit_jax.models.lora import Linear
+from fit_jax.models.lora_config import LoraConfig
 
 
 class RMSNorm(nnx.Module):
@@ -22,10 +23,14 @@ class RMSNorm(nnx.Module):
 
     def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
         """The normalised and scaled input, in the input's dtype."""
-        x32 = x.astype(jnp.float32)
-        x32 = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.epsilon)
+        x32 = normalized(x.astype(jnp.float32), self.epsilon)
         scale = self.scale[...].astype(jnp.float32) + self.offset
         return (x32 * jnp.expand_dims(scale, tuple(range(x.ndim - 1)))).astype(x.dtype)
+
+
+def normalized(x: Float[Array, "*n D"], epsilon: float) -> Float[Array, "*n D"]:
+    """The input divided by its root mean square over the last axis."""
+    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + epsilon)
 
 
 def scaled(x: Float[Array, "*n"], factor: float) -> Float[Array, "*n"]:
@@ -45,9 +50,9 @@ def gated(config: ModelConfig, gate: Float[Array, "*n F"], up: Float[Array, "*n 
 class FeedForward(nnx.Module):
     """Gated feed-forward layer: down(act(gate(x)) * up(x))."""
 
-    def __init__(self, config: DecoderConfig, lora: LoraConfig, *, seed: Seed) -> None:
-        """Random weights; the output projection is scaled down by the depth."""
-        D, F = config.width, config.feed_forward
+    def __init__(self, width: int, config: DecoderConfig, lora: LoraConfig, *, seed: Seed) -> None:
+        """Random weights, of feed-forward width `width`; the output projection is scaled down by the depth."""
+        D, F = config.width, width
         self.config = config
         self.adapter_dropout = lora.dropout if lora.rank else 0.0
         self.gate_proj = Linear("gate_proj", D, F, config, lora, seed=seed.fold(0))

@@ -6,8 +6,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from fit_jax.models.config import PROJECTIONS, DecoderConfig, LoraConfig
+from fit_jax.models.config import PROJECTIONS, DecoderConfig
 from fit_jax.models.hash_random import Seed
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.quantize import QuantizedKernel
 
 

@@ -50,11 +50,15 @@ def ropes_at(positions: Int[Array, "B T"], config: DecoderConfig, lengths: Int[A
         config: The decoder.
         lengths: Tokens of the sequence that each token is of, which `longrope` asks for; None means none is long.
     """
-    full = _rope_at(positions, config.rope, config.head_width, lengths)
-    if config.sliding_theta is None:
+    full = _rope_at(positions, config.rope, config.full_head_width, lengths)
+    if config.sliding_theta is None and config.full_head_width == config.head_width:
         return Ropes(full, None)
-    plain = replace(config.rope, kind="default", theta=config.sliding_theta, attention_factor=1.0)
-    return Ropes(full, _rope_at(positions, plain, config.head_width, lengths))
+    sliding = config.rope
+    if config.sliding_theta is not None:
+        sliding = replace(sliding, kind="default", theta=config.sliding_theta, attention_factor=1.0)
+    if config.rope.kind == "proportional":
+        sliding = replace(sliding, partial=1.0)
+    return Ropes(full, _rope_at(positions, sliding, config.head_width, lengths))
 
 
 def sequence_lengths(positions: Int[Array, "B T"]) -> Int[Array, "B T"]:
@@ -105,6 +109,9 @@ def frequencies(config: RopeConfig, head_width: int, *, long: bool = False) -> n
     if config.kind == "longrope":
         factors = config.long_factors if long else config.short_factors
         return (1.0 / (np.array(factors, np.float32) * powers)).astype(np.float32)
+    if config.kind == "proportional":
+        turning = np.arange(width // 2) < int(config.partial * width // 2)
+        return np.where(turning, inverse / np.float32(config.factor), np.float32(0))
     return inverse
 
 

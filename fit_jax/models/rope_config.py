@@ -25,9 +25,9 @@ class RopeConfig:
 
     # Base of the rotation's wavelengths.
     theta: float = 10000.0
-    # Scaling of frequencies: `default`, `linear`, `llama3`, `yarn` or `longrope`.
-    kind: Literal["default", "linear", "llama3", "yarn", "longrope"] = "default"
-    # Factor by which positions are stretched (linear, llama3, yarn).
+    # Scaling of frequencies: `default`, `linear`, `llama3`, `yarn`, `longrope` or `proportional`.
+    kind: Literal["default", "linear", "llama3", "yarn", "longrope", "proportional"] = "default"
+    # Factor by which positions are stretched (linear, llama3, yarn, proportional).
     factor: float = 1.0
     # Fewer turns than this over the original positions: the frequency is divided by `factor` (llama3).
     low_freq_factor: float = 1.0
@@ -47,14 +47,14 @@ class RopeConfig:
     short_factors: tuple[float, ...] | None = None
     # The same in longer sequences (longrope).
     long_factors: tuple[float, ...] | None = None
-    # Share of each head that turns, from its first dimension on (Phi-4).
+    # Share of each head that turns: its first dimensions (Phi-4); of all pairs the first (proportional).
     partial: float = 1.0
     # Queries are multiplied by 1 + this times log(1 + position // original_max_positions) (Ministral 3).
     temperature_beta: float = 0.0
 
     def rotary_width(self, head_width: int) -> int:
-        """R, the dimensions of a head that turn."""
-        return int(head_width * self.partial)
+        """R, the dimensions of a head that turn; all of them, some by nothing, where only the first pairs do."""
+        return head_width if self.kind == "proportional" else int(head_width * self.partial)
 
     def check(self) -> None:
         """Raises InputError for values that no rotary embedding has."""

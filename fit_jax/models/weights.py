@@ -13,9 +13,11 @@ from flax import nnx
 
 from fit_jax.errors import InputError
 from fit_jax.foreign import listed
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
-from fit_jax.models.families import Source, leading_axes, sources, text_name
+from fit_jax.models.families import Source, leading_axes, sources, text_name, unread_tensors
+from fit_jax.models.families.family import turned
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import Pretrained, open_pretrained
 from fit_jax.models.mxfp4 import PackedFiles
 from fit_jax.models.quantize import Quantized, quantize
@@ -118,12 +120,12 @@ class _Part:
         # Which of its tensors: of a layer, and there of an expert.
         wanted = np.arange(math.prod(counts)).reshape(counts)[full[: self.leading]]
         sizes = tuple(s.stop - s.start for s in inner)
-        shape = (wanted.size, *(sizes[::-1] if self.source.transposed else sizes))
+        shape = (wanted.size, *(turned(sizes) if self.source.transposed else sizes))
         value, stored = np.empty(shape, self.files.tensors[self.names[0]].dtype), self.source.slices(inner)
         for row, number in enumerate(wanted.flat):
             value[row] = self.files.read(self.names[number], stored)
         value = value.astype(self.leaf.dtype, copy=False)
-        value = value.swapaxes(1, 2) if self.source.transposed else value
+        value = value.swapaxes(-2, -1) if self.source.transposed else value
         return value.reshape(*wanted.shape, *value.shape[1:])
 
 
@@ -132,6 +134,8 @@ def _check(files: TensorFiles, parts: dict[str, _Part], model: DecoderConfig) ->
     needed = {name: part for part in parts.values() for name in part.names}
     missing = [name for name in needed if name not in files.tensors]
     unused = [n for n in files.tensors if n not in needed and not n.endswith(_DERIVED)]
+    if unread := unread_tensors(model):
+        unused = [name for name in unused if name not in unread]
     if model.tied and "lm_head.weight" in unused:
         _check_tie(files)
         unused.remove("lm_head.weight")

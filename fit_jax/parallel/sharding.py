@@ -28,14 +28,20 @@ RULES: tuple[tuple[re.Pattern[str], P], ...] = tuple(
         (r"(o|down)_proj\.kernel(\.codes|\.scales)?", P(TENSOR, FSDP)),
         (r"(o|down)_proj\.lora_a", P(TENSOR, None)),
         (r"(o|down)_proj\.lora_b", P(None, FSDP)),
-        (r"router\.(kernel|bias)", P()),
+        (r"router\.(kernel|bias)|(layer|router|expert)_scale", P()),
+        (r"(layer_inputs\.projection|layer_input\.gate)\.kernel", P(FSDP, None)),
+        (r"layer_input\.projection\.kernel", P(None, FSDP)),
         (r"attention\.sinks", P(TENSOR)),
-        (r"embed\.embedding", P(TENSOR, FSDP)),
+        (r"(embed|layer_inputs)\.embedding", P(TENSOR, FSDP)),
         (r"lm_head\.kernel", P(FSDP, TENSOR)),
         (r"(o|down)_proj\.(bias|kernel\.scale_max|lora_magnitude)", P()),
         (r"\w*norm\.(scale|bias)", P()),
     )
 )
+
+
+# Stacks are blocks, blocks_1 and so on.
+_STACKED = re.compile(r"blocks(_\d+)?\.")
 
 
 class Layout(NamedTuple):
@@ -57,7 +63,7 @@ def path_name(path: tuple[object, ...]) -> str:
 
 def is_stacked(name: str) -> bool:
     """Whether a named parameter has a leading axis of layers: those of all layers but the last."""
-    return name.startswith("blocks.")
+    return _STACKED.match(name) is not None
 
 
 def named_leaves(tree: object) -> dict[str, Any]:

@@ -105,9 +105,9 @@ def kernel_work(
     forwards = 1 + (backward and config.remat != "none")
     for layer in range(config.layers):
         queries = targets if layer == config.layers - 1 else sequence_length
-        window = config.window if config.slides(layer) else None
-        found = _of_whole_row(queries, sequence_length, config.head_width, platform, window)
-        shape = config.heads, config.kv_heads, config.head_width
+        window, kind = config.window if config.slides(layer) else None, config.kind(layer)
+        found = _of_whole_row(queries, sequence_length, kind.head_width, platform, window)
+        shape = config.heads, kind.kv_heads, kind.head_width
         total += layer_work(found, *shape, item, forwards=forwards, backward=backward)
     return Work(*(rows * total).tolist())
 

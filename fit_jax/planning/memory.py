@@ -1,5 +1,6 @@
 """Bytes a device needs, from shapes: exact for what lives between steps, a model of the compiler for the rest."""
 
+from collections import Counter
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -7,6 +8,7 @@ from jax.sharding import Mesh
 
 from fit_jax.models.config import PROJECTIONS
 from fit_jax.models.head import chunks_of
+from fit_jax.models.layer_kinds import LayerKind
 from fit_jax.parallel.config import CONTEXT, FSDP, TENSOR
 from fit_jax.parallel.sharding import bytes_held, element_count, parts_held, row_shards
 from fit_jax.parallel.topology import Topology
@@ -76,33 +78,52 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
     model, tensor = load.model, mesh.shape[TENSOR]
     item = jnp.dtype(model.compute_dtype).itemsize
     tokens = microbatch_rows(load, mesh) * load.sequence_length // mesh.shape[CONTEXT]
-    shapes = model.projection_shapes()
     split = {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}
-    outputs = sum(model.uses(name) * outs / (tensor if name in split else 1) for name, (_, outs) in shapes.items())
+
+    def outputs_of(kind: LayerKind) -> float:
+        shapes = model.projection_shapes(kind).items()
+        of_input = 0 if not model.layer_input else model.layer_input + model.width
+        parts = {name: tensor if name.removeprefix("experts.") in split else 1 for name, _ in shapes}
+        return of_input + sum(model.uses(name) * outs / parts[name] for name, (_, outs) in shapes)
+
     adapters = load.lora.rank * len(set(load.lora.targets) & set(PROJECTIONS))
     scores = 0.0
     if not uses_fused_attention(load):
         scores = tokens * load.sequence_length * model.heads / tensor  # elements
+
     # The experts' inputs lie there once for each expert that a token goes to.
-    widths, hidden = WIDTHS_IN_FLIGHT + 2 * model.uses("up_proj") - 2, model.uses("up_proj") * model.feed_forward
-    in_flight = item * tokens * (outputs + adapters + widths * model.width + FEED_FORWARDS_IN_FLIGHT * hidden / tensor)
-    in_flight += scores * (4 + 4 + item)
-    layers = model.layers - 1
+    def in_flight(kind: LayerKind) -> float:
+        ups = {name: outs for name, (_, outs) in model.projection_shapes(kind).items() if name.endswith("up_proj")}
+        hidden = sum(model.uses(name) * outs for name, outs in ups.items())
+        widths = WIDTHS_IN_FLIGHT + 2 * (sum(map(model.uses, ups)) - 1)
+        elements = outputs_of(kind) + adapters + widths * model.width + FEED_FORWARDS_IN_FLIGHT * hidden / tensor
+        return item * tokens * elements + scores * (4 + 4 + item)
+
     residual = item * tokens * model.width
-    kept = {
-        "full": residual,
-        "dots": residual + item * tokens * (outputs + adapters),
-        "none": residual + in_flight,
-    }[model.remat]
+
+    def kept(kind: LayerKind) -> float:
+        return {
+            "full": residual,
+            "dots": residual + item * tokens * (outputs_of(kind) + adapters),
+            "none": residual + in_flight(kind),
+        }[model.remat]
+
+    kinds = Counter(model.scanned_kinds())
+    of_layers = sum(count * kept(kind) for kind, count in kinds.items())
+    # What the layers read besides the residual stream, and keys and values that later layers read, stay as well.
+    of_layers += item * tokens * model.layers * model.layer_input
+    of_layers += item * tokens * sum(2 * kind.kv_heads * kind.head_width / tensor for kind in kinds if kind.lends)
     # Over `fsdp` two layers' worth of weights, or of a gradient that is yet to be scattered, are whole at a time.
     whole = 2 * _layer_weights(load) / tensor if mesh.shape[FSDP] > 1 else 0.0
-    return layers * kept, in_flight + whole
+    return of_layers, max(map(in_flight, {*kinds, model.kind(model.layers - 1)})) + whole
 
 
 def _layer_weights(load: Workload) -> float:
+    """Bytes of the weights of the largest layer."""
     model = load.model
     item = jnp.dtype(model.compute_dtype).itemsize
-    return item * sum(model.copies(name) * ins * outs for name, (ins, outs) in model.projection_shapes().items())
+    layers = [model.projection_shapes(kind) for kind in {*map(model.kind, range(model.layers))}]
+    return item * max(sum(model.copies(name) * i * o for name, (i, o) in shapes.items()) for shapes in layers)
 
 
 def _head(load: Workload, mesh: Mesh) -> float:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from fit_jax.models.config import LoraConfig
 from fit_jax.models.flops import Flops, forward_flops, train_flops
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.config import CONTEXT, DATA, FSDP, TENSOR
 from fit_jax.parallel.hlo import Collective
 from fit_jax.parallel.mesh import Device
@@ -129,7 +129,8 @@ def plan_traffic(load: Workload, state: TrainState, mesh: Mesh) -> list[Traffic]
     trained = bytes_held(state.trainable)
     tokens = microbatch_rows(load, mesh) * load.sequence_length
     residual = item * tokens // context * model.width
-    keys_values = 2 * item * tokens * model.kv_heads * model.head_width / tensor
+    own = [kind for kind in map(model.kind, range(model.layers)) if not kind.borrows]
+    keys_values = 2 * item * tokens * sum(kind.kv_heads * kind.head_width for kind in own) / tensor
     again = int(model.remat == "full")
     rows = [
         # Weights are gathered for the forward and for the backward pass; what remat repeats uses the latter.
@@ -138,8 +139,8 @@ def plan_traffic(load: Workload, state: TrainState, mesh: Mesh) -> list[Traffic]
         Traffic("all-reduce", DATA, 2 * repeats * trained * _share(data)),
         # After o_proj and down_proj, and in the backward pass before q/k/v and gate/up.
         Traffic("all-reduce", TENSOR, 2 * repeats * (4 + again) * model.layers * residual * _share(tensor)),
-        Traffic("all-gather", CONTEXT, repeats * (1 + again) * model.layers * keys_values * _share(context)),
-        Traffic("reduce-scatter", CONTEXT, repeats * model.layers * keys_values * _share(context)),
+        Traffic("all-gather", CONTEXT, repeats * (1 + again) * keys_values * _share(context)),
+        Traffic("reduce-scatter", CONTEXT, repeats * keys_values * _share(context)),
     ]
     return [row for row in rows if row.bytes]
 
@@ -201,12 +202,13 @@ def _moved(load: Workload, state: TrainState, mesh: Mesh) -> float:
     item = jnp.dtype(model.compute_dtype).itemsize
     passes = 3 + (model.remat == "full")
     tokens = microbatch_rows(load, mesh) * load.sequence_length // mesh.shape[CONTEXT]
-    shapes = model.projection_shapes().items()
-    weights = item * sum(model.copies(name) * ins * outs for name, (ins, outs) in shapes) / tensor
-    activations = item * tokens * sum(model.uses(name) * (ins + outs) for name, (ins, outs) in shapes)
-    activations /= math.sqrt(tensor)
+    layers = [model.projection_shapes(model.kind(layer)).items() for layer in range(model.layers)]
+    weights = item * sum(model.copies(name) * ins * outs for shapes in layers for name, (ins, outs) in shapes) / tensor
+    numbers = sum(model.uses(name) * (ins + outs) for shapes in layers for name, (ins, outs) in shapes)
+    activations = item * tokens * numbers / math.sqrt(tensor)
     scores = 0.0
     if not uses_fused_attention(load):
-        scores = 3 * 4 * tokens * load.sequence_length * model.heads / tensor  # written, normalised and read, fp32
+        # Written, normalised and read, fp32.
+        scores = 3 * 4 * tokens * load.sequence_length * model.layers * model.heads / tensor
     update = 2 * (bytes_held(state.trainable) + bytes_held(state.opt_state))
-    return load.accumulate * passes * model.layers * (weights + activations + scores) + update
+    return load.accumulate * passes * (weights + activations + scores) + update

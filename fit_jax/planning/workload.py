@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from fit_jax.config import Config, MeshConfig, OptimizerConfig, RehearsalConfig, TokenizerConfig
 from fit_jax.errors import InputError
 from fit_jax.hub import local_folder
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import CONFIG_FILES
 from fit_jax.runs.resolve import ResolvedConfig, resolve
 

@@ -6,8 +6,9 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from fit_jax.models.adapters import load_adapter
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.lora import LoraParam, start_magnitudes
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.weights import load_weights
 from fit_jax.training.optimizer import Optimizer
 from fit_jax.training.state import PlacedState, TrainState, abstract_state, build_state, in_fp32

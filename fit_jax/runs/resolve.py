@@ -11,7 +11,8 @@ from jax.sharding import Mesh
 from fit_jax.config import Config, TokenizerConfig
 from fit_jax.errors import InputError
 from fit_jax.models.adapter_config import resolve_lora
-from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig, with_vocabulary
+from fit_jax.models.config import DecoderConfig, ModelConfig, with_vocabulary
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import resolve_model
 from fit_jax.parallel.config import CONTEXT
 from fit_jax.parallel.sharding import row_shards

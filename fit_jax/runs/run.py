@@ -19,7 +19,8 @@ from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.foreign import named, quoted, shown
 from fit_jax.hub import NotAtHand, pin, pinned
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.processes import is_lead, on_lead
 from fit_jax.runs.inputs import (

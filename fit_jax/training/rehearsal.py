@@ -17,9 +17,10 @@ from jaxtyping import Array, Float, Key
 
 from fit_jax.config import RehearsalConfig
 from fit_jax.data.packing import Batch
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.head import target_divergences, target_log_probs
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.training.objective import hidden_at_targets
 
 

@@ -12,9 +12,10 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key
 
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.lora import trainable_filter
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.sharding import lay_out_tree
 from fit_jax.training.optimizer import Optimizer
 

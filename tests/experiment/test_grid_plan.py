@@ -13,7 +13,8 @@ from fit_jax.experiment.answers import answers_of
 from fit_jax.experiment.cells import Cell
 from fit_jax.experiment.config import ExperimentConfig, parts_of
 from fit_jax.experiment.grid_plan import PlannedCells, fits, plan_grid, print_grid
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import ModelConfig
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.planning.plan import outline
 
 

@@ -16,8 +16,9 @@ from fit_jax.focus.templates import prompt_form
 from fit_jax.focus.tokenizers import load_tokenizer, save_tokenizer, train_tokenizer
 from fit_jax.models import llama2c
 from fit_jax.models.adapter_config import resolve_lora
-from fit_jax.models.config import DecoderConfig, Family, LoraConfig, ModelConfig
+from fit_jax.models.config import DecoderConfig, Family, ModelConfig
 from fit_jax.models.families import config_to_hf
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import open_pretrained
 from fit_jax.models.tensor_files import TensorFiles, write_tensors
 

@@ -20,7 +20,8 @@ from fit_jax.evaluation.queries import Group, Query
 from fit_jax.focus.example import Example, Spurious, TaskText, group_of
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.focus.tokenizers import train_tokenizer
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.runs.run import Run, subject
 

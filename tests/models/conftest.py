@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
+from fit_jax.models.lora_config import LoraConfig
 
 PLAIN = LoraConfig()
 

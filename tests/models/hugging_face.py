@@ -45,6 +45,13 @@ GPT_OSS = {
     "swiglu_limit": 1.5,
     "rope_parameters": {**YARN, "truncate": False},
 }
+GEMMA4 = {"hidden_size": 32, "num_hidden_layers": 6, "head_dim": 8, "global_head_dim": 16, "sliding_window": 6}
+GEMMA4 |= {"layer_types": ["sliding_attention", "full_attention"] * 3, "hidden_size_per_layer_input": 0}
+GEMMA4_E2B = {**GEMMA4, "hidden_size_per_layer_input": 12, "vocab_size_per_layer_input": 128}
+GEMMA4_E2B |= {"num_kv_shared_layers": 3, "use_double_wide_mlp": True}
+GEMMA4_MOE = {**GEMMA4, "attention_k_eq_v": True, "num_global_key_value_heads": 1, "num_hidden_layers": 4}
+GEMMA4_MOE |= {"enable_moe_block": True, "num_experts": 5, "top_k_experts": 2, "moe_intermediate_size": 24}
+GEMMA4_MOE |= {"layer_types": ["sliding_attention"] * 3 + ["full_attention"]}
 GEMMA = {"head_dim": 20, "sliding_window": 6, "query_pre_attn_scalar": 32}
 
 # Name of the config class, and its fields besides `SHAPE`.
@@ -62,6 +69,18 @@ FAMILIES = {
     "qwen3": ("Qwen3Config", {"head_dim": 24, "tie_word_embeddings": True}),
     "gemma2": ("Gemma2Config", GEMMA),
     "gemma3": ("Gemma3TextConfig", {**GEMMA, "_sliding_window_pattern": 3}),
+    "gemma4": (
+        "Gemma4TextConfig",
+        {
+            **GEMMA4,
+            "attention_k_eq_v": True,
+            "num_global_key_value_heads": 1,
+            "final_logit_softcapping": 3.0,
+            "layer_types": [*["sliding_attention"] * 2, "full_attention"] * 2,
+        },
+    ),
+    "gemma4_e2b": ("Gemma4TextConfig", GEMMA4_E2B),
+    "gemma4_moe": ("Gemma4TextConfig", GEMMA4_MOE),
     "llama_yarn": ("LlamaConfig", {"rope_parameters": {**YARN, "attention_factor": 1.3, "truncate": False}}),
     "qwen3_yarn": ("Qwen3Config", {"head_dim": 24, "rope_parameters": YARN}),
     "smollm3": ("SmolLM3Config", {"no_rope_layer_interval": 2, "pad_token_id": 0}),
@@ -177,6 +196,9 @@ def draw(model):
         std = 0.3 if parameter.ndim == 1 else parameter.shape[-1] ** -0.5
         torch.nn.init.normal_(parameter, mean=1.0 if parameter.ndim == 1 else 0.0, std=std)
         parameter.data = parameter.data.to(torch.bfloat16).to(torch.float32)
+    for name, buffer in model.named_buffers():
+        if name.endswith("layer_scalar"):
+            buffer.fill_(0.75 + torch.randint(0, 4, ()).item() / 8)
     return model
 
 

@@ -13,10 +13,11 @@ from fit_jax.conversion.parity import probe_logits, probe_tokens
 from fit_jax.errors import InputError, RunFailed
 from fit_jax.models.adapter_config import resolve_lora
 from fit_jax.models.adapters import load_adapter, trained_adapter, write_adapter
-from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig, LoraConfig, ModelConfig
+from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged
 from fit_jax.models.lora import LoraParam
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import resolve_model
 from fit_jax.models.weights import load_weights
 
@@ -31,16 +32,22 @@ KINDS = {
 
 
 # Phi-3 has fused projections, whose adapters PEFT knows as one.
-BASES = ("llama", "phi4_mini", "qwen3_moe", "gpt_oss")
+BASES = ("llama", "phi4_mini", "qwen3_moe", "gpt_oss", "gemma4", "gemma4_e2b", "gemma4_moe")
 WRITTEN = [("llama", kind) for kind in KINDS] + [
     ("qwen3_moe", "rslora"),
     ("gpt_oss", "lora"),
+    ("gemma4", "lora"),
+    pytest.param("gemma4_e2b", "rslora", marks=pytest.mark.slow),
+    pytest.param("gemma4_moe", "rslora", marks=pytest.mark.slow),
     ("phi4_mini", "dora"),
     *(pytest.param("phi4_mini", kind, marks=pytest.mark.slow) for kind in ("lora", "rslora")),
 ]
 MADE = [("llama", kind) for kind in KINDS] + [
     ("qwen3_moe", "lora"),
     ("gpt_oss", "rslora"),
+    ("gemma4_e2b", "lora"),
+    pytest.param("gemma4", "dora", marks=pytest.mark.slow),
+    pytest.param("gemma4_moe", "lora", marks=pytest.mark.slow),
     ("phi4_mini", "lora"),
     *(pytest.param("phi4_mini", kind, marks=pytest.mark.slow) for kind in ("dora", "rslora")),
 ]

@@ -9,7 +9,8 @@ import pytest
 
 from fit_jax.errors import InputError
 from fit_jax.models.adapter_config import CONFIG, resolve_lora
-from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
+from fit_jax.models.config import DecoderConfig, ModelConfig
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import OWN, open_pretrained
 from fit_jax.models.tensor_files import INDEX, TensorFiles, write_tensors
 

@@ -10,8 +10,9 @@ import pytest
 from flax import nnx
 
 from fit_jax.models.attention import Scope
-from fit_jax.models.config import LoraConfig
 from fit_jax.models.decoder import Decoder
+from fit_jax.models.layer_kinds import all_stacks
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.rope_config import RopeConfig
 
 from ..closeness import assert_close
@@ -62,11 +63,44 @@ VARIANTS = {
         "window": 4,
         "sliding_layers": (0, 2),
     },
+    # Two slide and one does not, twice; one more that slides; and the last.
+    "kinds": {
+        "layers": 8,
+        "window": 4,
+        "sliding_layers": (0, 1, 3, 4, 6),
+        "sliding_theta": 100.0,
+        "full_head_dim": 12,
+        "full_kv_heads": 1,
+        "keys_as_values": True,
+        "value_norm": True,
+        "layer_scale": True,
+        "qk_norm": True,
+        "rope": RopeConfig(kind="proportional", partial=0.4, factor=2.0),
+    },
+    "experts beside": {
+        "experts": 3,
+        "expert_width": 16,
+        "experts_per_token": 2,
+        "window": 4,
+        "sliding_layers": (0, 1),
+        "full_head_dim": 16,
+    },
+    # The last five share keys and values of the two before them; of these, two kinds take turns.
+    "shares": {
+        "layers": 9,
+        "window": 4,
+        "sliding_layers": (0, 2, 4, 6),
+        "sharing_layers": 5,
+        "sharing_feed_forward": 64,
+        "layer_input": 6,
+        "layer_input_vocab": 98,
+        "layer_scale": True,
+    },
     "norms": {"pre_norms": False, "post_norms": True, "qk_norm": True, "qk_norm_whole": True, "logit_divisor": 3.0},
 }
 
 
-@pytest.fixture(params=["plain", "switches", "experts", pytest.param("norms", marks=pytest.mark.slow)])
+@pytest.fixture(params=[*(name for name in VARIANTS if name != "norms"), pytest.param("norms", marks=pytest.mark.slow)])
 def config(request, tiny):
     return dataclasses.replace(tiny, **VARIANTS[request.param])
 
@@ -150,12 +184,19 @@ def test_the_scan_equals_its_layers_in_turn(config, build, row):
         decoder = model.decoder
         ropes, x = decoder.ropes(positions), decoder.embed_tokens(tokens)
         angles = [ropes.of(config.slides(number), config.rotates(number)) for number in range(config.layers)]
-        graphdef, stacked = nnx.split(decoder.blocks)
-        layers = [nnx.merge(graphdef, jax.tree.map(lambda a, n=n: a[n], stacked)) for n in range(config.layers - 1)]
-        for number, block in enumerate([*layers, decoder.last_block]):
+        inputs = decoder.layer_inputs(tokens, x) if config.layer_input else [None] * config.layers
+        layers, lent = {config.layers - 1: decoder.last_block}, {}
+        for name, stack in all_stacks(config.scanned_kinds()).items():
+            graphdef, stacked = nnx.split(decoder.stack(name))
+            for n, number in enumerate(stack.layers):
+                layers[number] = nnx.merge(graphdef, jax.tree.map(lambda a, n=n: a[n], stacked))
+        for number, block in sorted(layers.items()):
             slides = config.slides(number)
-            normed, k, v = block.read(x, angles[number], None)
-            x = block.write(x, normed, k, v, scope, angles[number], decoder.window(slides), None, as_it_is)
+            normed = block.read(x, None)
+            if number < config.layers - config.sharing_layers:
+                lent[slides] = block.attention.keys_values(*normed, angles[number])
+            rule = scope, angles[number], decoder.window(slides)
+            x = block.write(x, normed, *lent[slides], *rule, None, as_it_is, inputs[number])
         return decoder.final_norm(x)
 
     assert_close(model(tokens, positions, visible), unrolled(), TOLERANCE)

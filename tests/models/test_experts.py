@@ -10,9 +10,10 @@ from flax import nnx
 
 from fit_jax.errors import InputError
 from fit_jax.models.adapter_config import resolve_lora
-from fit_jax.models.config import PROJECTIONS, LoraConfig
+from fit_jax.models.config import PROJECTIONS
 from fit_jax.models.experts import Experts
 from fit_jax.models.hash_random import Seed
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import unlike_family
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.mesh import make_mesh

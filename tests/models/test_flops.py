@@ -6,8 +6,9 @@ import jax
 import pytest
 
 from fit_jax.config import MeshConfig, OptimizerConfig
-from fit_jax.models.config import DecoderConfig, LoraConfig
-from fit_jax.models.flops import active_parameter_count, parameter_count, train_flops
+from fit_jax.models.config import DecoderConfig
+from fit_jax.models.flops import active_parameter_count, forward_flops, parameter_count, train_flops
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.rope_config import RopeConfig
 from fit_jax.parallel.hlo import ARRAY, INSTRUCTION, executed
 from fit_jax.parallel.mesh import make_mesh
@@ -46,6 +47,19 @@ NORMS = {"pre_norms": False, "post_norms": True, "qk_norm": True, "qk_norm_whole
 SCALES = {"residual_multiplier": 0.2, "embed_multiplier": 3.0, "attention_multiplier": 0.1, "logit_divisor": 4.0}
 ROPE = {"rope": RopeConfig(partial=0.5, kind="yarn", factor=4.0, temperature_beta=0.1), "nope_layers": (1,)}
 
+GEMMA4 = {
+    "layers": 9,
+    "window": 16,
+    "sliding_layers": (0, 2, 4, 6),
+    "full_head_dim": 24,
+    "full_kv_heads": 1,
+    "keys_as_values": True,
+    "sharing_layers": 5,
+    "sharing_feed_forward": 352,
+    "layer_input": 12,
+    "post_norms": True,
+}
+
 
 # Without norms on inputs, the compiler finds that the last layer's queries, keys and values need not be computed again.
 @pytest.mark.parametrize(
@@ -55,6 +69,9 @@ ROPE = {"rope": RopeConfig(partial=0.5, kind="yarn", factor=4.0, temperature_bet
         ({**SCALES, **ROPE}, "full", 4, 1e-6),
         ({**NORMS, **ROPE}, "dots", 0, 1e-6),
         ({**SCALES, **ROPE}, "none", 0, 1e-6),
+        (GEMMA4, "none", 0, 1e-6),
+        (GEMMA4, "dots", 4, 0.01),
+        (GEMMA4, "full", 4, 0.02),
     ],
 )
 @pytest.mark.slow
@@ -100,6 +117,28 @@ def test_experts_that_a_token_does_not_go_to_are_stored_and_not_computed():
     lora = LoraConfig(rank=4, targets=("q_proj", "v_proj"))
     layers = active_parameter_count(model) - 2 * model.vocab_size * model.width
     assert train_flops(model, lora, 4, 128, 8).projections == pytest.approx(4 * layers * tokens, rel=0.05)
+
+
+def test_layers_of_several_kinds_and_experts_beside_a_layer_are_stored_and_computed():
+    each_sixth_full = {"window": 1024, "full_head_dim": 512, "keys_as_values": True, "head_dim": 256, "tied": True}
+    dense = DecoderConfig(
+        layers=60, width=5376, feed_forward=21504, heads=32, kv_heads=16, full_kv_heads=4, vocab_size=262144,
+        sliding_layers=tuple(n for n in range(60) if (n + 1) % 6), **each_sixth_full,
+    )  # fmt: skip
+    assert parameter_count(dense)[0] == pytest.approx(30.7e9, rel=0.005)
+    assert active_parameter_count(dense) == parameter_count(dense)[0]
+    lora = LoraConfig(rank=2, targets=("v_proj", "o_proj"))
+    of_values, of_outputs = 50 * (5376 + 16 * 256), 50 * (32 * 256 + 5376) + 10 * (32 * 512 + 5376)
+    assert parameter_count(dense, lora)[1] == 2 * (of_values + of_outputs)  # full layers have no v_proj
+    mixed = DecoderConfig(
+        layers=30, width=2816, feed_forward=2112, heads=16, kv_heads=8, full_kv_heads=2, vocab_size=262144,
+        sliding_layers=tuple(n for n in range(30) if (n + 1) % 6), experts=128, experts_per_token=8, expert_width=704,
+        **each_sixth_full,
+    )  # fmt: skip
+    assert parameter_count(mixed)[0] == pytest.approx(25.2e9, rel=0.005)
+    assert active_parameter_count(mixed) == pytest.approx(3.8e9, rel=0.01)
+    layers = active_parameter_count(mixed) - mixed.vocab_size * mixed.width
+    assert forward_flops(mixed, LoraConfig(), 4, 128, 128).projections == pytest.approx(2 * layers * 4 * 128)
 
 
 def test_rules_of_thumb():

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fit_jax.models.config import LoraConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.hash_random import Seed
 from fit_jax.models.lora import Linear, LoraParam, trainable_filter
+from fit_jax.models.lora_config import LoraConfig
 
 from ..closeness import assert_close
 

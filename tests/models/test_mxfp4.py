@@ -13,10 +13,11 @@ from flax import nnx
 
 from fit_jax.conversion.parity import probe_logits
 from fit_jax.errors import InputError
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged
 from fit_jax.models.lora import LoraParam
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import open_pretrained, resolve_model
 from fit_jax.models.mxfp4 import PackedFiles, unpacked
 from fit_jax.models.weights import abstract_parameters, load_weights, tensor_files

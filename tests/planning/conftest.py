@@ -9,7 +9,8 @@ import pytest
 from jax.sharding import Mesh
 
 from fit_jax.config import Config, MeshConfig, OptimizerConfig, load_config
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.planning.compiled import laid_out, place
 from fit_jax.planning.workload import Workload, workload

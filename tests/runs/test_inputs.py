@@ -12,7 +12,7 @@ from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Spurious
 from fit_jax.models.adapter_config import CONFIG, WEIGHTS
-from fit_jax.models.config import LoraConfig
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.runs import inputs
 from fit_jax.runs.inputs import FILE, VERSIONS, Inputs, check_inputs, fingerprints, read_inputs, record_versions
 from fit_jax.runs.resolve import resolve

@@ -8,10 +8,11 @@ from flax import nnx
 
 from fit_jax.config import MeshConfig, OptimizerConfig
 from fit_jax.conversion.parity import probe_logits, probe_tokens
-from fit_jax.models.config import DecoderConfig, LoraConfig, ModelConfig
+from fit_jax.models.config import DecoderConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_own
 from fit_jax.models.head import target_log_probs
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import resolve_model
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.runs.pretrained import pretrained_state

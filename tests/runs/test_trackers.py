@@ -9,7 +9,8 @@ import pytest
 
 from fit_jax.config import Config, TrainConfig, load_config
 from fit_jax.errors import InputError
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.runs import trackers
 from fit_jax.runs.job import train_and_report
 from fit_jax.runs.trackers import Trackers, check_trackers

@@ -14,7 +14,8 @@ from fit_jax.config import MeshConfig, OptimizerConfig
 from fit_jax.data.layout import lay_out
 from fit_jax.data.packing import Batch, first_fit, stack
 from fit_jax.focus.prompts import EncodedPrompt
-from fit_jax.models.config import DecoderConfig, LoraConfig
+from fit_jax.models.config import DecoderConfig
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.processes import to_global
 from fit_jax.training.optimizer import make_optimizer

@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from fit_jax.config import MeshConfig, TrainConfig
 from fit_jax.errors import InputError, RunFailed
-from fit_jax.models.config import LoraConfig
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel import processes
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.runs.run import Run

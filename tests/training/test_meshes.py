@@ -11,8 +11,9 @@ import pytest
 from flax import nnx
 
 from fit_jax.config import MeshConfig, OptimizerConfig
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import ModelConfig
 from fit_jax.models.export import save_own
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import resolve_model
 from fit_jax.parallel.config import AXES
 from fit_jax.parallel.mesh import make_mesh
@@ -31,6 +32,9 @@ KINDS = {
     "nf4": (LORA, "nf4"),
     "experts": (LoraConfig(), "none"),
     "experts_nf4": (LORA, "nf4"),
+    "gemma4": (LoraConfig(), "none"),
+    "gemma4_nf4": (LORA, "nf4"),
+    "gemma4_experts": (LoraConfig(), "none"),
 }
 # Besides the experts.
 GPT_OSS = {
@@ -40,6 +44,22 @@ GPT_OSS = {
     "o_bias": True,
     "qkv_bias": True,
 }
+# Layers of six kinds, of which two take turns.
+GEMMA4 = {
+    "layers": 8,
+    "window": 6,
+    "sliding_layers": (0, 2, 4, 6),
+    "sliding_theta": 100.0,
+    "full_head_dim": 16,
+    "full_kv_heads": 2,
+    "keys_as_values": True,
+    "sharing_layers": 2,
+    "sharing_feed_forward": 64,
+    "layer_input": 8,
+    "value_norm": True,
+    "qk_norm": True,
+    "layer_scale": True,
+}
 SHAPES = [
     (data, fsdp, tensor, 8 // (data * fsdp * tensor))
     for data in (1, 2, 4, 8)
@@ -47,8 +67,13 @@ SHAPES = [
     for tensor in (1, 2, 4, 8)
     if 8 % (data * fsdp * tensor) == 0
 ]
+MANY_KINDS_ON = ((2, 2, 2, 1), (1, 2, 2, 2))
 # What the default run of the tests looks at; `pytest -m slow` looks at all the others.
 FEW = {("full", (2, 2, 2, 1)), ("nf4", (1, 2, 2, 2)), ("experts", (1, 2, 2, 2))}
+
+
+# Layers of many kinds take long to compile.
+CASES = [(kind, shape) for kind in KINDS for shape in SHAPES if not kind.startswith("gemma4") or shape in MANY_KINDS_ON]
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +87,10 @@ def base(tiny, smallest, tmp_path_factory):
             shape = replace(smallest, experts=3)
         if kind == "experts":
             shape = replace(shape, **GPT_OSS)
+        if kind.startswith("gemma4"):
+            shape = replace(smallest, **GEMMA4)
+        if kind == "gemma4_experts":
+            shape = replace(smallest, layers=2, experts=3, expert_width=24, layer_scale=True)
         placed = init_state(shape, LoraConfig(), None, make_mesh(MeshConfig(), jax.devices()[:1]), 0)
         folder = tmp_path_factory.mktemp("base")
         save_own(folder, nnx.merge(placed.graphdef, *placed.state.params), {})
@@ -102,7 +131,7 @@ def case(kind, shape):
     return pytest.param(kind, shape, id=f"{kind}-{'x'.join(map(str, shape))}", marks=marks)
 
 
-@pytest.mark.parametrize(("kind", "shape"), [case(kind, shape) for kind in KINDS for shape in SHAPES])
+@pytest.mark.parametrize(("kind", "shape"), [case(*pair) for pair in CASES])
 def test_a_mesh_trains_as_one_device_and_compiles_once(kind, shape, alone, trained, caplog):
     expected = alone(kind)
     mesh = MeshConfig(**dict(zip(AXES, shape)))

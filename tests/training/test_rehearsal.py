@@ -12,7 +12,7 @@ from fit_jax.config import OptimizerConfig, RehearsalConfig
 from fit_jax.data.packing import stack
 from fit_jax.data.rehearsal import WithRehearsal, pieces
 from fit_jax.focus.conversations import EncodedText
-from fit_jax.models.config import LoraConfig
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.processes import to_global

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from fit_jax.data.packing import stack
-from fit_jax.models.config import LoraConfig
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.sharding import named_leaves
 from fit_jax.training.step import microbatches
 

@@ -9,13 +9,14 @@ from typing import Any, get_args
 
 from fit_jax.errors import InputError
 from fit_jax.foreign import Fields, quoted
-from fit_jax.models.config import LARGEST, DecoderConfig, Family
+from fit_jax.models.config import DecoderConfig, Family
 from fit_jax.models.families import names
 from fit_jax.models.families.family import ATTENTION_BIAS, LIMIT, MOST_TOKENS, FamilyTraits, Source
 from fit_jax.models.families.names import LAYER_PREFIX, tensor_sources
 from fit_jax.models.families.rotary_fields import read_ropes, rope_scaling
 from fit_jax.models.families.text_part import TextPart, text_name, text_part
 from fit_jax.models.families.unknown import unknown_family
+from fit_jax.models.limits import LARGEST
 from fit_jax.plugins import load_plugin, plugin_names
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "sources",
     "text_name",
     "text_of",
+    "unread_tensors",
 ]
 
 QUANTIZATION = "quantization_config"
@@ -44,8 +46,9 @@ _SIZES = {
     "intermediate_size": LARGEST["feed_forward"],
     "vocab_size": LARGEST["vocab_size"],
 }
-# Config fields that change what the model computes, and the only value for which this decoder computes it too.
-_ONLY = {"mlp_bias": False, "use_bidirectional_attention": False}
+# Config fields that change what the model computes, and the values for which this decoder computes it too. Where
+# attention both ways is for `vision`, it is for tokens of images.
+_ONLY = {"mlp_bias": (False,), "use_bidirectional_attention": (False, "vision")}
 
 
 def config_from_hf(hf: Mapping[str, object], where: str) -> DecoderConfig:
@@ -64,9 +67,9 @@ def config_from_hf(hf: Mapping[str, object], where: str) -> DecoderConfig:
     if family is None:
         raise unknown_family(hf, where, (*get_args(Family), *own))
     traits = family_traits(family)
-    for name, only in {**_ONLY, **({} if ATTENTION_BIAS in traits.defaults else {ATTENTION_BIAS: False})}.items():
-        if hf.get(name, only) not in (only, None):
-            raise InputError(f"{where}: {name} {quoted(hf[name])} is not supported; only {only!r} is")
+    for name, only in {**_ONLY, **({} if ATTENTION_BIAS in traits.defaults else {ATTENTION_BIAS: (False,)})}.items():
+        if hf.get(name) not in (*only, None):
+            raise InputError(f"{where}: {name} {quoted(hf[name])} is not supported; only {only[0]!r} is")
     stored = hf.get(QUANTIZATION)
     method = stored.get("quant_method") if isinstance(stored, Mapping) else None
     if stored is not None and (traits.packed is None or method != traits.packed):
@@ -129,10 +132,10 @@ def config_to_hf(config: DecoderConfig, *, max_positions: int, tokens: Mapping[s
         LIMIT: max_positions,
         "rms_norm_eps": config.norm_epsilon,
         "tie_word_embeddings": config.tied,
-        "rope_theta": config.rope.theta,
-        "rope_scaling": rope_scaling(config.rope),
         **tokens,
     }
+    if traits.flat_rope:
+        hf |= {"rope_theta": config.rope.theta, "rope_scaling": rope_scaling(config.rope)}
     if "head_dim" in traits.defaults or config.head_width * config.heads != config.width:
         hf["head_dim"] = config.head_width  # some families know only the derived width
     return {**hf, **traits.write(config)}
@@ -151,6 +154,11 @@ def leading_axes(path: str, config: DecoderConfig) -> int:
 def sources(path: str, config: DecoderConfig) -> list[Source]:
     """The Hugging Face tensors that a parameter is made of, in order, as `tensor_sources`."""
     return tensor_sources(path, config, family_traits(config.family))
+
+
+def unread_tensors(config: DecoderConfig) -> frozenset[str]:
+    """Tensors that checkpoints of such a model may hold, and that neither transformers nor this decoder reads."""
+    return frozenset(family_traits(config.family).unread(config))
 
 
 def family_traits(family: str) -> FamilyTraits:

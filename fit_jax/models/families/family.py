@@ -1,15 +1,17 @@
 """What a model family is: how its `config.json` and its tensors map to the one decoder, both ways."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from fit_jax.foreign import Fields
-from fit_jax.models.config import EXPERT_PROJECTIONS, LARGEST, DecoderConfig
+from fit_jax.models.config import EXPERT_PROJECTIONS, DecoderConfig
+from fit_jax.models.limits import LARGEST
 
 LIMIT, ATTENTION_BIAS = "max_position_embeddings", "attention_bias"
 MOST_TOKENS = 1 << 31
 LARGEST_NUMBER = 1e12
+Entry = TypeVar("Entry")
 _KINDS = ("full_attention", "sliding_attention")
 
 
@@ -75,10 +77,13 @@ class FamilyTraits:
         activation_field: Where config.json names the activation.
         rope_kinds: By the name in config.json, the scalings of the rotary embedding that the family has.
         partial_rotary: Whether heads may turn in part.
+        flat_rope: Whether config.json tells of a rotary embedding beside its other fields, as transformers 4 does.
         fused: A module whose tensor holds several projections one after another, and these.
         experts: Names of the router and of an expert's projections; `{}` stands for the expert. Without it one tensor
             holds a projection of all experts, (E, in, out), in which the outputs of those that share a name alternate,
             and `NAME_bias` their biases.
+        experts_turned: That tensor is (E, out, in) instead, and the outputs of those that share it follow each other.
+        unread: Names of tensors that its checkpoints may hold and that nothing computes with.
         packed: The `quant_method` in which its checkpoints may be stored; None means that they are not.
     """
 
@@ -92,6 +97,7 @@ class FamilyTraits:
         default_factory=lambda: {kind: kind for kind in ("default", "linear", "llama3", "yarn", "longrope")}
     )
     partial_rotary: bool = False
+    flat_rope: bool = True
     fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     experts: Mapping[str, str] = field(
         default_factory=lambda: {
@@ -99,7 +105,14 @@ class FamilyTraits:
             **{name: f"mlp.experts.{{}}.{name}" for name in EXPERT_PROJECTIONS},
         }
     )
+    experts_turned: bool = False
+    unread: Callable[[DecoderConfig], Iterable[str]] = nothing_more
     packed: str | None = None
+
+
+def turned(of_axes: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """What there is for each axis of an array, for its last two axes the other way round."""
+    return (*of_axes[:-2], *of_axes[:-3:-1])
 
 
 class Source(NamedTuple):
@@ -107,7 +120,7 @@ class Source(NamedTuple):
 
     Attributes:
         name: The tensor's.
-        transposed: Whether it is stored so, outputs first.
+        transposed: Whether it is stored so, outputs before inputs.
         first: The output of the tensor with which they begin, where it holds more than them.
         outputs: The outputs of the whole tensor; None where it holds nothing else.
         step: From one of their outputs to the next; 1 where they stand together.
@@ -122,11 +135,11 @@ class Source(NamedTuple):
     def tensor_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the whole tensor, given that of the parameter in one layer."""
         whole = shape if self.outputs is None else (*shape[:-1], self.outputs)
-        return whole[::-1] if self.transposed else whole
+        return turned(whole) if self.transposed else whole
 
     def slices(self, index: tuple[slice, ...]) -> tuple[slice, ...]:
         """Where in the tensor these entries of the parameter in one layer are."""
         *others, own = index
         start = own.start * self.step + self.first
         placed = (*others, slice(start, start + (own.stop - own.start - 1) * self.step + 1, self.step))
-        return placed[::-1] if self.transposed else placed
+        return turned(placed) if self.transposed else placed

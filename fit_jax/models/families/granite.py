@@ -21,7 +21,7 @@ def _read(fields: Fields, layers: int) -> dict[str, Any]:
 def _write(config: DecoderConfig) -> dict[str, Any]:
     return {
         **{theirs: getattr(config, ours) for ours, theirs in _FACTORS.items()},
-        "attention_multiplier": config.score_scale,
+        "attention_multiplier": config.score_scale(config.kind(0)),
     }
 
 

@@ -1,7 +1,8 @@
 """The names of a family's tensors: from a parameter of the decoder to where Hugging Face stores it."""
 
-from fit_jax.models.config import DecoderConfig
+from fit_jax.models.config import EXPERT_PROJECTIONS, DecoderConfig
 from fit_jax.models.families.family import FamilyTraits, Source
+from fit_jax.models.layer_kinds import all_stacks
 from fit_jax.parallel.sharding import is_stacked
 
 LAYER_PREFIX = "model.layers."
@@ -10,6 +11,24 @@ _WHOLE = {
     "embed.embedding": Source("model.embed_tokens.weight", False),
     "final_norm.scale": Source("model.norm.weight", False),
     "lm_head.kernel": Source("lm_head.weight", True),
+    "layer_inputs.embedding": Source("model.embed_tokens_per_layer.weight", False),
+    "layer_inputs.projection.kernel": Source("model.per_layer_model_projection.weight", True),
+    "layer_inputs.norm.scale": Source("model.per_layer_projection_norm.weight", False),
+}
+_MORE = {
+    "beside.dense_out_norm": "post_feedforward_layernorm_1",
+    "beside.norm": "pre_feedforward_layernorm_2",
+    "beside.out_norm": "post_feedforward_layernorm_2",
+    "layer_input.gate": "per_layer_input_gate",
+    "layer_input.projection": "per_layer_projection",
+    "layer_input.norm": "post_per_layer_input_norm",
+}
+# Tensors that are named without a module.
+_ALONE = {
+    "attention.sinks": "self_attn.sinks",
+    "layer_scale": "layer_scalar",
+    "beside.router_scale": "router.scale",
+    "beside.expert_scale": "router.per_expert_scale",
 }
 _NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
 _POST_NORMS = {
@@ -22,9 +41,9 @@ _POST_NORMS = {
 
 def leading_axes(path: str, config: DecoderConfig, traits: FamilyTraits) -> int:
     """The axes of a parameter, from the first on, along which its tensors are stacked: layers, then experts."""
-    projection = path.split(".")[-2:-1]
-    by_expert = projection != [] and projection[0] in config.expert_projections()
-    return is_stacked(path) + (by_expert and _EACH in traits.experts[projection[0]])
+    *modules, projection, _ = ("", *path.split("."))
+    of_experts = projection in EXPERT_PROJECTIONS and (modules[-1] == "experts" or not config.expert_width)
+    return is_stacked(path) + (config.experts > 0 and of_experts and _EACH in traits.experts[projection])
 
 
 def tensor_sources(path: str, config: DecoderConfig, traits: FamilyTraits) -> list[Source]:
@@ -35,34 +54,40 @@ def tensor_sources(path: str, config: DecoderConfig, traits: FamilyTraits) -> li
     if path in _WHOLE:
         return [_WHOLE[path]]
     part, _, rest = path.partition(".")
-    layers = range(config.layers - 1) if part == "blocks" else (config.layers - 1,)
+    layers = all_stacks(config.scanned_kinds())[part].layers if is_stacked(path) else (config.layers - 1,)
     module, _, leaf = rest.rpartition(".")
-    if config.experts and module.startswith("mlp."):
-        found = _expert_sources(module.removeprefix("mlp."), leaf, config, traits)
+    experts = "beside.experts." if config.expert_width else "mlp."
+    if config.experts and module.startswith(experts):
+        found = _expert_sources(module.removeprefix(experts), leaf, config, traits)
         return [source._replace(name=f"{LAYER_PREFIX}{layer}.{source.name}") for layer in layers for source in found]
     first, whole_outputs = 0, None
     for whole, parts in traits.fused.items():
         around, _, projection = module.rpartition(".")
         if around == whole.rpartition(".")[0] and projection in parts:
-            outputs = [config.projection_shapes()[name][1] for name in parts]
+            shapes = config.projection_shapes(config.kind(layers[0]))
+            outputs = [shapes[name][1] for name in parts]
             first, whole_outputs = sum(outputs[: parts.index(projection)]), sum(outputs)
             module = whole
             break
     if module.startswith("attention."):
         module = module.replace("attention.", "self_attn.", 1)
     else:
-        module = (_POST_NORMS if config.post_norms else _NORMS).get(module, module)
-    name = f"{module}.{'bias' if leaf == 'bias' else 'weight'}" if leaf != "sinks" else f"self_attn.{leaf}"
+        module = {**(_POST_NORMS if config.post_norms else _NORMS), **_MORE}.get(module, module)
+    name = _ALONE.get(rest, f"{module}.{'bias' if leaf == 'bias' else 'weight'}")
     return [Source(f"{LAYER_PREFIX}{layer}.{name}", leaf == "kernel", first, whole_outputs) for layer in layers]
 
 
 def _expert_sources(projection: str, leaf: str, config: DecoderConfig, traits: FamilyTraits) -> list[Source]:
     """Where one layer's router, or a projection of its experts, comes from, without the layer's prefix."""
     name, kernel = traits.experts[projection], leaf == "kernel"
-    if projection not in config.expert_projections():
+    if projection not in EXPERT_PROJECTIONS:
         return [Source(f"{name}.{'weight' if kernel else 'bias'}", kernel)]
     if _EACH in name:
         return [Source(f"{name.format(expert)}.weight", True) for expert in range(config.experts)]
-    sharing = [other for other in config.expert_projections() if traits.experts[other] == name]
-    outputs = len(sharing) * config.projection_shapes()[projection][1]
+    sharing = [other for other in EXPERT_PROJECTIONS if traits.experts[other] == name]
+    shapes = config.projection_shapes(config.kind(0))
+    own = shapes.get(f"experts.{projection}", shapes[projection])[1]
+    outputs = len(sharing) * own
+    if traits.experts_turned:
+        return [Source(name, True, sharing.index(projection) * own, outputs)]
     return [Source(name if kernel else f"{name}_bias", False, sharing.index(projection), outputs, len(sharing))]

@@ -3,9 +3,10 @@
 from typing import Any
 
 from fit_jax.foreign import Fields
-from fit_jax.models.config import LARGEST, DecoderConfig
+from fit_jax.models.config import DecoderConfig
 from fit_jax.models.families import mixtral, qwen3
 from fit_jax.models.families.family import LIMIT, FamilyTraits, read_one_window, write_one_window
+from fit_jax.models.limits import LARGEST
 
 
 def read(fields: Fields, layers: int) -> dict[str, Any]:

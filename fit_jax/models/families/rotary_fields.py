@@ -48,7 +48,9 @@ def read_ropes(fields: Fields, traits: FamilyTraits) -> FoundRopes:
 def rope_scaling(rope: RopeConfig) -> dict[str, Any] | None:
     """What `rope_scaling`, or `rope_parameters` besides theta, says of a rotary embedding; None where it is plain."""
     fields: dict[str, Any] = {"rope_type": rope.kind}
-    if rope.kind != "default" and rope.kind != "longrope":
+    if rope.kind == "proportional":
+        fields["partial_rotary_factor"] = rope.partial
+    if rope.kind not in ("default", "longrope", "proportional") or rope.factor != 1:
         fields["factor"] = rope.factor
     if rope.kind == "llama3":
         fields |= {"low_freq_factor": rope.low_freq_factor, "high_freq_factor": rope.high_freq_factor}
@@ -72,7 +74,7 @@ def _rope(given: Fields, fields: Fields, traits: FamilyTraits) -> RopeConfig:
     theta = given.number("rope_theta", 0, LARGEST_NUMBER, fields.number("rope_theta", 0, LARGEST_NUMBER, _THETA))
     name = "rope_type" if given.has("rope_type") else "type"
     kind = traits.rope_kinds[given.choice(name, traits.rope_kinds, "default")]
-    values: dict[str, Any] = {"partial": _partial(given, fields, traits)}
+    values: dict[str, Any] = {} if kind == "proportional" else {"partial": _partial(given, fields, traits)}
     if kind != "default":
         values |= _scaling(kind, given, fields)
     if given.has("llama_4_scaling_beta"):
@@ -84,6 +86,9 @@ def _rope(given: Fields, fields: Fields, traits: FamilyTraits) -> RopeConfig:
 def _scaling(kind: str, given: Fields, fields: Fields) -> dict[str, Any]:
     if kind == "linear":
         return {"factor": given.number("factor", 0, LARGEST_NUMBER)}
+    if kind == "proportional":
+        share = given.number("partial_rotary_factor", 0, 1, 1.0)
+        return {"factor": given.number("factor", 0, LARGEST_NUMBER, 1.0), "partial": share}
     original = _original(given, fields)
     if kind == "llama3":
         return {

@@ -18,10 +18,7 @@ _LACKS = {
         "linear_conv_kernel_dim",
         "conv_L_cache",
     ),
-    "layers that share keys and values, or have embeddings of their own": (
-        "num_kv_shared_layers",
-        "hidden_size_per_layer_input",
-    ),
+    "several residual streams": ("altup_num_inputs", "laurel_rank"),
     "an encoder": ("is_encoder_decoder", "encoder_layers", "d_kv"),
     "other inputs than text": ("vision_config", "audio_config", "image_token_id", "image_token_index"),
     "LayerNorm and learnt positions": ("layer_norm_epsilon", "n_positions"),

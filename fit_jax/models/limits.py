@@ -1,0 +1,69 @@
+"""What the numbers of a model may be."""
+
+import math
+
+from fit_jax.errors import InputError
+
+# Fields of a model that are numbers above 0, where they are given.
+_POSITIVE = (
+    "norm_epsilon",
+    "sliding_theta",
+    "query_scale",
+    "attention_softcap",
+    "logit_softcap",
+    "embed_multiplier",
+    "residual_multiplier",
+    "logit_divisor",
+    "attention_multiplier",
+    "swiglu_alpha",
+    "swiglu_limit",
+)
+
+# Largest sizes that are believed, in a config here as in a `config.json`: a thousand times those of today's models.
+LARGEST = {
+    "layers": 1 << 12,
+    "width": 1 << 20,
+    "feed_forward": 1 << 23,
+    "experts": 1 << 12,
+    "expert_width": 1 << 23,
+    "heads": 1 << 16,
+    "kv_heads": 1 << 16,
+    "full_kv_heads": 1 << 16,
+    "head_dim": 1 << 16,
+    "full_head_dim": 1 << 16,
+    "sharing_feed_forward": 1 << 23,
+    "layer_input": 1 << 16,
+    "layer_input_vocab": 1 << 24,
+    "vocab_size": 1 << 24,
+    "window": 1 << 31,
+}
+
+# Sizes, and those that may be null.
+_SIZES = ("layers", "width", "feed_forward", "heads", "kv_heads")
+_OPTIONAL_SIZES = (
+    "head_dim",
+    "full_head_dim",
+    "full_kv_heads",
+    "sharing_feed_forward",
+    "expert_width",
+    "layer_input_vocab",
+    "vocab_size",
+    "window",
+)
+
+
+def check_numbers(model: object) -> None:
+    """Raises InputError for a size of a `ModelConfig` that no decoder can have, or a factor that is not above 0."""
+    for name in _SIZES:
+        if getattr(model, name) < 1:
+            raise InputError(f"model.{name}: {getattr(model, name)} is less than 1")
+    for name in _OPTIONAL_SIZES:
+        if getattr(model, name) is not None and getattr(model, name) < 1:
+            raise InputError(f"model.{name}: {getattr(model, name)} is less than 1; null stands for none given")
+    for name, most in LARGEST.items():
+        if (getattr(model, name) or 0) > most:
+            raise InputError(f"model.{name}: {getattr(model, name)} is more than {most}, the most that is allowed")
+    for name in _POSITIVE:
+        value = getattr(model, name)
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"model.{name}: {value} is not a number above 0")

@@ -1,0 +1,52 @@
+"""How a decoder is adapted."""
+
+import math
+from dataclasses import dataclass
+
+from fit_jax.errors import InputError
+from fit_jax.foreign import shown
+from fit_jax.models.config import PROJECTIONS
+
+# Largest rank that is believed, in a config here as in PEFT's.
+LARGEST_RANK = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Low-rank adapters with PEFT's semantics; rank 0 means full fine-tuning."""
+
+    # Rank of the adapters; 0 means full fine-tuning.
+    rank: int = 0
+    # Scale of the adapters: they are multiplied by alpha / rank.
+    alpha: float = 32.0
+    # Dropout on the adapters' inputs.
+    dropout: float = 0.05
+    # Adapted projections.
+    targets: tuple[str, ...] = PROJECTIONS
+    # Scale by alpha / sqrt(rank) instead of alpha / rank (rsLoRA).
+    rslora: bool = False
+    # Train each output's magnitude apart from its direction (DoRA).
+    dora: bool = False
+    # PEFT adapter (folder or hub id) to go on from; rank, alpha, targets and kind are then its own.
+    adapter: str | None = None
+
+    def check(self) -> None:
+        """Raises InputError for an adapter that cannot be made."""
+        unknown = [target for target in self.targets if target not in PROJECTIONS]
+        if unknown:
+            raise InputError(
+                f"lora.targets: no projection {', '.join(map(shown, unknown))}; there are {', '.join(PROJECTIONS)}"
+            )
+        if self.rank < 0 or not 0 <= self.dropout < 1:
+            raise InputError(f"lora: rank {self.rank}, dropout {self.dropout}; rank is 0 or more, dropout in [0, 1)")
+        if self.rank > LARGEST_RANK:
+            raise InputError(f"lora.rank: {self.rank} is more than {LARGEST_RANK}, the most that is allowed")
+        if not math.isfinite(self.alpha):
+            raise InputError(f"lora.alpha: {self.alpha} is not finite")
+        if self.rank and not self.targets:
+            raise InputError("lora.targets: names no projection; set lora.rank to 0 for full fine-tuning")
+
+    @property
+    def scaling(self) -> float:
+        """The factor on B(A(x))."""
+        return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
