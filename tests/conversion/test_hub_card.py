@@ -110,11 +110,22 @@ def test_the_card_states_the_licence_of_its_base_and_no_other(run, card, tmp_pat
     assert (front["license"], front["license_name"], "language" in front) == ("other", "kettle-1.0", False)
     assert "That of the base model, as its card says: `kettle-1.0`." in card
     opened = open_run(run)
-    for base, why in ((None, "trained from scratch"), (str(tmp_path), "no card of the base model was found")):
+    cards = {
+        "none": None,
+        "silent": "---\nlanguage: en\n---\n",
+        "broken": "---\nlicense: [\n---\n",
+        "bare": "license: mit\n",
+    }
+    for name, text in cards.items():
+        (tmp_path / name).mkdir()
+        if text is not None:
+            (tmp_path / name / "README.md").write_text(text)
+    for base in (None, *(str(tmp_path / name) for name in cards)):
         other = replace(opened, model=replace(opened.model, pretrained=base))
-        text = hub_card(card.replace("license", "other"), other, "ann/whole", adapter=False)
+        text = hub_card((run / "MODEL_CARD.md").read_text(), other, "ann/whole", adapter=False)
         assert "license" not in front_of(text)
-        assert re.search(f"\nNone is stated here: [^\n]*{why}", text)
+        why = "no card of the base model was found that says one" if base else "the model was trained from scratch"
+        assert f"\nNone is stated here: {why}." in text
 
 
 def test_the_hub_reads_the_results_and_people_the_data(pushed, card):
