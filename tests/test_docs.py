@@ -174,3 +174,8 @@ def _tuned(tune, tiny, run_dir, config=None, settings=None, **rows):
 def test_every_page_is_on_the_site():
     named = re.findall(r": (\w+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(named) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_glossary_has_at_most_thirty_words():
+    rows = re.findall(r"^\| (?!word \|)", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+    assert 20 < len(rows) <= 30
