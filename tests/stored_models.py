@@ -15,9 +15,9 @@ SHAPE = DecoderConfig(vocab_size=320, layers=2, width=32, feed_forward=48, heads
 ADAPTER = LoraConfig(rank=3, alpha=7.0, targets=("q_proj", "down_proj"), rslora=True)
 
 
-def random_decoder(lora: LoraConfig = LoraConfig()) -> Decoder:  # noqa: B008
-    """A decoder of `SHAPE` with random weights, drawn without compiling."""
-    graphdef, shapes = nnx.split(nnx.eval_shape(lambda: Decoder(SHAPE, lora, rngs=nnx.Rngs(0))))
+def random_decoder(lora: LoraConfig = LoraConfig(), shape: DecoderConfig = SHAPE) -> Decoder:  # noqa: B008
+    """A decoder with random weights, drawn without compiling."""
+    graphdef, shapes = nnx.split(nnx.eval_shape(lambda: Decoder(shape, lora, rngs=nnx.Rngs(0))))
     generator = np.random.default_rng(0)
     state = jax.tree.map(lambda a: jax.numpy.asarray(generator.normal(0, 0.1, a.shape), a.dtype), shapes)
     return nnx.merge(graphdef, state)

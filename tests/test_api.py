@@ -1,5 +1,6 @@
 """The Python API: what the commands do, from rows in memory to answers and tables."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -119,6 +120,13 @@ def test_checkpoint_0_is_the_model_before_tuning(model):
     before, after = fit_jax.load(model.folder, 0), fit_jax.load(model.folder, "last")
     assert (before.step, after.step) == (0, 2)
     assert before.ask(TEXTS[0]).probabilities != after.ask(TEXTS[0]).probabilities
+    page = (model.folder / "report" / "index.html").read_text()  # of a run from scratch, too
+    (text,) = re.findall("<blockquote>Review: (.*?)</blockquote>", page)
+    told = re.findall(r'data-label="before tuning">[✓✗] (\w+) \(([\d.]+)\)', page)
+    assert len(told) == 6
+    said = before.ask(text)
+    assert (told[0][0], float(told[0][1])) == (said.answer, pytest.approx(said.probabilities[said.answer], abs=1e-3))
+    assert "Before tuning the weights were random" in page
 
 
 def test_a_copy_holds_what_asking_needs_and_no_more(model, tmp_path):

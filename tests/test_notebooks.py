@@ -1,6 +1,7 @@
 """The notebooks, cell by cell, with training cut short."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,11 @@ TINY = {
 }
 
 
-def cells(name: str, kind: str) -> list[str]:
+def cells(name: str, without: str = "") -> list[str]:
+    """The code of a notebook's cells; those with the tag `without` are left out."""
     found = json.loads((FOLDER / name).read_text())["cells"]
-    return ["".join(cell["source"]) for cell in found if cell["cell_type"] == kind]
+    code = [cell for cell in found if cell["cell_type"] == "code"]
+    return ["".join(cell["source"]) for cell in code if without not in cell["metadata"].get("tags", [])]
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def short(monkeypatch, tmp_path):
 def run(name: str, **replaced: str) -> dict:
     """Runs the code of a notebook; the names given keep these values."""
     space: dict = {}
-    for code in cells(name, "code"):
+    for code in cells(name, without="skipped-in-tests"):
         exec(compile(code, name, "exec"), space)
         space.update(replaced)
     return space
@@ -56,6 +59,16 @@ def test_notebooks_are_kept_without_outputs():
         for cell in json.loads(path.read_text())["cells"]:
             assert cell.get("outputs", []) == []
             assert cell.get("execution_count") is None
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_begins_with_its_installation_and_says_which_cells_cannot_run_here(path):
+    install, *others = cells(path.name)
+    assert install not in cells(path.name, without="skipped-in-tests")
+    assert re.search(r"^!git clone .*\n%pip install ", install, re.MULTILINE)
+    marked = set(cells(path.name)) - set(cells(path.name, without="cannot-run-here"))
+    assert marked == {code for code in (install, *others) if code.startswith("# Cannot run here")}
+    assert marked == {install, *(code for code in others if "MODEL" in code and not code.startswith("MODEL ="))}
 
 
 @pytest.mark.slow

@@ -7,9 +7,12 @@ import subprocess
 import sys
 import tomllib
 from fnmatch import fnmatch
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
@@ -76,10 +79,50 @@ def test_both_ways_to_a_command_start(installed, tmp_path):
     assert script.partition("\n\n")[2] == module.partition("\n\n")[2]
 
 
-def test_a_run_of_a_config_of_the_package(installed, tmp_path):
+def needed() -> set[str]:
+    """The distributions that `dependencies` of pyproject.toml name, and what these need in turn."""
+    names = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    asked = [Requirement(name) for name in names]
+    found: set[tuple[str, str]] = set()  # with an extra of each, "" for none
+    while asked:
+        one = asked.pop()
+        for extra in {"", *one.extras} - {extra for name, extra in found if name == canonicalize_name(one.name)}:
+            found.add((canonicalize_name(one.name), extra))
+            more = map(Requirement, metadata.requires(one.name) or ())
+            asked += [need for need in more if need.marker is None or need.marker.evaluate({"extra": extra})]
+    return {name for name, _ in found}
+
+
+# Runs a script with modules hidden as if they were not installed.
+ALONE = """
+import runpy, sys
+from importlib.machinery import PathFinder
+
+hidden, sys.argv = set(sys.argv[1].split()), sys.argv[2:]
+
+class Others(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in hidden else super().find_spec(name, path, target)
+
+sys.meta_path = [Others if finder is PathFinder else finder for finder in sys.meta_path]
+assert not hidden & sys.modules.keys()
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_the_script_runs_a_config_of_the_package_with_its_dependencies_alone(installed, tmp_path):
     code = "import fit_jax; print(fit_jax.__file__)"
     assert run(installed, tmp_path, sys.executable, "-c", code).strip() == str(installed / "fit_jax" / "__init__.py")
-    shown = run(installed, tmp_path, sys.executable, "-m", "fit_jax.train", *TINY)
+    dependencies = needed()
+    hidden = {
+        module
+        for module, names in metadata.packages_distributions().items()
+        if not dependencies & {canonicalize_name(name) for name in names} and not module.startswith(("fit_jax", "_"))
+    }
+    assert {"pytest", "hypothesis"} <= hidden
+    script = installed / "bin" / "fit-jax"
+    shown = run(installed, tmp_path, sys.executable, "-c", ALONE, " ".join(hidden), script, "train", *TINY)
     assert "runs/demo: trained to the last step" in shown
     assert (tmp_path / "runs" / "demo" / "report" / "index.html").is_file()
 

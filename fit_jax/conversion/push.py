@@ -10,13 +10,11 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from fit_jax.conversion.convert import export_adapter, export_merged
+from fit_jax.conversion.hub_card import hub_card
 from fit_jax.errors import InputError, RunFailed, reason
-from fit_jax.focus import prompt_file
-from fit_jax.focus.example import Example
 from fit_jax.foreign import read_text, shown
-from fit_jax.markdown import as_block
 from fit_jax.models.adapter_config import CONFIG as ADAPTER_CONFIG
-from fit_jax.runs.run import Run, open_run
+from fit_jax.runs.run import open_run
 from fit_jax.runs.run_folder import CARD, saved_config
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -34,28 +32,6 @@ _FAILED = {
     409: "something else was pushed there meanwhile, and this was not; start the same command again",
     412: "something else was pushed there meanwhile, and this was not; start the same command again",
 }
-
-_LOAD_MERGED = """from huggingface_hub import hf_hub_download
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("{name}")
-"""
-_LOAD_ADAPTER = """from huggingface_hub import hf_hub_download
-from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
-
-model = AutoPeftModelForCausalLM.from_pretrained("{name}")
-"""
-_ASK = """tokenizer = AutoTokenizer.from_pretrained("{name}")
-asked = {{}}
-exec(open(hf_hub_download("{name}", "prompt.py")).read(), asked)
-
-prompt = asked["build_prompt"]({instruction!r}, {slots})
-ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")
-end = tokenizer.convert_tokens_to_ids(asked["END"])
-written = model.generate(**ids, max_new_tokens=16, do_sample=False, eos_token_id=end)
-print(tokenizer.decode(written[0, ids["input_ids"].shape[1] :], skip_special_tokens=True).strip())
-"""
 
 
 class Pushed(NamedTuple):
@@ -127,35 +103,8 @@ def write_upload(folder: Path, made: Path, name: str, adapter: bool, trust_code:
     run = open_run(folder, trust_code)
     card = read_text(made / CARD)
     (made / CARD).unlink()
-    (made / "README.md").write_text(_with_usage(card, run, name, adapter), encoding="utf-8")
+    (made / "README.md").write_text(hub_card(card, run, name, adapter), encoding="utf-8")
     return base if base is not None and Path(base).exists() else None
-
-
-def _with_usage(card: str, run: Run, name: str, adapter: bool) -> str:
-    """A run's card as the hub shows it: with the exact prompt and the code that loads and asks the model."""
-    text = run.encoder.text
-    slots = text.slots
-    instruction = next(iter(prompt_file.focus_instructions(text).values()), "")
-    blank = Example("prompt", {slot: f"{{{slot}}}" for slot in slots}, (), 0, {})
-    load = (_LOAD_ADAPTER if adapter else _LOAD_MERGED) + _ASK
-    code = load.format(name=name, instruction=instruction, slots=", ".join(f'{slot}="..."' for slot in slots))
-    prompt = as_block(run.encoder.render(blank, instruction) + "\n", "")
-    usage = (
-        "## Use\n\n`prompt.py` builds the prompts that the model was trained on, this one for instance:\n\n"
-        f"{prompt}\n\n{as_block(code, 'python')}\n\n"
-    )
-    front, mark, rest = card.partition("## How to ask")
-    return _public(front) + usage + mark + rest
-
-
-def _public(front: str) -> str:
-    """The beginning of a card without a base model that is no name of the hub's, which the hub would refuse."""
-    lines = front.split("\n")
-    return "\n".join(line for line in lines if not (line.startswith("base_model:") and _is_here(line)))
-
-
-def _is_here(line: str) -> bool:
-    return Path(line.removeprefix("base_model:").strip().strip("'\"")).exists()
 
 
 @contextmanager

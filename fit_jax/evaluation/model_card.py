@@ -1,17 +1,23 @@
 """`MODEL_CARD.md`: what the model is, what it was trained on, and how well it follows focus instructions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import yaml
 
 from fit_jax.config import Config
 from fit_jax.config_files import dump_config
+from fit_jax.data.dataset_cards import ORIGINS
+from fit_jax.data.splits import Split
 from fit_jax.data.task import Task
+from fit_jax.evaluation.metrics import main_set, pooled
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.result_summary import summary
+from fit_jax.evaluation.result_tables import PARAPHRASE_NAMES
 from fit_jax.focus.instructions import first_instruction
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 from fit_jax.markdown import as_block, as_code, as_text
+from fit_jax.tables import Table
 
 METHODS = {
     "fit": "focus instruction tuning: focus labels, with the focus instruction in the prompt",
@@ -34,20 +40,41 @@ ANSWERS = {
 }
 
 
-def model_card(config: Config, task: Task, predictions: Sequence[Prediction]) -> str:
+class DataSource(NamedTuple):
+    """Where a run's data came from, as far as it is known.
+
+    Attributes:
+        files: Names of the files of data of one's own.
+        hub: The data set of the hub that they are.
+        prints: Fingerprints by the split whose examples they are of.
+    """
+
+    files: tuple[str, ...] = ()
+    hub: str | None = None
+    prints: Mapping[str, str] = {}
+
+
+def model_card(
+    config: Config,
+    task: Task,
+    predictions: Sequence[Prediction],
+    source: DataSource = DataSource(),  # noqa: B008
+) -> str:
     """The card in the Hugging Face form: YAML front matter, then Markdown.
 
     Args:
         config: The run that made the model.
         task: What it was trained on and asked about.
         predictions: Its evaluation.
+        source: Where the data came from.
     """
     base = config.model.pretrained
-    front = {"tags": ["focus-instruction-tuning", "fit_jax", config.task.name], "pipeline_tag": "text-generation"}
-    if base:
-        front = {"base_model": base, **front}
-    if config.lora.rank:
-        front["library_name"] = "peft"
+    front: dict[str, Any] = {"base_model": base} if base else {}
+    front["tags"] = ["focus-instruction-tuning", "fit_jax", config.task.name]
+    front["pipeline_tag"] = "text-generation"
+    if source.hub:
+        front["datasets"] = [source.hub]
+    front["model-index"] = _model_index(config, task, predictions, source)
     origin = (
         as_code(base)
         if base
@@ -66,6 +93,7 @@ def model_card(config: Config, task: Task, predictions: Sequence[Prediction]) ->
         "## How to ask",
         f"The focus instruction stands {config.focus.place} the input, for instance:",
         _instructions(task),
+        _data(config, task, source),
         "## Limits",
         UNSEEN[task.splits["validation"].examples[0].own_answers],
         ANSWERS[any(p.meant is not None for p in predictions)],
@@ -79,3 +107,58 @@ def model_card(config: Config, task: Task, predictions: Sequence[Prediction]) ->
 def _instructions(task: Task) -> str:
     specs = [spec_for(focus, feature) for feature in task.features[:1] for focus in FOCUS_TYPES[1:]]
     return "\n".join(f"- {as_code(str(spec))}: {as_text(first_instruction(task.text, spec))}" for spec in specs)
+
+
+def _model_index(
+    config: Config, task: Task, predictions: Sequence[Prediction], source: DataSource
+) -> list[dict[str, Any]]:
+    """The focus accuracies of the main table, as the hub reads results."""
+    from huggingface_hub import EvalResult
+    from huggingface_hub.repocard_data import eval_results_to_model_index
+
+    cells = pooled(predictions)
+    paraphrases = main_set(key[0] for key in cells)
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            task_name="following focus instructions",
+            dataset_type=source.hub or config.task.name,
+            dataset_name=task.text.name,
+            dataset_split=split,
+            metric_type="accuracy",
+            metric_name=f"focus accuracy of {focus}, {PARAPHRASE_NAMES[paraphrases]}",
+            metric_value=round(cell.accuracy, 4),
+        )
+        for (asked, split, focus), cell in cells.items()
+        if asked == paraphrases
+    ]
+    return eval_results_to_model_index(task.text.name, results)
+
+
+def _data(config: Config, task: Task, source: DataSource) -> str:
+    """Where the data came from, and what each split of them comes to."""
+    home = ORIGINS.get(config.task.name)
+    files = [as_code(name) for name in ([source.hub] if source.hub else source.files)]
+    known = ", ".join(files) or (as_text(home.home) if home else "not known here")
+    licence = as_text(home.licence) if home else "not stated here"
+    left_out = "".join(f"\n- Rows left out, {as_text(why)}: {count:,}" for why, count in task.dropped.items())
+    rows = [
+        (name, f"{len(split.examples):,}", _rho(split), source.prints.get(name, "–"))
+        for name, split in task.splits.items()
+    ]
+    caption = (
+        "rho = P(y = y_s | s) as it came out over all values of a feature, in flipped splits of the swapped label; the "
+        "table “The data” below has each value. Where the fingerprint is the same, so are the examples and their order."
+    )
+    table = Table("Splits", caption, ("split", "examples", "rho realised", "fingerprint"), rows)
+    splits = table.markdown().replace("## ", "### ", 1)
+    return f"## Data\n\n- From: {known}\n- Licence of the texts: {licence}{left_out}\n\n{splits}"
+
+
+def _rho(split: Split) -> str:
+    found = []
+    for feature, values in split.rho.items():
+        count = sum(rho.count for rho in values.values())
+        mean = sum(rho.realised * rho.count for rho in values.values()) / max(count, 1)
+        found.append(f"{feature} {mean:.3f}")
+    return ", ".join(found) or "–"

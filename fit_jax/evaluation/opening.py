@@ -50,12 +50,13 @@ def answers_to(opening: Opening, evaluation: Evaluation) -> list[Prediction]:
     return [wanted[_key(q)] for q in opening.queries]
 
 
-def opening_html(opening: Opening, answers: Mapping[str, Sequence[Prediction]]) -> str:
+def opening_html(opening: Opening, answers: Mapping[str, Sequence[Prediction]], from_scratch: bool = False) -> str:
     """The text and the table of its answers, as markup.
 
     Args:
         opening: The text.
         answers: By the name of their column, the answers to its questions.
+        from_scratch: Whether the weights were random before tuning, and some of the answers are of then.
     """
     first = opening.queries[0]
     example = first.example
@@ -73,6 +74,8 @@ def opening_html(opening: Opening, answers: Mapping[str, Sequence[Prediction]]) 
         f"The first text of the split {first.split}{which}, whatever was answered to it. {labels}. Each answer stands "
         "with its probability among the candidates."
     )
+    if from_scratch:
+        caption += " Before tuning the weights were random, so those answers say nothing of the text."
     table = Table("One text, six instructions", caption, header, tuple(rows), texts=3 + len(answers))
     return table.html().replace("<table", f"<blockquote>{as_html(opening.text)}</blockquote>\n<table", 1)
 

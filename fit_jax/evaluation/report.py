@@ -48,19 +48,21 @@ _PERPLEXITY = "perplexity.jsonl"
 
 
 class Before(NamedTuple):
-    """What the model that a run was tuned from says; empty where there is none or it is not known.
+    """What the model that a run was tuned from says; empty where it is not known.
 
     Attributes:
         answers: To the questions of the page's opening.
         perplexities: Of the measured texts.
+        random: Whether its weights were random: the run was trained from scratch.
     """
 
     answers: Sequence[Prediction] = ()
     perplexities: Sequence[float] = ()
+    random: bool = False
 
 
 def nothing_before(opening: Opening, texts: Sequence[MeasuredTexts]) -> Before:
-    """Of a run that no model stands before."""
+    """Where nothing is known of the model before tuning."""
     return Before()
 
 
@@ -102,7 +104,7 @@ def report_run(
 
     def publish() -> None:
         method = config.train.method
-        write_report(folder, evaluation, task, encoder, method, config.seed, earlier.answers, measured)
+        write_report(folder, evaluation, task, encoder, method, config.seed, earlier, measured)
         if measured:
             print_table(perplexity_table(measured).terminal())
         print_table(result_tables.terminal_table(f"{method} on {task.text.name}", evaluation.predictions).terminal())
@@ -160,7 +162,7 @@ def write_report(
     encoder: PromptEncoder,
     method: str,
     seed: int,
-    before: Sequence[Prediction] = (),
+    before: Before = Before(),  # noqa: B008
     measured: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """Writes `report/` of one run.
@@ -172,7 +174,7 @@ def write_report(
         encoder: Renders the prompts that the page shows.
         method: The run's method, as named in the rows.
         seed: The run's seed.
-        before: The answers of the model before tuning to the questions of the page's opening, where they are known.
+        before: What the model before tuning answered to the questions of the page's opening, where that is known.
         measured: What tuning did to other texts, as `perplexity_records` gives it.
 
     Returns:
@@ -203,8 +205,10 @@ def write_report(
         replace_with(folder / f"radar.{suffix}", partial(draw_radars, panels, columns, kind=suffix))
     examples, cap = choose_examples(evaluation.queries, predictions, lambda q: encoder.render(q.example, q.instruction))
     opening = choose_opening(evaluation.queries, task.text)
-    answers = {"after tuning" if before else "answer": answers_to(opening, evaluation)}
-    opened = opening_html(opening, {"before tuning": before, **answers} if before else answers)
+    answers = {"after tuning" if before.answers else "answer": answers_to(opening, evaluation)}
+    if before.answers:
+        answers = {"before tuning": before.answers, **answers}
+    opened = opening_html(opening, answers, before.random)
     body = page_body(opened, verdict, panels, tables)
     subtitle = f"{len(predictions):,} answers; 95 % Wilson intervals over clusters of examples in brackets."
     write_text(folder / "index.html", page(title, subtitle, body, examples, cap))

@@ -17,10 +17,14 @@ START, END, CUE = {start!r}, {end!r}, {cue!r}
 TASK, INPUT = {instruction!r}, {input!r}
 # One paraphrase of each focus instruction; "" asks without any.
 INSTRUCTIONS = {instructions}
+# Names of the texts that make an input; those that are no names in Python go as **{{"a name": "..."}}.
+TEXTS = {texts!r}
 
 
-def build_prompt(instruction="", **texts):
-    """The prompt for the texts {slots} under a focus instruction."""
+def build_prompt(instruction="", /, **texts):
+    """The prompt for the texts that TEXTS names under a focus instruction."""
+    if texts.keys() != set(TEXTS):
+        raise TypeError(f"build_prompt() takes a focus instruction, then by name these texts: {{', '.join(TEXTS)}}")
     lines = (TASK, {order})
     return START + "\\n".join(line.strip() for line in lines if line.strip()) + CUE
 '''
@@ -40,7 +44,7 @@ def prompt_file(encoder: PromptEncoder) -> str:
         instruction=text.instruction,
         input=text.input_template,
         instructions=pformat(focus_instructions(text), width=110, sort_dicts=False),
-        slots=", ".join(text.slots),
+        texts=text.slots,
         order=", ".join(focused if encoder.place == "before" else focused[::-1]),
     )
 

@@ -13,9 +13,10 @@ from flax import nnx
 
 from fit_jax.config import Config
 from fit_jax.config_files import config_differences, dump_config, read_config
+from fit_jax.data.own_data import read_description
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation, Subject, answer, evaluated_splits, is_written
-from fit_jax.evaluation.model_card import model_card
+from fit_jax.evaluation.model_card import DataSource, model_card
 from fit_jax.evaluation.opening import Opening
 from fit_jax.evaluation.queries import Group
 from fit_jax.evaluation.report import FOLDER, Before, report_run
@@ -24,6 +25,7 @@ from fit_jax.files import PARTIAL, make_folder, remove_partials, write_text
 from fit_jax.foreign import read_text, shown
 from fit_jax.models.adapters import TrainedAdapter, trained_adapter, write_adapter
 from fit_jax.parallel.processes import is_lead, maximum_over_processes, on_lead
+from fit_jax.runs.inputs import read_inputs
 from fit_jax.runs.run import Run, load_model, scorer, starting_state, subject_of
 from fit_jax.runs.run_folder import CARD, CONFIG, EVALUATIONS, MAY_DIFFER, saved_config
 from fit_jax.runs.texts import measured_texts
@@ -90,20 +92,37 @@ def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: 
     evaluation = report_run(place, run.task, load, config, before, texts)
     if name is not None:
         return evaluation
-    on_lead(lambda: write_text(run.folder / CARD, model_card(config, run.task, evaluation.predictions)))
+    card = partial(model_card, config, run.task, evaluation.predictions)
+    on_lead(lambda: write_text(run.folder / CARD, card(_source_of(run))))
     return evaluation
 
 
+def _source_of(run: Run) -> DataSource:
+    """Where the run's data came from; files that are not there any more are not known."""
+    kept, task = read_inputs(run.folder), run.config.task
+    prints = {} if kept is None else kept.prints
+    of_splits = {name: found for name in run.task.splits if (found := prints.get(f"the examples of split {name}"))}
+    try:
+        own = read_description(Path(task.file)) if task.name == "jsonl" and task.file else None
+    except InputError:
+        own = None
+    if own is None:
+        return DataSource(prints=of_splits)
+    return DataSource(tuple(Path(name).name for name in (*own.files, *own.test_files)), own.hub, of_splits)
+
+
 def before_tuning(run: Run, answers: bool, opening: Opening, texts: Sequence[MeasuredTexts]) -> Before:
-    """What the model that the run was tuned from says; nothing where it has none, or one that is gone.
+    """What the model that the run was tuned from says; nothing where that is gone.
 
     Args:
         run: The run.
         answers: Whether it is to answer the questions of the opening.
         opening: The questions.
-        texts: What its perplexity is measured of.
+        texts: What its perplexity is measured of; random weights have none worth measuring.
     """
-    if run.model.pretrained is None or not (answers or texts):
+    random = run.model.pretrained is None
+    texts = () if random else texts
+    if not (answers or texts):
         return Before()
     try:
         placed = starting_state(run, None)
@@ -118,7 +137,7 @@ def before_tuning(run: Run, answers: bool, opening: Opening, texts: Sequence[Mea
     asked = run.config.evaluation
     written = asked.written_tokens if is_written(run.task, run.config) else None
     (answered,) = answer([Group.of(opening.queries)], subject, written, asked.beams)
-    return Before(answered, perplexities)
+    return Before(answered, perplexities, random)
 
 
 def evaluation_name(

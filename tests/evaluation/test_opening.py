@@ -38,6 +38,8 @@ def test_answers_before_and_after_stand_side_by_side(task, obedient):
     core = [("before", "✓"), ("after", "✓")]
     assert marks == [spurious if kind_of(focus) == "spurious" else core for focus in FOCUS_TYPES]
     assert f"{opening.text[:20]}" in text
+    assert "the weights were random" not in text
+    assert "Before tuning the weights were random" in opening_html(opening, {"before tuning": before}, True)
 
 
 def test_a_worst_group_of_few_examples_does_not_outdo_one_that_means_something(obedient):

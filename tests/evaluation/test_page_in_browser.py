@@ -13,7 +13,7 @@ import pytest
 
 from fit_jax.data.audit import audit_task
 from fit_jax.data.inspection_tables import audit_page
-from fit_jax.evaluation.report import write_report
+from fit_jax.evaluation.report import Before, write_report
 from fit_jax.experiment.method_report import write_experiment_report
 from fit_jax.focus.prompts import PromptEncoder
 
@@ -57,7 +57,7 @@ def pages(encoder, task, tmp_path_factory) -> dict[str, Path]:
             for q, p in zip(evaluation.queries, evaluation.predictions)
             if q.example.uid == evaluation.queries[0].example.uid
         ]
-        write_report(folder / name, evaluation, asked, speaks, f"method {text}", 0, before)
+        write_report(folder / name, evaluation, asked, speaks, f"method {text}", 0, Before(before))
         found[name] = folder / name / "index.html"
         cells = {(f"method {text}", 0): evaluation.predictions, ("fit", 0): evaluation.predictions}
         shown = dict.fromkeys((f"method {text}", "fit"), evaluation)

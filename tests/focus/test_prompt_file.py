@@ -43,3 +43,13 @@ def test_words_that_look_like_python_are_only_words(tiny_tokenizer, text):
     hostile = replace(text, instruction='""" + exit() # {x}', input_template="'{text}' {{x}}")
     space = built(PromptEncoder(tiny_tokenizer, hostile))
     assert space["build_prompt"](text="a") == '""" + exit() # {x}\n\'a\' {x}\nAnswer:'
+
+
+@pytest.mark.parametrize("column", ["instruction", "verified purchase", "class", "texts", 'size "EU" \\N', "a\nb"])
+def test_columns_of_any_name_are_asked_for(tiny_tokenizer, text, column):
+    space = built(PromptEncoder(tiny_tokenizer, replace(text, input_template=f"{{{column}}} {{text}}")))
+    assert space["build_prompt"]("Please.", **{column: "a", "text": "b"}).splitlines()[1:-1] == ["a b", "Please."]
+    assert space["TEXTS"] == (column, "text")
+    for texts in ({"text": "b"}, {column: "a", "text": "b", "other": "c"}):
+        with pytest.raises(TypeError, match="by name these texts: "):
+            space["build_prompt"]("Please.", **texts)

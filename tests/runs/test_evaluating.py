@@ -133,17 +133,18 @@ def test_the_model_before_tuning_answers_the_same_questions(monkeypatch, capsys,
     assert [p.focus for p in before] == [q.focus for q in opening.queries]
     texts = [MeasuredTexts("t", False, list(pieces(TextEncoder(encoder.tokenizer, "plain").texts(["a lamp"])[0], 9)))]
     perplexities = text_perplexities(texts, make_scorer(), params)
-    assert evaluating.before_tuning(run, True, opening, texts) == (before, perplexities)
-    assert evaluating.before_tuning(run, False, opening, texts) == ((), perplexities)
+    assert evaluating.before_tuning(run, True, opening, texts) == (before, perplexities, False)
+    assert evaluating.before_tuning(run, False, opening, texts) == ((), perplexities, False)
     (expected,) = answer([group], Subject(encoder, make_scorer(), params))
     assert {(p.focus, p.log_probs) for p in before} <= {(p.focus, p.log_probs) for p in expected}
-    run.model.pretrained = None
-    assert evaluating.before_tuning(run, True, opening, ()) == ((), ())
+    run.model.pretrained = None  # from scratch
+    assert evaluating.before_tuning(run, True, opening, texts) == (before, [], True)
+    assert evaluating.before_tuning(run, False, opening, texts) == Before()
     run.model.pretrained = "gone"
 
     def gone(run, optimizer):
         raise InputError("gone: no weights; fetch them")
 
     monkeypatch.setattr(evaluating, "starting_state", gone)
-    assert evaluating.before_tuning(run, True, opening, ()) == ((), ())
+    assert evaluating.before_tuning(run, True, opening, ()) == Before()
     assert "nothing from before tuning: gone" in capsys.readouterr().out
