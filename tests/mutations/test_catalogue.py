@@ -18,13 +18,14 @@ PACKAGES = (
     "planning",
     "playground",
     "files",
+    "docs",
 )
 
 
 @pytest.mark.parametrize("mutation", catalogue(), ids=lambda m: m.name)
 def test_a_mutation_applies_once_and_names_tests_that_exist(mutation, tmp_path):
     copy = tmp_path / mutation.file
-    copy.parent.mkdir(parents=True)
+    copy.parent.mkdir(parents=True, exist_ok=True)
     copy.write_text((ROOT / mutation.file).read_text())
     before = mutation.apply(tmp_path)
     assert copy.read_text() != before
