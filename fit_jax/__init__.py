@@ -13,10 +13,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fit_jax.api import Answer, FocusModel, Scores, load, tune
+    from fit_jax.api import Answer, Attribution, FocusModel, LabelledText, Scores, load, tune
     from fit_jax.errors import InputError
 
-__all__ = ["Answer", "FocusModel", "InputError", "Scores", "load", "tune"]
+__all__ = ["Answer", "Attribution", "FocusModel", "InputError", "LabelledText", "Scores", "load", "tune"]
 
 # Only tokenizers and configurations are taken from transformers, which otherwise advises to install PyTorch.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -30,4 +30,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -10,16 +10,29 @@ from typing import Any
 
 from fit_jax.config import load_config
 from fit_jax.errors import InputError
+from fit_jax.evaluation.interactive import LabelledText
 from fit_jax.files import check_folder_name
 from fit_jax.focus.decoy_text import PLACES, insert_decoy
-from fit_jax.focus_model import Checkpoint, FocusModel, option_list
+from fit_jax.focus_inputs import option_list
+from fit_jax.focus_model import Checkpoint, FocusModel
 from fit_jax.focus_results import Answer, Attribution, Scores
 from fit_jax.runs.job import train_and_report
 from fit_jax.runs.run import set_up
 from fit_jax.runs.run_folder import opened_config
-from fit_jax.runs.source_rows import keep_rows
+from fit_jax.runs.source_rows import keep_rows, leaving_nothing
 
-__all__ = ["PLACES", "Answer", "Attribution", "Checkpoint", "FocusModel", "Scores", "insert_decoy", "load", "tune"]
+__all__ = [
+    "PLACES",
+    "Answer",
+    "Attribution",
+    "Checkpoint",
+    "FocusModel",
+    "LabelledText",
+    "Scores",
+    "insert_decoy",
+    "load",
+    "tune",
+]
 
 
 def load(
@@ -51,7 +64,7 @@ def tune(
     settings: Mapping[str, Any] | None = None,
     *,
     rows: Iterable[Mapping[str, Any]] | None = None,
-    description: Mapping[str, Any] | None = None,
+    description: Mapping[str, Any] | str | Path | None = None,
 ) -> FocusModel:
     """Trains a model, or what is left of its training, and reports on it, as `fit-jax train`.
 
@@ -60,10 +73,12 @@ def tune(
         config: A config file, or the name of one that comes with the package, such as `demo`.
         settings: Fields of the config by dotted name, such as `{"train.steps": 100}`.
         rows: Data of one's own: mappings, a pandas DataFrame or a `datasets.Dataset`. They are kept in the run folder.
-        description: What the columns of the rows mean: the fields of a description file (docs/own_data.md) but `files`.
+        description: What the columns of the rows mean: the fields of a description file (docs/own_data.md), or the path
+            of one; the rows are in the place of its `files`.
 
     Raises:
-        InputError: What the config or the description says is unknown, missing or does not fit together.
+        InputError: What the config or the description says is unknown, missing or does not fit together; of rows that
+            no run could begin with, nothing is left but the list of malformed rows that the line names.
         TrainingFailed: The loss is no longer a number.
     """
     folder = Path(run_dir)
@@ -71,7 +86,9 @@ def tune(
     given += [*option_list(settings), "--run_dir", str(folder)]
     if (rows is None) != (description is None):
         raise InputError("tune: rows and description belong together; give both, or name a task in the config")
-    if rows is not None and description is not None:
-        check_folder_name(str(folder), "run_dir")
+    if rows is None or description is None:
+        return FocusModel(train_and_report(load_config(given)), trust_code=True)
+    check_folder_name(str(folder), "run_dir")
+    with leaving_nothing(folder):
         given += ["--task.name", "jsonl", "--task.file", str(keep_rows(folder / "source", rows, description))]
-    return FocusModel(train_and_report(load_config(given)), trust_code=True)
+        return FocusModel(train_and_report(load_config(given)), trust_code=True)

@@ -80,12 +80,16 @@ class FocusConfig:
     place: Literal["after", "before"] = "after"
     # Focus instructions trained on per example and step, all sharing one pass over the input.
     branches: int = 6
+    # Training paraphrases of each focus type, taken evenly from all there are; null means all.
+    paraphrases: int | None = None
     # Share of the training examples whose text holds a decoy: a focus instruction, in a training paraphrase, that is
     # not to be obeyed.
     decoy_share: float = 0.0
 
     def check(self) -> None:
-        """Raises InputError where the share of decoys is none."""
+        """Raises InputError where the share of decoys is none, or no paraphrase is left."""
+        if self.paraphrases is not None and self.paraphrases < 1:
+            raise InputError(f"focus.paraphrases: {self.paraphrases}; a focus type needs at least one")
         if not 0 <= self.decoy_share <= 1:
             raise InputError(f"focus.decoy_share: {self.decoy_share} is no share from 0 to 1")
 

@@ -65,19 +65,7 @@ def parse_config(cls: type[ConfigType], arguments: list[str]) -> ConfigType:
     Raises:
         InputError: Unknown field, wrong type or value, unreadable or malformed file; the message names the field.
     """
-    parser = Parser(add_help=False)
-    add_fields(parser, cls, shown=())
-    mapping: dict[str, Any] = {}
-    for option in parser.parse_args(arguments).config:
-        name, _, text = option.removeprefix("--").partition("=")
-        if name == "config":
-            value = _read(cls, _find(Path(text)))
-        else:
-            value = _from_yaml(text, f"--{name}: {shown(text)!r} is no YAML value")
-            for key in reversed(name.split(".")):
-                value = {key: value}
-        mapping = _over(cls, mapping, value)
-    return decode_config(cls, mapping)
+    return decode_config(cls, _asked(cls, arguments))
 
 
 def read_config(cls: type[ConfigType], path: Path, complete: bool = False, later: Collection[str] = ()) -> ConfigType:
@@ -96,10 +84,10 @@ def read_config(cls: type[ConfigType], path: Path, complete: bool = False, later
     return decode_config(cls, mapping, where=named(path))
 
 
-def overlaid(config: ConfigType, file: str) -> ConfigType:
-    """A config with the fields that a YAML file gives; the file is found, and errors are, as with `--config`."""
+def overlaid(config: ConfigType, arguments: list[str]) -> ConfigType:
+    """A config with the fields that options give, `--config FILE` among them; errors as `parse_config`."""
     cls = type(config)
-    return decode_config(cls, _over(cls, _from_yaml(dump_config(config), "config"), _read(cls, _find(Path(file)))))
+    return decode_config(cls, _over(cls, _from_yaml(dump_config(config), "config"), _asked(cls, arguments)))
 
 
 def decode_config(
@@ -163,6 +151,23 @@ def config_differences(old: Any, new: Any, may_differ: Collection[str] = (), pre
         elif a != b:
             rows.append(f"{name}: {a!r} -> {b!r}")
     return rows
+
+
+def _asked(cls: type, arguments: list[str]) -> dict[str, Any]:
+    """What the options of a command line give, later ones over earlier ones."""
+    parser = Parser(add_help=False)
+    add_fields(parser, cls, shown=())
+    mapping: dict[str, Any] = {}
+    for option in parser.parse_args(arguments).config:
+        name, _, text = option.removeprefix("--").partition("=")
+        if name == "config":
+            value = _read(cls, _find(Path(text)))
+        else:
+            value = _from_yaml(text, f"--{name}: {shown(text)!r} is no YAML value")
+            for key in reversed(name.split(".")):
+                value = {key: value}
+        mapping = _over(cls, mapping, value)
+    return mapping
 
 
 def _find(path: Path) -> Path:

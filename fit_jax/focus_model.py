@@ -1,6 +1,5 @@
 """A tuned model that is asked from Python: what `fit_jax.tune` and `fit_jax.load` return."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -20,6 +19,18 @@ from fit_jax.evaluation.interactive import (
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.example import CORE
 from fit_jax.focus.instructions import first_instruction
+from fit_jax.focus_inputs import (
+    Features,
+    Text,
+    answer_list,
+    feature_list,
+    filled,
+    frame_rows,
+    option_list,
+    probability_column,
+    questions_of,
+    text_list,
+)
 from fit_jax.focus_results import Answer, Attribution, Scores
 from fit_jax.foreign import shown
 from fit_jax.runs.copying import copy_run
@@ -30,8 +41,6 @@ from fit_jax.runs.run_folder import locked, opened_config
 if TYPE_CHECKING:
     import pandas
 
-Features = str | Sequence[str] | None
-Text = str | Mapping[str, str]
 Checkpoint = int | Literal["best", "last"]
 
 # A text asked alone is padded to a multiple of so many tokens: one program then serves texts of many lengths.
@@ -78,6 +87,11 @@ class FocusModel:
         self.candidates = common_candidates(run.task)
         self.splits = tuple(name for name in run.task.splits if name != "train")
 
+    def __repr__(self) -> str:
+        """The folder, the task, and what can be focused on."""
+        task, features = self._run.task.text.name, ", ".join(self.features)
+        return f"FocusModel({str(self.folder)!r}, task {task!r}, step {self.step}, features {features})"
+
     def ask(
         self,
         text: Text,
@@ -102,8 +116,8 @@ class FocusModel:
 
     def ask_all(self, text: Text, candidates: Sequence[str] = ()) -> list[Answer]:
         """The answers to a text under each focus type of each feature; otherwise as `ask`."""
-        questions = FocusQuestions(self._run.task, None, None, _several(candidates))
-        (answers,) = questions.answers(self._alone, [_filled(questions, text)])
+        questions = FocusQuestions(self._run.task, None, None, answer_list(candidates))
+        (answers,) = questions.answers(self._alone, [filled(questions, text)])
         return [_answer(a) for a in answers]
 
     def ask_batch(
@@ -115,10 +129,10 @@ class FocusModel:
         instruction: str | None = None,
     ) -> list[Answer]:
         """The answers to many texts, in their order; otherwise as `ask`."""
-        questions = FocusQuestions(self._run.task, _names(focus), _names(ignore), _several(candidates), instruction)
-        filled = [_filled(questions, text) for text in texts]
-        asked = self._alone if len(filled) == 1 else self._subject
-        return [_answer(a) for (a,) in questions.answers(asked, filled)]
+        questions = questions_of(self._run.task, focus, ignore, candidates, instruction)
+        inputs = [filled(questions, text) for text in text_list(texts)]
+        asked = self._alone if len(inputs) == 1 else self._subject
+        return [_answer(a) for (a,) in questions.answers(asked, inputs)]
 
     def ask_frame(
         self,
@@ -133,19 +147,12 @@ class FocusModel:
             The table with `answer` and, for each candidate, `p(CANDIDATE)`.
 
         Raises:
-            InputError: As `ask`, or the table lacks a column.
+            InputError: As `ask`, or the table lacks a column, has one twice, or has one of those that are added.
         """
-        if missing := [name for name in self.slots if name not in frame.columns]:
-            raise InputError(
-                f"the table has no column {missing[0]!r}; its columns must include {', '.join(self.slots)}"
-            )
-        rows = [dict(zip(self.slots, row)) for row in zip(*(frame[name] for name in self.slots))]
-        for number, row in enumerate(rows):
-            if empty := [name for name, value in row.items() if not isinstance(value, str)]:
-                raise InputError(f"row {number} of the table holds no text in {empty[0]!r}; fill it, or drop the row")
+        rows = frame_rows(frame, self.slots, answer_list(candidates) or self.candidates)
         answers = self.ask_batch(rows, focus, ignore, candidates)
         names = list(answers[0].probabilities) if answers else []
-        columns = {f"p({name})": [a.probabilities[name] for a in answers] for name in names}
+        columns = {probability_column(name): [a.probabilities[name] for a in answers] for name in names}
         return frame.assign(answer=[a.answer for a in answers], **columns)
 
     def attribute(
@@ -162,14 +169,14 @@ class FocusModel:
         Raises:
             InputError: As `ask`, or the answer is none of the candidates.
         """
-        questions = FocusQuestions(self._run.task, _names(focus), _names(ignore), _several(candidates), instruction)
-        filled = _filled(questions, text)
+        questions = questions_of(self._run.task, focus, ignore, candidates, instruction)
+        slots = filled(questions, text)
         if answer is None:
-            ((found,),) = questions.answers(self._alone, [filled])
+            ((found,),) = questions.answers(self._alone, [slots])
             answer = found.answer
         if answer not in questions.candidates:
             raise InputError(f"answer {shown(answer)}: is none of {', '.join(map(shown, questions.candidates))}")
-        (prompt,) = questions.prompts(self._run.encoder, filled)
+        (prompt,) = questions.prompts(self._run.encoder, slots)
         weights = self._attributor.attribute(self._model.params, prompt, questions.candidates.index(answer))
         parts, sums, start = [], [], 0
         for part, tokens in pieces(self._run.encoder.tokenizer, prompt.prompt.tolist()):
@@ -184,13 +191,14 @@ class FocusModel:
 
     def instruction(self, focus: Features = None, ignore: Features = None) -> str:
         """The words in which `ask` says what to focus on and to ignore; errors as there."""
-        return first_instruction(self._run.task.text, asked_spec(self._run.task, _names(focus), _names(ignore)))
+        task, focus, ignore = self._run.task, feature_list(focus, "focus"), feature_list(ignore, "ignore")
+        return first_instruction(task.text, asked_spec(task, focus, ignore))
 
     def examples(self, split: str, count: int) -> list[LabelledText]:
         """The first texts of a split of the task, with the answers that their features point to.
 
         Raises:
-            InputError: The task has no such split, or has not kept its examples.
+            InputError: The task has no such split, or has not kept its examples, or `count` is negative.
         """
         return labelled_texts(self._run.task, split, count)
 
@@ -225,40 +233,6 @@ class FocusModel:
         with locked(self.folder):
             name = name or evaluation_name(run, self._checkpoint)
             return Scores(run, evaluate_run(run, self._checkpoint, name).predictions)
-
-
-def option_list(settings: Mapping[str, Any] | None) -> list[str]:
-    """Settings as the command line gives them."""
-    return [part for name, value in (settings or {}).items() for part in (f"--{name}", _written(value))]
-
-
-def _written(value: Any) -> str:
-    try:
-        return value if isinstance(value, str) else json.dumps(value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"settings: {shown(value)} is no value of a field; give text, numbers and lists") from error
-
-
-def _names(features: Features) -> str:
-    """Features as `--focus` and `--ignore` take them."""
-    return features if isinstance(features, str) else ",".join(features or ())
-
-
-def _several(candidates: Sequence[str]) -> Sequence[str]:
-    if isinstance(candidates, str):
-        raise InputError(f"candidates: {shown(candidates)} is one text; give a list of answers")
-    return candidates
-
-
-def _filled(questions: FocusQuestions, text: Text) -> dict[str, str]:
-    if isinstance(text, str):
-        return questions.fill(text, ())
-    if not isinstance(text, Mapping):
-        raise InputError(f"ask: {shown(text)} is no text; give a text, or each text of the input by its name")
-    for name, value in text.items():
-        if not isinstance(value, str):
-            raise InputError(f"ask: {shown(name)}: {shown(value)} is no text; give a text")
-    return questions.fill(None, [f"{name}={value}" for name, value in text.items()])
 
 
 def _answer(found: FocusAnswer) -> Answer:

@@ -1,18 +1,22 @@
 """Text of the data in Markdown: shown as it is, whatever it holds, and never read as Markdown or HTML."""
 
 import re
-from html import escape
 
 from fit_jax.foreign import printable
 
-_SPECIAL = re.compile(r"[\\`*\[\]|~#$]|(?<!\w)_|_(?!\w)")
-_LIST = re.compile(r"^(\s*)([-+]|\d+[.)])(?=\s)")
+# An interval, which no renderer takes for a link, stands as it is.
+_SPECIAL = re.compile(r"(?P<interval>\[[-+.\d]+, [-+.\d]+\](?![(\[:]))|[\\`*\[\]|~#$]|(?<!\w)_|_(?!\w)")
+# Where a character would be read by its name or number.
+_NAMED = re.compile(r"&(?=#?\w+;)")
+# What begins an item of a list or is a rule across the page.
+_OPENING = re.compile(r"^(\d+(?=[.)])|(?=[-+]))([-+.)])(?=\s|[- ]*$)")
 
 
 def as_text(text: str) -> str:
     """Text within a paragraph, a heading or a table's cell."""
-    line = _LIST.sub(r"\1\\\2", escape(" ".join(printable(text).split()), quote=False))
-    return _SPECIAL.sub(r"\\\g<0>", line)
+    plain = _NAMED.sub("&amp;", " ".join(printable(text).split())).replace("<", "&lt;").replace(">", "&gt;")
+    line = _SPECIAL.sub(lambda found: found[0] if found["interval"] else f"\\{found[0]}", plain)
+    return _OPENING.sub(r"\1\\\2", line)
 
 
 def as_code(text: str) -> str:

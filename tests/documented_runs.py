@@ -19,7 +19,7 @@ TRAIN = (
     "--evaluation.validation_examples 4 --evaluation.paraphrases [heldout] --evaluation.paraphrases_each 1"
 )
 PAIRS = f"{TRAIN} {MODEL} --task.train_examples 96 --train.sequence_length 600"
-CELLS = "--seeds [0] --methods [sft_y,fit] --run.train.examples_per_step 4 " + f"{TRAIN} {DEMO}".replace("--", "--run.")
+CELLS = "--seeds [0] --methods [sft_y,fit] --run.train.examples_per_step 1 " + f"{TRAIN} {DEMO}".replace("--", "--run.")
 PLAN = (
     "--topology v5e:2x4 --model.layers 2 --model.width 32 --model.feed_forward 48 --model.heads 2 --model.kv_heads 2 "
     "--model.vocab_size 96 --train.sequence_length 32 --train.batch_size 8 --train.steps 10 --evaluation.batch_size 8"
@@ -63,6 +63,10 @@ WAYS = {
     "python -m fit_jax.data": Way(slow=False),
     "python -m fit_jax.experiment": Way(f"{CELLS} {MODEL.replace('--', '--run.')}"),
     "python -m fit_jax.experiment --config configs/experiments/paper": Way(f"{CELLS} --models [small.yaml]"),
+    "python -m fit_jax.experiment --config configs/experiments/ablations": Way(
+        f"{CELLS} {MODEL.replace('--', '--run.')}".replace("sft_y,", "")
+    ),
+    "python -m fit_jax.experiment --config configs/experiments/ablations/lora_rank": Way(CELLS.replace("sft_y,", "")),
     "python -m fit_jax.convert": Way(),
     "python -m fit_jax.convert export-adapter": Way("--from runs/stories_lora"),
     "python -m fit_jax.push": Way(),
@@ -80,6 +84,9 @@ BEFORE = {
     "runs/tickets": "python -m fit_jax.train --task.name jsonl --task.file tickets.yaml --run_dir runs/tickets",
     "base": "python -m fit_jax.convert export-merged --from runs/demo --to base",
     "configs/stories_lora.yaml": "python -m fit_jax.convert export-merged --from runs/demo --to runs/stories260k",
+    "configs/experiments/ablations/lora_rank.yaml": (
+        "python -m fit_jax.convert export-merged --from runs/demo --to runs/stories260k"
+    ),
     "[small.yaml]": "python -m fit_jax.convert export-merged --from runs/demo --to base",
     "runs/stories_lora": "python -m fit_jax.train --config configs/stories_lora.yaml",
 }

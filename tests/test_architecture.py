@@ -33,7 +33,7 @@ LEVELS = (
     {"runs"},
     {"planning", "conversion"},
     {"experiment"},
-    {"focus_results"},
+    {"focus_inputs", "focus_results"},
     {"focus_model"},
     {"train", "evaluate", "steer", "convert", "push", "plan", "api", "data.__main__", "experiment.__main__"},
     {"playground"},

@@ -159,3 +159,8 @@ def test_every_single_run_tells_its_version_seeds_and_range():
         assert row["measured with"] == version or "not of today's code" in row["measured with"]
         assert int(row["seeds"]) == 1
         assert "focus types" in row["range over"]
+
+
+def test_the_glossary_has_at_most_thirty_words():
+    rows = re.findall(r"^\| (?!word \|)", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+    assert 20 < len(rows) <= 30

@@ -6,7 +6,6 @@ two are the same, and of the rows a sample of fixed size stays (algorithm R, Vit
 
 import math
 import random
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from fit_jax.data.association import MOST_ROWS, codes, quarters
+from fit_jax.data.quantities import days, numbers
 from fit_jax.data.row_readers import Located
 from fit_jax.data.spelling import WAYS, fold
 
@@ -29,7 +29,6 @@ _KEPT, _IDENTIFIER = 4000, 64
 _FEWEST_WORDS = 3
 _MOSTLY = 0.95
 _MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "-", "?"))
-_DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}")
 
 
 @dataclass
@@ -122,25 +121,23 @@ def is_missing(value: object) -> bool:
 def column_codes(kind: Kind, values: Iterable[object]) -> np.ndarray | None:
     """(N,) a number for the value of each row, as a property that may tell the label.
 
-    Numbers and dates are parted into quarters, of a text the length is; spellings of one category are one value, and an
-    empty cell is one too. None where the column holds no property: an identifier, lists, always the same.
+    Numbers and dates, read as `fit_jax.data.quantities` says, are parted into quarters, of a text the length is;
+    spellings of one category are one value, and an empty cell is one too. None where the column holds no property: an
+    identifier, lists, always the same.
     """
     cells = list(values)
     if kind == "category" or kind == "many values":
         return codes(["" if is_missing(cell) else fold(_text(cell), WAYS) for cell in cells])
     if kind not in ("number", "date", "text"):
         return None
-    empty = np.array([is_missing(cell) for cell in cells], bool)
-    if kind == "number":
-        numbers = np.array([np.nan if gone else _number(cell) for gone, cell in zip(empty, cells)])
-        empty |= ~np.isfinite(numbers)
-    elif kind == "date":
-        numbers = np.unique([_text(cell) for cell in cells], return_inverse=True)[1].astype(float)
+    if kind == "text":
+        sizes = np.array([len(_text(cell).split()) for cell in cells], float)
     else:
-        numbers = np.array([len(_text(cell).split()) for cell in cells], float)
+        sizes = numbers(cells) if kind == "number" else days([_text(cell) for cell in cells])
+    full = np.isfinite(sizes) & [not is_missing(cell) for cell in cells]
     found = np.zeros(len(cells), int)
-    if not empty.all():
-        found[~empty] = 1 + quarters(numbers[~empty].tolist())
+    if full.any():
+        found[full] = 1 + quarters(sizes[full].tolist())
     return found
 
 
@@ -165,27 +162,21 @@ def _kind(column: Column, cells: list[Any], rows: int) -> Kind:
     if different <= MOST_CATEGORIES and column.filled >= _ROWS_EACH * different:
         return "category"
     texts = [_text(cell) for cell in cells]
-    if _mostly(_DATE.match(text.strip()) is not None for text in texts):
+    if _mostly(np.isfinite(days(texts))):
         return "date"
     spaced = any(" " in text.strip() for text in texts)
-    fractions = any(isinstance(cell, float) or re.fullmatch(r"-?\d+[.,]\d+", text) for cell, text in zip(cells, texts))
+    is_number = np.isfinite(numbers(texts))
+    marked = (isinstance(cell, float) or "." in text or "," in text for cell, text in zip(cells, texts))
+    fractions = any(mark and number for mark, number in zip(marked, is_number))
     if column.unique and column.filled == rows and not spaced and not fractions:
         return "identifier"
-    if _mostly(math.isfinite(_number(text)) for text in texts):
+    if _mostly(is_number):
         return "number"
     return "text" if column.words >= _FEWEST_WORDS else "many values"
 
 
-def _mostly(held: Iterable[bool]) -> bool:
-    answers = list(held)
-    return sum(answers) >= _MOSTLY * len(answers)
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
+def _mostly(held: np.ndarray) -> bool:
+    return bool(held.sum() >= _MOSTLY * len(held))
 
 
 def _text(value: object) -> str:

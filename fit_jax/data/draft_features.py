@@ -161,7 +161,8 @@ def with_features(
                         f"share of the rows held back for testing: of {base.test:.0%} no test split could be drawn in "
                         f"which {feature.name} goes with the other labels"
                     )
-                return own, why, [s for s in shortcuts if s is not first and s not in others]
+                unused = [s for s in shortcuts if s is not first and s not in others]
+                return own, why, [_with_reason(s, own, labelled, columns, total) for s in unused]
     words = [word for word in _INSERTED if not any(word.casefold() in text.casefold() for text in labelled.texts)][:2]
     frequent = [labelled.answers[n] for n, _ in Counter(labelled.y.tolist()).most_common(2)]
     ties = dict(zip(words, frequent))
@@ -170,7 +171,35 @@ def with_features(
     if len(words) < 2 or not _can_be_drawn(own, labelled.rows):
         raise InputError(f"no splits can be drawn from the {len(labelled.rows)} rows with an answer; give more rows")
     why = "no column can be balanced against the label, so a word is put into the text as a shortcut to be measured"
-    return own, {"feature word": why}, list(shortcuts)
+    return own, {"feature word": why}, [_with_reason(s, own, labelled, columns, total) for s in shortcuts]
+
+
+def _with_reason(
+    shortcut: Shortcut, own: OwnData, labelled: Labelled, columns: Mapping[str, Column], total: int
+) -> Shortcut:
+    """A shortcut that the description does not use, with what kept it from being the feature that it could be."""
+    if shortcut.feature is None:  # the reason is given already
+        return shortcut
+    column, fewest, short = columns[str(shortcut.feature.column)], min(_ENOUGH), []
+    for value, rows in _rows_by_label(column, labelled).items():
+        tied = shortcut.feature.labels[value]
+        if not _is_balanced(rows, own, tied, fewest):
+            short.append(f"{value} ({rows[own.candidates.index(tied)]} of {rows.sum()} rows {tied})")
+    first = bool(own.features[0].insert)  # for want of one that could be the first
+    if first and len(shortcut.feature.labels) - len(short) < 2:
+        reason = (
+            f"no two values can be balanced, which takes {fewest} rows with the label that the value goes with and "
+            f"{fewest} with others: {listed(short)}"
+        )
+    elif not shortcut.found.passes:
+        reason = "no more than chance"
+    elif first:
+        reason = "no splits can be drawn by it"
+    elif column.filled < total:
+        reason = f"empty in {total - column.filled} rows, which only the first feature may be"
+    else:
+        reason = f"there are {len(own.features)} features already"
+    return shortcut._replace(why=f"{shortcut.why}; {reason}")
 
 
 def _is_balanced(rows: np.ndarray, own: OwnData, tied: str, enough: int) -> bool:

@@ -68,7 +68,9 @@ class FocusSampler(Sampler[Batch]):
         self._types = [name for name, weight in config.weights.items() if weight > 0]
         weights = np.array([config.weights[name] for name in self._types])
         self._shares = weights / weights.sum()
-        self._paraphrases = [paraphrases_of(text.name, name, "train") for name in self._types]
+        self._paraphrases = [
+            _some(paraphrases_of(text.name, name, "train"), config.paraphrases) for name in self._types
+        ]
         self._spec = lru_cache(None)(spec_for)
         self._instruction = lru_cache(None)(lambda spec, paraphrase: instruction(text, spec, paraphrase))
 
@@ -144,3 +146,9 @@ def check_focus(config: FocusConfig) -> None:
         raise InputError("focus.weights: every weight is 0; give at least one focus type a positive weight")
     if config.branches < 1:
         raise InputError(f"focus.branches: {config.branches}; an example has at least one branch")
+
+
+def _some(paraphrases: Sequence[str], most: int | None) -> Sequence[str]:
+    """So many of them at most, evenly from all."""
+    kept = min(most or len(paraphrases), len(paraphrases))
+    return [paraphrases[number * len(paraphrases) // kept] for number in range(kept)]

@@ -86,9 +86,10 @@ def kept_task(folder: Path) -> Task:
             name: Split(name, _examples(folder, name, counts[name]), read_rho(kept["rho"]))
             for name, kept in words["splits"].items()
         }
-        return Task(
-            text=read_words(words["text"]), splits=splits, notes=tuple(words["notes"]), dropped=words["dropped"]
-        )
+        dropped = {reason: len(range(count)) for reason, count in words["dropped"].items()}
+        if not _are_texts(words["notes"]):
+            raise TypeError(f"notes {words['notes']!r:.40} are no texts")
+        return Task(text=read_words(words["text"]), splits=splits, notes=tuple(words["notes"]), dropped=dropped)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{path}: {_DAMAGED} ({shown(str(error))})") from error
 

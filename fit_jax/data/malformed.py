@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from shutil import copyfileobj
@@ -11,7 +12,7 @@ from typing import IO, Any, Literal
 from fit_jax.data.spelling import near
 from fit_jax.errors import InputError
 from fit_jax.files import replace_with
-from fit_jax.foreign import is_text, quoted, shown
+from fit_jax.foreign import is_text, parse_json, quoted, shown
 
 # A longer text is taken for a broken file, not for an input: no row of tokens would hold a hundredth of it.
 MAX_CHARACTERS = 200_000
@@ -19,6 +20,8 @@ NO_TEXT = "NUL or half of a character"
 _SHOWN = 3
 # Characters of a line on them all.
 _LONGEST = 150
+# What a line of the list of all of them holds.
+_RECORD = ("file", "row", "reason", "content")
 
 
 class Malformed:
@@ -26,14 +29,15 @@ class Malformed:
 
     Args:
         policy: `error` or `skip`.
-        listing: Where an error lists them all as JSON Lines; None: it shows the first few alone.
+        listing: Where an error lists them all as JSON Lines; the list is removed when no row is malformed any more.
+            None: an error shows the first few alone.
     """
 
     def __init__(self, policy: Literal["error", "skip"], listing: Path | None = None) -> None:
         self.count = 0
         self._policy = policy
         self._first: list[str] = []
-        self._listing = listing if policy == "error" else None
+        self._listing = listing
         self._records: IO[str] | None = None
 
     def add(self, where: str, problem: str, row: Mapping[str, object] | str | None = None) -> None:
@@ -47,13 +51,13 @@ class Malformed:
         self.count += 1
         if len(self._first) < _SHOWN:
             self._first.append(f"{where}: {problem}")
-        if self._listing is None:
+        if self._listing is None or self._policy != "error":
             return
         if self._records is None:  # on the disk, for there may be as many as rows
             self._records = tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         file, _, number = where.rpartition(":")
         content = {key: _plain(value) for key, value in row.items()} if isinstance(row, Mapping) else row
-        record = {"file": file, "row": int(number), "reason": problem, "content": content}
+        record = dict(zip(_RECORD, (file, int(number), problem, content)))
         self._records.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def settle(self) -> tuple[str, ...]:
@@ -63,6 +67,9 @@ class Malformed:
             InputError: There are malformed rows and the policy is `error`.
         """
         if not self.count:
+            if self._listing is not None and _is_list(self._listing):
+                with suppress(OSError):  # a folder that may not be written: the list does no harm
+                    self._listing.unlink()
             return ()
         rows, first = self._told()
         if self._policy == "error":
@@ -122,6 +129,18 @@ class Malformed:
         except InputError:  # a folder that may not be written: the rows are the user's concern
             return ""
         return f" (all are in {self._listing})"
+
+
+def _is_list(path: Path) -> bool:
+    """Whether a file is a list of malformed rows, and nothing of the user's own."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open(encoding="utf-8") as file:
+            kinds = {tuple(row) if isinstance(row := parse_json(line), dict) else () for line in file}
+    except (OSError, ValueError):
+        return False
+    return kinds == {_RECORD}
 
 
 def none_of(field: str, value: object, known: Iterable[object]) -> str:

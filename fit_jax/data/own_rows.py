@@ -123,5 +123,7 @@ def _label(value: Any, candidates: Sequence[str], ways: Sequence[str]) -> int | 
     if ways and isinstance(value, str):
         same = [n for n, answer in enumerate(candidates) if fold(answer, ways) == fold(text, ways)]
         return same[0] if len(same) == 1 else None
-    number = isinstance(value, int) and not isinstance(value, bool)
-    return value if number and 0 <= value < len(candidates) else None
+    if isinstance(value, float) and value.is_integer():  # what pandas makes of numbers among which one is missing
+        return _label(int(value), candidates, ways)
+    number = value if isinstance(value, int) and not isinstance(value, bool) else -1
+    return number if 0 <= number < len(candidates) else None

@@ -124,8 +124,10 @@ def _scan(reader: OwnReader, store: RowStore, bad: Malformed, dropped: Counter[s
             known = ", ".join(map(shown, sorted(columns)))
             raise InputError(f"{use}: no row up to {where} has a column {column!r}; columns are {known}")
     if not table.number:
-        bad.settle()  # malformed rows are the better explanation
-        raise InputError(f"{reader.own.name}: no row is left of the data; check the files and the features' columns")
+        skipped = "".join(f": {note}" for note in bad.settle())  # malformed rows are the better explanation
+        raise InputError(
+            f"{reader.own.name}: no row is left of the data{skipped}; check the files and the features' columns"
+        )
     return table
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from fit_jax.data.lazy_examples import LazyExamples
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example
+from fit_jax.foreign import shown
 
 
 class Value(NamedTuple):
@@ -118,8 +119,8 @@ def subsample(
         if most[-1] < min(_fewest(rho), have.sum()):
             counts = ", ".join(f"{n} {o}" for n, o in zip(have, rows.outcomes))
             raise InputError(
-                f"split {name}: rho {rho:.3g} on {rows.outcomes[outcome]} cannot be drawn from the rows with "
-                f"{value.feature} = {value.name}: {counts}; give more rows, hold more of them back "
+                f"split {name}: rho {rho:.3g} on {shown(rows.outcomes[outcome])} cannot be drawn from the rows with "
+                f"{value.feature} = {shown(value.name)}: {shown(counts)}; give more rows, hold more of them back "
                 "(`test:` of a description), ask for another task.rho_low or task.rho_high, or leave the value out"
             )
     if not sum(most):

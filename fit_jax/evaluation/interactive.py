@@ -199,8 +199,10 @@ def labelled_texts(task: Task, split: str, count: int) -> list[LabelledText]:
     """The first texts of a split.
 
     Raises:
-        InputError: The task has no such split, or has not kept its examples.
+        InputError: The task has no such split, or has not kept its examples, or `count` is negative.
     """
+    if count < 0:
+        raise InputError(f"count {count}: is no number of texts; give 0 or more")
     if split not in task.splits:
         raise InputError(f"split {quoted(split)}: task {task.text.name} has {', '.join(task.splits)}")
     return [

@@ -211,8 +211,10 @@ def write_report(
     return rows
 
 
-def page_body(opening: str, verdict: str, panels: Sequence[Panel | None], tables: Sequence[Table]) -> str:
-    """A report's page below its title, as markup: the opening, the verdict, the main table, the radars, the others."""
+def page_body(
+    opening: str, verdict: str, panels: Sequence[Panel | None], tables: Sequence[Table], figures: str = ""
+) -> str:
+    """A report's page below its title, as markup: the opening, the verdict, the main table, figures, other tables."""
     said = Words().explained(verdict, prose=True)
     return "".join(
         [
@@ -220,6 +222,7 @@ def page_body(opening: str, verdict: str, panels: Sequence[Panel | None], tables
             '<section class="card" aria-labelledby="verdict"><h2 id="verdict">What the numbers say</h2>',
             f'<p class="verdict">{said}</p></section>\n',
             tables[0].html(),
+            figures,
             radar_figures(panels),
             *(table.html() for table in tables[1:]),
         ]

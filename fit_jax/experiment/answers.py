@@ -17,7 +17,7 @@ from fit_jax.experiment.cells import BUDGET, Budget, Cell, cell_config, read_bud
 from fit_jax.experiment.config import ExperimentConfig
 from fit_jax.experiment.method_report import write_experiment_report
 from fit_jax.experiment.method_tables import METHOD_NAMES
-from fit_jax.experiment.other_models import model_name, models_beside
+from fit_jax.experiment.other_models import models_beside, shown_name
 from fit_jax.runs.run import set_up
 from fit_jax.training.metrics import FIGURE
 
@@ -59,8 +59,9 @@ def report_cells(config: ExperimentConfig, cells: Sequence[Cell]) -> None:
         run.encoder,
         config.reference,
         notes,
-        model_name(config.run),
+        shown_name(config),
         models_beside(config),
+        config.varied,
     )
     print_table(main.terminal())
     print(f"report: {folder / FOLDER / 'index.html'}", flush=True)

@@ -1,11 +1,13 @@
 """What an experiment is: a run, and the methods and seeds it is done with."""
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fit_jax.config import Config
 from fit_jax.config_files import overlaid, parse_config
 from fit_jax.errors import InputError
+from fit_jax.foreign import shown
 from fit_jax.methods import TRAINED, TRAINING_FREE, known_methods
 
 METHODS = (*TRAINING_FREE, *TRAINED)
@@ -36,6 +38,11 @@ class ExperimentConfig:
     beside: tuple[str, ...] = ()
     # Config files laid over the run, one a model: the experiment is done with each, in a folder of the file's name.
     models: tuple[str, ...] = ()
+    # Options laid over the run, as on the command line, by a name: the experiment is done with each, in a folder of
+    # that name, and a figure shows what becomes of focus accuracy.
+    variants: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    # What the variants differ in, as tables and figures call it.
+    varied: str = ""
     # Several processes or machines work at it in one folder: each takes a cell that nobody has.
     shared: bool = False
     # The run; its run_dir, seed and train.method are set by each cell.
@@ -51,15 +58,21 @@ def parse_experiment(arguments: list[str]) -> ExperimentConfig:
     return parse_config(ExperimentConfig, arguments)
 
 
-def by_model(config: ExperimentConfig) -> list[ExperimentConfig]:
-    """The experiment with each of its models; itself where it names none.
+def parts_of(config: ExperimentConfig) -> list[ExperimentConfig]:
+    """The experiment with each of its models or variants; itself where it names none.
 
     Raises:
-        InputError: A file of a model is missing or wrong, or two have one name.
+        InputError: A file of a model is missing or wrong, two have one name, a variant's options are wrong or its name
+            is none of a folder, or there are models and variants.
     """
-    if not config.models:
+    overlays = [(Path(file).stem, ["--config", file]) for file in config.models]
+    overlays += [(name, list(options)) for name, options in config.variants.items()]
+    if not overlays:
         return [config]
-    names = [Path(file).stem for file in config.models]
+    if config.models and config.variants:
+        raise InputError("variants: stand beside models; lay the model over `run`, or leave one of them out")
+    _check_variants(config)
+    names = [name for name, _ in overlays]
     if len(set(names)) < len(names):
         raise InputError(f"models: {', '.join(names)}: two files have one name, and so would their folders")
     folders = [str(Path(config.run_dir) / name) for name in names]
@@ -67,12 +80,34 @@ def by_model(config: ExperimentConfig) -> list[ExperimentConfig]:
         replace(
             config,
             models=(),
+            variants={},
             run_dir=folder,
             beside=(*config.beside, *folders[:number]),
-            run=overlaid(config.run, file),
+            run=_overlaid(config, name, options),
         )
-        for number, (folder, file) in enumerate(zip(folders, config.models))
+        for number, (folder, (name, options)) in enumerate(zip(folders, overlays))
     ]
+
+
+def _overlaid(config: ExperimentConfig, name: str, options: list[str]) -> Config:
+    try:
+        return overlaid(config.run, options)
+    except InputError as error:
+        if name in config.variants:
+            error.args = (f"variants: {name}: {error}",)
+        raise
+
+
+def _check_variants(config: ExperimentConfig) -> None:
+    for name, options in config.variants.items():
+        if not re.fullmatch(r"\w[\w.-]{0,60}", name):
+            raise InputError(f"variants: {shown(name)}: write letters, digits, dots, dashes and underscores")
+        for option in options:
+            field_name = option.partition("=")[0].removeprefix("--")
+            if f"--run.{field_name}" in DECIDED:
+                raise InputError(f"variants: {name}: --{field_name} is set by each cell; vary another field")
+    if config.variants and not config.varied:
+        raise InputError("varied: say what the variants differ in; tables and figures call it so")
 
 
 def check_experiment(config: ExperimentConfig) -> None:

@@ -13,8 +13,8 @@ from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.experiment.answers import questions_of
 from fit_jax.experiment.cells import Cell, cell_config
-from fit_jax.experiment.config import ExperimentConfig, by_model, check_experiment
-from fit_jax.experiment.other_models import model_name
+from fit_jax.experiment.config import ExperimentConfig, check_experiment, parts_of
+from fit_jax.experiment.other_models import shown_name
 from fit_jax.experiment.runner import STEPS, cells_of, is_done
 from fit_jax.methods import trains
 from fit_jax.parallel.topology import Topology
@@ -67,7 +67,7 @@ def plan_grid(config: ExperimentConfig, topology: Topology) -> list[PlannedCells
     task = build_task(config.run.task, config.seeds[0])
     questions = len(questions_of(task, config.run))
     rows = []
-    for part in by_model(config):
+    for part in parts_of(config):
         # Of the first method, as no method changes the shapes.
         found = outline(cell_config(part, Cell(part.methods[0], part.seeds[0])), topology)
         for method in part.methods:
@@ -75,7 +75,7 @@ def plan_grid(config: ExperimentConfig, topology: Topology) -> list[PlannedCells
             cells = [cell for cell in cells_of(part) if cell.method == method]
             done = sum(is_done(part, cell) for cell in cells)
             training, evaluation = steps * found.step / 3600, _batches(questions, found) * found.evaluation / 3600
-            name = model_name(part.run)
+            name = shown_name(part)
             rows.append(PlannedCells(name, method, len(cells) - done, done, training, evaluation, found.bytes))
     return rows
 

@@ -11,7 +11,8 @@ from fit_jax.evaluation.examples import EXAMPLES_IN_ALL, choose_examples
 from fit_jax.evaluation.metrics import focus_accuracy, is_shifted, main_set
 from fit_jax.evaluation.opening import answers_to, choose_opening, opening_html
 from fit_jax.evaluation.queries import Prediction
-from fit_jax.evaluation.radar import Panel, draw_radars, in_words
+from fit_jax.evaluation.radar import Panel, draw_radars
+from fit_jax.evaluation.radar import in_words as radar_in_words
 from fit_jax.evaluation.reference_lines import reference_lines, repeated_splits, split_titles
 from fit_jax.evaluation.report import page_body, write_lines
 from fit_jax.evaluation.verdict import methods_verdict
@@ -28,6 +29,7 @@ from fit_jax.experiment.method_tables import (
 )
 from fit_jax.experiment.other_models import ByModel, model_panels, models_table
 from fit_jax.experiment.paper import paper_rows
+from fit_jax.experiment.variation import draw_variation, in_words, variation_html
 from fit_jax.files import make_folder, replace_with, write_text
 from fit_jax.focus.example import TaskText
 from fit_jax.focus.prompts import PromptEncoder
@@ -55,6 +57,7 @@ def write_experiment_report(
     notes: Sequence[str],
     model: str = "",
     beside: ByModel = MappingProxyType({}),
+    varied: str = "",
 ) -> Table:
     """Writes the report of all finished cells.
 
@@ -66,8 +69,9 @@ def write_experiment_report(
         encoder: Renders the prompts that the page shows.
         reference: The method that the others are compared with.
         notes: What else a reader must know, one line each.
-        model: The model's name; needed where there are others.
-        beside: The rows of other models' experiments.
+        model: The name of the model or variant; needed where there are others.
+        beside: The rows of other models' or variants' experiments.
+        varied: What variants differ in; "" where there are models beside.
 
     Returns:
         The main table.
@@ -78,9 +82,18 @@ def write_experiment_report(
     write_lines(folder / "focus_accuracy.jsonl", rows)
     context = _context(answers)
     tables, figures = _tables(answers, encoder.text, task, reference, context), _figures(answers)
+    section, pictured = "", []
     if beside:
-        more, pictures = _across_models({model: rows, **beside}, context)
-        tables, figures = [*tables, *more], {**figures, **pictures}
+        models = {**beside, model: rows} if varied else {model: rows, **beside}
+        paraphrases = main_set(row["paraphrases"] for of in models.values() for row in of)
+        tables.append(models_table(models, paraphrases, context, varied))
+        figures |= _radars_across(models, paraphrases)
+        if varied:
+            pictured.append(f"![{as_text(in_words(models, varied, paraphrases))}](variation.png)")
+            section = variation_html(models, varied, paraphrases)
+            for suffix in ("svg", "png"):
+                draw = partial(draw_variation, models, varied, paraphrases, kind=suffix)
+                replace_with(folder / f"variation.{suffix}", draw)
     make_folder(folder / "tables")
     for table in tables:
         write_text(folder / "tables" / f"{table.name}.csv", table.csv())
@@ -92,9 +105,9 @@ def write_experiment_report(
     found = {METHOD_NAMES.get(method, method): value for method, value in followings(answers).items()}
     verdict = methods_verdict(found, METHOD_NAMES.get(reference, reference))
     parts = [f"# {as_text(title)}", as_text(verdict), "\n".join(f"- {as_text(note)}" for note in notes)]
-    parts += [f"![{as_text(_alt(figure))}]({name}.png)" for name, figure in figures.items()]
+    parts += [*pictured, *(f"![{as_text(_alt(figure))}]({name}.png)" for name, figure in figures.items())]
     write_text(folder / "summary.md", "\n\n".join([*parts, *(table.markdown() for table in tables)]) + "\n")
-    write_text(folder / "index.html", _page(title, verdict, tables, figures, shown, encoder, notes))
+    write_text(folder / "index.html", _page(title, verdict, tables, figures, section, shown, encoder, notes))
     return tables[0]
 
 
@@ -143,19 +156,18 @@ def _figures(answers: Sequence[MethodAnswer]) -> dict[str, Figure]:
     return figures
 
 
-def _across_models(models: ByModel, context: Context) -> tuple[list[Table], dict[str, Figure]]:
-    """Tables and radars of methods x models, held-out paraphrases where asked."""
-    paraphrases = main_set(row["paraphrases"] for rows in models.values() for row in rows)
+def _radars_across(models: ByModel, paraphrases: str) -> dict[str, Figure]:
+    """Radars of methods x models."""
     figures = {}
     for name, shifted in (("radar_models", False), ("radar_models_shifted", True)):
         panels, columns = model_panels(models, paraphrases, shifted)
         if panels:
             figures[name] = Figure(panels, columns)
-    return [models_table(models, paraphrases, context)], figures
+    return figures
 
 
 def _alt(figure: Figure) -> str:
-    return " ".join(in_words(panel) for panel in figure.panels if panel)
+    return " ".join(radar_in_words(panel) for panel in figure.panels if panel)
 
 
 def _page(
@@ -163,6 +175,7 @@ def _page(
     verdict: str,
     tables: Sequence[Table],
     figures: Mapping[str, Figure],
+    section: str,
     shown: Mapping[str, Evaluation],
     encoder: PromptEncoder,
     notes: Sequence[str],
@@ -183,5 +196,5 @@ def _page(
         METHOD_NAMES.get(method, method): answers_to(opening, evaluation) for method, evaluation in shown.items()
     }
     panels = [panel for figure in figures.values() for panel in figure.panels]
-    body = page_body(opening_html(opening, answers), verdict, panels, tables)
+    body = page_body(opening_html(opening, answers), verdict, panels, tables, section)
     return page(title, "; ".join(note.rstrip(".") for note in notes), body, examples, cap)

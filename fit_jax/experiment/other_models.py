@@ -1,6 +1,7 @@
-"""Experiments with other models beside this one: the paper's grid of radars, methods x models (its Figure 5)."""
+"""Experiments with other models or variants beside this one: the paper's radars, methods x models (its Figure 5)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from fit_jax.tables import Table, share
 
 CONFIG = "experiment.yaml"  # what the folder of an experiment holds
 
-SHOWN = ("method", "paraphrases", "split", "focus", "correct", "count")  # fields of the rows that figures are made of
+# Fields of the rows that figures are made of.
+SHOWN = ("method", "paraphrases", "split", "focus", "correct", "count", "seed")
 
-# Rows of `focus_accuracy.jsonl`, by model.
+# Rows of `focus_accuracy.jsonl`, by model or variant.
 ByModel = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
@@ -33,8 +35,13 @@ def model_name(run: Config) -> str:
     return f"{run.model.layers} layers, width {run.model.width}"
 
 
+def shown_name(config: ExperimentConfig) -> str:
+    """What tables and figures call an experiment among those beside it: its variant, or its model."""
+    return Path(config.run_dir).name if config.varied else model_name(config.run)
+
+
 def models_beside(config: ExperimentConfig) -> dict[str, list[dict[str, Any]]]:
-    """The rows of the finished experiments that stand beside this one, by model.
+    """The rows of the finished experiments that stand beside this one, by model or variant.
 
     Raises:
         InputError: A folder holds no finished experiment, or one of another task or of a model that is shown already.
@@ -44,11 +51,11 @@ def models_beside(config: ExperimentConfig) -> dict[str, list[dict[str, Any]]]:
         rows = folder / FOLDER / "focus_accuracy.jsonl"
         if not rows.is_file() or not (folder / CONFIG).is_file():
             raise InputError(f"beside: {folder} holds no finished experiment; finish it first, or leave it out")
-        run = read_config(ExperimentConfig, folder / CONFIG).run
-        name, task = model_name(run), config.run.task.name
-        if run.task.name != task:
-            raise InputError(f"beside: {folder} is about task {run.task.name}, this experiment about {task}")
-        if name in {model_name(config.run), *found}:
+        other = replace(read_config(ExperimentConfig, folder / CONFIG), run_dir=str(folder))
+        name, task = shown_name(other), config.run.task.name
+        if other.run.task.name != task:
+            raise InputError(f"beside: {folder} is about task {other.run.task.name}, this experiment about {task}")
+        if name in {shown_name(config), *found}:
             raise InputError(f"beside: {folder} is of {name}, which is shown already; name each model once")
         found[name] = _read_rows(rows)
     return found
@@ -76,8 +83,8 @@ def model_panels(models: ByModel, paraphrases: str, shifted: bool) -> tuple[list
     return (panels if any(panels) else []), len(methods)
 
 
-def models_table(models: ByModel, paraphrases: str, context: Context) -> Table:
-    """(Model, method) x (kind of type, split)."""
+def models_table(models: ByModel, paraphrases: str, context: Context, varied: str = "") -> Table:
+    """(Model or variant, method) x (kind of type, split)."""
     splits = list(dict.fromkeys(row["split"] for rows in models.values() for row in rows))
     lines = []
     for model, rows in models.items():
@@ -90,20 +97,21 @@ def models_table(models: ByModel, paraphrases: str, context: Context) -> Table:
     for line, rates in context.references.items():
         cells = (rates.get(split) if speaks_of(line, kind) else None for kind in KINDS for split in splits)
         lines.append((line, "", *map(share, cells)))
-    header = ("model", "method", *(f"{kind} {context.titles.get(s, s)}" for kind in KINDS for s in splits))
+    what = varied or "model"
+    header = (what, "method", *(f"{kind} {context.titles.get(s, s)}" for kind in KINDS for s in splits))
     caption = (
-        f"Focus accuracy by model and kind of focus type, {PARAPHRASE_NAMES[paraphrases]}: mean over seeds. The last "
+        f"Focus accuracy by {what} and kind of focus type, {PARAPHRASE_NAMES[paraphrases]}: mean over seeds. The last "
         f"rows are what answers without reading reach.{context.caption}"
     )
     aside = len(context.references)
     return Table(
-        "Methods and models",
+        "Methods and variants" if varied else "Methods and models",
         caption,
         header,
         tuple(lines),
         texts=2,
         aside=aside,
-        name=f"models_{paraphrases}",
+        name=f"{'variants' if varied else 'models'}_{paraphrases}",
     )
 
 

@@ -19,7 +19,7 @@ from fit_jax.evaluation.evaluator import Evaluation, is_written
 from fit_jax.evaluation.report import FOLDER, write_predictions
 from fit_jax.experiment.answers import answers_of, report_cells
 from fit_jax.experiment.cells import BUDGET, Cell, cell_config, do_cell, read_budget
-from fit_jax.experiment.config import ExperimentConfig, by_model, check_experiment
+from fit_jax.experiment.config import ExperimentConfig, check_experiment, parts_of
 from fit_jax.experiment.other_models import CONFIG, models_beside
 from fit_jax.files import is_url, make_folder, write_text
 from fit_jax.foreign import read_object
@@ -75,7 +75,7 @@ def run_experiment(config: ExperimentConfig, do: DoCell = do_cell) -> Path:
 
 
 def _run(config: ExperimentConfig, do: DoCell) -> Path:
-    parts = by_model(config)
+    parts = parts_of(config)
     for part in parts:
         _check_steered(part)
     if config.shared:

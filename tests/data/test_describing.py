@@ -145,6 +145,34 @@ def test_what_is_not_used_is_said_with_the_reason(tmp_path, capsys, monkeypatch)
     assert "'email', 'phone'" in printed or "'phone', 'email'" in printed
 
 
+def test_a_column_that_a_rare_label_keeps_from_being_used_is_told_with_the_reason(tmp_path):
+    """Of 12 urgent tickets 8 come by phone: too few for splits by the channel."""
+    rows = [{"message": f"{row['message']} on day {n}", "channel": "email"} for n, row in enumerate(tickets(600))]
+    for n, row in enumerate(rows):
+        row["priority"] = "Urgent" if n < 12 else "Normal"
+        row["channel"] = "phone" if n < 8 or n % 20 == 0 else "email"
+    own, text = described(tmp_path, rows)
+    assert own.features[0].insert
+    told = " ".join(text.partition("features:")[2].replace("# ", "").split())
+    assert "Not used: 0.0" in told
+    assert "no two values can be balanced, which takes 10 rows with the label" in told
+    assert "phone (8 of 37 rows Urgent)" in told
+
+
+def test_columns_beside_the_features_are_told_with_the_reason(tmp_path):
+    rows = tickets(600)
+    for n, row in enumerate(rows):
+        by_channel = "ab"[row["channel"] == "email"]
+        row |= {name: by_channel if (n + at) % 9 else "b" for at, name in enumerate(("team", "desk", "floor", "hall"))}
+        row["hall"] = row["hall"] if n % 50 else ""
+    own, text = described(tmp_path, rows)
+    told = " ".join(text.partition("features:")[2].replace("# ", "").split())
+    assert len(own.features) == 3
+    assert re.search(r"beyond the words; there are 3 features already - key: (team|desk|floor) ", told)
+    assert "beyond the words; empty in 12 rows, which only the first feature may be - key: hall" in told
+    assert "beyond the words; no more than chance - key: plan" in told
+
+
 def test_values_of_too_few_rows_are_left_out(tmp_path):
     rows = tickets()
     for n in range(4):

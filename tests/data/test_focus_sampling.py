@@ -41,6 +41,18 @@ def test_label_and_instruction_follow_the_specification():
         assert (draw.instruction == "") == (draw.spec == FocusSpec())
 
 
+@pytest.mark.parametrize("most", [1, 3, 10**6])
+def test_so_many_paraphrases_of_each_type_are_shown_evenly_from_all(most):
+    samples = make(branches=6, paraphrases=most, weights={"focus(core)": 1.0}).sample(0, range(600))
+    shown = {draw.instruction for (draw, *_) in samples}
+    every = [
+        instruction(TEXT, spec_for("focus(core)", "keyword"), w) for w in paraphrases_of("demo", "focus(core)", "train")
+    ]
+    assert len(shown) == min(most, len(every))
+    assert shown <= {*every}
+    assert max(map(every.index, shown)) >= (1 - 1 / most) * len(every) - 1
+
+
 def test_pure_function_of_seed_epoch_and_example():
     whole = make(branches=3).sample(5, range(600))
     parts = make(branches=3)

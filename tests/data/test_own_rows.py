@@ -153,3 +153,19 @@ def test_what_a_function_does_to_its_row_is_forgotten(read, tmp_path):
 def test_a_row_with_fields_left_out_is_told(read):
     with pytest.raises(InputError, match=r"rows\.csv:3: 3 fields where the header has 4"):
         read(b"id,text,urgent,channel\nt1,a,no,mail\nt2,b,no\n", files=("rows.csv",))
+
+
+def test_a_whole_float_is_the_number_of_an_answer(read):
+    """As pandas writes whole numbers of which one is missing."""
+    examples = read([{**row, "urgent": n % 2 / 1} for n, row in enumerate(ROWS)])
+    assert [example.label for example in examples] == [0, 1] * 4
+    examples = read([{**row, "urgent": 1 + n % 2 / 1} for n, row in enumerate(ROWS)], candidates=["1", "2"])
+    assert [example.label for example in examples] == [0, 1] * 4
+    for wrong in (0.5, 2.0, float("inf")):
+        with pytest.raises(InputError, match=f"urgent {wrong} is none of no, yes"):
+            read([{**ROWS[0], "urgent": wrong}])
+
+
+def test_where_every_row_is_skipped_the_reason_is_told(read):
+    with pytest.raises(InputError, match=r"no row is left of the data: 1 malformed row skipped: .* is none of no, yes"):
+        read([{**ROWS[0], "urgent": "perhaps"}], malformed="skip")

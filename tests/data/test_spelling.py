@@ -175,6 +175,20 @@ def test_what_cannot_be_read_is_listed_too(read, tmp_path):
     assert listed[1]["content"]["text"] == "\ud800"
 
 
+def test_the_list_of_bad_rows_goes_when_none_is_bad_any_more(read, tmp_path):
+    listing, bad = tmp_path / "own.malformed.jsonl", {**ROWS[0], "urgent": "perhaps"}
+    with pytest.raises(InputError, match="1 malformed row"):
+        read(bad)
+    read(bad, malformed="skip")
+    assert listing.exists()  # its row is bad still
+    read(ROWS[0])
+    assert not listing.exists()
+    for kept in ("", "of my own\n", '["file", "row", "reason", "content"]\n', '{"file": 1, "row": 2, "text": "x"}\n'):
+        listing.write_text(kept)
+        read(ROWS[0])
+        assert listing.read_text() == kept
+
+
 def test_rows_that_are_skipped_are_in_no_file(read, tmp_path):
     bad = {**ROWS[0], "urgent": "perhaps"}
     assert len(read(bad, task_malformed="skip")) == 0

@@ -11,7 +11,7 @@ from fit_jax.errors import InputError
 from fit_jax.experiment.__main__ import main
 from fit_jax.experiment.answers import answers_of
 from fit_jax.experiment.cells import Cell
-from fit_jax.experiment.config import ExperimentConfig, by_model
+from fit_jax.experiment.config import ExperimentConfig, parts_of
 from fit_jax.experiment.grid_plan import PlannedCells, fits, plan_grid, print_grid
 from fit_jax.models.config import LoraConfig, ModelConfig
 from fit_jax.planning.plan import outline
@@ -40,7 +40,7 @@ def config(tmp_path) -> ExperimentConfig:
 
 
 def test_hours_are_steps_and_questions_by_the_planner_of_the_cells_that_are_left(config, machine):
-    wide = by_model(config)[1]
+    wide = parts_of(config)[1]
     done = answers_of(wide, Cell("fit", 1))
     done.parent.mkdir(parents=True)
     done.touch()

@@ -19,7 +19,7 @@ from fit_jax.errors import InputError
 from fit_jax.experiment import cells
 from fit_jax.experiment.answers import answers_of
 from fit_jax.experiment.cells import do_cell
-from fit_jax.experiment.config import ExperimentConfig, by_model, check_experiment, parse_experiment
+from fit_jax.experiment.config import ExperimentConfig, check_experiment, parse_experiment, parts_of
 from fit_jax.experiment.runner import Cell, run_experiment
 from fit_jax.files import make_folder
 from fit_jax.methods import training_free_method
@@ -152,22 +152,22 @@ def test_each_model_has_an_experiment_and_stands_beside_those_before(config, tmp
     for name, width in (("narrow", 16), ("wide", 32)):
         (tmp_path / f"{name}.yaml").write_text(f"model: {{width: {width}}}\n")
     both = replace(config, models=tuple(str(tmp_path / f"{name}.yaml") for name in ("narrow", "wide")))
-    narrow, wide = by_model(both)
+    narrow, wide = parts_of(both)
     assert (narrow.run.model.width, wide.run.model.width) == (16, 32)
     assert narrow.run == config.run
     assert [part.run_dir for part in (narrow, wide)] == [f"{config.run_dir}/narrow", f"{config.run_dir}/wide"]
     assert wide.beside == (narrow.run_dir,)
-    assert by_model(config) == [config]
+    assert parts_of(config) == [config]
     for models, message in ((("a/x.yaml", "b/x.yaml"), "one name"), ((str(tmp_path / "none.yaml"),), "none.yaml")):
         with pytest.raises(InputError, match=message):
-            by_model(replace(config, models=models))
+            parts_of(replace(config, models=models))
 
 
 @pytest.mark.parametrize("task", ["ss", "smnli", "shans", "bbq", "bbq_nlg"])
 def test_the_papers_grids_are_its_tasks_on_its_models(task):
     grid = parse_experiment(["--config", f"configs/experiments/paper/{task}.yaml"])
     check_experiment(grid)
-    parts = by_model(grid)
+    parts = parts_of(grid)
     assert [Path(part.run_dir).name for part in parts] == ["llama31_8b", "mistral_7b", "vicuna_13b"]
     for part in parts:
         name = Path(part.run_dir).name
