@@ -62,7 +62,9 @@ WAYS = {
     "python -m fit_jax.steer runs/tickets": Way(),
     "python -m fit_jax.data": Way(slow=False),
     "python -m fit_jax.experiment": Way(f"{CELLS} {MODEL.replace('--', '--run.')}"),
-    "python -m fit_jax.experiment --config configs/experiments/paper": Way(f"{CELLS} --models [small.yaml]"),
+    "python -m fit_jax.experiment --config configs/experiments/paper": Way(
+        f"{CELLS} --models [small.yaml]".replace("--run.train.examples_per_step 1", "")
+    ),
     "python -m fit_jax.experiment --config configs/experiments/ablations": Way(
         f"{CELLS} {MODEL.replace('--', '--run.')}".replace("sft_y,", "")
     ),
