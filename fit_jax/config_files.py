@@ -1,7 +1,7 @@
 """Configs from YAML files and the command line, and back; works for any dataclass whose sections are dataclasses."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -17,6 +17,8 @@ from fit_jax.options import Parser, add_fields, nearest
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+# The configs of the package.
+_CONFIGS = Path(__file__).parent / "configs"
 # Bytes of the longest config file.
 _LONGEST = 1 << 24
 # Characters of a value that a message may write again as it should be.
@@ -84,7 +86,7 @@ def read_config(cls: type[ConfigType], path: Path, complete: bool = False, later
     return decode_config(cls, mapping, where=named(path))
 
 
-def overlaid(config: ConfigType, arguments: list[str]) -> ConfigType:
+def overlaid(config: ConfigType, arguments: Sequence[str]) -> ConfigType:
     """A config with the fields that options give, `--config FILE` among them; errors as `parse_config`."""
     cls = type(config)
     return decode_config(cls, _over(cls, _from_yaml(dump_config(config), "config"), _asked(cls, arguments)))
@@ -153,7 +155,7 @@ def config_differences(old: Any, new: Any, may_differ: Collection[str] = (), pre
     return rows
 
 
-def _asked(cls: type, arguments: list[str]) -> dict[str, Any]:
+def _asked(cls: type, arguments: Sequence[str]) -> dict[str, Any]:
     """What the options of a command line give, later ones over earlier ones."""
     parser = Parser(add_help=False)
     add_fields(parser, cls, shown=())
@@ -172,9 +174,14 @@ def _asked(cls: type, arguments: list[str]) -> dict[str, Any]:
 
 def _find(path: Path) -> Path:
     """The file itself, or else the one of that name among the configs of the package."""
-    package = Path(__file__).parent
-    places = [path, package / path, package / "configs" / f"{path}.yaml"]
+    places = [path, _CONFIGS.parent / path, _CONFIGS / f"{path}.yaml"]
     return next((place for place in places if exists(place) and not place.is_dir()), path)
+
+
+def _packaged() -> list[str]:
+    """Names of the configs of the package, except for the parts that the paper's are put together from."""
+    files = sorted(file for pattern in ("*.yaml", "experiments/*.yaml") for file in _CONFIGS.glob(pattern))
+    return [file.relative_to(_CONFIGS).with_suffix("").as_posix() for file in files]
 
 
 def _read(cls: type, path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -185,15 +192,18 @@ def _read(cls: type, path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]
         path: The file.
         above: The files that name it as their base.
     """
+    remedy = "name a readable YAML file"
+    if not above and not exists(path):
+        remedy += f", or one that comes with fit_jax: {', '.join(_packaged())}"
     try:
-        text = read_text(path, "name a readable YAML file", _LONGEST)
+        text = read_text(path, remedy, _LONGEST)
     except InputError as error:
         raise InputError(f"config {error}") from error
     if path.resolve() in above:
-        raise InputError(f"--config {path}: its `base:` leads back to itself; name another file there")
-    mapping = _from_yaml(text, f"--config {path}: no YAML") or {}
+        raise InputError(f"config {path}: its `base:` leads back to itself; name another file there")
+    mapping = _from_yaml(text, f"config {path}: no YAML") or {}
     if not isinstance(mapping, dict):
-        raise InputError(f"--config {path}: holds {type(mapping).__name__}, not a mapping of sections to fields")
+        raise InputError(f"config {path}: holds {type(mapping).__name__}, not a mapping of sections to fields")
     return _on_base(cls, mapping, path, (*above, path.resolve()))
 
 
@@ -207,7 +217,7 @@ def _on_base(cls: type, mapping: dict[str, Any], path: Path, above: tuple[Path, 
     if base is None:
         return mapping
     if not isinstance(base, str):
-        raise InputError(f"--config {path}: base: {base!r} is no file name; name a YAML file, relative to this one")
+        raise InputError(f"config {path}: base: {base!r} is no file name; name a YAML file, relative to this one")
     return _over(cls, _read(cls, path.parent / base, above), mapping)
 
 

@@ -5,7 +5,15 @@ import os
 
 
 class InputError(Exception):
-    """Wrong input. The message is one line: what is wrong, where it stands, and what to do about it."""
+    """Wrong input. The message is one line: what is wrong, where it stands, and what to do about it.
+
+    It names fields and arguments as they are called everywhere. How the command line writes them is its `usage`, which
+    commands alone show.
+    """
+
+    def __init__(self, message: str, usage: str = "") -> None:
+        super().__init__(message)
+        self.usage = usage
 
 
 class RunFailed(RuntimeError):
@@ -23,7 +31,7 @@ def explain(error: BaseException) -> tuple[int, str | None]:
     """
     line = " ".join(str(error).split())  # one line, whatever a library's own message brought in
     if isinstance(error, InputError):
-        return 2, line
+        return 2, f"{line}: {error.usage}" if error.usage else line
     if remedy := machine_remedy(error):
         return 2, f"{line[:200] or type(error).__name__}; {remedy}"
     if isinstance(error, RunFailed):

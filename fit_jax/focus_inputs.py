@@ -61,13 +61,13 @@ def _are_texts(values: Any) -> bool:
 def filled(questions: FocusQuestions, text: object) -> dict[str, str]:
     """The input's texts by their slots."""
     if isinstance(text, str):
-        return questions.fill(text, ())
+        return questions.fill(text)
     if not isinstance(text, Mapping):
         raise InputError(f"ask: {shown(text)} is no text; give a text, or each text of the input by its name")
     for name, value in text.items():
         if not isinstance(value, str):
             raise InputError(f"ask: {shown(name)}: {shown(value)} is no text; give a text")
-    return questions.fill(None, [f"{name}={value}" for name, value in text.items()])
+    return questions.fill({str(name): value for name, value in text.items()})
 
 
 def text_list(texts: object) -> list[Any]:

@@ -202,18 +202,17 @@ class FocusModel:
         """
         return labelled_texts(self._run.task, split, count)
 
-    def copy_to(self, folder: str | Path, called: str | None = None, examples: int = 25) -> None:
+    def copy_to(self, folder: str | Path, examples: int = 25) -> None:
         """Writes a new run folder that holds what asking this model needs, and nothing else.
 
         Args:
             folder: The folder.
-            called: What it will be called where it is used, such as its path relative to there; by default as here.
             examples: How many examples of each split it holds.
 
         Raises:
             InputError: The folder is there already or cannot be written, or the model is the one before tuning.
         """
-        copy_run(self._run, self._model, Path(folder), called or str(folder), examples)
+        copy_run(self._run, self._model, Path(folder), examples)
 
     def evaluate(self, name: str | None = None, settings: Mapping[str, Any] | None = None) -> Scores:
         """Asks every focus type of every split and writes a report, as `fit-jax evaluate`.

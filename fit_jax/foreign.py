@@ -120,7 +120,9 @@ def read_text(path: Path, remedy: str = "name a readable file", most: int = MOST
     try:
         return read_bytes(path, remedy, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{named(path)}: no UTF-8 text at byte {error.start}; {remedy}") from error
+        raise InputError(
+            f"{named(path)}: no UTF-8 text at byte {error.start}; save it as UTF-8, or {remedy}"
+        ) from error
 
 
 def parse_json(text: str) -> Any:

@@ -12,6 +12,10 @@ _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 commits_of_ids: dict[str, str] = {}
 
 
+class NotAtHand(InputError):
+    """A model that is neither on this machine nor available from the hub."""
+
+
 def pin(revisions: Mapping[str, str]) -> None:
     """Has these hub ids stand for these commits from now on."""
     commits_of_ids.update(revisions)
@@ -33,13 +37,13 @@ def local_folder(name: str | Path, patterns: Sequence[str], what: str) -> Path:
         what: What an error calls it ("tokenizer").
 
     Raises:
-        InputError: There is no such path, and the hub has no such id, wants a login, or cannot be reached.
+        NotAtHand: There is no such path, and the hub has no such id, wants a login, or cannot be reached.
     """
     path = Path(name)
     if path.exists():
         return path
     if not _HUB_ID.fullmatch(str(name)):
-        raise InputError(f"{what} {name}: there is no such path; name a folder, or a hub id such as Qwen/Qwen2.5-1.5B")
+        raise NotAtHand(f"{what} {name}: there is no such path; name a folder, or a hub id such as Qwen/Qwen2.5-1.5B")
     from huggingface_hub import snapshot_download
 
     try:
@@ -50,7 +54,7 @@ def local_folder(name: str | Path, patterns: Sequence[str], what: str) -> Path:
         )
     except (OSError, ValueError) as error:  # what huggingface_hub raises when offline, unknown, gated or no id at all
         reason = " ".join(str(error).split())[:200]
-        raise InputError(
+        raise NotAtHand(
             f"{what} {name}: neither a local folder nor available from the hub; "
             f"check the name and the connection, or give a downloaded folder ({reason})"
         ) from error

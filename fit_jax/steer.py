@@ -10,6 +10,8 @@ from argparse import Namespace
 
 from fit_jax.cli import execute, run
 from fit_jax.config import Config
+from fit_jax.errors import InputError
+from fit_jax.foreign import quoted
 from fit_jax.options import Parser, add_changed_inputs, add_checkpoint, add_fields, add_trust_code
 
 
@@ -55,18 +57,30 @@ def _steer(given: Namespace) -> None:
     from fit_jax.runs.run import set_up, subject
     from fit_jax.runs.run_folder import opened_config
 
+    text = _given_text(given)
     with working_folder(given.folder, writes=False) as folder:
         config = opened_config(folder, given.config)
         start(config.mesh)
         run = set_up(config, changed=given.changed_inputs, trust_code=given.trust_code)
         questions = FocusQuestions(run.task, given.focus, given.ignore, given.candidate)
-        one = given.text is not None or given.slot
-        asked = [questions.fill(given.text, given.slot)] if one else read_slots(questions.slots)
+        asked = read_slots(questions.slots) if text is None else [questions.fill(text)]
         model = subject(run, given.checkpoint)
     for filled in asked:
         for line in questions.unknown(filled):
             print(f"note: {line}", flush=True)
         print_table(questions.table(model, filled))
+
+
+def _given_text(given: Namespace) -> str | dict[str, str] | None:
+    """The text of `--text`, those of `--slot` by their names, or None where neither is given."""
+    if not given.slot:
+        return given.text
+    if given.text is not None:
+        raise InputError("--text and --slot: give the text once")
+    pairs = [pair.partition("=") for pair in given.slot]
+    if bad := [name for name, equals, _ in pairs if not equals]:
+        raise InputError(f"--slot {quoted(bad[0])}: holds no text; write --slot 'NAME=the text'")
+    return {name: text for name, _, text in pairs}
 
 
 if __name__ == "__main__":

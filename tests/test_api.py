@@ -97,6 +97,13 @@ def test_an_answer_is_attributed_to_all_of_its_prompt(model):
         model.attribute(TEXTS[1], answer="fine")
 
 
+def test_a_text_too_long_is_told_with_what_helps(model):
+    long = "bad " * 400
+    with pytest.raises(fit_jax.InputError, match=r"of a row; shorten the text, set train\.long_text to cut, or"):
+        model.ask(long)
+    assert fit_jax.load(model.folder, settings={"train.long_text": "cut"}).ask(long).probabilities
+
+
 def test_texts_of_the_task_with_what_their_features_point_to(model):
     (first,) = model.examples("iid", 1)
     assert model.splits[:2] == ("validation", "iid")
@@ -188,9 +195,9 @@ def test_an_evaluation_stands_beside_the_report(model, tmp_path):
     scores = fit_jax.load(copy).evaluate("mine", {"evaluation.splits": ["high"]})
     assert {row["split"] for row in scores.rows} == {"high"}
     assert {path: path.read_bytes() for path in before} == before
-    with pytest.raises(fit_jax.InputError, match="mine: holds another evaluation; choose another --name"):
+    with pytest.raises(fit_jax.InputError, match="mine: holds another evaluation; choose another name"):
         fit_jax.load(copy).evaluate("mine", {"evaluation.splits": ["low"]})
-    with pytest.raises(fit_jax.InputError, match="--name"):
+    with pytest.raises(fit_jax.InputError, match="name "):
         fit_jax.load(copy).evaluate("../up")
 
 
@@ -269,7 +276,7 @@ def test_scores_are_those_of_the_runs_method_and_seed(task, config):
 def test_the_model_before_tuning_is_not_copied(tmp_path):
     run = SimpleNamespace(folder=tmp_path / "run")
     with pytest.raises(fit_jax.InputError, match="checkpoint 0 is the model before tuning; copy one that was trained"):
-        copy_run(run, TrainedModel(None, (), 0), tmp_path / "copy", "copy", 3)
+        copy_run(run, TrainedModel(None, (), 0), tmp_path / "copy", 3)
     assert not (tmp_path / "copy").exists()
 
 

@@ -161,7 +161,7 @@ TESTED_IN = {
     "runs/test_remote_folder.py": "runs.remote_store",
     "runs/test_run_folder.py": "runs.run",
     "runs/test_trainer.py": "training.display training.stream",
-    "test_api.py": "focus_model focus_results runs.copying",
+    "test_api.py": "focus_model focus_results",
     "test_cli.py": "errors",
     "test_commands.py": "evaluate train",
     "test_config.py": "train_config",

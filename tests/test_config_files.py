@@ -94,6 +94,10 @@ def test_a_config_of_the_package_is_found_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     named, by_path = load_config(["--config", "ss_small"]), load_config(["--config", "configs/ss_small.yaml"])
     assert named == by_path == load_config(["--config", str(CONFIGS / "ss_small.yaml")])
+    with pytest.raises(InputError, match=r"config demoo .*No such file.*; .*: bbq_small, demo, .*experiments/demo,"):
+        load_config(["--config", "demoo"])
+    for name in ("demo", "stories_lora"):
+        load_config(["--config", name])
 
 
 def test_a_file_that_a_program_wrote_is_complete(tmp_path):

@@ -68,5 +68,16 @@ def test_a_value_that_no_row_has_is_noted_before_the_answers(steered):
 
 
 def test_no_model_is_read_for_a_wrong_question(steered, capsys):
-    with pytest.raises(InputError, match="no text for way"):
-        steered("--focus", "core")
+    for options, message in (
+        ((), "no text for way"),
+        (("--text", "a"), "--text and --slot: give the text once"),
+        (("--slot", "way"), "--slot 'way': holds no text"),
+        (("--slot", "way= = ", "--slot", "weg=mail"), "'weg' is no text of the input"),
+    ):
+        with pytest.raises(InputError, match=message):
+            steered(*options, "--focus", "core")
+
+
+def test_a_text_may_hold_what_parts_it_from_its_name(steered):
+    printed, _ = steered("--slot", "way=a = b", "--focus", "core")
+    assert "note: way: 'a = b' is in no row" in printed

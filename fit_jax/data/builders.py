@@ -106,9 +106,9 @@ def build_records(config: TaskConfig, seed: int, out: Path) -> Path:
         InputError: The task cannot be built, or the folder not written to.
     """
     if config.source == "array_record":
-        raise InputError("--task.source array_record: records are built from `files` or from the `hub`")
+        raise InputError("task.source array_record: records are built from `files` or from the `hub`")
     if config.name not in BUILDERS:
-        raise InputError(f"--task.name: there is no task {config.name!r}; the tasks are {', '.join(BUILDERS)}")
+        raise InputError(f"task.name: there is no task {config.name!r}; the tasks are {', '.join(BUILDERS)}")
     make_folder(out)
     tfds.disable_progress_bar()
     logging.getLogger("absl").setLevel(logging.WARNING)

@@ -73,7 +73,7 @@ class Malformed:
             return ()
         rows, first = self._told()
         if self._policy == "error":
-            raise InputError(f"{rows}: {first}; fix them{self._listed()}, or set --task.malformed skip")
+            raise InputError(f"{rows}: {first}; fix them{self._listed()}, or set task.malformed to skip")
         return (f"{rows} skipped: {first}",)
 
     def __str__(self) -> str:

@@ -29,14 +29,12 @@ def data_folder(config: TaskConfig, name: str) -> Path:
     root = config.data_dir or os.environ.get("FIT_JAX_DATA")
     if not root:
         raise InputError(
-            f"task {config.name}: needs the folder {name}/ of official files; set FIT_JAX_DATA or --task.data_dir "
+            f"task {config.name}: needs the folder {name}/ of official files; set FIT_JAX_DATA or task.data_dir "
             "to the folder that holds it"
         )
     folder = Path(root).expanduser() / name
     if not folder.is_dir():
-        raise InputError(
-            f"task {config.name}: {folder} is no folder; set FIT_JAX_DATA or --task.data_dir to its parent"
-        )
+        raise InputError(f"task {config.name}: {folder} is no folder; set FIT_JAX_DATA or task.data_dir to its parent")
     return folder
 
 
@@ -66,7 +64,11 @@ def raw_lines(path: Path, bad: Malformed) -> Iterator[tuple[str, int, bytes, str
                 try:
                     yield where, begin, raw, raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
-                    bad.add(where, f"no UTF-8 at byte {error.start}", raw.decode("utf-8", "replace"))
+                    bad.add(
+                        where,
+                        f"no UTF-8 at byte {error.start} (save the file as UTF-8)",
+                        raw.decode("utf-8", "replace"),
+                    )
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; name a readable file") from error
 
@@ -98,12 +100,13 @@ def parse_object(where: str, line: str, bad: Malformed) -> dict[str, Any] | None
 
 
 def read_delimited(path: Path, bad: Malformed, delimiter: str, quoted: bool = True) -> Iterator[Located]:
-    """The rows of a table whose first line names the columns. A quoted field may span lines."""
-    here = f"{path}:1"
+    """The rows of a table whose first line names the columns. A quoted field may span lines; a row is at its first."""
+    begin, here = "", f"{path}:1"
 
     def lines() -> Iterator[str]:
-        nonlocal here
-        for here, line in read_lines(path, bad):  # noqa: B007  # `here` tells where the reader has come to
+        nonlocal begin, here
+        for here, line in read_lines(path, bad):
+            begin = begin or here
             yield line + "\n"
 
     csv.field_size_limit(2**31 - 1)  # too long a text is this module's to judge
@@ -112,11 +115,16 @@ def read_delimited(path: Path, bad: Malformed, delimiter: str, quoted: bool = Tr
         header = next(reader, [])
         if twice := [name for name in header if name and header.count(name) > 1]:
             raise InputError(f"{path}: the column {shown(twice[0])!r} appears twice in the header; rename one")
+        begin = ""
         for row in reader:
+            where, begin = begin, ""
             if len(row) == len(header):
-                yield here, dict(zip(header, row))
+                yield where, dict(zip(header, row))
             else:
-                bad.add(here, f"{len(row)} fields where the header has {len(header)}", delimiter.join(row))
+                problem = f"{len(row)} fields where the header has {len(header)}"
+                if where != here:
+                    problem += f", up to line {here.rpartition(':')[2]} by a quote that does not close before"
+                bad.add(where, problem, delimiter.join(row))
     except csv.Error as error:  # most often a file whose lines end in a bare carriage return
         raise InputError(f"{here}: {error}; save the table with ordinary line ends") from error
 
@@ -140,7 +148,7 @@ def hub_rows(config: TaskConfig, dataset: str, name: str | None, split: str) -> 
         reason = shown(" ".join(str(error).split()))
         raise InputError(
             f"task {config.name}: the hub data set {source} ({split}) cannot be loaded: {reason}; "
-            "check the network, or set --task.data_dir to a local copy"
+            "check the network, or set task.data_dir to a local copy"
         ) from error
     # Of one split, `load_dataset` gives a `Dataset` of mappings, which its types do not say.
     found = cast(Iterable[Mapping[str, Any]], rows)

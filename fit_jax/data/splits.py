@@ -76,7 +76,7 @@ class Sizes(NamedTuple):
         given = (config.train_examples, config.validation_examples, config.test_examples)
         for field, size in zip(self._fields, given):
             if size is not None and size < 1:
-                raise InputError(f"--task.{field}_examples: {size} gives an empty split; ask for at least one")
+                raise InputError(f"task.{field}_examples: {size} gives an empty split; ask for at least one")
         return Sizes(*(size or default for size, default in zip(given, self)))
 
 
@@ -92,7 +92,7 @@ def split_specs(config: TaskConfig, num_outcomes: int) -> dict[str, SplitSpec]:
     iid = 1 / num_outcomes if config.rho_train is None else config.rho_train
     for field, rho in (("rho_train", iid), ("rho_high", config.rho_high), ("rho_low", config.rho_low)):
         if not 0 <= rho <= 1:
-            raise InputError(f"--task.{field}: {rho} is no probability; give a number from 0 to 1")
+            raise InputError(f"task.{field}: {rho} is no probability; give a number from 0 to 1")
     return {
         "iid": SplitSpec(iid),
         "high": SplitSpec(config.rho_high),

@@ -1,5 +1,6 @@
 """One text under several focus instructions: what the model answers to each, and how sure it is."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from fit_jax.foreign import quoted, shown
 if TYPE_CHECKING:
     from rich.table import Table
 
+# How the command line gives answers to choose from.
+_CANDIDATES = '--candidate "one answer" --candidate "another"'
 # Examples of each split that tell whether a slot holds a few values or free texts, rows that each of a few values has
 # on average at least, and values that a line names.
 _LOOKED_AT, _ROWS_EACH, _SHOWN = 500, 20, 6
@@ -94,40 +97,28 @@ class FocusQuestions:
             self._asked = [(spec, first_instruction(task.text, spec)) for spec in specs]
         self.candidates = tuple(candidates) or common_candidates(task)
         if candidates and (len(set(candidates)) < max(len(candidates), 2) or not all(c.strip() for c in candidates)):
-            raise InputError("--candidate: give two different answers or more, none of them empty")
+            raise InputError("candidates: give two different answers or more, none of them empty", _CANDIDATES)
         if not self.candidates:
-            raise InputError(
-                f"task {task.text.name} has other answers in each example; give them: "
-                '--candidate "..." --candidate "..."'
-            )
+            raise InputError(f"task {task.text.name} has other answers in each example; give candidates", _CANDIDATES)
 
-    def fill(self, whole: str | None, named: Sequence[str]) -> dict[str, str]:
-        """The input's slots from `--text` (tasks of one slot) or from `--slot name=text` pairs.
+    def fill(self, text: str | Mapping[str, str]) -> dict[str, str]:
+        """The input's slots from its one text, or from each text by the name of its slot.
 
         Raises:
-            InputError: A slot is unknown, missing or given in both ways, or a pair has no `=`.
+            InputError: A slot is unknown or missing.
         """
-        usage = " ".join(f'--slot {name}="..."' for name in self.slots)
-        slots = {}
-        if whole is not None:
+        usage = " ".join(f"--slot {shlex.quote(f'{name}=the text')}" for name in self.slots)
+        if isinstance(text, str):
             if len(self.slots) != 1:
-                raise InputError(
-                    f"task {self._text.name} has {len(self.slots)} texts; write {usage} (in Python a mapping)"
-                )
-            if named:
-                raise InputError("--text and --slot: the task has one text; give it once")
-            slots[self.slots[0]] = whole
-        for pair in named:
-            name, equals, value = pair.partition("=")
-            if not equals or name not in self.slots:
-                near = get_close_matches(name, self.slots, 1) if equals else []
-                hint = f"did you mean {quoted(near[0])}? " if near else ""
-                raise InputError(f"--slot {quoted(pair)}: {hint}write {usage}")
-            slots[name] = value
-        missing = [name for name in self.slots if not slots.get(name, "").strip()]
-        if missing:
-            raise InputError(f"no text for {', '.join(missing)}; write {usage}")
-        return slots
+                raise InputError(f"task {self._text.name} has {len(self.slots)} texts; give each by its name", usage)
+            text = {self.slots[0]: text}
+        if unknown := [name for name in text if name not in self.slots]:
+            near = get_close_matches(unknown[0], self.slots, 1)
+            hint = f"did you mean {quoted(near[0])}?" if near else f"give {', '.join(map(quoted, self.slots))}"
+            raise InputError(f"{quoted(unknown[0])} is no text of the input; {hint}", usage)
+        if missing := [name for name in self.slots if not text.get(name, "").strip()]:
+            raise InputError(f"no text for {', '.join(map(shown, missing))}; give it", usage)
+        return dict(text)
 
     def unknown(self, slots: Mapping[str, str]) -> Iterator[str]:
         """A line for each text that should be one of a few values, as those of the data are, and is none of them."""
@@ -256,7 +247,7 @@ def asked_spec(task: Task, focus: str, ignore: str) -> FocusSpec:
     features = (CORE, *task.features)
     check_spec(spec, features)
     if set(spec.ignore) == set(features):
-        raise InputError(f"--ignore {ignore}: nothing is left to answer by; leave out one of {', '.join(features)}")
+        raise InputError(f"ignore {ignore}: nothing is left to answer by; leave out one of {', '.join(features)}")
     return spec
 
 

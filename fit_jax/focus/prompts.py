@@ -213,7 +213,10 @@ class PromptEncoder:
         """The prompt with its input's longest texts cut, to one length where several are, as little as `limit` asks."""
         too_long = f"example {example.uid}: {length} tokens with its answers, more than the {limit} of a row"
         if self._long_text == "error":
-            raise InputError(f"{too_long}; raise train.sequence_length or set train.long_text to cut")
+            raise InputError(
+                f"{too_long}; shorten the text, set train.long_text to cut, or train with a larger "
+                "train.sequence_length"
+            )
         fitting = None
         low, high = 1, max(map(len, example.slots.values()), default=0)
         while low < high:  # the first `low` characters of each slot fit, those up to `high` do not
@@ -225,7 +228,9 @@ class PromptEncoder:
             else:
                 high = middle
         if fitting is None:
-            raise InputError(f"{too_long}, even without its input; raise train.sequence_length")
+            raise InputError(
+                f"{too_long}, even without its input; shorten its answers, or train with a larger train.sequence_length"
+            )
         self.cuts += 1
         return fitting
 

@@ -24,7 +24,7 @@ _APP = '''"""Asks the models of this folder; made by `fit-jax playground --expor
 import os
 from pathlib import Path
 
-os.chdir(Path(__file__).parent)  # runs name their parts from here
+os.chdir(Path(__file__).parent)  # from which the runs are named
 
 import fit_jax  # noqa: E402  (the copy in this folder)
 from fit_jax.playground.app import look, page  # noqa: E402
@@ -84,7 +84,7 @@ def write_space(folder: Path, models: Sequence[tuple[str, FocusModel]]) -> None:
 def _fill(folder: Path, models: Sequence[tuple[str, FocusModel]], places: Mapping[Path, str]) -> None:
     for _, model in models:
         if model.step:
-            model.copy_to(folder / places[model.folder], called=places[model.folder], examples=_EXAMPLES)
+            model.copy_to(folder / places[model.folder], examples=_EXAMPLES)
     lines = "\n".join(
         f'    {name!r}: fit_jax.load("{places[model.folder]}"{"" if model.step else ", 0"}),' for name, model in models
     )

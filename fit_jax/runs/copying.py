@@ -29,16 +29,16 @@ from fit_jax.training.stopping import Stopping
 _BASE, _FIRST_ADAPTER = "base", "first_adapter"
 
 
-def copy_run(run: Run, model: TrainedModel, folder: Path, called: str, examples: int) -> None:
+def copy_run(run: Run, model: TrainedModel, folder: Path, examples: int) -> None:
     """Writes a run folder with one checkpoint, without the optimizer's state, the data and the reports.
 
-    A pretrained model or an adapter that lies in a folder of this machine comes along; one of the hub stays a name.
+    A pretrained model or an adapter that lies in a folder of this machine comes along, and the copy's config names it
+    relative to the copy; one of the hub stays a name.
 
     Args:
         run: The run.
         model: What is read from its checkpoint.
         folder: The new folder.
-        called: What the copy will be called where it is used, such as its path relative to there.
         examples: How many examples of each split it holds.
 
     Raises:
@@ -46,15 +46,17 @@ def copy_run(run: Run, model: TrainedModel, folder: Path, called: str, examples:
     """
     if not model.step:
         raise InputError(f"{run.folder}: checkpoint 0 is the model before tuning; copy one that was trained")
-    config = replace(saved_config(run.folder), run_dir=called)
+    config = replace(saved_config(run.folder), run_dir=folder.name)
+    config = replace(config, model=replace(config.model, pretrained=run.config.model.pretrained))
+    config = replace(config, lora=replace(config.lora, adapter=run.config.lora.adapter))
     with new_folder(folder) as made:
         if (path := _local(config.model.pretrained)) is not None:
             # Of a model that was tuned whole, the checkpoint has every weight.
             _copy_files(path, made / _BASE, HUB_FILES if config.lora.rank or config.lora.adapter else CONFIG_FILES)
-            config = replace(config, model=replace(config.model, pretrained=f"{called}/{_BASE}"))
+            config = replace(config, model=replace(config.model, pretrained=_BASE))
         if (path := _local(config.lora.adapter)) is not None:
             _copy_files(path, made / _FIRST_ADAPTER, HUB_FILES)
-            config = replace(config, lora=replace(config.lora, adapter=f"{called}/{_FIRST_ADAPTER}"))
+            config = replace(config, lora=replace(config.lora, adapter=_FIRST_ADAPTER))
         write_text(made / CONFIG, dump_config(config))
         _copy_files(run.folder / TOKENIZER, made / TOKENIZER, ("*",))
         task = _first_examples(run.task, examples)

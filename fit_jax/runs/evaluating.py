@@ -11,9 +11,10 @@ from typing import Literal
 
 from flax import nnx
 
-from fit_jax.config_files import config_differences, dump_config
+from fit_jax.config import Config
+from fit_jax.config_files import config_differences, dump_config, read_config
 from fit_jax.errors import InputError
-from fit_jax.evaluation.evaluator import Evaluation, Subject, answer, is_written
+from fit_jax.evaluation.evaluator import Evaluation, Subject, answer, evaluated_splits, is_written
 from fit_jax.evaluation.model_card import model_card
 from fit_jax.evaluation.opening import Opening
 from fit_jax.evaluation.queries import Group
@@ -28,8 +29,10 @@ from fit_jax.runs.run_folder import CARD, CONFIG, EVALUATIONS, MAY_DIFFER, saved
 from fit_jax.runs.texts import measured_texts
 
 ADAPTER = "adapter"
+# Beginnings of the fields that say what an evaluation asks.
+_ASKED = ("evaluation.", "train.long_text")
 # Fields that say where and how fast an evaluation runs, and not what it asks.
-RESULTS_STAY = (*(name for name in MAY_DIFFER if not name.startswith("evaluation.")), "evaluation.batch_size")
+RESULTS_STAY = (*(name for name in MAY_DIFFER if not name.startswith(_ASKED)), "evaluation.batch_size")
 _LONGEST_NAME = 80
 
 
@@ -141,8 +144,9 @@ def evaluation_folder(run: Run, which: int | str, name: str, measures: Mapping[s
     """The folder of an evaluation, made by the lead with the config that it is made with.
 
     Raises:
-        InputError: Another evaluation has that name, or no folder can have it.
+        InputError: Another evaluation has that name, or no folder can have it, or as `evaluated_splits`.
     """
+    evaluated_splits(run.task, run.config)
     folder = run.folder / EVALUATIONS / name
     on_lead(lambda: _claim(run, which, name, measures or {}))
     return folder
@@ -150,16 +154,18 @@ def evaluation_folder(run: Run, which: int | str, name: str, measures: Mapping[s
 
 def _claim(run: Run, which: int | str, name: str, measures: Mapping[str, str]) -> None:
     if not re.fullmatch(r"\w[\w.-]*", name):
-        raise InputError(f"--name {shown(name)}: write letters, digits, dots, dashes and underscores")
+        raise InputError(f"name {shown(name)}: write letters, digits, dots, dashes and underscores")
     folder = run.folder / EVALUATIONS / name
     asked = "".join(f"# {measure}: {shown(what)}\n" for measure, what in measures.items())
-    content = f"# checkpoint: {which}\n{asked}{dump_config(replace(run.config, run_dir='.'))}"
+    head = f"# checkpoint: {which}\n{asked}"
     path = folder / CONFIG
-    if path.exists() and read_text(path) != content:
-        raise InputError(f"{folder}: holds another evaluation; choose another --name")
+    if path.exists():
+        is_headed = [line for line in read_text(path).splitlines() if line.startswith("#")] == head.splitlines()
+        if not is_headed or config_differences(read_config(Config, path), run.config, RESULTS_STAY):
+            raise InputError(f"{folder}: holds another evaluation; choose another name")
     make_folder(folder)
     remove_partials(folder)
-    write_text(path, content)
+    write_text(path, head + dump_config(replace(run.config, run_dir=".")))
 
 
 def _keep_adapter(run: Run, adapter: TrainedAdapter) -> None:

@@ -30,6 +30,7 @@ from fit_jax.models.model_folder import CONFIG_FILES, HUB_FILES
 from fit_jax.runs.resolve import ResolvedConfig
 from fit_jax.sums import Digests
 
+BASE_WEIGHTS = "the weights of model.pretrained"
 FILE, VERSIONS = "inputs.json", "versions.json"
 
 # Whether a run may go on with other inputs than those it was made from.
@@ -100,8 +101,17 @@ def check_are_kept(folder: Path, kept: Inputs | None, changed: Changed) -> None:
         )
 
 
-def check_inputs(folder: Path, kept: Inputs, found: dict[str, str], changed: Changed) -> list[str]:
+def check_inputs(
+    folder: Path, kept: Inputs, found: dict[str, str], changed: Changed, needed: Sequence[str] = ()
+) -> list[str]:
     """Compares fingerprints with those that a run keeps.
+
+    Args:
+        folder: The run's.
+        kept: What it keeps.
+        found: The fingerprints of what there is now.
+        changed: Whether it may have changed.
+        needed: What counts as changed also where one side has no fingerprint of it.
 
     Returns:
         What has changed, where that is accepted.
@@ -110,6 +120,7 @@ def check_inputs(folder: Path, kept: Inputs, found: dict[str, str], changed: Cha
         InputError: Something has changed and is not to be accepted.
     """
     names = [name for name, value in found.items() if kept.prints.get(name, value) != value]
+    names += [name for name in needed if name not in kept.prints or name not in found]
     names.sort(key=lambda name: name.startswith("the examples"))  # what they follow from is told first
     if names and changed == "refuse":
         raise InputError(
@@ -154,7 +165,7 @@ def fingerprints(
         found["the config of model.pretrained"] = _print_of(folder, CONFIG_FILES, digests)
         weights = sorted(folder.glob("*.safetensors"))
         if is_base or (weights and folder == Path(resolved.model.pretrained)):
-            found["the weights of model.pretrained"] = _print_of(folder, ("*.safetensors",), digests)
+            found[BASE_WEIGHTS] = _print_of(folder, ("*.safetensors",), digests)
     if resolved.lora.adapter is not None:
         found["lora.adapter"] = _print_of(adapter_folder(resolved.lora.adapter), (CONFIG, WEIGHTS), digests)
     return found

@@ -18,11 +18,12 @@ from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.foreign import named, quoted, shown
-from fit_jax.hub import pin, pinned
+from fit_jax.hub import NotAtHand, pin, pinned
 from fit_jax.models.config import DecoderConfig, LoraConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.processes import is_lead, on_lead
 from fit_jax.runs.inputs import (
+    BASE_WEIGHTS,
     Changed,
     Inputs,
     check_are_kept,
@@ -43,7 +44,9 @@ from fit_jax.runs.run_folder import (
     has_checkpoint,
     keep_tokenizer,
     opened_config,
+    placed,
     run_tokenizer,
+    saved_config,
 )
 from fit_jax.sums import Digests
 from fit_jax.training.checkpoint import Checkpoints
@@ -111,7 +114,15 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse", tr
         check_are_kept(folder, kept, changed)
     if kept is not None:
         pin(kept.revisions)
-    resolved = resolve(config)
+    try:
+        resolved = resolve(config)
+    except NotAtHand as error:
+        if not begun:
+            raise
+        raise NotAtHand(
+            f"{error}; where it lies elsewhere now, name that place: as model.pretrained or lora.adapter in "
+            f"{folder / CONFIG}, or as an option of train, evaluate or steer (settings of fit_jax.load)"
+        ) from error
     mesh = make_mesh(config.mesh)
     copied = not trains and has_task(folder / TASK)
     if not (copied or trains or trust_code):
@@ -122,7 +133,10 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse", tr
     if (folder / CONFIG).is_file():
         found |= config_print(folder / CONFIG)
     if kept is not None and begun:
-        check_inputs(folder, kept, found | tokenizer_print(folder / TOKENIZER), changed)
+        # The weights of one that lies elsewhere must be proved to be the same; they are not always read.
+        base = saved_config(folder).model.pretrained if (folder / CONFIG).is_file() else None
+        needed = (BASE_WEIGHTS,) if base != placed(config, Path()).model.pretrained else ()
+        check_inputs(folder, kept, found | tokenizer_print(folder / TOKENIZER), changed, needed)
     tokenizer = run_tokenizer(folder, task, resolved.tokenizer)
     if trains:
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fit_jax.config import Config, TokenizerConfig
-from fit_jax.config_files import config_differences, dump_config, parse_config, read_config
+from fit_jax.config_files import config_differences, dump_config, overlaid, read_config
 from fit_jax.errors import InputError
 from fit_jax.files import PARTIAL, check_folder_name, check_outputs, make_folder, remove_partials, write_text
-from fit_jax.foreign import listed, named, shown
+from fit_jax.foreign import exists, listed, named, shown
 from fit_jax.runs.run_log import logged
 
 if TYPE_CHECKING:
@@ -43,15 +43,19 @@ _REPORT_FILES = ("index.html", "summary.md", "focus_accuracy.jsonl", "prediction
 
 # Sections of a config that versions before rehearsal did not write.
 _LATER = ("rehearsal",)
-# Fields that may differ when a run is resumed: they say where and on what it runs and what is shown of it, not what
-# is computed.
+# Fields that may differ when a run is resumed: they say where and on what it runs, what is shown of it, and whether
+# texts over the limit are cut or refused; not what is computed. What lies where `model.pretrained` and `lora.adapter`
+# say is compared by its fingerprints.
 MAY_DIFFER = (
     "run_dir",
     "task.data_dir",
     "task.keep_examples",
     "mesh",
+    "model.pretrained",
     "model.attention",
     "model.remat",
+    "lora.adapter",
+    "train.long_text",
     "train.keep",
     "train.profile",
     "train.trackers",
@@ -145,7 +149,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def saved_config(folder: Path) -> Config:
-    """The config that a run was made with.
+    """The config that a run was made with, its folders `placed`.
 
     Raises:
         InputError: The folder holds no run, or one of a version with other fields, or its config is cut off.
@@ -153,7 +157,25 @@ def saved_config(folder: Path) -> Config:
     path = folder / CONFIG
     if not path.is_file():
         raise InputError(f"{folder}: holds no run ({CONFIG} is missing); name the run_dir of a training run")
-    return read_config(Config, path, complete=True, later=_LATER)
+    return placed(read_config(Config, path, complete=True, later=_LATER), folder, Path())
+
+
+def placed(config: Config, *roots: Path) -> Config:
+    """The config with whole paths of its base model and its first adapter; ids of the hub stay.
+
+    Args:
+        config: A run's.
+        roots: Where a relative path may begin; the first at which there is something counts.
+    """
+
+    def place(name: str | None) -> str | None:
+        found = (root / name for root in roots if exists(root / name)) if name is not None else iter(())
+        return next((os.path.abspath(path) for path in found), name)
+
+    model = dataclasses.replace(config.model, pretrained=place(config.model.pretrained))
+    return dataclasses.replace(
+        config, model=model, lora=dataclasses.replace(config.lora, adapter=place(config.lora.adapter))
+    )
 
 
 def opened_config(folder: Path, overrides: Sequence[str]) -> Config:
@@ -164,10 +186,11 @@ def opened_config(folder: Path, overrides: Sequence[str]) -> Config:
     """
     check_folder_name(str(folder), "RUN")
     saved = saved_config(folder)
-    config = parse_config(Config, ["--config", str(folder / CONFIG), *overrides])
-    if rows := _unlike(saved, config):
+    config = placed(overlaid(saved, overrides), Path())
+    may_differ = _may_differ(saved, config)
+    if rows := config_differences(saved, config, may_differ):
         raise InputError(
-            f"{listed(map(shown, rows), 2)}: cannot change in a trained run; may change: {', '.join(MAY_DIFFER)}"
+            f"{listed(map(shown, rows), 2)}: cannot change in a trained run; may change: {', '.join(may_differ)}"
         )
     return dataclasses.replace(config, run_dir=str(folder))
 
@@ -217,15 +240,15 @@ def _adopt(folder: Path, config: Config) -> None:
         for name in (CHECKPOINTS, "metrics.jsonl"):
             if (folder / name).exists():
                 raise InputError(f"{folder}: holds {name} but no {CONFIG}; choose another run_dir or empty this one")
-        write_text(folder / CONFIG, dump_config(config))
+        write_text(folder / CONFIG, dump_config(placed(config, Path())))
         return
-    begun = has_checkpoint(folder)
-    same = check_same(folder, saved_config(folder), config, MAY_DIFFER, begun)
+    begun, saved = has_checkpoint(folder), saved_config(folder)
+    same = check_same(folder, saved, config, _may_differ(saved, config), begun)
     if not same:
         (folder / TRACKERS).unlink(missing_ok=True)  # it is another run
     if not begun:
         shutil.rmtree(folder / TOKENIZER, ignore_errors=True)  # perhaps of other data than there are now
-        write_text(folder / CONFIG, dump_config(config))
+        write_text(folder / CONFIG, dump_config(placed(config, Path())))
 
 
 def check_same(folder: Path, saved: object, config: object, may_differ: Collection[str], begun: bool) -> bool:
@@ -257,6 +280,10 @@ def has_checkpoint(folder: Path) -> bool:
     return any(path.name.isdecimal() for stage in stages for path in (stage / CHECKPOINTS).glob("*"))
 
 
-def _unlike(saved: Config, config: Config) -> list[str]:
-    """The differences that make it another run."""
-    return config_differences(saved, config, MAY_DIFFER)
+def _may_differ(saved: Config, config: Config) -> list[str]:
+    """Fields in which these two may differ: what a run is made from may lie elsewhere now, but not come or go."""
+    names = {
+        "model.pretrained": (saved.model.pretrained, config.model.pretrained),
+        "lora.adapter": (saved.lora.adapter, config.lora.adapter),
+    }
+    return [name for name in MAY_DIFFER if None not in names.get(name, ())]

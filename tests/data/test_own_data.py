@@ -268,7 +268,7 @@ def test_a_truth_value_is_no_label(tmp_path):
 
 
 def test_no_description():
-    with pytest.raises(InputError, match=r"set --task.file"):
+    with pytest.raises(InputError, match=r"set task.file"):
         build(None)
 
 

@@ -55,6 +55,7 @@ def test_a_line_that_is_no_object_is_counted(read, line, said):
     ("content", "said"),
     [
         ("id,text\nt1,a\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        ("id,text,urgent,channel\nt1,é,no,mail\n".encode("latin-1"), r"rows\.csv:2: .*save the file as UTF-8"),
         (b"id,text,urgent,channel\rt1,a,no,mail\r", "ordinary line ends"),
         (b"id,text,urgent,channel,text\nt1,a,no,mail,b\n", "'text' appears twice"),
     ],
@@ -62,6 +63,14 @@ def test_a_line_that_is_no_object_is_counted(read, line, said):
 def test_a_table_of_another_encoding_is_told(read, content, said):
     with pytest.raises(InputError, match=said):
         read(content, files=("rows.csv",))
+
+
+def test_a_row_over_several_lines_is_told_by_where_it_begins(read):
+    head = 'id,text,urgent,channel\nt1,a,no,mail\nt2,"b\nb",no,mail\n\n'
+    with pytest.raises(InputError, match=r"1 malformed row: [^ ]*rows\.csv:6: 2 fields .*, up to line 8 by a quote"):
+        read((head + 't3,"a,no,mail\nt4,a,no,mail\nt5,a,no,mail\n').encode(), files=("rows.csv",))
+    with pytest.raises(InputError, match=r"1 malformed row: [^ ]*rows\.csv:3: urgent 'n' is"):
+        read(head.replace('b",no', 'b",n').encode(), files=("rows.csv",))
 
 
 def test_bad_text_in_parquet_is_told(read, tmp_path):

@@ -131,5 +131,5 @@ def test_a_local_copy_that_has_changed_is_read_again(tmp_path):
 
 def test_a_hub_that_cannot_be_reached(tmp_path):
     config = TaskConfig(name="smnli", source="hub", data_dir=str(tmp_path / "nowhere"))
-    with pytest.raises(InputError, match=r"nowhere.*cannot be loaded.*--task.data_dir"):
+    with pytest.raises(InputError, match=r"nowhere.*cannot be loaded.*task.data_dir"):
         build_task(config, 0)

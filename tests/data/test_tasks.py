@@ -121,7 +121,7 @@ def test_wrong_names_and_folders(tmp_path, monkeypatch):
     monkeypatch.delenv("FIT_JAX_DATA", raising=False)
     with pytest.raises(InputError, match=r"no task 'dmo'; did you mean 'demo'"):
         build_task(TaskConfig(name="dmo"), 0)
-    with pytest.raises(InputError, match=r"set FIT_JAX_DATA or --task.data_dir"):
+    with pytest.raises(InputError, match=r"set FIT_JAX_DATA or task.data_dir"):
         build_task(TaskConfig(name="ss"), 0)
     with pytest.raises(InputError, match="sst5 is no folder; set FIT_JAX_DATA"):
         build_task(TaskConfig(name="ss", data_dir=str(tmp_path)), 0)

@@ -128,7 +128,9 @@ def test_an_overlong_example_is_an_error_with_its_length(tiny_tokenizer, text, m
     (long,) = PromptEncoder(tiny_tokenizer, text).encode([make_example()], [FOCUS])
     assert PromptEncoder(tiny_tokenizer, text, sequence_length=len(long)).encode([make_example()], [FOCUS])
     encoder = PromptEncoder(tiny_tokenizer, text, sequence_length=len(long) - 1)
-    message = f"example row-7: {len(long)} tokens with its answers, more than the {len(long) - 1} of a row; raise"
+    message = (
+        f"example row-7: {len(long)} tokens with its answers, more than the {len(long) - 1} of a row; shorten the text"
+    )
     with pytest.raises(InputError, match=message):
         encoder.encode([make_example()], [FOCUS])
 
@@ -162,7 +164,7 @@ def test_cutting_shortens_the_longest_of_several_texts(tiny_tokenizer, make_exam
 
 def test_no_room_for_any_input_is_an_error_even_when_cutting(tiny_tokenizer, text, make_example):
     encoder = PromptEncoder(tiny_tokenizer, text, sequence_length=20, long_text="cut")
-    with pytest.raises(InputError, match=r"example row-7: .* even without its input; raise train.sequence_length"):
+    with pytest.raises(InputError, match=r"example row-7: .* even without its input; shorten its answers"):
         encoder.encode([make_example("a b c " * 9)], [FOCUS])
 
 

@@ -20,7 +20,7 @@ from fit_jax.runs.run_folder import CARD, CONFIG, EVALUATIONS
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path):
+def run(monkeypatch, tmp_path, task):
     """A run whose evaluation gives the folder of its report alone."""
     monkeypatch.setattr(evaluating, "load_model", lambda run, which: None)
     monkeypatch.setattr(evaluating, "subject_of", lambda run, model: None)
@@ -29,7 +29,7 @@ def run(monkeypatch, tmp_path):
     config = Config(run_dir=str(tmp_path / "run"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / CONFIG).write_text(dump_config(config))
-    return SimpleNamespace(config=config, folder=tmp_path / "run", lora=config.lora, task=None)
+    return SimpleNamespace(config=config, folder=tmp_path / "run", lora=config.lora, task=task)
 
 
 def asking(run, **fields):
@@ -44,6 +44,8 @@ def test_an_evaluation_is_named_after_what_it_asks_otherwise(run):
     assert evaluating.evaluation_name(run, "best", {"harness": "a,b", "perplexity": "x.txt"}) == (
         "harness-a-b_perplexity-x-txt"
     )
+    cut = replace(run.config, train=replace(run.config.train, long_text="cut"))
+    assert evaluating.evaluation_name(SimpleNamespace(config=cut, folder=run.folder), "best") == "long-text-cut"
     assert evaluating.evaluation_name(asking(run, splits=("low", "iid")), 40) == "splits-low-iid_checkpoint-40"
 
 
@@ -51,18 +53,27 @@ def test_a_name_belongs_to_one_evaluation(run, tmp_path):
     kept = run.folder / EVALUATIONS / "mine"
     assert evaluating.evaluate_run(run, "best", "mine") == kept
     for other, which in ((run, "last"), (run, 3), (asking(run, splits=("low",)), "best")):
-        with pytest.raises(InputError, match="mine: holds another evaluation; choose another --name"):
+        with pytest.raises(InputError, match="mine: holds another evaluation; choose another name"):
             evaluating.evaluate_run(other, which, "mine")
     (kept / ".partial-1234.svg").touch()  # of an evaluation that was killed
     run.folder.rename(tmp_path / "moved")
-    run.folder, run.config = tmp_path / "moved", replace(run.config, run_dir=str(tmp_path / "moved"))
+    moved = replace(run.config.model, pretrained="moved/too")
+    run.folder = tmp_path / "moved"
+    run.config = replace(run.config, run_dir=str(run.folder), model=moved)
     again = evaluating.evaluate_run(run, "best", "mine")
     assert [path.name for path in again.iterdir()] == [CONFIG]
 
 
+@pytest.mark.parametrize("fields", [{"splits": ("hgh",)}, {"splits": ("high",), "decoys": True}])
+def test_what_cannot_be_asked_leaves_no_folder(run, fields):
+    with pytest.raises(InputError, match=r"has no split 'hgh'|asked on iid, low and flipped"):
+        evaluating.evaluate_run(asking(run, **fields), "best", "mine")
+    assert not (run.folder / EVALUATIONS).exists()
+
+
 @pytest.mark.parametrize("name", ["..", "../up", "a/../../../up", "a/b", ".hidden", "-x", "a\n", "a b"])
 def test_a_name_is_a_folder_among_the_evaluations(run, name):
-    with pytest.raises(InputError, match="--name"):
+    with pytest.raises(InputError, match="name "):
         evaluating.evaluate_run(run, "best", name)
     assert not (run.folder / EVALUATIONS).exists()
 

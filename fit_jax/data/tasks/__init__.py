@@ -23,7 +23,7 @@ def build_task(config: TaskConfig, seed: int) -> Task:
     if config.name not in (*TASKS, *own):
         near = difflib.get_close_matches(config.name, (*TASKS, *own), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the tasks are {', '.join((*TASKS, *own))}"
-        raise InputError(f"--task.name: there is no task {config.name!r}; {hint}")
+        raise InputError(f"task.name: there is no task {config.name!r}; {hint}")
     if config.source == "array_record":
         return load_task(config, seed)
     if config.name in own:

@@ -80,7 +80,7 @@ def build(config: TaskConfig, seed: int, text: TaskText = TEXT) -> Task:
     single = tuple(category for category, features in CATEGORIES.items() if len(features) == 1)
     unknown = [category for category in config.categories if category not in CATEGORIES]
     if unknown:
-        raise InputError(f"--task.categories: no BBQ category {unknown[0]!r}; known are {', '.join(CATEGORIES)}")
+        raise InputError(f"task.categories: no BBQ category {unknown[0]!r}; known are {', '.join(CATEGORIES)}")
     bad = Malformed(config.malformed)
     dropped: Counter[str] = Counter()
     metadata = read_metadata(config)
@@ -95,7 +95,7 @@ def build(config: TaskConfig, seed: int, text: TaskText = TEXT) -> Task:
         )
     unseen = np.array([any(feature in HELD_OUT for feature in item.groups) for item in items], bool)
     if unseen.all():
-        raise InputError(f"--task.categories: all of them hold unseen features ({', '.join(HELD_OUT)}); add another")
+        raise InputError(f"task.categories: all of them hold unseen features ({', '.join(HELD_OUT)}); add another")
     templates = template_keys(items)
     by_context = config.split_by == "context"
     keys = context_keys(items) if by_context else templates

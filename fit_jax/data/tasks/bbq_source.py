@@ -88,7 +88,7 @@ def read_category(
     records = metadata.get(category, {})
     if len(CATEGORIES[category]) > 1 and not records:
         raise InputError(
-            f"task {config.name}: {category} needs {METADATA} of the official release; use --task.source files with "
+            f"task {config.name}: {category} needs {METADATA} of the official release; use task.source files with "
             "that file, or leave the category out"
         )
     kept = [(where, row) for where, row in rows if _is_whole(row, where, bad)]

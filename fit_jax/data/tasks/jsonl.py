@@ -94,7 +94,7 @@ def build_own(
 
 def _opened(config: TaskConfig) -> tuple[OwnData, RowStore, RowStore | None, Path]:
     if not config.file:
-        raise InputError("task jsonl: needs a description of your data; set --task.file to its YAML file")
+        raise InputError("task jsonl: needs a description of your data; set task.file to its YAML file")
     path = Path(config.file)
     own = read_description(path)
     if own.hub:

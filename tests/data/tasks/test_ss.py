@@ -74,7 +74,10 @@ def test_malformed_parses(tmp_path):
         "validation_examples": 8,
         "test_examples": 8,
     }
-    with pytest.raises(InputError, match=r"3 malformed rows: .*train.txt:12[0-9]: no UTF-8 at byte 0.*malformed skip"):
+    with pytest.raises(
+        InputError,
+        match=r"3 malformed rows: .*train.txt:12[0-9]: no UTF-8 at byte 0.*save the file as UTF-8.*malformed to skip",
+    ):
         build_task(TaskConfig(**config), 0)
     task = build_task(TaskConfig(**config, malformed="skip"), 0)
     assert "3 malformed rows skipped" in task.notes[0]
