@@ -1,75 +1,28 @@
-"""What README and docs tell people to type is taken by the commands, and what they link to is there."""
+"""What README and docs link to is there, their examples run, and what they count is right."""
 
 import importlib
+import importlib.util
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import fit_jax
-from fit_jax.config import load_config
 from fit_jax.errors import InputError
-from fit_jax.experiment.config import parse_experiment
-from fit_jax.options import Parser
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = (
-    *sorted(ROOT.glob("*.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "tpu_scripts").glob("*.md")),
-)
-# A line of a block, or what stands between backticks within a line.
-PLACES = re.compile(
-    r"^(?: {4}|\$ )?(?:\S+=\S+ )*(?:\S*bin/)?(python -m [^`\n]*)$|`(?:\S+=\S+ )*(python -m [^`]*)`", re.MULTILINE
-)
-# What a reader puts a name of their own in place of (RUN, C, NAME.yaml), a choice (a|b) or a part that may be left out.
-PLACEHOLDER = re.compile(r"^[A-Z][A-Z_]*$|NAME|[|\[\]…]|\.\.\.")
+from .documented import PAGES, ROOT, commands
 
-
-def commands(page: Path) -> set[tuple[str, tuple[str, ...]]]:
-    """Module and arguments of every command of a page that stands there in full."""
-    found = set()
-    for line in PLACES.findall(page.read_text().replace("\\\n", " ")):
-        words = shlex.split("".join(line), comments=True)[2:]
-        if words[0].split(".")[0] in ("fit_jax", "benchmarks", "tests") and not any(map(PLACEHOLDER.search, words)):
-            found.add((words[0], tuple(words[1:])))
-    return found
-
-
-COMMANDS = sorted({command for page in PAGES for command in commands(page)})
-
-
-def test_the_pages_hold_commands():
-    assert len(COMMANDS) > 30
-    assert ("fit_jax.train", ("--config", "configs/ss_small.yaml")) in COMMANDS
-    assert {page.name for page in PAGES} >= {"README.md", "CONTRIBUTING.md", "own_data.md"}
-
-
-@pytest.mark.parametrize(
-    ("module", "arguments"), COMMANDS, ids=lambda value: value if isinstance(value, str) else " ".join(value)
-)
-def test_a_command_is_taken(module, arguments, monkeypatch):
-    """Its options exist and have fitting values, and the configs that it names hold what configs may hold."""
-    monkeypatch.chdir(ROOT)
-    if not module.startswith("fit_jax."):
-        path = ROOT / module.replace(".", "/")
-        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists()
-        return
-    if module in ("fit_jax.data", "fit_jax.experiment", "fit_jax.playground"):
-        module += ".__main__"
-    parser = Parser(prog="some")
-    importlib.import_module(module).add_options(parser)
-    if not arguments:  # the name of the command alone
-        return
-    given = parser.parse_args(list(arguments))
-    if getattr(given, "config", None):
-        (parse_experiment if "experiment" in module else load_config)(given.config)
+HOOK = importlib.util.spec_from_file_location("site_pages", ROOT / "docs" / "site_pages.py")
+site_pages = importlib.util.module_from_spec(HOOK)
+HOOK.loader.exec_module(site_pages)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_a_page_links_to_is_there(page):
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+    for target in LINK.findall(page.read_text()):
         path, _, anchor = target.partition("#")
         if "://" in path:
             continue
@@ -81,7 +34,17 @@ def test_what_a_page_links_to_is_there(page):
             assert anchor in anchors, target
 
 
-def test_the_examples_of_the_api_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_what_a_page_links_to_is_on_the_site(page):
+    added = site_pages.added()
+    texts = [site_pages.on_page_markdown(page.read_text())]
+    for target in LINK.findall("".join(texts if page.stem != "index" else [*texts, added["contributing.md"]])):
+        path = target.partition("#")[0]
+        if path and "://" not in path:
+            assert path in added or (page.parent / path).resolve().parent == page.parent, target
+
+
+def test_the_examples_of_the_api_and_of_the_readme_run(tmp_path, monkeypatch):
     """In the order in which they stand, the demo cut short."""
     monkeypatch.chdir(tmp_path)
     tiny = {
@@ -99,6 +62,9 @@ def test_the_examples_of_the_api_run(tmp_path, monkeypatch):
     for block in blocks:
         exec(compile(block, "docs/api.md", "exec"), {})
     assert (tmp_path / "runs" / "orders" / "evaluations" / "splits-low" / "index.html").exists()
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    exec(compile(block, "README.md", "exec"), space := {})
+    assert str(space["model"].folder) == "runs/demo"
 
 
 @pytest.mark.parametrize("commands", [3, pytest.param(5, marks=pytest.mark.slow)], ids=["up to inspect", "all"])
@@ -152,8 +118,8 @@ def _strict(folder):
     return Path("strict.yaml")
 
 
-def _cells(line):
-    return [cell.strip() for cell in line.strip("│").split("│")]
+def _cells(line, edge="│"):
+    return [cell.strip() for cell in line.strip(edge).split(edge)]
 
 
 def _alike(shown, printed):
@@ -173,7 +139,26 @@ def _tuned(tune, tiny, run_dir, config=None, settings=None, **rows):
 
 def test_every_page_is_on_the_site():
     named = re.findall(r": (\w+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
-    assert sorted(named) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+    assert sorted(named) == sorted(["contributing.md", *(page.name for page in (ROOT / "docs").glob("*.md"))])
+
+
+def test_the_first_hour_has_as_many_commands_as_are_promised():
+    page = (ROOT / "docs" / "first_hour.md").read_text()
+    block = page[: page.index("```\n\n")] + "```\n"
+    count = ("ten", "eleven", "twelve", "thirteen", "fourteen")[len(commands(block)) - 10]
+    for text in (page, (ROOT / "docs" / "index.md").read_text(), (ROOT / "README.md").read_text()):
+        assert re.findall(r"(\w+) commands\b", text.lower().replace("the fifth command", "")) == [count]
+
+
+def test_every_single_run_tells_its_version_seeds_and_range():
+    section = (ROOT / "docs" / "results.md").read_text().partition("## Single runs")[2].partition("\n## ")[0]
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    titles, _, *rows = [_cells(line, "|") for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) == 7
+    for row in (dict(zip(titles, row)) for row in rows):
+        assert row["measured with"] == version or "not of today's code" in row["measured with"]
+        assert int(row["seeds"]) == 1
+        assert "focus types" in row["range over"]
 
 
 def test_the_glossary_has_at_most_thirty_words():

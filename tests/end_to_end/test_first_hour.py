@@ -1,22 +1,16 @@
 """docs/first_hour.md: its commands in their order, trained for a few steps, end with a model that peft loads."""
 
 import importlib
-import re
 import shlex
-from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 
 from tests.conversion import hub as stand_in
+from tests.documented import ROOT, commands
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
 SHORT = ["--train.steps", "2", "--evaluation.examples", "4", "--evaluation.paraphrases_each", "1"]
 DEMO = ["--task.train_examples", "120", "--model.layers", "1", "--model.width", "32", "--train.batch_size", "8"]
-
-
-def blocks(page, language=""):
-    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
 @pytest.mark.slow
@@ -25,23 +19,31 @@ def test_the_first_hour(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_TOKEN", stand_in.TOKEN)
-    commands = blocks("first_hour.md")[0].strip().splitlines()
-    assert len(commands) <= 12
-    exec(compile(blocks("own_data.md", "python")[0], "docs/own_data.md", "exec"), {})  # the table
-    done = []
+    page = (ROOT / "docs" / "first_hour.md").read_text(encoding="utf-8")
+    block = page[page.index("```bash") : page.index("```\n\n") + 4]
+    done, loaded = [], {}
     with stand_in.serving() as hub:
         stand_in.use(monkeypatch, hub.address)
-        for line in commands:
+        for command in commands(block):
+            line = command.called
             if line == "make demo":
                 line = f"python -m fit_jax.train --config demo --run_dir runs/demo {shlex.join(DEMO)}"
-            _, _, called, *arguments = [*shlex.split(line.replace(" --train.steps 600", "")), "", ""]
+            if line.startswith("awk"):  # the first block of that page
+                _, code, *_ = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8").split("```python\n")
+                exec(compile(code.partition("```")[0], "docs/own_data.md", "exec"), {})
+            elif line.startswith("python - <<'END'\n"):
+                exec(compile(line.removesuffix("END").partition("\n")[2], "docs/first_hour.md", "exec"), loaded)
+            if not line.startswith("python -m fit_jax."):
+                continue
+            _, _, called, *arguments = shlex.split(line.replace(" --train.steps 600", ""))
             name = called.removeprefix("fit_jax.")
-            if name == called or name == "playground":  # the shell's, and what serves until it is interrupted
+            if name == "playground":  # which serves until it is interrupted
                 continue
             module = importlib.import_module(f"fit_jax.{name}{'.__main__' * (name == 'data')}")
-            assert not module.main([a for a in arguments if a] + (SHORT if name == "train" else []))
+            assert not module.main(arguments + (SHORT if name == "train" else []))
             done.append(name)
         assert done == ["train", "data", "convert", "train", "steer", "push"]
-        assert "focus(channel)" in capsys.readouterr().out
-        exec(compile(blocks("first_hour.md", "python")[0], "load.py", "exec"), loaded := {})
-    assert loaded["model"].peft_config["default"].r == 32
+    assert loaded["AutoPeftModelForCausalLM"]
+    shown = capsys.readouterr().out
+    assert "focus(channel)" in shown
+    assert "PeftModelForCausalLM" in shown

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from tests.mutations.catalogue import ROOT, Mutation, catalogue
 
-COPIED = ("fit_jax", "tests", "configs", "docs", "tpu_scripts", "benchmarks")
+COPIED = ("fit_jax", "tests", "configs", "docs", "notebooks", "tpu_scripts", "benchmarks")
 PLUGINS = ("pytest", "hypothesis", "pytest_timeout", "xdist.plugin")  # what pytest imports at its start
 LIMIT = 1200  # seconds for the tests of one mutation
 HEADER = ("mutation", "file", "outcome", "seconds")

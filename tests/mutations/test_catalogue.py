@@ -19,6 +19,7 @@ PACKAGES = (
     "conversion",
     "playground",
     "files",
+    "docs",
 )
 
 

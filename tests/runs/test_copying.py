@@ -10,7 +10,8 @@ from fit_jax import hub, steer
 from fit_jax.config import Config
 from fit_jax.errors import InputError
 from fit_jax.focus.tokenizers import save_tokenizer
-from fit_jax.models.config import LoraConfig, ModelConfig
+from fit_jax.models.config import ModelConfig
+from fit_jax.models.lora_config import LoraConfig
 from fit_jax.runs.copying import copy_run
 from fit_jax.runs.inputs import FILE, read_inputs, write_inputs
 from fit_jax.runs.run import TrainedModel, open_run, set_up, starting_state
