@@ -100,7 +100,11 @@ VARIANTS = {
 }
 
 
-@pytest.fixture(params=[*(name for name in VARIANTS if name != "norms"), pytest.param("norms", marks=pytest.mark.slow)])
+# Families with these compute as transformers does in the default run of the tests, too (test_families.py).
+SLOW = ("experts beside", "shares", "norms")
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in VARIANTS])
 def config(request, tiny):
     return dataclasses.replace(tiny, **VARIANTS[request.param])
 

@@ -110,7 +110,7 @@ def test_files_of_two_checkpoints_that_were_exchanged_are_told(saved):
 def test_a_damaged_listing_is_told_and_nothing_against_its_checkpoint(saved, text):
     (saved / "4.whole").write_bytes(text.encode("latin-1"))
     checkpoints = reader(saved)
-    told = r"4\.whole.*[;,] (or )?put it back from a copy, or move that one file out of the run to go on with the checkpoint"
+    told = r"4\.whole.*[;,] (or )?put it back from a copy, or move that one file out of the run to go on with the"
     with pytest.raises(InputError, match=told):
         checkpoints.restore(4, state(4))
     checkpoints.close()
