@@ -67,9 +67,9 @@ def check_regular(path: Path, remedy: str = "name a readable file") -> None:
         reason = (error.strerror if isinstance(error, OSError) else None) or "no file can have that name"
         raise InputError(f"{named(path)} cannot be read: {reason}; {remedy}") from error
     if stat.S_ISDIR(mode):
-        raise InputError(f"{path} cannot be read: is a folder; {remedy}")
+        raise InputError(f"{named(path)} cannot be read: is a folder; {remedy}")
     if not stat.S_ISREG(mode):
-        raise InputError(f"{path} cannot be read: is a pipe, device or socket, not a regular file; {remedy}")
+        raise InputError(f"{named(path)} cannot be read: is a pipe, device or socket, not a regular file; {remedy}")
 
 
 def is_installed(package: str) -> bool:

@@ -10,6 +10,7 @@ from fit_jax.data.draft_features import Shortcut, find_shortcuts, property_evide
 from fit_jax.data.draft_label import choose_label, labelled_rows, why_answers
 from fit_jax.data.own_data import OwnData
 from fit_jax.errors import InputError
+from fit_jax.foreign import shown
 
 # Begins the role of a column that the description leaves out; why follows.
 UNUSED = "not used: "
@@ -92,8 +93,8 @@ def _texts(table: Profile, label: str | None) -> list[str]:
         wordy = [c for c in usable if c.kind in ("many values", "category", "identifier", "text") and c.words > 1]
         texts = [c.name for c in sorted(wordy, key=lambda c: (c.kind == "category", -c.words))][:1]
     if not texts:
-        names = listed(table.columns) or "none"
-        raise InputError(f"no column holds texts that a model could read; the columns are {names}; add one of texts")
+        names = shown(listed(table.columns)) or "none"
+        raise InputError(f"no column holds texts that a model could read; add one of texts to the columns {names}")
     return texts
 
 

@@ -20,7 +20,7 @@ from fit_jax.foreign import read_object, read_records, shown
 
 TASK_FILE = "task.json"
 _REMEDY = "put it back from a copy, or have it made again by train with --changed_inputs accept"
-_DAMAGED = f"is damaged or of another version; {_REMEDY}"
+_DAMAGED = "is damaged or of another version"
 
 
 # Most bytes of examples that are kept: a copy for each run is to be small beside its checkpoints.
@@ -91,7 +91,7 @@ def kept_task(folder: Path) -> Task:
             raise TypeError(f"notes {words['notes']!r:.40} are no texts")
         return Task(text=read_words(words["text"]), splits=splits, notes=tuple(words["notes"]), dropped=dropped)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise InputError(f"{path}: {_DAMAGED} ({shown(str(error))})") from error
+        raise InputError(f"{path}: {_DAMAGED} ({shown(str(error))}); {_REMEDY}") from error
 
 
 def read_words(recorded: Mapping[str, Any]) -> TaskText:
@@ -118,7 +118,7 @@ def _examples(folder: Path, split: str, count: int) -> Sequence[Example]:
     try:
         examples = [_example(record) for record in records]
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise InputError(f"{path}: {_DAMAGED} ({shown(str(error))})") from error
+        raise InputError(f"{path}: {_DAMAGED} ({shown(str(error))}); {_REMEDY}") from error
     if len(examples) != count:
         raise InputError(f"{path}: holds {len(examples)} of {count} examples; {_REMEDY}")
     return examples

@@ -124,7 +124,8 @@ def _scan(reader: OwnReader, store: RowStore, bad: Malformed, dropped: Counter[s
             known = ", ".join(map(shown, sorted(columns)))
             raise InputError(f"{use}: no row up to {where} has a column {column!r}; columns are {known}")
     if not table.number:
-        skipped = "".join(f": {note}" for note in bad.settle())  # malformed rows are the better explanation
+        # Malformed rows are the better explanation, of which the first is shown.
+        skipped = "".join(f": {note.partition(';')[0]}" for note in bad.settle())
         raise InputError(
             f"{reader.own.name}: no row is left of the data{skipped}; check the files and the features' columns"
         )

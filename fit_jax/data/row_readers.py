@@ -11,7 +11,7 @@ from typing import Any, cast
 from fit_jax.config import TaskConfig
 from fit_jax.data.malformed import Malformed
 from fit_jax.errors import InputError
-from fit_jax.foreign import check_regular, parse_json, shown
+from fit_jax.foreign import check_regular, named, parse_json, shown
 
 # Bytes of a longer line are not kept: a text of that length would be refused all the same.
 _LONGEST_LINE = 1 << 26
@@ -52,7 +52,7 @@ def raw_lines(path: Path, bad: Malformed) -> Iterator[tuple[str, int, bytes, str
                 begin, end, number = end, end + len(raw), number + 1
                 where = f"{path}:{number}"
                 if number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                    raise InputError(f"{path} cannot be read: is UTF-16; save it as UTF-8")
+                    raise InputError(f"{named(path)} cannot be read: is UTF-16; save it as UTF-8")
                 if len(raw) == _LONGEST_LINE and not raw.endswith(b"\n"):
                     bad.add(where, f"a line of more than {_LONGEST_LINE} bytes")
                     while (more := file.readline(_LONGEST_LINE)) and not more.endswith(b"\n"):

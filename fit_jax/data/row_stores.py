@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from fit_jax.data.malformed import Malformed, some_of
 from fit_jax.data.row_readers import Located, parse_object, raw_lines, read_delimited, read_jsonl
 from fit_jax.errors import InputError
-from fit_jax.foreign import check_regular, shown
+from fit_jax.foreign import check_regular, named, shown
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 # Rows of a Parquet file in memory at a time.
@@ -105,7 +105,7 @@ def open_regular(path: Path) -> int:
     try:
         return os.open(path, os.O_RDONLY)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; name a readable file") from error
+        raise InputError(f"{named(path)} cannot be read: {error.strerror}; name a readable file") from error
 
 
 def open_store(paths: Sequence[Path]) -> RowStore:
@@ -146,4 +146,4 @@ def _parquet(path: Path) -> Iterator[Located]:
                     number += 1
     except Exception as error:  # Arrow's own, and Python's of text, dates and numbers that are none
         reason = shown(" ".join(str(error).split()))
-        raise InputError(f"{path} cannot be read: {reason}; name a Parquet file") from error
+        raise InputError(f"{named(path)} cannot be read: {reason}; name a Parquet file") from error

@@ -43,7 +43,8 @@ class FocusSpec:
         both = [name for name in self.focus if name in self.ignore]
         if both:
             raise InputError(
-                f"focus specification {quoted(str(self))} both focuses on and ignores {_quoted(both)}; keep it in one"
+                f"focus specification {quoted(str(self))} both focuses on and ignores {quoted(', '.join(both))}; "
+                "keep it in one"
             )
 
     @classmethod
@@ -86,7 +87,8 @@ def check_spec(spec: FocusSpec, features: Collection[str]) -> None:
     unknown = [name for name in spec.focus + spec.ignore if name not in known]
     if unknown:
         raise InputError(
-            f"focus specification {quoted(str(spec))}: unknown feature {_quoted(unknown)}; known: {', '.join(known)}"
+            f"focus specification {quoted(str(spec))}: unknown feature {quoted(', '.join(unknown))}; known: "
+            f"{', '.join(known)}"
         )
 
 

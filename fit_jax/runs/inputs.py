@@ -255,7 +255,7 @@ def _file_print(path: Path, digests: Digests) -> str:
     try:
         return digests.of(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; name a readable file") from error
+        raise InputError(f"{named(path)} cannot be read: {error.strerror}; name a readable file") from error
 
 
 def _digest(texts: Iterable[str]) -> str:
