@@ -106,8 +106,7 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse", tr
             to be trained. A run folder may be another's; a config that one trains with is one's own.
 
     Raises:
-        InputError: Anything the config names that is missing, malformed, does not fit together, has changed, or is code
-            that is not trusted.
+        InputError: What the config names is missing, malformed, does not fit, has changed, or is code not trusted.
     """
     folder = Path(config.run_dir)
     kept, begun = read_inputs(folder), has_checkpoint(folder)

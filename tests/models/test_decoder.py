@@ -14,6 +14,7 @@ from fit_jax.models.decoder import Decoder
 from fit_jax.models.layer_kinds import all_stacks
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.rope_config import RopeConfig
+from fit_jax.parallel.sharding import named_leaves
 
 from ..closeness import assert_close
 
@@ -271,3 +272,13 @@ def test_initial_weights_have_the_scale_that_keeps_activations(tiny):
     assert std["blocks.mlp.down_proj.kernel"] == pytest.approx((48 * 6) ** -0.5, rel=0.1)
     first, second = state["blocks"]["attention"]["q_proj"]["kernel"][...]
     assert not jnp.allclose(first, second)
+
+
+def test_the_factor_on_a_layers_output_is_not_trained(tiny, build, row):
+    graphdef, state = build(tiny, layer_scale=True)
+    inputs = row(1, 5, tiny.vocab_size)
+    gradient = jax.jit(jax.grad(lambda state: jnp.sum(nnx.merge(graphdef, state)(*inputs) ** 2)))(state)
+    largest = {path: float(jnp.abs(leaf).max()) for path, leaf in named_leaves(gradient).items()}
+    of_factors = [value for path, value in largest.items() if path.endswith("layer_scale")]
+    assert of_factors == [0, 0]  # of the stacked layers and of the last
+    assert all(value > 0 for path, value in largest.items() if "block" in path and path.endswith("kernel"))
