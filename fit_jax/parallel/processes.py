@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -204,6 +204,27 @@ def on_lead(work: Callable[[], ResultType]) -> ResultType | None:
         kind = InputError if status == 2 else RunFailed
         raise kind("process 0 of the job tells what is wrong; see its line, then start all of them again")
     return result
+
+
+def on_all(work: Callable[[], ResultType]) -> ResultType:
+    """What `work` gives on this process, where it succeeds on every one: else all would go on to do different things.
+
+    The work must not wait for other processes.
+
+    Raises:
+        InputError: It ended with one on this process, or on another.
+    """
+    result, error = None, None
+    try:
+        result = work()
+    except InputError as raised:
+        error = raised
+    ((failed,),) = maximum_over_processes([[int(error is not None)]])
+    if error is not None:
+        raise error
+    if failed:
+        raise InputError("another process of the job cannot; let all see the same files and have as much memory")
+    return cast(ResultType, result)
 
 
 class Agreement:

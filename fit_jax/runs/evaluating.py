@@ -24,7 +24,7 @@ from fit_jax.evaluation.text_perplexity import MeasuredTexts, text_perplexities
 from fit_jax.files import PARTIAL, make_folder, remove_partials, write_text
 from fit_jax.foreign import read_text, shown
 from fit_jax.models.adapters import TrainedAdapter, trained_adapter, write_adapter
-from fit_jax.parallel.processes import is_lead, maximum_over_processes, on_lead
+from fit_jax.parallel.processes import is_lead, maximum_over_processes, on_all, on_lead
 from fit_jax.runs.inputs import read_inputs
 from fit_jax.runs.run import Run, load_model, scorer, starting_state, subject_of
 from fit_jax.runs.run_folder import CARD, CONFIG, EVALUATIONS, MAY_DIFFER, saved_config
@@ -125,7 +125,7 @@ def before_tuning(run: Run, answers: bool, opening: Opening, texts: Sequence[Mea
     if not (answers or texts):
         return Before()
     try:
-        placed = starting_state(run, None)
+        placed = on_all(partial(starting_state, run, None))
     except InputError as error:
         if is_lead():
             print(f"the report shows nothing from before tuning: {error}", flush=True)
