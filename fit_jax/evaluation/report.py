@@ -261,7 +261,7 @@ def read_predictions(path: Path) -> list[Prediction]:
     Raises:
         InputError: The file is missing or damaged.
     """
-    remedy = "delete it, and they are made again"
+    remedy = "move it away, and they are made again"
     records = read_records(path, remedy)
     try:
         return [

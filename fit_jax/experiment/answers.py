@@ -109,7 +109,7 @@ def _answers(path: Path, queries: dict[Key, Query]) -> Evaluation:
     ]
     if wrong:
         raise InputError(
-            f"{path}: is damaged: {len(wrong)} of its answers are missing, incomplete or to no question; delete it, "
+            f"{path}: is damaged: {len(wrong)} of its answers are missing, incomplete or to no question; move it away, "
             "and they are made again"
         )
     return Evaluation(list(queries.values()), [by_key[key] for key in queries])

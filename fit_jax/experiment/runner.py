@@ -28,7 +28,7 @@ from fit_jax.parallel.processes import is_lead, on_lead
 from fit_jax.runs.remote_folder import working_folder
 from fit_jax.runs.run import set_up
 from fit_jax.runs.run_folder import FIRST_STAGE, InUse, check_same, held, locked
-from fit_jax.runs.trainer import budget_of
+from fit_jax.runs.trainer import FixedBudget, budget_of
 
 # Fields in which an experiment may differ from what its folder holds: more methods and seeds, and what is shown.
 MAY_DIFFER = (
@@ -46,6 +46,7 @@ MAY_DIFFER = (
 # Seconds between looks at what other processes are at.
 _WAIT = 5.0
 STEPS = "steps.json"  # the updates of every cell and the examples of each update, where the config leaves them open
+_MOST = 2**40  # of each of them
 _REMEDY = "put it back from a copy, or choose another run_dir"
 
 DoCell = Callable[[ExperimentConfig, Cell], tuple[Evaluation, str]]
@@ -209,12 +210,14 @@ def _with_steps(config: ExperimentConfig) -> ExperimentConfig:
         return config
     path = Path(config.run_dir) / STEPS
     if path.exists():
-        found = dict(read_object(path, _REMEDY).values)
+        fields = read_object(path, _REMEDY)
+        each = fields.whole("examples_per_step", 1, _MOST) if fields.has("examples_per_step") else None
+        found = FixedBudget(fields.whole("steps", 1, _MOST), each)
     else:
         method = next((name for name in (config.reference, *config.methods) if trains(name)), "sft_y")
-        found = budget_of(set_up(cell_config(config, Cell(method, config.seeds[0])), trust_code=True))._asdict()
-    on_lead(lambda: path.exists() or write_text(path, json.dumps(found) + "\n"))
-    return replace(config, run=replace(config.run, train=replace(train, **found)))
+        found = budget_of(set_up(cell_config(config, Cell(method, config.seeds[0])), trust_code=True))
+    on_lead(lambda: path.exists() or write_text(path, json.dumps(found._asdict()) + "\n"))
+    return replace(config, run=replace(config.run, train=replace(train, **found._asdict())))
 
 
 def _say_budget(path: Path) -> None:

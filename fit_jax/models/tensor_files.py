@@ -241,7 +241,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     import tempfile
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists already; name a new folder, or remove it first")
+        raise InputError(f"{folder}: exists already; name a new folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

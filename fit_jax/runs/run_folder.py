@@ -112,7 +112,7 @@ def locked(folder: Path, prepare: Callable[[], object] = lambda: None) -> Iterat
             work = f"{os.path.basename(sys.argv[0])} {' '.join(sys.argv[1:])}"[:500]
             stack.enter_context(held(folder))
             stack.enter_context(logged(folder / LOG, f"process {os.getpid()} on {socket.gethostname()}: {work}"))
-            for place in (folder, folder / TASK, folder / "report"):
+            for place in (folder, folder / FIRST_STAGE, folder / TASK, folder / "report"):
                 remove_partials(place)
             prepare()
 
@@ -239,7 +239,10 @@ def _adopt(folder: Path, config: Config) -> None:
     if not (folder / CONFIG).exists():
         for name in (CHECKPOINTS, "metrics.jsonl"):
             if (folder / name).exists():
-                raise InputError(f"{folder}: holds {name} but no {CONFIG}; choose another run_dir or empty this one")
+                raise InputError(
+                    f"{named(folder)}: holds {name} but no {CONFIG}; put that back from a copy, or choose another "
+                    "run_dir"
+                )
         write_text(folder / CONFIG, dump_config(placed(config, Path())))
         return
     begun, saved = has_checkpoint(folder), saved_config(folder)

@@ -51,7 +51,10 @@ def test_results_of_no_known_run_are_left_alone(config, tmp_path, name):
     path = tmp_path / "run" / name
     path.parent.mkdir(parents=True)
     path.touch()
-    with pytest.raises(InputError, match=f"holds {name.partition('/')[0]} but no config.yaml"), claimed(config):
+    with (
+        pytest.raises(InputError, match=f"holds {name.partition('/')[0]} but no config.yaml; put that back"),
+        claimed(config),
+    ):
         pass
     assert path.exists()
 
@@ -120,7 +123,7 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(config, tmp_path, name):
 
 
 def test_what_a_killed_command_left_half_written_is_removed(config, tmp_path):
-    for place in ("run", "run/report", "run/task"):
+    for place in ("run", "run/report", "run/task", "run/first_stage"):
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
         (tmp_path / place / ".partial-1234.svg").touch()
     with claimed(config):
