@@ -12,7 +12,7 @@ from fit_jax.data.kept_task import keep_task
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError, cannot_write
 from fit_jax.files import write_text
-from fit_jax.foreign import exists
+from fit_jax.foreign import exists, named
 from fit_jax.hub import pinned
 from fit_jax.models.model_folder import CONFIG_FILES, HUB_FILES
 from fit_jax.models.tensor_files import new_folder
@@ -45,7 +45,7 @@ def copy_run(run: Run, model: TrainedModel, folder: Path, examples: int) -> None
         InputError: The folder is there already or cannot be written, or the model is the one before tuning.
     """
     if not model.step:
-        raise InputError(f"{run.folder}: checkpoint 0 is the model before tuning; copy one that was trained")
+        raise InputError(f"{named(run.folder)}: checkpoint 0 is the model before tuning; copy one that was trained")
     config = replace(saved_config(run.folder), run_dir=folder.name)
     config = replace(config, model=replace(config.model, pretrained=run.config.model.pretrained))
     config = replace(config, lora=replace(config.lora, adapter=run.config.lora.adapter))
@@ -78,7 +78,7 @@ def _copy_files(source: Path, target: Path, patterns: Iterable[str]) -> None:
         for path in {path for pattern in patterns for path in source.glob(pattern) if path.is_file()}:
             shutil.copyfile(path, target / path.name)
     except OSError as error:
-        raise cannot_write(target, error) from error
+        raise cannot_write(named(target), error) from error
 
 
 def _first_examples(task: Task, count: int) -> Task:

@@ -22,7 +22,7 @@ from fit_jax.evaluation.queries import Group
 from fit_jax.evaluation.report import FOLDER, Before, report_run
 from fit_jax.evaluation.text_perplexity import MeasuredTexts, text_perplexities
 from fit_jax.files import PARTIAL, make_folder, remove_partials, write_text
-from fit_jax.foreign import read_text, shown
+from fit_jax.foreign import named, read_text, shown
 from fit_jax.models.adapters import TrainedAdapter, trained_adapter, write_adapter
 from fit_jax.parallel.processes import is_lead, maximum_over_processes, on_all, on_lead
 from fit_jax.runs.inputs import read_inputs
@@ -181,7 +181,7 @@ def _claim(run: Run, which: int | str, name: str, measures: Mapping[str, str]) -
     if path.exists():
         is_headed = [line for line in read_text(path).splitlines() if line.startswith("#")] == head.splitlines()
         if not is_headed or config_differences(read_config(Config, path), run.config, RESULTS_STAY):
-            raise InputError(f"{folder}: holds another evaluation; choose another name")
+            raise InputError(f"{named(folder)}: holds another evaluation; choose another name")
     make_folder(folder)
     remove_partials(folder)
     write_text(path, head + dump_config(replace(run.config, run_dir=".")))

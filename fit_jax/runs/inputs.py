@@ -76,7 +76,7 @@ def read_inputs(folder: Path) -> Inputs | None:
     parts = [kept.section("fingerprints"), kept.section("hub_revisions")]
     texts = [dict(part.values) for part in parts if part is not None]
     if len(texts) < len(parts) or not all(isinstance(text, str) for part in texts for text in part.values()):
-        raise InputError(f"{path}: is damaged: it lacks texts or has others; put it back from a copy")
+        raise InputError(f"{named(path)}: is damaged: it lacks texts or has others; put it back from a copy")
     files = kept.section("large_files")
     return Inputs(*texts, files={} if files is None else dict(files.values))
 

@@ -218,7 +218,7 @@ def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> Train
     try:
         steps = checkpoints.steps()
         if not steps:
-            raise InputError(f"{run.folder}: holds no checkpoint yet; train first")
+            raise InputError(f"{named(run.folder)}: holds no checkpoint yet; train first")
         if isinstance(which, str) and which not in ("best", "last"):
             raise InputError(f"checkpoint {which!r}: write best, last or the number of a step")
         step = steps[-1] if isinstance(which, str) else which
@@ -229,7 +229,7 @@ def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> Train
                 )
             step = best if best in steps else step
         if step not in steps:
-            raise InputError(f"{run.folder}: no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
+            raise InputError(f"{named(run.folder)}: no checkpoint of step {step}; there are {str(steps)[1:-1]}")
         placed = starting_state(run, None) if frozen_are_given(run) else shapes_of(run, None)
         return TrainedModel(placed.graphdef, checkpoints.restore(step, placed.state).params, step)
     finally:

@@ -131,15 +131,15 @@ def held(folder: Path) -> Iterator[None]:
     try:
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
-        raise InputError(f"{folder / LOCK}: cannot be opened ({error.strerror}); move it away") from error
+        raise InputError(f"{named(folder / LOCK)}: cannot be opened ({error.strerror}); move it away") from error
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.read(lock, 200).decode(errors="replace").strip()
             raise InUse(
-                f"{folder}: another process is at work in this folder ({holder or 'unknown'}); wait for it, or choose "
-                "another folder"
+                f"{named(folder)}: another process is at work in this folder; wait for it "
+                f"({shown(holder) or 'unknown'}), or choose another folder"
             ) from error
         os.ftruncate(lock, 0)
         os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
@@ -156,7 +156,7 @@ def saved_config(folder: Path) -> Config:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise InputError(f"{folder}: holds no run ({CONFIG} is missing); name the run_dir of a training run")
+        raise InputError(f"{named(folder)}: holds no run ({CONFIG} is missing); name the run_dir of a training run")
     return placed(read_config(Config, path, complete=True, later=_LATER), folder, Path())
 
 
@@ -214,8 +214,8 @@ def run_tokenizer(folder: Path, task: "Task", asked: TokenizerConfig) -> "PreTra
         return load_tokenizer(kept)
     if has_checkpoint(folder):
         raise InputError(
-            f"{kept}: is missing, and without it the run's checkpoints cannot be used; put that folder back from a "
-            "copy (nothing is said against the checkpoints)"
+            f"{named(kept)}: is missing, and without it the run's checkpoints cannot be used; put that folder back "
+            "from a copy (nothing is said against the checkpoints)"
         )
     return task_tokenizer(task, asked)
 
