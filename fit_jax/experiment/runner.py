@@ -24,7 +24,7 @@ from fit_jax.experiment.other_models import CONFIG, models_beside
 from fit_jax.files import is_url, make_folder, write_text
 from fit_jax.foreign import read_object
 from fit_jax.methods import training_free_method, trains
-from fit_jax.parallel.processes import is_lead, on_lead
+from fit_jax.parallel.processes import as_lead_finds, is_lead, on_lead
 from fit_jax.runs.remote_folder import working_folder
 from fit_jax.runs.run import set_up
 from fit_jax.runs.run_folder import FIRST_STAGE, InUse, check_same, held, locked
@@ -85,7 +85,7 @@ def _run(config: ExperimentConfig, do: DoCell) -> Path:
         with _mine(part):
             done = _with_steps(part)
             for number, cell in enumerate(cells_of(done), start=1):
-                if not is_done(done, cell):
+                if not as_lead_finds(partial(is_done, done, cell)):
                     _say(f"cell {number} of {len(cells_of(done))}: {cell.method}, seed {cell.seed}")
                     _do(done, cell, do)
             if not (config.shared and _is_reported(done)):

@@ -181,6 +181,12 @@ def are_alike(number: int) -> bool:
     return most == -fewest
 
 
+def as_lead_finds(check: Callable[[], bool]) -> bool:
+    """What a check of files finds on the lead, alike in every process: to others storage may show them later."""
+    ((found,),) = maximum_over_processes([[int(is_lead() and check())]])
+    return bool(found)
+
+
 def on_lead(work: Callable[[], ResultType]) -> ResultType | None:
     """What `work` gives on the lead, which alone does it; None on the others, who wait for it.
 

@@ -101,6 +101,19 @@ def test_what_one_asks_all_know_one_call_later():
         assert [agreed(asks) for asks in (False, True, False, False)] == [False, False, True, False]
 
 
+def test_all_go_by_what_the_lead_finds_and_none_does_alone_what_another_cannot(monkeypatch):
+    assert processes.as_lead_finds(lambda: True)
+    assert not processes.as_lead_finds(lambda: False)
+    assert processes.on_all(lambda: 7) == 7
+    monkeypatch.setattr(processes, "maximum_over_processes", lambda table: [[1]])
+    with pytest.raises(InputError, match="another process of the job cannot"):
+        processes.on_all(lambda: 7)
+    monkeypatch.setattr(processes, "is_lead", lambda: False)
+    assert processes.as_lead_finds(lambda: False)
+    monkeypatch.setattr(processes, "maximum_over_processes", lambda table: table)
+    assert not processes.as_lead_finds(lambda: True)
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [(InputError("full"), InputError), (OSError(errno.ENOSPC, "full"), InputError), (RunFailed("no"), RunFailed)],
