@@ -106,8 +106,8 @@ def _find_place(config: MeshConfig) -> Place | None:
     if any(given):
         address, count, number = given
         if not (address and count and number and _is_count(count) and _is_count(number) and int(number) < int(count)):
-            shown = ", ".join(f"{name}={value}" for name, value in zip(names, given))
-            raise InputError(f"{shown}: all three are needed: host:port, how many, and which this is, from 0")
+            told = ", ".join(f"{name}={shown(value)[:24]}" for name, value in zip(names, given))
+            raise InputError(f"{told}: all three are needed: host:port, how many, and which this is, from 0")
         host, _, port = address.rpartition(":")
         if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 2**16:
             raise InputError(f"JAX_COORDINATOR_ADDRESS={address[:100]}: is no host:port; write it as in 10.0.0.1:1234")

@@ -149,6 +149,15 @@ def test_an_address_that_is_none_is_told(address, monkeypatch):
         start(MeshConfig())
 
 
+def test_places_that_are_none_are_told_in_a_short_line(monkeypatch):
+    for name in ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID"):
+        monkeypatch.setenv(f"JAX_{name}", "\x1b[2J" + "9" * 3000)
+    with pytest.raises(InputError, match="all three are needed") as error:
+        start(MeshConfig())
+    assert len(str(error.value).rpartition(": all three")[0]) <= 200
+    assert "\x1b" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
