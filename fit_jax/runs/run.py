@@ -18,7 +18,7 @@ from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.foreign import named, quoted, shown
-from fit_jax.hub import NotAtHand, pin, pinned
+from fit_jax.hub import NotAtHand, pin
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.mesh import make_mesh
@@ -32,6 +32,7 @@ from fit_jax.runs.inputs import (
     config_print,
     fingerprints,
     read_inputs,
+    revisions,
     tokenizer_print,
     write_inputs,
 )
@@ -112,8 +113,7 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse", tr
     kept, begun = read_inputs(folder), has_checkpoint(folder)
     if begun:
         check_are_kept(folder, kept, changed)
-    if kept is not None:
-        pin(kept.revisions)
+    pin({} if kept is None else kept.revisions)
     try:
         resolved = resolve(config)
     except NotAtHand as error:
@@ -142,7 +142,7 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse", tr
 
         def keep() -> None:
             keep_tokenizer(folder, tokenizer)
-            now = Inputs(found | tokenizer_print(folder / TOKENIZER), pinned(), digests.kept)
+            now = Inputs(found | tokenizer_print(folder / TOKENIZER), revisions(resolved, kept), digests.kept)
             whole = kept == now and (changed == "refuse" or _keeps_task(folder / TASK, resolved, now, digests))
             _keep_examples(config, task, whole)
             write_inputs(folder, now)
