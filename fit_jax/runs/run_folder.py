@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 from fit_jax.config import Config, TokenizerConfig
 from fit_jax.config_files import config_differences, dump_config, overlaid, read_config
 from fit_jax.errors import InputError
-from fit_jax.files import PARTIAL, check_folder_name, check_outputs, make_folder, remove_partials, write_text
+from fit_jax.files import (
+    PARTIAL,
+    asked_name,
+    check_folder_name,
+    check_outputs,
+    make_folder,
+    remove_partials,
+    write_text,
+)
 from fit_jax.foreign import exists, listed, named, shown
 from fit_jax.runs.run_log import logged
 
@@ -240,10 +248,9 @@ def _adopt(folder: Path, config: Config) -> None:
         for name in (CHECKPOINTS, "metrics.jsonl"):
             if (folder / name).exists():
                 raise InputError(
-                    f"{named(folder)}: holds {name} but no {CONFIG}; put that back from a copy, or choose another "
-                    "run_dir"
+                    f"{named(folder)}: holds {name} but no {CONFIG}; put that back, or choose another run_dir"
                 )
-        write_text(folder / CONFIG, dump_config(placed(config, Path())))
+        write_text(folder / CONFIG, _kept(config))
         return
     begun, saved = has_checkpoint(folder), saved_config(folder)
     same = check_same(folder, saved, config, _may_differ(saved, config), begun)
@@ -251,7 +258,11 @@ def _adopt(folder: Path, config: Config) -> None:
         (folder / TRACKERS).unlink(missing_ok=True)  # it is another run
     if not begun:
         shutil.rmtree(folder / TOKENIZER, ignore_errors=True)  # perhaps of other data than there are now
-        write_text(folder / CONFIG, dump_config(placed(config, Path())))
+        write_text(folder / CONFIG, _kept(config))
+
+
+def _kept(config: Config) -> str:
+    return dump_config(dataclasses.replace(placed(config, Path()), run_dir=asked_name(config.run_dir)))
 
 
 def check_same(folder: Path, saved: object, config: object, may_differ: Collection[str], begun: bool) -> bool:
@@ -279,8 +290,7 @@ def check_same(folder: Path, saved: object, config: object, may_differ: Collecti
 def has_checkpoint(folder: Path) -> bool:
     """Whether a run has anything to lose."""
     # A checkpoint is named by its step; one that was cut off while it was written bears another name.
-    stages = (folder, folder / FIRST_STAGE)
-    return any(path.name.isdecimal() for stage in stages for path in (stage / CHECKPOINTS).glob("*"))
+    return any(p.name.isdecimal() for stage in (folder, folder / FIRST_STAGE) for p in (stage / CHECKPOINTS).glob("*"))
 
 
 def _may_differ(saved: Config, config: Config) -> list[str]:
