@@ -181,9 +181,8 @@ def placed(config: Config, *roots: Path) -> Config:
         return next((os.path.abspath(path) for path in found), name)
 
     model = dataclasses.replace(config.model, pretrained=place(config.model.pretrained))
-    return dataclasses.replace(
-        config, model=model, lora=dataclasses.replace(config.lora, adapter=place(config.lora.adapter))
-    )
+    lora = dataclasses.replace(config.lora, adapter=place(config.lora.adapter))
+    return dataclasses.replace(config, model=model, lora=lora)
 
 
 def opened_config(folder: Path, overrides: Sequence[str]) -> Config:
@@ -248,7 +247,7 @@ def _adopt(folder: Path, config: Config) -> None:
         for name in (CHECKPOINTS, "metrics.jsonl"):
             if (folder / name).exists():
                 raise InputError(
-                    f"{named(folder)}: holds {name} but no {CONFIG}; put that back, or choose another run_dir"
+                    f"{named(folder)}: holds {name} but no {CONFIG}; put it back, or choose another run_dir"
                 )
         write_text(folder / CONFIG, _kept(config))
         return
@@ -290,7 +289,8 @@ def check_same(folder: Path, saved: object, config: object, may_differ: Collecti
 def has_checkpoint(folder: Path) -> bool:
     """Whether a run has anything to lose."""
     # A checkpoint is named by its step; one that was cut off while it was written bears another name.
-    return any(p.name.isdecimal() for stage in (folder, folder / FIRST_STAGE) for p in (stage / CHECKPOINTS).glob("*"))
+    stages = (folder, folder / FIRST_STAGE)
+    return any(path.name.isdecimal() for stage in stages for path in (stage / CHECKPOINTS).glob("*"))
 
 
 def _may_differ(saved: Config, config: Config) -> list[str]:
