@@ -244,11 +244,10 @@ def _adopt(folder: Path, config: Config) -> None:
     A run without any checkpoint, mostly for a mistake in its config, has nothing to lose and gives way to another.
     """
     if not (folder / CONFIG).exists():
-        for name in (CHECKPOINTS, "metrics.jsonl"):
-            if (folder / name).exists():
-                raise InputError(
-                    f"{named(folder)}: holds {name} but no {CONFIG}; put it back, or choose another run_dir"
-                )
+        if found := [name for name in (CHECKPOINTS, "metrics.jsonl") if (folder / name).exists()]:
+            raise InputError(
+                f"{named(folder)}: holds {found[0]} but no {CONFIG}; put that back from a copy, or choose another run_dir"
+            )
         write_text(folder / CONFIG, _kept(config))
         return
     begun, saved = has_checkpoint(folder), saved_config(folder)
