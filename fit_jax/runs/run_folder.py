@@ -246,7 +246,7 @@ def _adopt(folder: Path, config: Config) -> None:
     if not (folder / CONFIG).exists():
         if found := [name for name in (CHECKPOINTS, "metrics.jsonl") if (folder / name).exists()]:
             raise InputError(
-                f"{named(folder)}: holds {found[0]} but no {CONFIG}; put that back from a copy, or choose another run_dir"
+                f"{named(folder)}: holds {found[0]} but no {CONFIG}; put it back, or choose another run_dir"
             )
         write_text(folder / CONFIG, _kept(config))
         return

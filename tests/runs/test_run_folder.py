@@ -53,7 +53,7 @@ def test_results_of_no_known_run_are_left_alone(config, tmp_path, name):
     path.parent.mkdir(parents=True)
     path.touch()
     with (
-        pytest.raises(InputError, match=f"holds {name.partition('/')[0]} but no config.yaml; put that back"),
+        pytest.raises(InputError, match=f"holds {name.partition('/')[0]} but no config.yaml; put it back"),
         claimed(config),
     ):
         pass
