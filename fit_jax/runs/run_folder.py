@@ -244,9 +244,9 @@ def _adopt(folder: Path, config: Config) -> None:
     A run without any checkpoint, mostly for a mistake in its config, has nothing to lose and gives way to another.
     """
     if not (folder / CONFIG).exists():
-        if found := [name for name in (CHECKPOINTS, "metrics.jsonl") if (folder / name).exists()]:
+        if left := [name for name in (CHECKPOINTS, "metrics.jsonl") if (folder / name).exists()]:
             raise InputError(
-                f"{named(folder)}: holds {found[0]} but no {CONFIG}; put it back, or choose another run_dir"
+                f"{named(folder)}: holds {left[0]} but no {CONFIG}; put it back, or choose another run_dir"
             )
         write_text(folder / CONFIG, _kept(config))
         return
