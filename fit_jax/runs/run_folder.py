@@ -245,9 +245,7 @@ def _adopt(folder: Path, config: Config) -> None:
     """
     if not (folder / CONFIG).exists():
         if left := [name for name in (CHECKPOINTS, "metrics.jsonl") if (folder / name).exists()]:
-            raise InputError(
-                f"{named(folder)}: holds {left[0]} but no {CONFIG}; put it back, or choose another run_dir"
-            )
+            raise InputError(f"{named(folder)}: holds {left[0]} but no {CONFIG}; put it back, or name another run_dir")
         write_text(folder / CONFIG, _kept(config))
         return
     begun, saved = has_checkpoint(folder), saved_config(folder)
