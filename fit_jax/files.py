@@ -1,15 +1,18 @@
 """Files that are there whole or not at all, whatever moment the process or the machine stops."""
 
+import fcntl
+import glob
 import os
 import re
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fit_jax.errors import InputError
+from fit_jax.errors import InputError, cannot_write
 from fit_jax.foreign import named
 
 # Bytes of one name and of a whole path that file systems take.
@@ -153,6 +156,50 @@ def make_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"cannot write to {named(folder)}: {error.strerror}; choose a writable folder") from error
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill beside `folder`, which it becomes when the block ends well; after an error nothing is left.
+
+    What a process that was killed has left is removed by the next one that makes the same folder.
+
+    Raises:
+        InputError: `folder` exists already and holds something, or cannot be made.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{named(folder)}: exists already; name a new folder")
+    prefix = f"{PARTIAL}{folder.name[:50]}-"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f"{glob.escape(prefix)}*"):
+            _remove_left(left)
+        partial = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+        holder = os.open(partial, os.O_RDONLY)
+    except OSError as error:
+        raise cannot_write(named(folder), error) from error
+    try:
+        with suppress(OSError):  # some file systems have no locks
+            fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield partial
+        partial.chmod(0o755)  # mkdtemp's folders are private
+        if folder.exists():
+            folder.rmdir()
+        os.replace(partial, folder)
+    finally:
+        os.close(holder)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_left(folder: Path) -> None:
+    """Removes a folder that no process is filling, as its lock tells."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(handle)
 
 
 def replace_with(path: Path, write: Callable[[Path], object]) -> None:

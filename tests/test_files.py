@@ -14,6 +14,7 @@ from fit_jax.files import (
     check_outputs,
     check_run_folder,
     make_folder,
+    new_folder,
     remove_partials,
     replace_with,
     write_text,
@@ -154,3 +155,34 @@ def test_a_folder_that_cannot_be_is_wrong_input(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write to .*choose a writable folder"):
         make_folder(tmp_path / "file" / "folder")
+
+
+def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "deep" / "model"
+
+    def fail():
+        with new_folder(target) as partial:
+            (partial / "half").touch()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list(target.parent.iterdir()) == []
+    with new_folder(target) as partial:
+        (partial / "whole").touch()
+        assert not target.exists()
+    assert [file.name for file in target.iterdir()] == ["whole"]
+    with pytest.raises(InputError, match="exists already"), new_folder(target):
+        pass
+
+
+def test_what_a_killed_process_left_of_a_new_folder_is_removed_and_what_is_being_filled_is_not(tmp_path):
+    """A lock tells them apart, which the system lets go with the process."""
+    left = tmp_path / ".partial-model-left"
+    left.mkdir()
+    (left / "half").touch()
+    (tmp_path / ".partial-mode").mkdir()
+    with new_folder(tmp_path / "model") as partial, new_folder(tmp_path / "model") as other:
+        assert {path.name for path in tmp_path.iterdir()} == {".partial-mode", partial.name, other.name}
+        (partial / "whole").touch()
+    assert (tmp_path / "model" / "whole").exists()

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from fit_jax.conversion.opened import STORED, Loaded, dtype_of, load_found, open_model, stored_dtype
 from fit_jax.conversion.parity import Agreement, compare, probe_logits, probe_tokens
 from fit_jax.errors import InputError, RunFailed
+from fit_jax.files import new_folder
 from fit_jax.focus import prompt_file
 from fit_jax.foreign import check_regular, exists, listed, read_object
 from fit_jax.models.adapters import trained_adapter, write_adapter
@@ -22,7 +23,6 @@ from fit_jax.models.families import QUANTIZATION
 from fit_jax.models.llama2c import convert, is_llama2c
 from fit_jax.models.model_folder import open_pretrained, resolve_pretrained, unlike_family
 from fit_jax.models.mxfp4 import PackedFiles
-from fit_jax.models.tensor_files import new_folder
 from fit_jax.models.weights import abstract_parameters, load_weights, tensor_files
 from fit_jax.parallel.sharding import named_leaves
 

@@ -6,7 +6,6 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -232,30 +231,3 @@ def _indexed_names(folder: Path) -> dict[str, str]:
         if not isinstance(name, str) or not _FILE_NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
             raise names.error(shown(tensor)[:30], name, "no name of a .safetensors file in the same folder")
     return dict(names.values)
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill beside `folder`, which it becomes when the block ends well; after an error nothing is left.
-
-    Raises:
-        InputError: `folder` exists already and holds something, or cannot be made.
-    """
-    import shutil
-    import tempfile
-
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{named(folder)}: exists already; name a new folder")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise cannot_write(named(folder), error) from error
-    try:
-        yield partial
-        partial.chmod(0o755)  # mkdtemp's folders are private
-        if folder.exists():
-            folder.rmdir()
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

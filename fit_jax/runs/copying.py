@@ -11,10 +11,9 @@ from fit_jax.config_files import dump_config
 from fit_jax.data.kept_task import keep_task
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError, cannot_write
-from fit_jax.files import write_text
+from fit_jax.files import new_folder, write_text
 from fit_jax.foreign import exists, named
 from fit_jax.models.model_folder import CONFIG_FILES, HUB_FILES
-from fit_jax.models.tensor_files import new_folder
 from fit_jax.runs.inputs import Inputs, config_print, fingerprints, revisions, tokenizer_print, write_inputs
 from fit_jax.runs.resolve import resolve
 from fit_jax.runs.run import Run, TrainedModel, frozen_are_given

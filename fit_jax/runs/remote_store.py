@@ -136,11 +136,17 @@ class RemoteLock:
         self._beats = 0
         self._owner = {"owner": secrets.token_hex(8), "process": os.getpid(), "host": socket.gethostname()}
         self._owner["place"] = _place()
+        taken_over = False
         while not store.create(LOCK, self._content()):
             self._await_end(self._read())
+            taken_over = True
         if store.create(LOCK, self._content()):
             store.remove(LOCK)
             raise InputError(f"{store.url}: overwrites what it is to create, so no process can hold it; mount it")
+        if taken_over:  # another process may have found the same one dead, and removed this lock for that one's
+            time.sleep(beat / 10)
+            if not self._is_ours():
+                raise InputError(f"{store.url}: another process has just begun there; wait for it")
         self._ended = threading.Event()
         self._lost: Exception | None = None
         self._thread = threading.Thread(target=self._beat, daemon=True, name="remote lock")

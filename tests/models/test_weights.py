@@ -16,7 +16,7 @@ from fit_jax.models.config import ModelConfig
 from fit_jax.models.export import save_merged, save_own
 from fit_jax.models.model_folder import open_pretrained, resolve_model
 from fit_jax.models.quantize import quantize
-from fit_jax.models.tensor_files import INDEX, new_folder
+from fit_jax.models.tensor_files import INDEX
 from fit_jax.models.weights import abstract_parameters, load_weights
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.mesh import make_mesh
@@ -169,22 +169,3 @@ def test_a_folder_without_weights_or_config_is_named(copied, tmp_path):
     (copied / "config.json").write_text("{")
     with pytest.raises(InputError, match=r"config.json: no JSON"):
         load(copied)
-
-
-def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path):
-    target = tmp_path / "deep" / "model"
-
-    def fail():
-        with new_folder(target) as partial:
-            (partial / "half").touch()
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert list(target.parent.iterdir()) == []
-    with new_folder(target) as partial:
-        (partial / "whole").touch()
-        assert not target.exists()
-    assert [file.name for file in target.iterdir()] == ["whole"]
-    with pytest.raises(InputError, match="exists already"), new_folder(target):
-        pass

@@ -81,6 +81,24 @@ def test_a_holder_that_shows_no_life_loses_the_lock(left):
     assert store.read(LOCK) == b'{"owner": "other"}'
 
 
+@pytest.mark.usefixtures("shelf")
+def test_of_two_that_take_over_one_lock_one_goes_on():
+    """The other one has found the same holder dead, removes this process's lock in its place, and makes its own."""
+
+    class Late(RemoteStore):
+        def create(self, name: str, content: bytes) -> bool:
+            made = super().create(name, content)
+            if made:
+                self.write(name, b'{"owner": "other"}')
+            return made
+
+    store = Late(URL)
+    store.write(LOCK, b"")
+    with pytest.raises(InputError, match="another process has just begun there"):
+        RemoteLock(store, beat=0.02, dead=0.1)
+    assert store.read(LOCK) == b'{"owner": "other"}'
+
+
 def check_until(lock: RemoteLock, end: float) -> None:
     while time.monotonic() < end:
         lock.check()
