@@ -19,7 +19,7 @@ from fit_jax.evaluation.metrics import (
 from fit_jax.evaluation.paraphrase_spread import Spread, paraphrase_spreads
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.reference_lines import repeated_splits, without_repeats
-from fit_jax.evaluation.statistics import Mean, holm, mean_over_seeds, unpaired
+from fit_jax.evaluation.statistics import Mean, holm, mean_over_seeds, share_over_seeds, unpaired
 from fit_jax.evaluation.verdict import Following, chance, telling
 from fit_jax.html import FEW
 
@@ -126,7 +126,7 @@ def followings(answers: Sequence[MethodAnswer]) -> dict[str, Following]:
     for method, cell in group_by((a for a in answers if id(a.prediction) in kept), lambda a: a.method).items():
         kinds = group_by(cell, _kind)
         if len(kinds) == len(KINDS):
-            core, spurious = (_mean(_asked(kinds[kind])) for kind in KINDS)
+            core, spurious = (_share(_asked(kinds[kind])) for kind in KINDS)
             found[method] = Following(core, spurious, chance([a.prediction for a in cell]))
     return found
 
@@ -169,7 +169,7 @@ def _measures(asked: Sequence[Prediction]) -> dict[str, float]:
 
 def _estimate(cell: Sequence[MethodAnswer]) -> Estimate:
     asked = _asked(cell)
-    mean = _mean(asked)
+    mean = _share(asked)
     deviation = _deviation(np.nanmean(np.array(list(asked.values())), axis=0).tolist())
     low, high = mean.share_interval()
     return Estimate(mean.value, deviation, low, high, mean.seeds, mean.examples)
@@ -202,6 +202,10 @@ def _asked(cell: Sequence[MethodAnswer], seeds: Sequence[int] | None = None) -> 
 
 def _mean(by_example: Mapping[_Asked, np.ndarray]) -> Mean:
     return mean_over_seeds(np.array(list(by_example.values())), [cluster for _, cluster in by_example])
+
+
+def _share(by_example: Mapping[_Asked, np.ndarray]) -> Mean:
+    return share_over_seeds(np.array(list(by_example.values())), [cluster for _, cluster in by_example])
 
 
 def _evidence(answers: Iterable[MethodAnswer]) -> list[MethodAnswer]:
