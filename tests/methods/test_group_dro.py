@@ -51,6 +51,13 @@ def by_hand(rows, examples, groups, log_prob) -> tuple[np.ndarray, np.ndarray, d
     return total / np.maximum(count, 1), count, shares
 
 
+@pytest.mark.parametrize("others", [0.01, 1.5])
+def test_the_decay_is_strong_and_never_weaker_than_that_of_other_methods(task, config, others):
+    optimizer = replace(config.optimizer, weight_decay=others)
+    assert build(task, replace(config, optimizer=optimizer)).weight_decay == max(config.train.group_decay, others)
+    assert config.train.group_decay > 0.05
+
+
 def losses_of(method, rows, log_prob):
     return method.objective.losses(TargetScores(log_prob, jnp.zeros(log_prob.shape, bool)), rows.batch).loss
 
