@@ -86,12 +86,18 @@ def by_kind(answers: Iterable[MethodAnswer]) -> dict[tuple[str, str, str, str], 
 
 
 def by_paraphrase(answers: Iterable[MethodAnswer]) -> dict[tuple[str, str, str], Spread]:
-    """Spread of the accuracy over paraphrases, over all seeds, by (method, paraphrases, focus type)."""
+    """Spread of the accuracy over paraphrases, each the mean over seeds, by (method, paraphrases, focus type)."""
+    # An example of another seed is another one: seeds ask it in paraphrases of their own.
+    apart = [a._replace(prediction=replace(a.prediction, uid=f"{a.seed}/{a.prediction.uid}")) for a in answers]
+    answer_of = {id(a.prediction): a for a in apart}
+
+    def share(predictions: Iterable[Prediction]) -> Mean:
+        return _share(_asked([answer_of[id(p)] for p in predictions]))
+
     found = {}
-    for method, cell in group_by(answers, lambda a: a.method).items():
-        # An example of another seed is another one: seeds ask it in paraphrases of their own.
-        predictions = [replace(a.prediction, uid=f"{a.seed}/{a.prediction.uid}") for a in cell]
-        found.update({(method, *key): spread for key, spread in paraphrase_spreads(predictions).items()})
+    for method, cell in group_by(apart, lambda a: a.method).items():
+        spreads_of = paraphrase_spreads([a.prediction for a in cell], share)
+        found.update({(method, *key): spread for key, spread in spreads_of.items()})
     return found
 
 
