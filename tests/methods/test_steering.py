@@ -116,6 +116,7 @@ def test_only_questions_are_asked_whose_answer_the_focus_decides(task):
         e for e in task.splits["validation"].examples if e.spurious["keyword"].label != e.label
     ]
     assert all({q.focus for q in g.queries} == set(FOCUS_TYPES) - {"none"} for g in groups)
+    assert {q.paraphrases for g in groups for q in g.queries} == {"train"}  # as tuned models see no other
     agreeing = [e for e in task.splits["validation"].examples if e.spurious["keyword"].label == e.label]
     split = replace(task.splits["validation"], examples=agreeing)
     with pytest.raises(InputError, match=r"the validation split has none: set task\.rho_train below 1"):
