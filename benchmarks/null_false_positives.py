@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fit_jax.evaluation.result_tables import markdown
 from fit_jax.evaluation.statistics import mean_over_seeds, unpaired
+from fit_jax.tables import Table
 
 EXAMPLES = 1000
 TEMPLATES = 40
@@ -50,13 +50,21 @@ def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--simulations", type=int, default=4000)
-    simulations = parser.parse_args().simulations
-    rows = [(*case.cells, *(f"{r:.3f}" for r in rates(case, 0.0, simulations))) for case in CASES]
-    print(f"False positives at {ALPHA}, {simulations:,} simulations of each case:\n")
-    print(markdown((*HEADER, "false positives", "over examples alone"), rows))
-    print("\nDifferences found at the same level:\n")
-    found = [(*case.cells, *(f"{rates(case, d, simulations // 4)[0]:.2f}" for d in (0.05, 0.1))) for case in CASES]
-    print(markdown((*HEADER, "of 0.05", "of 0.1"), found))
+    for table in tables(parser.parse_args().simulations):
+        print(table.markdown(), end="\n\n")
+
+
+def tables(simulations: int) -> tuple[Table, Table]:
+    """False positives of each case, and the differences found where there are some."""
+    nothing = [(*case.cells, *(f"{r:.3f}" for r in rates(case, 0.0, simulations))) for case in CASES]
+    fewer = max(simulations // 4, 1)
+    something = [(*case.cells, *(f"{rates(case, d, fewer)[0]:.2f}" for d in (0.05, 0.1))) for case in CASES]
+    about = f"At {ALPHA}, {simulations:,} simulations of each case."
+    header = (*HEADER, "false positives", "over examples alone")
+    return (
+        Table("False positives", about, header, nothing, texts=4),
+        Table("Differences found", f"At {ALPHA}.", (*HEADER, "of 0.05", "of 0.1"), something, texts=4),
+    )
 
 
 def rates(case: Case, difference: float, simulations: int) -> tuple[float, float]:

@@ -70,7 +70,7 @@ class TrainConfig:
     poe_weight: float = 1.0
     # Step size of the groups' weights in group_dro; 0 leaves them equal.
     group_step: float = 0.01
-    # Weight decay in group_dro, in the place of optimizer.weight_decay; the method needs a strong one.
+    # Least weight decay in group_dro, which needs a strong one; where optimizer.weight_decay is larger, that is taken.
     group_decay: float = 0.1
     # Share of the steps that go to the first run of jtt, whose errors the second run learns from.
     jtt_first: float = 0.2

@@ -221,12 +221,15 @@ class Validation:
         Returns:
             `validation_loss`, in nats per target token, `validation_focus_accuracy`, and `validation_worst_group`: the
             lowest focus accuracy of a focus type and group (`focus.example.group_of`) among those of which there are
-            enough examples to tell, or of all where there are enough of none.
+            enough examples to tell, or of all where there are enough of none. Types that are asked without an
+            instruction are one: no answer to a prompt is right for two labels, and the best of such a model would be
+            the one that tosses a coin between them.
         """
         loss = tokens = correct = count = 0
-        by_group: dict[tuple[str, str, str, str], list[bool]] = defaultdict(list)
+        by_group: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
         for group, prompts, scores in zip(self._groups, self._prompts, self._scorer.score(params, self._prompts)):
             at = {instruction: i for i, instruction in enumerate(group.instructions)}
+            own: dict[tuple[str, str, str, str], list[bool]] = defaultdict(list)
             for query in group.queries:
                 branch = at[query.instruction]
                 log_prob = scores[branch].log_prob
@@ -235,7 +238,9 @@ class Validation:
                 right = bool(log_prob.argmax() == query.label)
                 correct += right
                 count += 1
-                by_group[query.focus, query.feature, *_group_of(query)].append(right)
+                own[query.focus if query.instruction else "", query.feature, *_group_of(query)].append(right)
+            for key, answers in own.items():
+                by_group[key].append(float(np.mean(answers)))
         large = [group for group in by_group.values() if len(group) >= _ENOUGH] or list(by_group.values())
         return {
             "validation_loss": loss / tokens,

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from fit_jax.errors import InputError
 from fit_jax.evaluation.matching import UNPARSEABLE
 from fit_jax.evaluation.queries import Prediction
-from fit_jax.evaluation.statistics import Mean, mean_over_seeds
+from fit_jax.evaluation.statistics import Mean, share_over_seeds
 from fit_jax.focus.spec import FOCUS_TYPES
 from fit_jax.html import FEW
 
@@ -77,7 +77,7 @@ def share_of(predictions: Iterable[Prediction]) -> Mean:
     """The focus accuracy of one seed's predictions, in which each example counts once."""
     examples = group_by(predictions, lambda p: p.uid).values()
     means = np.array([sum(p.correct for p in same) / len(same) for same in examples])
-    return mean_over_seeds(means[:, None], [same[0].cluster for same in examples])
+    return share_over_seeds(means[:, None], [same[0].cluster for same in examples])
 
 
 def kind_of(focus: str) -> str:

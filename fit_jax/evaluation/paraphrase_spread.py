@@ -1,6 +1,6 @@
 """How much focus accuracy depends on the wording of the instruction: each paraphrase, their spread, the worst."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -29,11 +29,19 @@ class Spread(NamedTuple):
     worst: int
 
 
-def paraphrase_spreads(predictions: Sequence[Prediction]) -> dict[tuple[str, str], Spread]:
-    """Spread over paraphrases by (paraphrase set, focus type), of the types that have an instruction."""
+Share = Callable[[Iterable[Prediction]], Mean]
+
+
+def paraphrase_spreads(predictions: Sequence[Prediction], share: Share = share_of) -> dict[tuple[str, str], Spread]:
+    """Spread over paraphrases by (paraphrase set, focus type), of the types that have an instruction.
+
+    Args:
+        predictions: The answers.
+        share: The focus accuracy of some of them; by default that of one seed's.
+    """
     seen = [p for p in without_repeats(predictions) if p.focus != "none" and not is_shifted(p.split)]
     cells = group_by(seen, lambda p: (p.paraphrases, p.focus))
-    return {key: _spread(cell) for key, cell in cells.items()}
+    return {key: _spread(cell, share) for key, cell in cells.items()}
 
 
 def spoken(text: TaskText, focus: str, feature: str, paraphrases: str, paraphrase: int) -> str:
@@ -43,9 +51,9 @@ def spoken(text: TaskText, focus: str, feature: str, paraphrases: str, paraphras
     return instruction(text, spec, sentences[paraphrase])
 
 
-def _spread(cell: Iterable[Prediction]) -> Spread:
+def _spread(cell: Iterable[Prediction], share: Share) -> Spread:
     asked = sorted(group_by(cell, lambda p: p.paraphrase).items())
-    accuracy = {paraphrase: share_of(predictions) for paraphrase, predictions in asked}
+    accuracy = {paraphrase: share(predictions) for paraphrase, predictions in asked}
     values = np.array([mean.value for mean in accuracy.values()])
     worst = min(accuracy, key=lambda paraphrase: accuracy[paraphrase].value)
     if len(values) < 2:

@@ -9,8 +9,10 @@ from fit_jax.evaluation.matching import unknown_answer
 from fit_jax.evaluation.metrics import group_by, kind_of
 from fit_jax.evaluation.queries import Prediction
 
-# Shares of y = y_s that differ by less are one, up to the rounding of row counts.
+# Shares of y = y_s that differ by less are one, up to the rounding of row counts; or by less than so many standard
+# deviations, where some examples of each split were asked and not all.
 _SAME = 0.02
+_DEVIATIONS = 3
 
 
 def reference_lines(predictions: Iterable[Prediction]) -> dict[str, dict[str, float]]:
@@ -53,13 +55,17 @@ def repeated_splits(predictions: Iterable[Prediction]) -> dict[str, str]:
     `flipped` is rho of `low`, both have the same P(y = y_s), and one is no further evidence beside the other.
     """
     cells = group_by((p for p in predictions if p.feature), lambda p: p.split)
-    shares = {
-        split: float(np.mean([p.core_label == p.spurious_label for p in cell]))
+    agreements = {
+        split: [p.core_label == p.spurious_label for p in {(p.uid, p.cluster, p.feature): p for p in cell}.values()]
         for split, cell in cells.items()
         if all(len(p.log_probs) == 2 for p in cell)
     }
-    pairs = {name: name.replace("flipped", "low") for name in shares if name.endswith("flipped")}
-    return {name: low for name, low in pairs.items() if low in shares and abs(shares[name] - shares[low]) < _SAME}
+    pairs = {name: name.replace("flipped", "low") for name in agreements if name.endswith("flipped")}
+    return {
+        name: low
+        for name, low in pairs.items()
+        if low in agreements and _are_one(np.array(agreements[name]), np.array(agreements[low]))
+    }
 
 
 def without_repeats(predictions: Sequence[Prediction]) -> list[Prediction]:
@@ -72,6 +78,13 @@ def split_titles(names: Iterable[str], predictions: Iterable[Prediction]) -> dic
     """What a table's columns call the splits: a repeated one says which."""
     repeated = repeated_splits(predictions)
     return {name: f"{name} (as {repeated[name]})" if name in repeated else name for name in names}
+
+
+def _are_one(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether the shares of two splits differ by no more than what some of their examples leave to chance."""
+    share = np.concatenate([first, second]).mean()
+    deviation = np.sqrt(share * (1 - share) * (1 / len(first) + 1 / len(second)))
+    return bool(abs(first.mean() - second.mean()) < max(_SAME, _DEVIATIONS * deviation))
 
 
 def _commonest(labels: Sequence[int]) -> list[bool]:

@@ -28,7 +28,7 @@ class Mean(NamedTuple):
 
     Attributes:
         value: The mean over seeds of each seed's mean over its examples.
-        variance: Of the value, over seeds and resampled clusters; infinite where one seed met one cluster only.
+        variance: Of the value, over seeds and resampled clusters; infinite where all examples are of one cluster.
         df: Degrees of freedom of the variance.
         seeds: Number of seeds.
         examples: Number of distinct examples.
@@ -49,10 +49,11 @@ class Mean(NamedTuple):
         """The 95 % interval of a share: Wilson's, of as many independent examples as have the same variance.
 
         The effective number of examples is at most the real one (Korn and Graubard, 1998), and the quantile is
-        Student's, as the variance is estimated (Wilson, 1927, has the normal one).
+        Student's, as the variance is estimated (Wilson, 1927, has the normal one). It is the real one where nothing
+        varied: then nothing tells how alike the examples of a cluster are.
         """
         spread = self.value * (1 - self.value)
-        count = min(self.examples, spread / self.variance) if spread > 0 and self.variance > 0 else self.examples
+        count = min(self.examples, spread / self.variance) if self.variance > 0 else self.examples
         return wilson(self.value, max(count, 1.0), _quantile(self.df))
 
     @property
@@ -66,14 +67,27 @@ class Mean(NamedTuple):
 
 
 def mean_over_seeds(values: Float[np.ndarray, "n seeds"], clusters: Sequence[Hashable]) -> Mean:
-    """The mean over seeds, with the variance that seeds and clusters give it.
+    """The mean over seeds, with the variance that seeds and clusters give it, to be told from 0.
 
-    With one seed the variance is that of other clusters alone.
+    With one seed the variance is that of other clusters alone. It is never less than if one cluster had come out as 0:
+    that nothing varied is no proof.
 
     Args:
         values: What each example came to in each seed; NaN where a seed did not ask it. Each seed asked one at least.
         clusters: The cluster of each example; examples that stand alone have one of their own each.
     """
+    return _over_seeds(values, clusters, provable=False)
+
+
+def share_over_seeds(values: Float[np.ndarray, "n seeds"], clusters: Sequence[Hashable]) -> Mean:
+    """As `mean_over_seeds` of values from 0 to 1, with the variance as it is estimated: 0 where nothing varied.
+
+    It is that of the share of wrong answers too. `Mean.share_interval` keeps a share from being certain.
+    """
+    return _over_seeds(values, clusters, provable=True)
+
+
+def _over_seeds(values: Float[np.ndarray, "n seeds"], clusters: Sequence[Hashable], provable: bool) -> Mean:
     count, seeds = values.shape
     index: dict[Hashable, int] = {}
     number = np.array([index.setdefault(cluster, len(index)) for cluster in clusters])
@@ -81,22 +95,23 @@ def mean_over_seeds(values: Float[np.ndarray, "n seeds"], clusters: Sequence[Has
     asked = ~np.isnan(values)
     means = np.nanmean(values, axis=0)
     mean = float(means.mean())
+    if total == 1:
+        return Mean(mean, inf, 1, seeds, count)
     # What each cluster moves each seed's mean by.
     off = np.where(asked, values - means, 0.0) / asked.sum(axis=0)
     moved = np.stack([np.bincount(number, column, total) for column in off.T], axis=1)
-    if total > 1:
-        moved *= sqrt(total / (total - 1))
+    moved *= sqrt(total / (total - 1))
+    least = 0.0 if provable else (mean / total) ** 2
     if seeds == 1:
-        variance = float((moved**2).sum()) if total > 1 else inf
-        return Mean(mean, max(variance, (mean / total) ** 2), max(total - 1, 1), 1, count)
+        return Mean(mean, max(float((moved**2).sum()), least), total - 1, 1, count)
     own = float(means.var(ddof=1)) / seeds
-    # Averaged over the pairs of seeds. Where nothing varied, one cluster may still have come out as nothing.
+    # Averaged over the pairs of seeds.
     common = float((moved.sum(axis=1) ** 2 - (moved**2).sum(axis=1)).sum()) / (seeds * (seeds - 1))
-    shared = max(common, (mean / total) ** 2)
+    shared = max(common, least)
     variance = own + shared
     if not variance:
         return Mean(mean, 0.0, seeds - 1, seeds, count)
-    df = variance**2 / (own**2 / (seeds - 1) + shared**2 / max(total - 1, 1))
+    df = variance**2 / (own**2 / (seeds - 1) + shared**2 / (total - 1))
     return Mean(mean, variance, df, seeds, count)
 
 

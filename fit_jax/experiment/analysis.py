@@ -19,7 +19,7 @@ from fit_jax.evaluation.metrics import (
 from fit_jax.evaluation.paraphrase_spread import Spread, paraphrase_spreads
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.reference_lines import repeated_splits, without_repeats
-from fit_jax.evaluation.statistics import Mean, holm, mean_over_seeds, unpaired
+from fit_jax.evaluation.statistics import Mean, holm, mean_over_seeds, share_over_seeds, unpaired
 from fit_jax.evaluation.verdict import Following, chance, telling
 from fit_jax.html import FEW
 
@@ -86,12 +86,18 @@ def by_kind(answers: Iterable[MethodAnswer]) -> dict[tuple[str, str, str, str], 
 
 
 def by_paraphrase(answers: Iterable[MethodAnswer]) -> dict[tuple[str, str, str], Spread]:
-    """Spread of the accuracy over paraphrases, over all seeds, by (method, paraphrases, focus type)."""
+    """Spread of the accuracy over paraphrases, each the mean over seeds, by (method, paraphrases, focus type)."""
+    # An example of another seed is another one: seeds ask it in paraphrases of their own.
+    apart = [a._replace(prediction=replace(a.prediction, uid=f"{a.seed}/{a.prediction.uid}")) for a in answers]
+    answer_of = {id(a.prediction): a for a in apart}
+
+    def share(predictions: Iterable[Prediction]) -> Mean:
+        return _share(_asked([answer_of[id(p)] for p in predictions]))
+
     found = {}
-    for method, cell in group_by(answers, lambda a: a.method).items():
-        # An example of another seed is another one: seeds ask it in paraphrases of their own.
-        predictions = [replace(a.prediction, uid=f"{a.seed}/{a.prediction.uid}") for a in cell]
-        found.update({(method, *key): spread for key, spread in paraphrase_spreads(predictions).items()})
+    for method, cell in group_by(apart, lambda a: a.method).items():
+        spreads_of = paraphrase_spreads([a.prediction for a in cell], share)
+        found.update({(method, *key): spread for key, spread in spreads_of.items()})
     return found
 
 
@@ -126,7 +132,7 @@ def followings(answers: Sequence[MethodAnswer]) -> dict[str, Following]:
     for method, cell in group_by((a for a in answers if id(a.prediction) in kept), lambda a: a.method).items():
         kinds = group_by(cell, _kind)
         if len(kinds) == len(KINDS):
-            core, spurious = (_mean(_asked(kinds[kind])) for kind in KINDS)
+            core, spurious = (_share(_asked(kinds[kind])) for kind in KINDS)
             found[method] = Following(core, spurious, chance([a.prediction for a in cell]))
     return found
 
@@ -169,7 +175,7 @@ def _measures(asked: Sequence[Prediction]) -> dict[str, float]:
 
 def _estimate(cell: Sequence[MethodAnswer]) -> Estimate:
     asked = _asked(cell)
-    mean = _mean(asked)
+    mean = _share(asked)
     deviation = _deviation(np.nanmean(np.array(list(asked.values())), axis=0).tolist())
     low, high = mean.share_interval()
     return Estimate(mean.value, deviation, low, high, mean.seeds, mean.examples)
@@ -202,6 +208,10 @@ def _asked(cell: Sequence[MethodAnswer], seeds: Sequence[int] | None = None) -> 
 
 def _mean(by_example: Mapping[_Asked, np.ndarray]) -> Mean:
     return mean_over_seeds(np.array(list(by_example.values())), [cluster for _, cluster in by_example])
+
+
+def _share(by_example: Mapping[_Asked, np.ndarray]) -> Mean:
+    return share_over_seeds(np.array(list(by_example.values())), [cluster for _, cluster in by_example])
 
 
 def _evidence(answers: Iterable[MethodAnswer]) -> list[MethodAnswer]:

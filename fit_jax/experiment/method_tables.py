@@ -144,9 +144,9 @@ def paraphrases_table(spreads: Mapping[tuple[str, str, str], Spread], text: Task
         interval = marked(f"[{low:.3f}, {high:.3f}]", worst.examples)
         rows.append((_name(method), Code(focus), paraphrases, words, *figures, interval, str(worst.examples)))
     caption = (
-        "Focus accuracy of each paraphrase over all seeds and the splits of values seen in training: the worst one, "
+        "Focus accuracy of each paraphrase over the splits of values seen in training, mean over seeds: the worst one, "
         "how many there are, the lowest and the highest accuracy, the standard deviation between paraphrases "
-        "beyond what chance between examples explains, and the worst one's 95 % interval over clusters of examples. "
+        "beyond what chance between examples explains, and the worst one's 95 % interval over seeds and clusters. "
         "The lowest of many is low by chance too."
     )
     figures = ("paraphrases", "lowest", "highest", "deviation", "interval of the worst", "examples (n)")

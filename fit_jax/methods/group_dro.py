@@ -7,9 +7,10 @@ examples of group g and eta the step size (`train.group_step`), one optimizer st
     q_g <- q_g exp(eta l_g) / sum_h q_h exp(eta l_h);
 
 l_g is 0 for a group that the batch lacks. As in the paper batches are balanced between the groups, weight decay is
-strong (`train.group_decay`; section 3.2: without strong regularisation or early stopping every group's training loss
-vanishes, and with it what tells DRO from cross-entropy), and the checkpoint is chosen by the worst group on validation
-where `train.best` is `worst_group`, which the shipped experiments set for every method alike.
+strong (`train.group_decay`, or that of the run where it is stronger; section 3.2: without strong regularisation or
+early stopping every group's training loss vanishes, and with it what tells DRO from cross-entropy), and the checkpoint
+is chosen by the worst group on validation where `train.best` is `worst_group`, which the shipped experiments set for
+every method alike.
 
 Differences: the algorithm updates q before it takes the gradient, on the same examples. Here the gradient takes the q
 from before, as in stochastic mirror descent, so that no microbatch has to wait for the losses of the others. The decay
@@ -39,9 +40,8 @@ def build(task: Task, config: Config) -> TrainingMethod[CandidateBatch]:
     order = Balanced(groups_of(examples))
     sampler = CandidateSampler(examples, config.seed, group=lambda example: numbers[group_of(example)], order=order)
     objective = GroupDro(len(numbers), config.train.group_step)
-    return TrainingMethod(
-        sampler=sampler, objective=objective, validated=true_label, weight_decay=config.train.group_decay
-    )
+    decay = max(config.train.group_decay, config.optimizer.weight_decay)
+    return TrainingMethod(sampler=sampler, objective=objective, validated=true_label, weight_decay=decay)
 
 
 class GroupDro(CandidateLoss):

@@ -10,10 +10,11 @@ so that what the bias explains teaches the model little. The bias-only model (`m
 then given: its gradient is not taken. At test time the model answers alone.
 
 Differences: the softmax is over the example's candidates, where a classifier's is over its classes. The bias-only model
-is log-linear, and its predictions on the training examples are cross-fitted, so that it is no surer of them than it
-would be of new ones; the papers use larger networks, fitted to the very examples. Karimi Mahabadi et al. train both
-models together, with a loss of the bias-only model's own; Clark et al. and He et al. one after the other, as here.
-Clark et al.'s learned mixing (`Learned-Mixin`) is not built.
+is log-linear, and its predictions on the training examples are cross-fitted by source text, so that it is no surer of
+them than it would be of new ones drawn alike (of BBQ: of the same templates, which test rows are not); the papers use
+larger networks, fitted to the very examples. Karimi Mahabadi et al. train both models together, with a loss of the
+bias-only model's own; Clark et al. and He et al. one after the other, as here. Clark et al.'s learned mixing (`Learned-
+Mixin`) is not built.
 """
 
 from fit_jax.config import Config

@@ -205,3 +205,20 @@ def test_validation_tells_the_worst_group(task, encoder, make_scorer, params, co
             right[group].append(score.log_prob.argmax() == query.label)
     assert min(map(len, right.values())) >= 8
     assert found == pytest.approx(min(np.mean(r) for r in right.values()))
+
+
+def test_the_worst_group_without_instructions_is_of_all_that_a_prompt_is_asked_for(
+    task, encoder, make_scorer, params, config
+):
+    """Else a model that tosses a coin between y and y_s would be better than one that always gives one of them."""
+    examples = task.splits["train"].examples[:40]
+    whole = replace(task, splits={**task.splits, "validation": Split("validation", examples, {})})
+    asked = replace(config, evaluation=replace(config.evaluation, validation_examples=None))
+    found = Validation(whole, encoder, make_scorer(), asked, uninstructed)(params)["validation_worst_group"]
+    right = defaultdict(list)
+    scores = make_scorer().score(params, [(p,) for p in encoder.encode(examples, [""] * len(examples))])
+    for example, (score,) in zip(examples, scores):
+        value, y_s = example.spurious["keyword"]
+        answer = score.log_prob.argmax()
+        right[value, example.label].append((4 * (answer == example.label) + 2 * (answer == y_s)) / 6)
+    assert found == pytest.approx(min(np.mean(r) for r in right.values() if len(r) >= 8))

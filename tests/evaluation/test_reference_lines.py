@@ -38,10 +38,10 @@ def test_a_reference_line_speaks_of_the_types_that_it_names():
 
 
 def test_flipped_repeats_low_where_there_are_two_answers():
-    def split(name, agreeing, candidates=2, **fields):
+    def split(name, tenths, candidates=2, count=500):
         return [
-            prediction(uid=str(i), split=name, core_label=int(i < agreeing), candidates=candidates, **fields)
-            for i in range(10)
+            prediction(uid=str(i), split=name, core_label=int(i < tenths * count / 10), candidates=candidates)
+            for i in range(count)
         ]
 
     asked = split("high", 9) + split("low", 1) + split("flipped", 1)
@@ -51,3 +51,8 @@ def test_flipped_repeats_low_where_there_are_two_answers():
     assert repeated_splits(split("low", 1) + split("flipped", 2)) == {}
     assert repeated_splits(split("low", 1, 3) + split("flipped", 1, 3)) == {}
     assert repeated_splits(split("flipped", 1)) == {}
+    # Of fifty examples two in one split and eight in the other are what one distribution gives; of five hundred
+    # twenty and eighty, however often each is asked, are not.
+    assert repeated_splits(split("low", 0.4, count=50) + split("flipped", 1.6, count=50)) == {"flipped": "low"}
+    assert repeated_splits(split("low", 0.4) + 20 * split("flipped", 1.6)) == {}
+    assert repeated_splits(20 * (split("low", 0.4, count=50) + split("flipped", 1.6, count=50))) == {"flipped": "low"}

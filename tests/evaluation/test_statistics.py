@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from fit_jax.evaluation.statistics import Mean, holm, mean_over_seeds, unpaired, wilson
+from benchmarks.null_false_positives import CASES, tables
+from fit_jax.evaluation.statistics import Mean, holm, mean_over_seeds, share_over_seeds, unpaired, wilson
 
 
 def draws(rng, seed_sd=0.0, cluster_sd=0.0, seeds=3, clusters=20, each=5):
@@ -79,13 +80,36 @@ def test_the_mean_is_over_seeds_where_they_ask_different_numbers_of_examples():
 
 def test_a_shares_interval_counts_examples_by_how_much_they_tell():
     right = (np.arange(400) < 300).astype(float)[:, None]
-    alone = mean_over_seeds(right, range(400)).share_interval()
+    alone = share_over_seeds(right, range(400)).share_interval()
     assert alone == pytest.approx(wilson(0.75, 400, 1.96), abs=0.002)
     # Ten examples that are always right together tell what one does.
-    low, high = mean_over_seeds(np.repeat(right[::10], 10, axis=0), np.arange(400) // 10).share_interval()
+    low, high = share_over_seeds(np.repeat(right[::10], 10, axis=0), np.arange(400) // 10).share_interval()
     assert (low, high) == pytest.approx(wilson(0.75, 40, 2.02), abs=0.01)
-    assert mean_over_seeds(np.ones((10, 1)), range(10)).share_interval()[0] < 0.75
+    assert share_over_seeds(np.ones((10, 1)), range(10)).share_interval()[0] < 0.75
     assert Mean(0.5, inf, 1, 1, 5).share_interval() == pytest.approx(wilson(0.5, 1, 12.7), abs=0.01)
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 5, 20])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_share_near_1_is_known_as_well_as_one_near_0(wrong, seeds):
+    """One wrong answer in a thousand does not make an accuracy less known than none, however few clusters there are."""
+    values, clusters = np.ones((1000, seeds)), np.arange(1000) % 20
+    values[:wrong] = 0
+    low, high = share_over_seeds(values, clusters).share_interval()
+    assert share_over_seeds(1 - values, clusters).share_interval() == pytest.approx((1 - high, 1 - low))
+    assert low > 1 - wrong / 1000 - 0.02
+
+
+def test_one_cluster_tells_nothing_of_others():
+    for answers in (np.ones((50, 1)), np.ones((50, 3)), np.zeros((50, 1))):
+        low, high = share_over_seeds(answers, ["all one"] * 50).share_interval()
+        assert high - low > 0.9
+        assert mean_over_seeds(answers, ["all one"] * 50).interval() == (-inf, inf)
+
+
+def test_the_benchmark_of_false_positives_runs():
+    for table in tables(1):
+        assert len(table.rows) == len(CASES)
 
 
 @pytest.mark.parametrize(("correct", "count"), [(0, 10), (10, 10), (95, 100), (1, 2), (1, 1)])

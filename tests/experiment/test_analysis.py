@@ -85,6 +85,22 @@ def test_the_spread_over_paraphrases_is_over_all_seeds(answers):
     assert found["fit", "heldout", "focus(spurious)"].deviation == 0
 
 
+def test_a_paraphrases_interval_is_over_seeds_too(answers):
+    """Two seeds that are right and one that is wrong are known no better with thousands of examples."""
+    fit = [a for a in answers if a.method == "fit"]
+    many = [
+        a._replace(prediction=replace(wrong_if(a, a.seed == 2), uid=f"{a.prediction.uid}/{n}", cluster=str(n)))
+        for a in fit
+        for n in range(40)
+    ]
+    spread = by_paraphrase(many)["fit", "heldout", "focus(spurious)"]
+    worst = next(m for m in spread.accuracy.values() if m.seeds == len(SEEDS))
+    low, high = worst.share_interval()
+    assert worst.value == pytest.approx(2 / 3)
+    assert low < 0.2
+    assert high > 0.9
+
+
 def wrong_if(answer, wrong: bool):
     p = answer.prediction
     return replace(p, log_probs=p.log_probs[::-1]) if wrong and kind_of(p.focus) == "spurious" else p

@@ -171,6 +171,7 @@ def test_each_model_has_an_experiment_and_stands_beside_those_before(config, tmp
 def test_the_papers_grids_are_its_tasks_on_its_models(task):
     grid = parse_experiment(["--config", f"configs/experiments/paper/{task}.yaml"])
     check_experiment(grid)
+    assert set(grid.methods) == {"zero_shot", "few_shot", "sft_y", "sft_y_focus", "fit", *["poe"] * (task == "bbq")}
     parts = parts_of(grid)
     assert [Path(part.run_dir).name for part in parts] == ["llama31_8b", "mistral_7b", "vicuna_13b"]
     for part in parts:

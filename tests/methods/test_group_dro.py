@@ -7,10 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fit_jax.methods import training_method
 from fit_jax.methods.group_dro import build
+from fit_jax.methods.groups import groups_of
 from fit_jax.training.objective import TargetScores
 
 from ..closeness import assert_close
+from .biased_task import biased_task
 from .candidate_rows import candidate_rows, softmax
 
 STEP = 0.7
@@ -49,6 +52,23 @@ def by_hand(rows, examples, groups, log_prob) -> tuple[np.ndarray, np.ndarray, d
         total[groups[number]] -= np.log(shares[number][examples[number].label])
         count[groups[number]] += 1
     return total / np.maximum(count, 1), count, shares
+
+
+@pytest.mark.parametrize("others", [0.01, 1.5])
+def test_the_decay_is_strong_and_never_weaker_than_that_of_other_methods(task, config, others):
+    optimizer = replace(config.optimizer, weight_decay=others)
+    assert build(task, replace(config, optimizer=optimizer)).weight_decay == max(config.train.group_decay, others)
+    assert config.train.group_decay > 0.05
+
+
+@pytest.mark.parametrize("name", ["group_dro", "group_balanced"])
+def test_every_group_is_drawn_equally_often(config, name):
+    biased = biased_task()
+    numbers = groups_of(biased.splits["train"].examples)
+    found = training_method(biased, replace(config, train=replace(config.train, method=name)))
+    drawn = np.bincount(numbers[found.sampler.order(0)])
+    assert drawn.max() - drawn.min() <= 1
+    assert np.bincount(numbers).max() > 5 * np.bincount(numbers).min()
 
 
 def losses_of(method, rows, log_prob):

@@ -41,9 +41,11 @@ def base(decoder, encoder) -> Base:
 def choice(base, task, monkeypatch):
     """The options that a knob is chosen from, and how it prepares prompts."""
     chosen = []
-    monkeypatch.setattr(knob, "best_intervention", lambda *given: chosen.append(given[2:]) or (None, ""))
+    monkeypatch.setattr(knob, "best_intervention", lambda *given: chosen.append(given[1:]) or (None, ""))
     best_knob(base, task, [Direction(0, U, core=-1.0, spurious=3.0)], 0)
-    return chosen[0]
+    groups, *choice = chosen[0]
+    assert {g.queries[0].split for g in groups} == {"validation"}  # and no test example
+    return choice
 
 
 def test_values_lie_around_the_middle_of_the_mean_components(choice):

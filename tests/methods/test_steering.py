@@ -28,8 +28,9 @@ from ..closeness import assert_close
 
 
 class Asked(NamedTuple):
-    """What a method wants to choose from, and how it prepares prompts."""
+    """What a method chooses by, what it wants to choose from, and how it prepares prompts."""
 
+    groups: list
     options: dict
     prepare: object
 
@@ -54,8 +55,9 @@ def asked_by(base, task, config, monkeypatch):
 
     def run(module, base: Base = base) -> Asked:
         chosen = []
-        monkeypatch.setattr(module, "best_intervention", lambda *given: chosen.append(Asked(*given[2:])) or (None, ""))
+        monkeypatch.setattr(module, "best_intervention", lambda *given: chosen.append(Asked(*given[1:])) or (None, ""))
         module.METHOD.apply(base, task, config, 0)
+        assert {g.queries[0].split for g in chosen[0].groups} == {"validation"}  # and no test example
         return chosen[0]
 
     return run
@@ -94,7 +96,7 @@ def pushed(base, task, model, encoder):
             for p, kind in zip(prompts, kinds, strict=True)
         )
 
-    return Asked(options, prepare)
+    return Asked([], options, prepare)
 
 
 @pytest.mark.parametrize("order", [("for", "against"), ("against", "for"), ("against",)])
@@ -114,6 +116,7 @@ def test_only_questions_are_asked_whose_answer_the_focus_decides(task):
         e for e in task.splits["validation"].examples if e.spurious["keyword"].label != e.label
     ]
     assert all({q.focus for q in g.queries} == set(FOCUS_TYPES) - {"none"} for g in groups)
+    assert {q.paraphrases for g in groups for q in g.queries} == {"train"}  # as tuned models see no other
     agreeing = [e for e in task.splits["validation"].examples if e.spurious["keyword"].label == e.label]
     split = replace(task.splits["validation"], examples=agreeing)
     with pytest.raises(InputError, match=r"the validation split has none: set task\.rho_train below 1"):
@@ -170,6 +173,17 @@ def test_a_layers_vector_points_from_the_true_answer_to_the_spurious_one(base, t
         assert change.head_bias is None
         seen.add((layer, strength))
     assert seen == {(layer, s) for layer in (1, 2) for s in activation_addition.STRENGTHS}
+
+
+def test_contrast_pairs_take_every_spurious_label_equally_often(task):
+    """Else the vector would tell the words of the commoner answer."""
+    groups = opposed(task, "train", 0)
+    few = [g for g in groups if g.queries[0].example.label == 0][:3]
+    many = [g for g in groups if g.queries[0].example.label == 1]
+    assert len(many) > len(few)
+    pairs = activation_addition.contrast_pairs([*many, *few])
+    asked = [[q for q in pairs if q.label == label] for label in (0, 1)]
+    assert len(asked[0]) == len(asked[1]) == sum(kind_of(q.focus) == "spurious" for g in few for q in g.queries)
 
 
 def test_answers_are_steered_along_the_vector_by_spurious_focus_and_against_it_by_core(task, encoder, asked_by):

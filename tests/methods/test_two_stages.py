@@ -69,6 +69,8 @@ def test_dfr_trains_the_last_layer_alone_on_examples_the_first_stage_never_saw(r
     before, after = parameters(run, FIRST_STAGE), parameters(run)
     moved = {name for name in after if not np.array_equal(before[name], after[name])}
     assert moved == {"lm_head.kernel", "final_norm.scale"}
+    # Further than two updates of AdamW would go at the run's own learning rate.
+    assert np.abs(after["lm_head.kernel"] - before["lm_head.kernel"]).max() > 2 * run.config.optimizer.learning_rate
     method = training_method(run.task, run.config)
     assert method.second is not None
     later = method.second.build(subject(replace(run, folder=run.folder / FIRST_STAGE), "last"))
