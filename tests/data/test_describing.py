@@ -159,6 +159,13 @@ def test_a_column_that_a_rare_label_keeps_from_being_used_is_told_with_the_reaso
     assert "phone (8 of 37 rows Urgent)" in told
 
 
+def test_what_is_wrong_with_a_row_ends_its_sentence(tmp_path):
+    rows = tickets()
+    rows[3]["priority"] = ""
+    _, text = described(tmp_path, rows)
+    assert "no answer in field 'priority'. They are left out" in " ".join(text.replace("# ", "").split())
+
+
 def test_columns_beside_the_features_are_told_with_the_reason(tmp_path):
     rows = tickets(600)
     for n, row in enumerate(rows):
