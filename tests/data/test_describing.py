@@ -123,8 +123,8 @@ def test_the_text_says_why_a_column_is_used_and_what_is_no_more_than_chance(tmp_
 
 
 def test_a_column_serves_by_more_test_rows_before_a_word_is_put_into_the_text(tmp_path):
-    """Of so few rows against the shortcut a tenth is none for some test split."""
-    rows = [{"message": row["message"], "priority": row["priority"]} for row in tickets(400)]
+    """And before one by chance alone; of so few rows against the shortcut a tenth is none for some test split."""
+    rows = [{name: row[name] for name in ("message", "plan", "priority")} for row in tickets(400)]
     for n, row in enumerate(rows):
         row["sender"] = ("ada", "ben")[(row["priority"] == "Urgent") != (n % 12 == 0)]
     table = write_csv(tmp_path / "table.csv", rows)
@@ -133,6 +133,10 @@ def test_a_column_serves_by_more_test_rows_before_a_word_is_put_into_the_text(tm
     assert found.draft.own.test > 0.1
     assert f"test: {found.draft.own.test}" in found.text
     assert any(note.startswith(f"test: {found.draft.own.test}, the share") for note in found.notes)
+    own, text = described(tmp_path, [{**row, "sender": "ada"} for row in rows])
+    assert own.features[0].column == "plan"
+    told = " ".join(text.replace("# ", "").split())
+    assert "no more than chance, for want of one that tells more - key: plan" in told
 
 
 def test_what_is_not_used_is_said_with_the_reason(tmp_path, capsys, monkeypatch):
