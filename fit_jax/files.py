@@ -5,7 +5,8 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fit_jax.errors import InputError
@@ -18,6 +19,8 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _NO_STORE = ("http", "https", "file", "local", "memory", "data", "zip", "tar", "git", "github", "hf", "reference")
 # How the name of a file or folder begins while it is written; `remove_partials` clears away what a kill has left.
 PARTIAL = ".partial-"
+# The working copies of this process, and the URLs that they stand for.
+_COPIES: dict[str, str] = {}
 
 
 def check_folder_name(name: str, what: str) -> None:
@@ -79,6 +82,24 @@ def check_run_folder(name: str, what: str) -> None:
         raise InputError(f"{what}: {name[:60]} needs a library ({reason}); install it, or {remedy}") from error
     except ValueError as error:
         raise InputError(f"{what}: {name[:80]}: fsspec knows no {scheme}://; {remedy}") from error
+
+
+@contextmanager
+def stands_for(copy: Path, url: str) -> Iterator[None]:
+    """While this lasts, the folder is the working copy of what is behind the URL."""
+    _COPIES[str(copy)] = url.rstrip("/")
+    try:
+        yield
+    finally:
+        del _COPIES[str(copy)]
+
+
+def asked_name(folder: str) -> str:
+    """What a folder is to be called in what is kept and published: a working copy, or a folder in one, by its URL."""
+    for copy, url in _COPIES.items():
+        if Path(folder).is_relative_to(copy):
+            return url + folder.removeprefix(copy)
+    return folder
 
 
 def check_outputs(folder: Path, files: Iterable[str], folders: Iterable[str]) -> None:

@@ -9,10 +9,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.runs.shelf import ROOT, register
 
 # Modules that every run needs; a run begins with them in memory.
 LOADED = (
@@ -84,6 +86,8 @@ def _run(module: str, arguments: list[str], files: Sequence[Path], environment: 
     os.chdir(files[0].parent)
     os.environ.clear()
     os.environ.update(environment)
+    if ROOT in environment:
+        register()
     for number, file in zip((1, 2), files):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     import importlib
@@ -107,13 +111,14 @@ class Job:
         processes: int = 1,
         devices: int = 1,
         module: str = "fit_jax.train",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Starts a command in so many processes with so many simulated devices each."""
+        """Starts a command in so many processes with so many simulated devices each, and with variables of its own."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
         flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", ""))
-        shared = {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}"}
+        shared = {**(environment or {}), "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}"}
         if processes > 1:
             shared |= {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}
         self.commands = [

@@ -1,6 +1,7 @@
 """`MODEL_CARD.md`: what the model is, what it was trained on, and how well it follows focus instructions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import yaml
@@ -14,6 +15,7 @@ from fit_jax.evaluation.metrics import main_set, pooled
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.result_summary import summary
 from fit_jax.evaluation.result_tables import PARAPHRASE_NAMES
+from fit_jax.files import asked_name
 from fit_jax.focus.instructions import first_instruction
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 from fit_jax.markdown import as_block, as_code, as_text
@@ -99,7 +101,7 @@ def model_card(
         ANSWERS[any(p.meant is not None for p in predictions)],
         summary("Focus accuracy", predictions, task).replace("\n#", "\n##").replace("# Focus", "## Focus", 1),
         "## Configuration",
-        as_block(dump_config(config), "yaml"),
+        as_block(dump_config(replace(config, run_dir=asked_name(config.run_dir))), "yaml"),
     ]
     return "\n\n".join(parts) + "\n"
 

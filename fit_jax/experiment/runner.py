@@ -21,7 +21,7 @@ from fit_jax.experiment.answers import answers_of, report_cells
 from fit_jax.experiment.cells import BUDGET, Cell, cell_config, do_cell, read_budget
 from fit_jax.experiment.config import ExperimentConfig, check_experiment, parts_of
 from fit_jax.experiment.other_models import CONFIG, models_beside
-from fit_jax.files import is_url, make_folder, write_text
+from fit_jax.files import asked_name, is_url, make_folder, write_text
 from fit_jax.foreign import read_object
 from fit_jax.methods import training_free_method, trains
 from fit_jax.parallel.processes import is_lead, on_lead
@@ -238,7 +238,7 @@ def _adopt(folder: Path, config: ExperimentConfig) -> None:
             for tokenizer in cells.glob("*/tokenizer"):
                 shutil.rmtree(tokenizer)
             (folder / STEPS).unlink(missing_ok=True)
-        write_text(path, dump_config(config))
+        write_text(path, dump_config(replace(config, run_dir=asked_name(config.run_dir))))
 
 
 def _say(line: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fit_jax.errors import InputError
-from fit_jax.files import check_run_folder, is_url
+from fit_jax.files import check_run_folder, is_url, stands_for
 from fit_jax.runs.remote_mirror import FORMAT, Mirror
 from fit_jax.runs.remote_store import RemoteLock, RemoteStore
 from fit_jax.runs.run_folder import LOCK, held
@@ -64,7 +64,7 @@ def working_folder(name: str, what: str = "RUN", writes: bool = True) -> Iterato
     try:
         mirror = _taken_up(store, place) or _fetched(store, place)
         print(f"{store.url}: works in {folder}, copied there every {_EVERY:.0f} s", flush=True)
-        with _sending(mirror, lock, folder):
+        with _sending(mirror, lock, folder), stands_for(folder, name):
             yield folder
         print(f"{store.url}: holds all of it", flush=True)
     finally:

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 from fit_jax.config import Config, TokenizerConfig
 from fit_jax.config_files import config_differences, dump_config, overlaid, read_config
 from fit_jax.errors import InputError
-from fit_jax.files import PARTIAL, check_folder_name, check_outputs, make_folder, remove_partials, write_text
+from fit_jax.files import (
+    PARTIAL,
+    asked_name,
+    check_folder_name,
+    check_outputs,
+    make_folder,
+    remove_partials,
+    write_text,
+)
 from fit_jax.foreign import exists, listed, named, shown
 from fit_jax.runs.run_log import logged
 
@@ -240,7 +248,7 @@ def _adopt(folder: Path, config: Config) -> None:
         for name in (CHECKPOINTS, "metrics.jsonl"):
             if (folder / name).exists():
                 raise InputError(f"{folder}: holds {name} but no {CONFIG}; choose another run_dir or empty this one")
-        write_text(folder / CONFIG, dump_config(placed(config, Path())))
+        write_text(folder / CONFIG, _kept(config))
         return
     begun, saved = has_checkpoint(folder), saved_config(folder)
     same = check_same(folder, saved, config, _may_differ(saved, config), begun)
@@ -248,7 +256,11 @@ def _adopt(folder: Path, config: Config) -> None:
         (folder / TRACKERS).unlink(missing_ok=True)  # it is another run
     if not begun:
         shutil.rmtree(folder / TOKENIZER, ignore_errors=True)  # perhaps of other data than there are now
-        write_text(folder / CONFIG, dump_config(placed(config, Path())))
+        write_text(folder / CONFIG, _kept(config))
+
+
+def _kept(config: Config) -> str:
+    return dump_config(dataclasses.replace(placed(config, Path()), run_dir=asked_name(config.run_dir)))
 
 
 def check_same(folder: Path, saved: object, config: object, may_differ: Collection[str], begun: bool) -> bool:

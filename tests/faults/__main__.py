@@ -98,8 +98,7 @@ def _runs(given: argparse.Namespace, end: float) -> int:
 
     with TemporaryDirectory() as place:
         folder = Path(place)
-        # An experiment is no job of several processes.
-        kinds = [kind for kind in runs.KINDS if given.processes == 1 or kind != "experiment"]
+        kinds = [kind for kind in runs.KINDS if given.processes == 1 or kind not in runs.ALONE]
         straight = cache(lambda kind: runs.straight_run(folder, kind, given.processes))
         failed = killed = tried = hurt = 0
         healthy = cache(lambda: damage.Healthy(straight("plain").folder))

@@ -15,6 +15,7 @@ import yaml
 from fit_jax.sums import WHOLE
 from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
 from tests.processes import Command, Job
+from tests.runs import shelf
 
 TINY = """
 seed: 3
@@ -27,6 +28,7 @@ train: {steps: 8, batch_size: 8, sequence_length: 256, log_every: 1, validate_ev
 evaluation: {validation_examples: 4, splits: [iid], paraphrases: [train]}
 mesh: {timeout: 20}
 """
+REMOTE = "remote"  # the kind whose run folder is behind a URL
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # Kinds of runs to kill: the command, and what their configs have besides `TINY`, by dotted name. BASE is a model.
 KINDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -44,7 +46,11 @@ KINDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "fit_jax.experiment.__main__",
         {"methods": ["sft_y", "zero_shot"], "reference": "sft_y", "seeds": [3]},
     ),
+    REMOTE: ("fit_jax.train", {}),
 }
+OBJECTS = 60  # about as many as such a run writes to its store
+# The kinds that are no job of several processes.
+ALONE = ("experiment", REMOTE)
 # What two runs of one config need not share: times, and what names them.
 _UNLIKE = re.compile(
     r"(?:.*/)?(?:tensorboard/.*|log\.txt|[^/]*_METADATA|[^/]*commit_success\.txt|progress/metadata|[^/]*manifest\.ocdbt"
@@ -66,8 +72,15 @@ class Straight(NamedTuple):
     seconds: float
 
 
-def start(place: Path, kind: str, processes: int = 1) -> Job:
-    """Starts or resumes the run of a kind in the folder of that name, which stands in `place`."""
+def start(place: Path, kind: str, processes: int = 1, objects: int | None = None) -> Job:
+    """Starts or resumes the run of a kind.
+
+    Args:
+        place: Holds the run folder, which is named as the kind, or the store of one behind a URL.
+        kind: Of `KINDS`.
+        processes: How many train it.
+        objects: How many objects a process may write to a store before it is killed.
+    """
     module, fields = KINDS[kind]
     base = place if (place / "base").exists() else place.parent
     config = yaml.safe_load(TINY) if module == "fit_jax.train" else {"run": yaml.safe_load(TINY)}
@@ -78,7 +91,32 @@ def start(place: Path, kind: str, processes: int = 1) -> Job:
             section = section.setdefault(part, {})
         section[last] = {"pretrained": str(base / "base")} if value == "BASE" else value
     (place / f"{kind}.yaml").write_text(yaml.safe_dump(config))
-    return Job(place, ["--config", f"{kind}.yaml", "--run_dir", kind], processes, module=module)
+    command, around = ["--config", f"{kind}.yaml", "--run_dir", kind], {}
+    if kind == REMOTE:
+        (place / "store").mkdir(exist_ok=True)
+        command[-1] = shelf.URL
+        around = {shelf.ROOT: str(place / "store"), "XDG_CACHE_HOME": str(place / "cache")}
+        around |= {} if objects is None else {shelf.LAST: str(objects)}
+    return Job(place, command, processes, module=module, environment=around)
+
+
+def brought(place: Path, kind: str) -> Path:
+    """The folder of a finished run; one behind a URL is copied from its store, by name, and leaves nothing here.
+
+    Raises:
+        RuntimeError: Its working copy is still there, or its lock.
+    """
+    run = place / kind
+    if kind != REMOTE:
+        return run
+    if left := [path for path in place.glob("cache/fit_jax/remote/*")]:
+        raise RuntimeError(f"a working copy is left: {left}")
+    for name, content in shelf.objects(place / "store").items():
+        if name.removesuffix(WHOLE) in ("tokenizer", "adapter"):
+            continue
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_bytes(content)
+    return run
 
 
 def straight_run(folder: Path, kind: str = "plain", processes: int = 1) -> Straight:
@@ -96,7 +134,7 @@ def straight_run(folder: Path, kind: str = "plain", processes: int = 1) -> Strai
         ends = start(place, kind, processes).end()
         if any(end.status for end in ends):
             raise RuntimeError(f"{kind}: the run without faults ends with {ends}")
-    if wrong := differences(warm / kind, straight):
+    if wrong := differences(brought(warm, kind), brought(folder, kind)):
         raise RuntimeError(f"{kind}: two runs without faults differ: {wrong}")
     shutil.rmtree(warm)
     return Straight(kind, straight, time.monotonic() - begun)
@@ -171,10 +209,15 @@ def killed_run(random: Random, folder: Path, straight: Straight, processes: int 
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     for _ in range(random.choice((1, 1, 2, 3))):
-        job, number, which = start(place, kind, processes), random.choice(SIGNALS), random.randrange(processes)
+        number, which = random.choice(SIGNALS), random.randrange(processes)
+        objects = random.randrange(OBJECTS) if kind == REMOTE and random.random() < 0.5 else None
+        job = start(place, kind, processes, objects)
         hit = job.commands[which].signal(number, random.uniform(0.02, 1) * straight.seconds)
-        kills += hit
-        for process, (status, told, _) in enumerate(job.end()):
+        ends = job.end()
+        kills += hit or (objects is not None and ends[0].status == -signal.SIGKILL)
+        if kind == REMOTE and random.random() < 0.5:
+            shutil.rmtree(place / "cache", ignore_errors=True)  # the next start is another machine's
+        for process, (status, told, _) in enumerate(ends):
             said.append(f"{number.name if hit and process == which else 'no signal'} {status}")
             if "Traceback" in told and not (process == which and number is signal.SIGKILL):
                 wrong.append(f"{kind}: a traceback after {said}: {told.strip().splitlines()[-1][:200]}")
@@ -184,4 +227,5 @@ def killed_run(random: Random, folder: Path, straight: Straight, processes: int 
     if any(end.status for end in ends):
         wrong.append(f"{kind}: status {[end.status for end in ends]} after {said}: {ends[0].errors[-300:]}")
         return wrong, kills
-    return wrong + [f"{kind}, after {said}: {line}" for line in differences(place / kind, straight.folder)], kills
+    apart = differences(brought(place, kind), straight.folder)
+    return wrong + [f"{kind}, after {said}: {line}" for line in apart], kills

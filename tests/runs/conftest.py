@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import fsspec
 import pytest
 
-from .shelf import ROOT, Shelf
+from .shelf import ROOT, register
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +15,7 @@ def _strict(no_silent_broadcasting):
 @pytest.fixture
 def shelf(tmp_path, monkeypatch) -> Path:
     """The folder of the store's objects."""
-    fsspec.register_implementation("shelf", Shelf, clobber=True)
+    register()
     root = tmp_path / "shelf"
     root.mkdir()
     monkeypatch.setenv(ROOT, str(root))

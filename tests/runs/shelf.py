@@ -11,10 +11,11 @@ import secrets
 import signal
 from pathlib import Path
 
+import fsspec
 from fsspec.spec import AbstractFileSystem
 
-# The latter two are regular expressions of names.
-ROOT, KILL, FAIL = "SHELF_ROOT", "SHELF_KILL", "SHELF_FAIL"
+# KILL and FAIL are regular expressions of names, LAST how many objects a process may write, which it does not survive.
+ROOT, KILL, FAIL, LAST = "SHELF_ROOT", "SHELF_KILL", "SHELF_FAIL", "SHELF_LAST"
 # A run there.
 URL = "shelf://bucket/runs/a"
 
@@ -73,8 +74,15 @@ class _Written(io.BytesIO):
         super().close()
 
 
+_written = 0
+
+
 def _commit(file: Path, content: bytes, new: bool) -> None:
+    global _written
+    _written += 1
     name = file.name.replace("%2F", "/")
+    if _written > int(os.environ.get(LAST, "1000000")):
+        os.kill(os.getpid(), signal.SIGKILL)
     if os.environ.get(KILL) and re.search(os.environ[KILL], name):
         os.kill(os.getpid(), signal.SIGKILL)
     if os.environ.get(FAIL) and re.search(os.environ[FAIL], name):
@@ -88,6 +96,11 @@ def _commit(file: Path, content: bytes, new: bool) -> None:
             os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def register() -> None:
+    """Makes the store known to this process."""
+    fsspec.register_implementation("shelf", Shelf, clobber=True)
 
 
 def objects(shelf: Path) -> dict[str, bytes]:

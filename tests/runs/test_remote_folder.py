@@ -187,6 +187,9 @@ def test_commands_work_behind_a_url(tmp_path, shelf, capsys):
     assert not train.main(train_it)
     there = objects(shelf)
     assert {"config.yaml", "metrics.jsonl", "checkpoints/2.whole", "report/index.html", "MODEL_CARD.md"} <= there.keys()
+    assert all(f"run_dir: {URL}\n" in there[name].decode() for name in ("config.yaml", "MODEL_CARD.md"))
+    placed = {name for name, text in there.items() if str(tmp_path / "cache").encode() in text}
+    assert placed <= {name for name in there if name.endswith(("log.txt", "commit_success.txt"))}
     assert not train.main(train_it)
     assert "nothing is left to train" in capsys.readouterr().out
     assert not steer.main([URL, "--text", "a film", "--focus", "core"])
