@@ -100,6 +100,13 @@ def test_a_column_with_a_labels_name_is_the_label(tmp_path):
     assert "Others that could be the label: kind (100%)" in " ".join(found.text.replace("# ", "").split())
 
 
+def test_a_column_with_a_labels_name_that_cannot_be_it_is_told(tmp_path):
+    rows = [{**row, "code": "", "label": f"class {n % 30}"} for n, row in enumerate(tickets())]
+    own, text = described(tmp_path, rows)
+    assert own.label == "priority"
+    assert "No label, for want of 2 to 20 answers of enough rows: label" in " ".join(text.replace("# ", "").split())
+
+
 def test_a_value_is_tied_to_the_answer_that_it_goes_with_more_than_others_do(tmp_path):
     """Most e-mails are calm, as most tickets are; of the urgent ones more come by e-mail."""
     rng = random.Random(2)
