@@ -66,38 +66,34 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
         sys.stdout.flush()
         signals.check()
     except BaseException as error:
-        status = _report(error, debug)
+        status, told = _told(error, debug)
         # A normal exit would wait for the other processes of a job, who may be waiting for this one, and would let
         # libraries tell at length what else has failed since.
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):
+        for stream, text in ((sys.stdout, ""), (sys.stderr, told)):
+            with suppress(OSError):  # nobody may be there to read it
+                stream.write(text)
                 stream.flush()
         os._exit(status)
     signals.end_at_once()
     sys.exit(status)
 
 
-def _report(error: BaseException, debug: bool) -> int:
-    """Tells an error; the exit status it stands for."""
+def _told(error: BaseException, debug: bool) -> tuple[int, str]:
+    """The exit status that an error stands for, and what is said of it."""
     signal = signals.received()
     if signal is None and isinstance(error, KeyboardInterrupt):
         signal = SIGINT
+    trace = "".join(traceback.format_exception(error))
     if signal is not None:  # whatever a library has made of it
-        if debug:
-            traceback.print_exception(error)
-        print(signals.words(signal), file=sys.stderr)
-        return 128 + signal
+        return 128 + signal, f"{trace if debug else ''}{signals.words(signal)}\n"
     if isinstance(error, BrokenPipeError):  # the reader of our output (`| head`) has gone
-        return 141
+        return 141, ""
     status, line = explain(error)
     place = _place_in_job()
-    if debug or line is None:
-        traceback.print_exception(error)
+    told = trace if debug or line is None else ""
     if line is None and place:  # the lines of all processes run together
         line = " ".join(str(error).split()) or type(error).__name__
-    if line is not None:
-        print(f"error: {place}{printable(line)}", file=sys.stderr)
-    return status
+    return status, told if line is None else f"{told}error: {place}{printable(line)}\n"
 
 
 def _place_in_job() -> str:

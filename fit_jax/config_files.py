@@ -83,7 +83,7 @@ def read_config(cls: type[ConfigType], path: Path, complete: bool = False, later
     mapping = _read(cls, path)
     missing = [f.name for f in fields(cls) if complete and f.name not in {*mapping, *later}]
     if missing:
-        raise InputError(f"{path}: lacks {', '.join(missing)}; put the file back as it was written")
+        raise InputError(f"{named(path)}: lacks {listed(missing, 3)}; put the file back as it was written")
     return decode_config(cls, mapping, where=named(path))
 
 
@@ -201,10 +201,10 @@ def _read(cls: type, path: Path, above: tuple[Path, ...] = (), remedy: str = _RE
     except InputError as error:
         raise InputError(f"config {error}") from error
     if path.resolve() in above:
-        raise InputError(f"config {path}: its `base:` leads back to itself; name another file there")
-    mapping = _from_yaml(text, f"config {path}: no YAML") or {}
+        raise InputError(f"config {named(path)}: its `base:` leads back to itself; name another file there")
+    mapping = _from_yaml(text, f"config {named(path)}: no YAML") or {}
     if not isinstance(mapping, dict):
-        raise InputError(f"config {path}: holds {type(mapping).__name__}, not a mapping of sections to fields")
+        raise InputError(f"config {named(path)}: holds {type(mapping).__name__}, not a mapping of sections to fields")
     return _on_base(cls, mapping, path, (*above, path.resolve()))
 
 
@@ -218,7 +218,9 @@ def _on_base(cls: type, mapping: dict[str, Any], path: Path, above: tuple[Path, 
     if base is None:
         return mapping
     if not isinstance(base, str):
-        raise InputError(f"config {path}: base: {base!r} is no file name; name a YAML file, relative to this one")
+        raise InputError(
+            f"config {named(path)}: base: {base!r} is no file name; name a YAML file, relative to this one"
+        )
     return _over(cls, _read(cls, path.parent / base, above), mapping)
 
 

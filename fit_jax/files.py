@@ -118,17 +118,17 @@ def check_outputs(folder: Path, files: Iterable[str], folders: Iterable[str]) ->
             path = folder / name
             try:
                 if kind == "file" and path.is_symlink() and path.exists():  # what it leads to is nobody's to write over
-                    raise InputError(f"{path}: is a symbolic link; move it away")
+                    raise InputError(f"{named(path)}: is a symbolic link; move it away")
                 if not is_kind(path.stat().st_mode):
-                    raise InputError(f"{path}: is no {kind}; move it away")
+                    raise InputError(f"{named(path)}: is no {kind}; move it away")
             except FileNotFoundError:
                 if path.is_symlink():
-                    raise InputError(f"{path}: is a broken symbolic link; move it away") from None
+                    raise InputError(f"{named(path)}: is a broken symbolic link; move it away") from None
                 continue
             except OSError as error:
-                raise InputError(f"{path}: {error.strerror}; move it away") from error
+                raise InputError(f"{named(path)}: {error.strerror}; move it away") from error
             if not os.access(path, os.R_OK | os.W_OK | (os.X_OK if kind == "folder" else 0)):
-                raise InputError(f"{path}: may not be read and written; change its permissions, or move it away")
+                raise InputError(f"{named(path)}: may not be read and written; change its permissions, or move it away")
 
 
 def remove_partials(folder: Path) -> None:

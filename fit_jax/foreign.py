@@ -146,10 +146,10 @@ def read_object(path: Path, remedy: str = "fetch the file again") -> "Fields":
     try:
         content = parse_json(read_text(path, remedy))
     except ValueError as error:
-        raise InputError(f"{path}: no JSON ({shown(str(error))}); {remedy}") from error
+        raise InputError(f"{named(path)}: no JSON ({shown(str(error))}); {remedy}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a JSON {type(content).__name__}, not an object; {remedy}")
-    return Fields(content, str(path), remedy)
+        raise InputError(f"{named(path)}: holds a JSON {type(content).__name__}, not an object; {remedy}")
+    return Fields(content, named(path), remedy)
 
 
 def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import draccus
 import yaml
 
 from fit_jax.errors import InputError
-from fit_jax.foreign import exists, printable, shown
+from fit_jax.foreign import exists, named, printable, shown
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -242,7 +242,7 @@ def new_file(text: str) -> Path:
     """
     path = Path(text)
     if exists(path):
-        raise InputError(f"{path}: is there already; nothing is overwritten, choose another name")
+        raise InputError(f"{named(path)}: is there already; nothing is overwritten, choose another name")
     if not exists(path.parent) or not path.parent.is_dir():
         raise InputError(f"{shown(text)}: {shown(str(path.parent))} is no folder; choose one that exists")
     return path

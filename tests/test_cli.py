@@ -95,6 +95,19 @@ def test_closed_output_is_no_failure():
     assert done.stderr == ""
 
 
+def test_the_status_tells_of_an_error_that_nobody_can_be_told(monkeypatch):
+    """As where what reads standard error has gone, or its disk is full."""
+    read, gone = os.pipe()
+    os.close(read)
+
+    def refused(_):
+        raise InputError("row 3: bad")
+
+    for target in (gone, "/dev/full"):
+        monkeypatch.setattr(sys, "stderr", open(target, "w", buffering=1))  # noqa: SIM115
+        assert ends(refused, monkeypatch) == 2
+
+
 def test_a_table_into_a_pipe_that_closes_ends_as_all_output_does(monkeypatch):
     """By status 141, as `cat` does: 1 would say that a plan does not fit."""
     read, write = os.pipe()

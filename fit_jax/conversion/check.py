@@ -9,7 +9,7 @@ import numpy as np
 from fit_jax.conversion.parity import TOLERANCE, compare, probe_logits, probe_tokens
 from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import SamplingParams, generate
-from fit_jax.foreign import exists, shown
+from fit_jax.foreign import exists, named, shown
 from fit_jax.models.adapter_config import CONFIG as ADAPTER
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.model_folder import open_pretrained, resolve_pretrained
@@ -39,7 +39,7 @@ def check_parity(name: str) -> list[Row]:
     """
     folder = open_pretrained(name).folder
     if exists(folder / ADAPTER):  # transformers would follow it to another model
-        raise InputError(f"{folder}: holds an adapter ({ADAPTER}); check compares whole models, so name one")
+        raise InputError(f"{named(folder)}: holds an adapter ({ADAPTER}); check compares whole models, so name one")
     TensorFiles(folder)  # of what only PyTorch's pickles hold, nothing is ever loaded
     torch, reference = _reference(folder)
     model = resolve_pretrained(ModelConfig(), name)
@@ -102,7 +102,7 @@ def _reference(folder: Path) -> tuple[Any, Any]:
         )
     except Exception as error:  # transformers raises what it likes
         raise InputError(
-            f"{folder}: transformers cannot load it ({shown(str(error))}); fetch the files again"
+            f"{named(folder)}: transformers cannot load it ({shown(str(error))}); fetch the files again"
         ) from error
     # Only the likeliest token is asked for; settings for sampling or stopping of its own would change that.
     model.generation_config.eos_token_id = None

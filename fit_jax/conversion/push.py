@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fit_jax.conversion.convert import export_adapter, export_merged
 from fit_jax.conversion.hub_card import hub_card
 from fit_jax.errors import InputError, RunFailed, reason
-from fit_jax.foreign import read_text, shown
+from fit_jax.foreign import named, read_text, shown
 from fit_jax.models.adapter_config import CONFIG as ADAPTER_CONFIG
 from fit_jax.runs.run import open_run
 from fit_jax.runs.run_folder import CARD, saved_config
@@ -72,7 +72,9 @@ def push(folder: Path, name: str, merged: bool = False, private: bool = False, t
         )
     config = saved_config(folder)
     if not (folder / CARD).is_file():
-        raise InputError(f"{folder}: has no {CARD} yet, since it was not evaluated; let `fit-jax train` end first")
+        raise InputError(
+            f"{named(folder)}: has no {CARD} yet, since it was not evaluated; let `fit-jax train` end first"
+        )
     if not get_token():
         raise InputError("no token of the hub here; log in with `hf auth login`, or set HF_TOKEN")
     api = HfApi()

@@ -16,7 +16,7 @@ from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.files import make_folder, write_text
 from fit_jax.focus.example import Example, Spurious, TaskText
-from fit_jax.foreign import read_object, read_records, shown
+from fit_jax.foreign import named, read_object, read_records, shown
 
 TASK_FILE = "task.json"
 _REMEDY = "put it back from a copy, or have it made again by train with --changed_inputs accept"
@@ -91,7 +91,7 @@ def kept_task(folder: Path) -> Task:
             raise TypeError(f"notes {words['notes']!r:.40} are no texts")
         return Task(text=read_words(words["text"]), splits=splits, notes=tuple(words["notes"]), dropped=dropped)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise InputError(f"{path}: {_DAMAGED} ({shown(str(error))}); {_REMEDY}") from error
+        raise InputError(f"{named(path)}: {_DAMAGED} ({shown(str(error))}); {_REMEDY}") from error
 
 
 def read_words(recorded: Mapping[str, Any]) -> TaskText:
@@ -118,9 +118,9 @@ def _examples(folder: Path, split: str, count: int) -> Sequence[Example]:
     try:
         examples = [_example(record) for record in records]
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise InputError(f"{path}: {_DAMAGED} ({shown(str(error))}); {_REMEDY}") from error
+        raise InputError(f"{named(path)}: {_DAMAGED} ({shown(str(error))}); {_REMEDY}") from error
     if len(examples) != count:
-        raise InputError(f"{path}: holds {len(examples)} of {count} examples; {_REMEDY}")
+        raise InputError(f"{named(path)}: holds {len(examples)} of {count} examples; {_REMEDY}")
     return examples
 
 
@@ -153,8 +153,8 @@ def _are_texts(values: Any) -> bool:
 def _not_kept(folder: Path) -> Callable[[Sequence[int]], NoReturn]:
     def refuse(_: Sequence[int]) -> NoReturn:
         raise InputError(
-            f"{folder}: keeps the examples of validation and tests, not those of training; choose among its other "
-            "splits"
+            f"{named(folder)}: keeps the examples of validation and tests, not those of training; choose among its "
+            "other splits"
         )
 
     return refuse

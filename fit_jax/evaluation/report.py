@@ -32,7 +32,7 @@ from fit_jax.evaluation.text_perplexity import (
 from fit_jax.evaluation.verdict import run_verdict
 from fit_jax.files import make_folder, replace_with, write_text
 from fit_jax.focus.prompts import PromptEncoder
-from fit_jax.foreign import read_records, shown
+from fit_jax.foreign import named, read_records, shown
 from fit_jax.html import Words, page
 from fit_jax.parallel.processes import is_lead, on_lead
 from fit_jax.tables import Table
@@ -261,14 +261,14 @@ def read_predictions(path: Path) -> list[Prediction]:
     Raises:
         InputError: The file is missing or damaged.
     """
-    remedy = "delete it, and they are made again"
+    remedy = "move it away, and they are made again"
     records = read_records(path, remedy)
     try:
         return [
             Prediction(**{**r, "log_probs": tuple(-inf if p is None else p for p in r["log_probs"])}) for r in records
         ]
     except (TypeError, KeyError) as error:
-        raise InputError(f"{path}: holds no predictions ({shown(str(error))}); {remedy}") from error
+        raise InputError(f"{named(path)}: holds no predictions ({shown(str(error))}); {remedy}") from error
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, object]]) -> None:

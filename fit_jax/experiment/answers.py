@@ -18,6 +18,7 @@ from fit_jax.experiment.config import ExperimentConfig
 from fit_jax.experiment.method_report import write_experiment_report
 from fit_jax.experiment.method_tables import METHOD_NAMES
 from fit_jax.experiment.other_models import models_beside, shown_name
+from fit_jax.foreign import named
 from fit_jax.runs.run import set_up
 from fit_jax.training.metrics import FIGURE
 
@@ -109,7 +110,7 @@ def _answers(path: Path, queries: dict[Key, Query]) -> Evaluation:
     ]
     if wrong:
         raise InputError(
-            f"{path}: is damaged: {len(wrong)} of its answers are missing, incomplete or to no question; delete it, "
-            "and they are made again"
+            f"{named(path)}: is damaged: {len(wrong)} of its answers are missing, incomplete or to no question; move "
+            "it away, and they are made again"
         )
     return Evaluation(list(queries.values()), [by_key[key] for key in queries])

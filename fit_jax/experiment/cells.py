@@ -2,17 +2,17 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args, get_type_hints
 
 from fit_jax.config import Config
-from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate, evaluated_splits
 from fit_jax.evaluation.report import progress_bar
 from fit_jax.experiment.config import ExperimentConfig
 from fit_jax.experiment.method_tables import METHOD_NAMES
-from fit_jax.files import make_folder, write_text
-from fit_jax.foreign import read_object
+from fit_jax.files import make_folder, remove_partials, write_text
+from fit_jax.foreign import Fields, read_object
 from fit_jax.methods import training_free_method, trains
 from fit_jax.methods.training_free import Base
 from fit_jax.parallel.processes import on_lead
@@ -20,11 +20,13 @@ from fit_jax.runs.run import Run, TrainedModel, load_model, set_up, starting_sta
 from fit_jax.runs.run_folder import FIRST_STAGE, claimed
 from fit_jax.runs.trackers import check_trackers, tracked
 from fit_jax.runs.trainer import Ending, train
+from fit_jax.train_config import TrainConfig
 from fit_jax.training.loop import TrainingFailed
 from fit_jax.training.metrics import FIGURE, read_metrics
 
 BUDGET = "budget.json"
 METRICS = "metrics.jsonl"
+_LARGEST = 2**62
 
 
 class Budget(NamedTuple):
@@ -88,12 +90,18 @@ def do_cell(config: ExperimentConfig, cell: Cell) -> tuple[Evaluation, str]:
         _keep_budget(run, model)
         subject, note = subject_of(run, model), ""
     else:
-        make_folder(Path(settings.run_dir))
+        on_lead(partial(_clear, Path(settings.run_dir)))
         run = set_up(settings, trains=True)
         evaluated_splits(run.task, run.config)
         subject, note = _training_free(config, cell, run)
     with progress_bar(f"{cell.method}, seed {cell.seed}") as on_progress:
         return evaluate(run.task, subject, run.config, on_progress), note
+
+
+def _clear(folder: Path) -> None:
+    """Makes a cell's folder, without what a killed process was writing there."""
+    make_folder(folder)
+    remove_partials(folder)
 
 
 def _trained(settings: Config) -> tuple[Run, TrainedModel]:
@@ -113,10 +121,21 @@ def read_budget(path: Path) -> Budget:
     Raises:
         InputError: The file is damaged.
     """
-    fields = read_object(path, "put it back from a copy, or delete the cell's folder, and it is done again")
-    if fields.values.keys() != set(Budget._fields):
-        raise InputError(f"{path}: lacks fields or has others; delete the cell's folder, and it is done again")
-    return Budget(**fields.values)
+    # The report does without it, and all else that the cell holds is whole.
+    fields = read_object(path, "put it back from a copy, or move that one file away")
+    updates, examples, answers, evaluated = (
+        fields.whole(name, 0, _LARGEST) for name in ("updates", "examples", "answers", "evaluated_step")
+    )
+    figures = fields.section("figures") or Fields({}, str(path))
+    return Budget(
+        updates,
+        examples,
+        fields.number("epochs", -1, _LARGEST),
+        answers,
+        evaluated,
+        fields.choice("rule", get_args(get_type_hints(TrainConfig)["best"])),
+        {name: figures.number(name, -_LARGEST, _LARGEST) for name in figures.values},
+    )
 
 
 def _keep_budget(run: Run, model: TrainedModel) -> None:

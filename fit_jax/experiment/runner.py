@@ -24,11 +24,11 @@ from fit_jax.experiment.other_models import CONFIG, models_beside
 from fit_jax.files import asked_name, is_url, make_folder, write_text
 from fit_jax.foreign import read_object
 from fit_jax.methods import training_free_method, trains
-from fit_jax.parallel.processes import is_lead, on_lead
+from fit_jax.parallel.processes import as_lead_finds, is_lead, on_lead
 from fit_jax.runs.remote_folder import working_folder
 from fit_jax.runs.run import set_up
 from fit_jax.runs.run_folder import FIRST_STAGE, InUse, check_same, held, locked
-from fit_jax.runs.trainer import budget_of
+from fit_jax.runs.trainer import FixedBudget, budget_of
 
 # Fields in which an experiment may differ from what its folder holds: more methods and seeds, and what is shown.
 MAY_DIFFER = (
@@ -46,6 +46,7 @@ MAY_DIFFER = (
 # Seconds between looks at what other processes are at.
 _WAIT = 5.0
 STEPS = "steps.json"  # the updates of every cell and the examples of each update, where the config leaves them open
+_MOST = 2**40  # of each of them
 _REMEDY = "put it back from a copy, or choose another run_dir"
 
 DoCell = Callable[[ExperimentConfig, Cell], tuple[Evaluation, str]]
@@ -84,7 +85,7 @@ def _run(config: ExperimentConfig, do: DoCell) -> Path:
         with _mine(part):
             done = _with_steps(part)
             for number, cell in enumerate(cells_of(done), start=1):
-                if not is_done(done, cell):
+                if not as_lead_finds(partial(is_done, done, cell)):
                     _say(f"cell {number} of {len(cells_of(done))}: {cell.method}, seed {cell.seed}")
                     _do(done, cell, do)
             if not (config.shared and _is_reported(done)):
@@ -209,12 +210,14 @@ def _with_steps(config: ExperimentConfig) -> ExperimentConfig:
         return config
     path = Path(config.run_dir) / STEPS
     if path.exists():
-        found = dict(read_object(path, _REMEDY).values)
+        fields = read_object(path, _REMEDY)
+        each = fields.whole("examples_per_step", 1, _MOST) if fields.has("examples_per_step") else None
+        found = FixedBudget(fields.whole("steps", 1, _MOST), each)
     else:
         method = next((name for name in (config.reference, *config.methods) if trains(name)), "sft_y")
-        found = budget_of(set_up(cell_config(config, Cell(method, config.seeds[0])), trust_code=True))._asdict()
-    on_lead(lambda: path.exists() or write_text(path, json.dumps(found) + "\n"))
-    return replace(config, run=replace(config.run, train=replace(train, **found)))
+        found = budget_of(set_up(cell_config(config, Cell(method, config.seeds[0])), trust_code=True))
+    on_lead(lambda: path.exists() or write_text(path, json.dumps(found._asdict()) + "\n"))
+    return replace(config, run=replace(config.run, train=replace(train, **found._asdict())))
 
 
 def _say_budget(path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fit_jax.config_files import decode_config
 from fit_jax.errors import InputError
-from fit_jax.foreign import exists, read_object, shown
+from fit_jax.foreign import exists, named, read_object, shown
 from fit_jax.hub import local_folder
 from fit_jax.models.config import DecoderConfig, ModelConfig
 from fit_jax.models.families import QUANTIZATION, config_from_hf, config_to_hf, text_of
@@ -67,11 +67,11 @@ def _open_own(folder: Path) -> Pretrained:
     stored = read_object(path, remedy)
     model, hf = stored.section("model"), stored.section("hf")
     if model is None or hf is None or set(model.values) != {f.name for f in dataclasses.fields(DecoderConfig)}:
-        raise InputError(f"{path}: is not what this version imports; {remedy}")
+        raise InputError(f"{named(path)}: is not what this version imports; {remedy}")
     try:
         config = decode_config(DecoderConfig, dict(model.values))
     except InputError as error:
-        raise InputError(f"{path}: {str(error).partition('; ')[0]}; {remedy}") from error
+        raise InputError(f"{named(path)}: {str(error).partition('; ')[0]}; {remedy}") from error
     return Pretrained(folder, config, dict(hf.values), own=True)
 
 

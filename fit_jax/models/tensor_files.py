@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from fit_jax.errors import InputError, cannot_write
-from fit_jax.foreign import check_regular, listed, read_object, shown
+from fit_jax.foreign import check_regular, listed, named, read_object, shown
 
 # Files that an index may name: none outside its folder, whatever the name says.
 _FILE_NAME = re.compile(r"[^/\\\x00-\x1f\ud800-\udfff]+\.safetensors")
@@ -76,16 +76,20 @@ class TensorFiles:
                     view = reader.get_slice(stored)
                     if view.get_dtype() not in DTYPES:
                         raise InputError(
-                            f"{file}: {shown(name)} has dtype {view.get_dtype()}; known: {', '.join(DTYPES)}"
+                            f"{named(file)}: {shown(name)} has dtype {view.get_dtype()}; known: {', '.join(DTYPES)}"
                         )
                     self.tensors[name] = Tensor(tuple(view.get_shape()), DTYPES[view.get_dtype()], file)
                     self._stored[name] = file, stored
             except (SafetensorError, OSError) as error:
-                raise InputError(f"{file}: corrupt or truncated ({shown(str(error))}); fetch the file again") from error
+                raise InputError(
+                    f"{named(file)}: corrupt or truncated ({shown(str(error))}); fetch the file again"
+                ) from error
             self._readers[file] = reader
         missing = sorted(set(_indexed_names(folder)) - found)
         if missing:
-            raise InputError(f"{folder / INDEX}: names tensors that no file holds: {listed(map(shown, missing))}")
+            raise InputError(
+                f"{named(folder / INDEX)}: names tensors that no file holds: {listed(map(shown, missing))}"
+            )
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
         """The entries of a tensor in these slices (none: all of it), in the stored dtype."""
@@ -114,7 +118,7 @@ def write_tensors(
     try:
         _write_files(folder, tensors, values, most_bytes)
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise cannot_write(named(folder), error) from error
 
 
 def _write_files(
@@ -205,9 +209,9 @@ def _listed(folder: Path) -> list[Path]:
     files = sorted(folder / name for name in names) if names else sorted(folder.glob("*.safetensors"))
     if not files:
         other = "; it has PyTorch .bin files, which are not read: convert them" if any(folder.glob("*.bin")) else ""
-        raise InputError(f"{folder}: holds no safetensors file{other}")
+        raise InputError(f"{named(folder)}: holds no safetensors file{other}")
     if missing := [file.name for file in files if not file.exists()]:
-        raise InputError(f"{folder / INDEX}: names files that are not there: {listed(map(shown, missing))}")
+        raise InputError(f"{named(folder / INDEX)}: names files that are not there: {listed(map(shown, missing))}")
     for file in files:
         check_regular(file, "fetch the file again")
     return files
@@ -241,12 +245,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
     import tempfile
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists already; name a new folder, or remove it first")
+        raise InputError(f"{named(folder)}: exists already; name a new folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise cannot_write(named(folder), error) from error
     try:
         yield partial
         partial.chmod(0o755)  # mkdtemp's folders are private

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -106,8 +106,8 @@ def _find_place(config: MeshConfig) -> Place | None:
     if any(given):
         address, count, number = given
         if not (address and count and number and _is_count(count) and _is_count(number) and int(number) < int(count)):
-            shown = ", ".join(f"{name}={value}" for name, value in zip(names, given))
-            raise InputError(f"{shown}: all three are needed: host:port, how many, and which this is, from 0")
+            told = ", ".join(f"{name}={shown(value)[:24]}" for name, value in zip(names, given))
+            raise InputError(f"{told}: all three are needed: host:port, how many, and which this is, from 0")
         host, _, port = address.rpartition(":")
         if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 2**16:
             raise InputError(f"JAX_COORDINATOR_ADDRESS={address[:100]}: is no host:port; write it as in 10.0.0.1:1234")
@@ -181,6 +181,12 @@ def are_alike(number: int) -> bool:
     return most == -fewest
 
 
+def as_lead_finds(check: Callable[[], bool]) -> bool:
+    """What a check of files finds on the lead, alike in every process: to others storage may show them later."""
+    ((found,),) = maximum_over_processes([[int(is_lead() and check())]])
+    return bool(found)
+
+
 def on_lead(work: Callable[[], ResultType]) -> ResultType | None:
     """What `work` gives on the lead, which alone does it; None on the others, who wait for it.
 
@@ -204,6 +210,27 @@ def on_lead(work: Callable[[], ResultType]) -> ResultType | None:
         kind = InputError if status == 2 else RunFailed
         raise kind("process 0 of the job tells what is wrong; see its line, then start all of them again")
     return result
+
+
+def on_all(work: Callable[[], ResultType]) -> ResultType:
+    """What `work` gives on this process, where it succeeds on every one: else all would go on to do different things.
+
+    The work must not wait for other processes.
+
+    Raises:
+        InputError: It ended with one on this process, or on another.
+    """
+    result, error = None, None
+    try:
+        result = work()
+    except InputError as raised:
+        error = raised
+    ((failed,),) = maximum_over_processes([[int(error is not None)]])
+    if error is not None:
+        raise error
+    if failed:
+        raise InputError("another process of the job cannot; let all see the same files and have as much memory")
+    return cast(ResultType, result)
 
 
 class Agreement:

@@ -17,7 +17,7 @@ import time
 from contextlib import ExitStack
 
 from fit_jax.errors import InputError
-from fit_jax.foreign import listed
+from fit_jax.foreign import listed, shown
 
 _GREETING = "fit_jax"
 _GO = "go"
@@ -132,8 +132,8 @@ def _report(address: str, count: int, number: int, timeout: float, deadline: flo
 
 def _missing(present: dict[int, str], unsigned: int, count: int, timeout: float) -> str:
     """What to say of the processes that are not present; `unsigned` reports had another signature."""
-    absent = listed(str(n) for n in range(count) if n not in present)
-    here = listed(f"{n} on {host}" for n, host in sorted(present.items()))
+    absent = listed((str(n) for n in range(count) if n not in present), 4)
+    here = listed((f"{n} on {host}" for n, host in sorted(present.items())), 2)
     called = f", and somebody called with another {_KEY}" if unsigned else ""
     return (
         f"process {absent} of {count} did not start within {timeout:g} s{called}; present: {here}; start them all "
@@ -155,7 +155,7 @@ def _parsed(line: bytes, count: int) -> tuple[int, str] | None:
     known = len(words) == 4 and words[0] == _GREETING and words[2] == str(count)
     if not known or not words[1].isascii() or not words[1].isdigit() or int(words[1]) >= count:
         return None
-    return int(words[1]), words[3]
+    return int(words[1]), shown(words[3])
 
 
 def _tell(connection: socket.socket, verdict: str) -> None:

@@ -12,11 +12,10 @@ from fit_jax.data.kept_task import keep_task
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError, cannot_write
 from fit_jax.files import write_text
-from fit_jax.foreign import exists
-from fit_jax.hub import pinned
+from fit_jax.foreign import exists, named
 from fit_jax.models.model_folder import CONFIG_FILES, HUB_FILES
 from fit_jax.models.tensor_files import new_folder
-from fit_jax.runs.inputs import Inputs, config_print, fingerprints, tokenizer_print, write_inputs
+from fit_jax.runs.inputs import Inputs, config_print, fingerprints, revisions, tokenizer_print, write_inputs
 from fit_jax.runs.resolve import resolve
 from fit_jax.runs.run import Run, TrainedModel, frozen_are_given
 from fit_jax.runs.run_folder import CONFIG, TASK, TOKENIZER, saved_config
@@ -45,7 +44,7 @@ def copy_run(run: Run, model: TrainedModel, folder: Path, examples: int) -> None
         InputError: The folder is there already or cannot be written, or the model is the one before tuning.
     """
     if not model.step:
-        raise InputError(f"{run.folder}: checkpoint 0 is the model before tuning; copy one that was trained")
+        raise InputError(f"{named(run.folder)}: checkpoint 0 is the model before tuning; copy one that was trained")
     config = replace(saved_config(run.folder), run_dir=folder.name)
     config = replace(config, model=replace(config.model, pretrained=run.config.model.pretrained))
     config = replace(config, lora=replace(config.lora, adapter=run.config.lora.adapter))
@@ -62,9 +61,10 @@ def copy_run(run: Run, model: TrainedModel, folder: Path, examples: int) -> None
         task = _first_examples(run.task, examples)
         keep_task(made / TASK, task)
         _keep_checkpoint(run, model, made)
-        prints = fingerprints(task, resolve(run.config), kept=True) | config_print(made / CONFIG)
+        resolved = resolve(run.config)
+        prints = fingerprints(task, resolved, kept=True) | config_print(made / CONFIG)
         prints |= tokenizer_print(made / TOKENIZER)
-        write_inputs(made, Inputs(prints, pinned()))
+        write_inputs(made, Inputs(prints, revisions(resolved)))
 
 
 def _local(name: str | None) -> Path | None:
@@ -78,7 +78,7 @@ def _copy_files(source: Path, target: Path, patterns: Iterable[str]) -> None:
         for path in {path for pattern in patterns for path in source.glob(pattern) if path.is_file()}:
             shutil.copyfile(path, target / path.name)
     except OSError as error:
-        raise cannot_write(target, error) from error
+        raise cannot_write(named(target), error) from error
 
 
 def _first_examples(task: Task, count: int) -> Task:

@@ -22,9 +22,9 @@ from fit_jax.evaluation.queries import Group
 from fit_jax.evaluation.report import FOLDER, Before, report_run
 from fit_jax.evaluation.text_perplexity import MeasuredTexts, text_perplexities
 from fit_jax.files import PARTIAL, make_folder, remove_partials, write_text
-from fit_jax.foreign import read_text, shown
+from fit_jax.foreign import named, read_text, shown
 from fit_jax.models.adapters import TrainedAdapter, trained_adapter, write_adapter
-from fit_jax.parallel.processes import is_lead, maximum_over_processes, on_lead
+from fit_jax.parallel.processes import as_lead_finds, is_lead, on_all, on_lead
 from fit_jax.runs.inputs import read_inputs
 from fit_jax.runs.run import Run, load_model, scorer, starting_state, subject_of
 from fit_jax.runs.run_folder import CARD, CONFIG, EVALUATIONS, MAY_DIFFER, saved_config
@@ -41,8 +41,7 @@ _LONGEST_NAME = 80
 def has_report(run: Run) -> bool:
     """Whether the run was evaluated to the end, which the card tells, as the lead sees it; every process asks."""
     names = (f"{FOLDER}/index.html", CARD, *([ADAPTER] if _has_adapter(run) else []))
-    ((there,),) = maximum_over_processes([[int(is_lead() and all((run.folder / name).exists() for name in names))]])
-    return bool(there)
+    return as_lead_finds(lambda: all((run.folder / name).exists() for name in names))
 
 
 def _has_adapter(run: Run) -> bool:
@@ -125,7 +124,7 @@ def before_tuning(run: Run, answers: bool, opening: Opening, texts: Sequence[Mea
     if not (answers or texts):
         return Before()
     try:
-        placed = starting_state(run, None)
+        placed = on_all(partial(starting_state, run, None))
     except InputError as error:
         if is_lead():
             print(f"the report shows nothing from before tuning: {error}", flush=True)
@@ -181,7 +180,7 @@ def _claim(run: Run, which: int | str, name: str, measures: Mapping[str, str]) -
     if path.exists():
         is_headed = [line for line in read_text(path).splitlines() if line.startswith("#")] == head.splitlines()
         if not is_headed or config_differences(read_config(Config, path), run.config, RESULTS_STAY):
-            raise InputError(f"{folder}: holds another evaluation; choose another name")
+            raise InputError(f"{named(folder)}: holds another evaluation; choose another name")
     make_folder(folder)
     remove_partials(folder)
     write_text(path, head + dump_config(replace(run.config, run_dir=".")))

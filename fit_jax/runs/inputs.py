@@ -24,7 +24,7 @@ from fit_jax.errors import InputError
 from fit_jax.files import write_text
 from fit_jax.focus.example import Example
 from fit_jax.foreign import exists, listed, named, read_object
-from fit_jax.hub import local_folder
+from fit_jax.hub import local_folder, pinned
 from fit_jax.models.adapter_config import CONFIG, WEIGHTS, adapter_folder
 from fit_jax.models.model_folder import CONFIG_FILES, HUB_FILES
 from fit_jax.runs.resolve import ResolvedConfig
@@ -76,7 +76,7 @@ def read_inputs(folder: Path) -> Inputs | None:
     parts = [kept.section("fingerprints"), kept.section("hub_revisions")]
     texts = [dict(part.values) for part in parts if part is not None]
     if len(texts) < len(parts) or not all(isinstance(text, str) for part in texts for text in part.values()):
-        raise InputError(f"{path}: is damaged: it lacks texts or has others; put it back from a copy")
+        raise InputError(f"{named(path)}: is damaged: it lacks texts or has others; put it back from a copy")
     files = kept.section("large_files")
     return Inputs(*texts, files={} if files is None else dict(files.values))
 
@@ -85,6 +85,13 @@ def write_inputs(folder: Path, inputs: Inputs) -> None:
     """Keeps in the run folder what it is made from."""
     kept = {"fingerprints": inputs.prints, "hub_revisions": inputs.revisions, "large_files": inputs.files}
     write_text(folder / FILE, json.dumps(kept, indent=2, sort_keys=True) + "\n")
+
+
+def revisions(resolved: ResolvedConfig, kept: Inputs | None = None) -> dict[str, str]:
+    """The commits of the hub ids that a run names, beside those that it keeps; the process may have used others."""
+    named_ids = (resolved.model.pretrained, resolved.lora.adapter, resolved.tokenizer.path)
+    found = {name: commit for name, commit in pinned().items() if name in named_ids}
+    return found if kept is None else kept.revisions | found
 
 
 def check_are_kept(folder: Path, kept: Inputs | None, changed: Changed) -> None:

@@ -21,6 +21,7 @@ from fit_jax.evaluation.metrics import kind_of, share_of
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.report import print_table, write_lines
 from fit_jax.files import make_folder, replace_with, write_text
+from fit_jax.foreign import named
 from fit_jax.html import as_html, page
 from fit_jax.markdown import as_text
 from fit_jax.methods.intervention import Intervention
@@ -90,7 +91,9 @@ def _look(run: Run, base: Base, split: str) -> Inside:
     seed = run.config.seed
     L, D = nothing(base).vectors.shape
     if L == 1:
-        raise InputError(f"{run.folder}: a model of one layer has no inside; look into one of two layers or more")
+        raise InputError(
+            f"{named(run.folder)}: a model of one layer has no inside; look into one of two layers or more"
+        )
     learn = opposite_pairs(run.task, "validation", "train", seed)
     asked = opposite_pairs(run.task, split, "heldout", seed)
     (own,) = switched(base, asked, {"": exchanges(base)}).values()
@@ -98,8 +101,8 @@ def _look(run: Run, base: Base, split: str) -> Inside:
     followed = float(np.mean([p.correct for ps in answer(asked, base.plain()) for p in ps]))
     if followed <= strayed:
         raise InputError(
-            f"{run.folder}: its answers do not depend on the instruction ({followed:.3f} follow it, {strayed:.3f} the "
-            "contrary one); look inside a run that follows instructions"
+            f"{named(run.folder)}: its answers do not depend on the instruction ({followed:.3f} follow it, "
+            f"{strayed:.3f} the contrary one); look inside a run that follows instructions"
         )
     directions = found_directions(base, learn, layers_that_carry(base, learn), seed)
     # All in one call each, for which one program is compiled.

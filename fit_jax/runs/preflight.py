@@ -16,6 +16,7 @@ from fit_jax.evaluation.evaluator import evaluated_splits
 from fit_jax.evaluation.queries import ask
 from fit_jax.focus.example import Example
 from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.foreign import named
 from fit_jax.models.config import DecoderConfig
 from fit_jax.parallel.config import CONTEXT, TENSOR
 from fit_jax.parallel.sharding import byte_count, bytes_held, row_shards
@@ -182,7 +183,7 @@ def check_disk(folder: Path, state: Any, config: Config, saves: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"{folder}: {min(at_once, saves)} checkpoints of {size(each)} are kept at once (train.keep "
+            f"{named(folder)}: {min(at_once, saves)} checkpoints of {size(each)} are kept at once (train.keep "
             f"{config.train.keep}, the best, one under way), its disk has {size(free)} free; free space, lower "
             "train.keep or choose another run_dir"
         )

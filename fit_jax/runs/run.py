@@ -18,7 +18,7 @@ from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.foreign import named, quoted, shown
-from fit_jax.hub import NotAtHand, pin, pinned
+from fit_jax.hub import NotAtHand, pin
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.mesh import make_mesh
@@ -32,6 +32,7 @@ from fit_jax.runs.inputs import (
     config_print,
     fingerprints,
     read_inputs,
+    revisions,
     tokenizer_print,
     write_inputs,
 )
@@ -112,8 +113,7 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse", tr
     kept, begun = read_inputs(folder), has_checkpoint(folder)
     if begun:
         check_are_kept(folder, kept, changed)
-    if kept is not None:
-        pin(kept.revisions)
+    pin({} if kept is None else kept.revisions)
     try:
         resolved = resolve(config)
     except NotAtHand as error:
@@ -142,7 +142,7 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse", tr
 
         def keep() -> None:
             keep_tokenizer(folder, tokenizer)
-            now = Inputs(found | tokenizer_print(folder / TOKENIZER), pinned(), digests.kept)
+            now = Inputs(found | tokenizer_print(folder / TOKENIZER), revisions(resolved, kept), digests.kept)
             whole = kept == now and (changed == "refuse" or _keeps_task(folder / TASK, resolved, now, digests))
             _keep_examples(config, task, whole)
             write_inputs(folder, now)
@@ -218,7 +218,7 @@ def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> Train
     try:
         steps = checkpoints.steps()
         if not steps:
-            raise InputError(f"{run.folder}: holds no checkpoint yet; train first")
+            raise InputError(f"{named(run.folder)}: holds no checkpoint yet; train first")
         if isinstance(which, str) and which not in ("best", "last"):
             raise InputError(f"checkpoint {which!r}: write best, last or the number of a step")
         step = steps[-1] if isinstance(which, str) else which
@@ -229,7 +229,7 @@ def load_model(run: Run, which: int | Literal["best", "last"] = "best") -> Train
                 )
             step = best if best in steps else step
         if step not in steps:
-            raise InputError(f"{run.folder}: no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
+            raise InputError(f"{named(run.folder)}: no checkpoint of step {step}; there are {str(steps)[1:-1]}")
         placed = starting_state(run, None) if frozen_are_given(run) else shapes_of(run, None)
         return TrainedModel(placed.graphdef, checkpoints.restore(step, placed.state).params, step)
     finally:

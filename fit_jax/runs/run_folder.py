@@ -120,7 +120,7 @@ def locked(folder: Path, prepare: Callable[[], object] = lambda: None) -> Iterat
             work = f"{os.path.basename(sys.argv[0])} {' '.join(sys.argv[1:])}"[:500]
             stack.enter_context(held(folder))
             stack.enter_context(logged(folder / LOG, f"process {os.getpid()} on {socket.gethostname()}: {work}"))
-            for place in (folder, folder / TASK, folder / "report"):
+            for place in (folder, folder / FIRST_STAGE, folder / TASK, folder / "report"):
                 remove_partials(place)
             prepare()
 
@@ -139,15 +139,15 @@ def held(folder: Path) -> Iterator[None]:
     try:
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
-        raise InputError(f"{folder / LOCK}: cannot be opened ({error.strerror}); move it away") from error
+        raise InputError(f"{named(folder / LOCK)}: cannot be opened ({error.strerror}); move it away") from error
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.read(lock, 200).decode(errors="replace").strip()
             raise InUse(
-                f"{folder}: another process is at work in this folder ({holder or 'unknown'}); wait for it, or choose "
-                "another folder"
+                f"{named(folder)}: another process is at work in this folder; wait for it "
+                f"({shown(holder) or 'unknown'}), or choose another folder"
             ) from error
         os.ftruncate(lock, 0)
         os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
@@ -164,7 +164,7 @@ def saved_config(folder: Path) -> Config:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise InputError(f"{folder}: holds no run ({CONFIG} is missing); name the run_dir of a training run")
+        raise InputError(f"{named(folder)}: holds no run ({CONFIG} is missing); name the run_dir of a training run")
     return placed(read_config(Config, path, complete=True, later=_LATER), folder, Path())
 
 
@@ -181,9 +181,8 @@ def placed(config: Config, *roots: Path) -> Config:
         return next((os.path.abspath(path) for path in found), name)
 
     model = dataclasses.replace(config.model, pretrained=place(config.model.pretrained))
-    return dataclasses.replace(
-        config, model=model, lora=dataclasses.replace(config.lora, adapter=place(config.lora.adapter))
-    )
+    lora = dataclasses.replace(config.lora, adapter=place(config.lora.adapter))
+    return dataclasses.replace(config, model=model, lora=lora)
 
 
 def opened_config(folder: Path, overrides: Sequence[str]) -> Config:
@@ -222,8 +221,8 @@ def run_tokenizer(folder: Path, task: "Task", asked: TokenizerConfig) -> "PreTra
         return load_tokenizer(kept)
     if has_checkpoint(folder):
         raise InputError(
-            f"{kept}: is missing, and without it the run's checkpoints cannot be used; put that folder back from a "
-            "copy (nothing is said against the checkpoints)"
+            f"{named(kept)}: is missing, and without it the run's checkpoints cannot be used; put that folder back "
+            "from a copy (nothing is said against the checkpoints)"
         )
     return task_tokenizer(task, asked)
 
@@ -245,9 +244,8 @@ def _adopt(folder: Path, config: Config) -> None:
     A run without any checkpoint, mostly for a mistake in its config, has nothing to lose and gives way to another.
     """
     if not (folder / CONFIG).exists():
-        for name in (CHECKPOINTS, "metrics.jsonl"):
-            if (folder / name).exists():
-                raise InputError(f"{folder}: holds {name} but no {CONFIG}; choose another run_dir or empty this one")
+        if left := [name for name in (CHECKPOINTS, "metrics.jsonl") if (folder / name).exists()]:
+            raise InputError(f"{named(folder)}: holds {left[0]} but no {CONFIG}; put it back, or name another run_dir")
         write_text(folder / CONFIG, _kept(config))
         return
     begun, saved = has_checkpoint(folder), saved_config(folder)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from fit_jax.errors import InputError
+from fit_jax.foreign import named
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def logged(path: Path, title: str) -> Iterator[None]:
     try:
         file = open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); move it away") from error
+        raise InputError(f"{named(path)}: cannot be written ({error.strerror}); move it away") from error
     log = _Log(file, sys.stderr)
     root, terminal = logging.getLogger(), sys.stderr
     handlers = root.handlers[:]

@@ -17,7 +17,7 @@ from fit_jax.config_files import decode_config, dump_config
 from fit_jax.data.own_data import OwnData, check_description, read_description
 from fit_jax.errors import InputError
 from fit_jax.files import make_folder, write_text
-from fit_jax.foreign import quoted, read_text, shown
+from fit_jax.foreign import named, quoted, read_text, shown
 from fit_jax.runs.run_folder import InUse, has_checkpoint
 
 # Where an error lists malformed rows.
@@ -48,8 +48,8 @@ def keep_rows(
     for place, content in ((path, words), (folder / "rows.jsonl", lines)):
         if has_checkpoint(folder.parent) and place.is_file() and read_text(place, "put it back from a copy") != content:
             raise InputError(
-                f"{folder.parent}: holds a run of other rows or another description; give the same ones, or choose "
-                "another run_dir"
+                f"{named(folder.parent)}: holds a run of other rows or another description; give the same ones, or "
+                "choose another run_dir"
             )
         write_text(place, content)
     return path

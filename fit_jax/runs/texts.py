@@ -1,13 +1,14 @@
 """The texts of a run beside its task: what it rehearses, and what is only measured."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from fit_jax.data.rehearsal import RehearsalRows, measured_items
 from fit_jax.data.rehearsal_texts import RehearsalTexts
 from fit_jax.errors import InputError
 from fit_jax.evaluation.text_perplexity import MeasuredTexts
-from fit_jax.parallel.processes import is_lead
+from fit_jax.parallel.processes import is_lead, on_all
 from fit_jax.runs.run import Run
 
 _REHEARSAL, _MEASURED = "rehearsal.files", "evaluation.texts"
@@ -49,7 +50,7 @@ def measured_texts(run: Run, rehearsed: bool) -> list[MeasuredTexts]:
     found = []
     for name, field in asked:
         try:
-            texts = _texts(run, (name,), field)
+            texts = on_all(partial(_texts, run, (name,), field))
         except InputError as error:
             if field == _MEASURED:
                 raise

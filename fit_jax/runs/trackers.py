@@ -29,7 +29,7 @@ from fit_jax.training.metrics import scalars
 _PROJECT = "fit_jax"
 _TABLE = "focus_accuracy"
 _PARAMETERS_AT_ONCE = 100  # more MLflow refuses
-_REMEDY = "remove it, and the trackers begin the run again"
+_REMEDY = "move it away, and the trackers begin the run again"
 
 Rows = Sequence[Sequence[Any]]
 

@@ -17,7 +17,7 @@ from flax import nnx
 
 from fit_jax.errors import InputError, RunFailed, cannot_write, machine_remedy, reason
 from fit_jax.files import check_outputs
-from fit_jax.foreign import silent
+from fit_jax.foreign import named, shown, silent
 from fit_jax.parallel.processes import are_alike, is_lead, on_lead
 from fit_jax.parallel.sharding import named_leaves
 from fit_jax.training.checkpoint_sums import CheckpointSums
@@ -99,8 +99,8 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
         if not are_alike(zlib.crc32(repr(self.steps()).encode())):
             raise InputError(
-                f"{self.folder}: not all processes see the same checkpoints; let all see one folder, or start again "
-                "when its storage has caught up"
+                f"{named(self.folder)}: not all processes see the same checkpoints; let all see one folder, or start "
+                "again when its storage has caught up"
             )
 
     def steps(self) -> list[int]:
@@ -132,7 +132,7 @@ class Checkpoints:
             self._saving = step
             saved = self._manager.save(step, args=parts)
         if not saved:
-            raise RunFailed(f"checkpoint {step} in {self.folder} was not saved; start the same command again")
+            raise RunFailed(f"checkpoint {step} in {named(self.folder)} was not saved; start the same command again")
 
     def progress(self, step: int) -> dict[str, Any]:
         """The JSON saved at a step.
@@ -201,7 +201,7 @@ class Checkpoints:
             yield
         except (OSError, ValueError) as error:  # a full disk is a ValueError of tensorstore
             then = "then start again: the run goes on from the last whole one"
-            raise cannot_write(f"checkpoints in {self.folder}", error, then) from error
+            raise cannot_write(f"checkpoints in {named(self.folder)}", error, then) from error
 
     def _clean(self) -> None:
         """Removes what a kill has left, and lists what earlier versions did not."""
@@ -233,7 +233,7 @@ class Checkpoints:
         for name, leaf in wanted.items():
             if shapes.get(name, leaf.shape) != leaf.shape:
                 raise InputError(
-                    f"checkpoint {self.folder / str(step)} is whole but of another model: {name} is "
+                    f"checkpoint {named(self.folder / str(step))} is whole but of another model: {name} is "
                     f"{shapes[name]} there and {tuple(leaf.shape)} by the run's config and tokenizer; put the run's "
                     "own config.yaml and tokenizer back"
                 )
@@ -249,7 +249,8 @@ class Checkpoints:
             if machine_remedy(error):  # nothing is wrong with the checkpoint
                 raise
             raise InputError(
-                f"checkpoint {self.folder / str(step)} cannot be read: {reason(error)}; {self.remedy(step)}"
+                f"checkpoint {named(self.folder / str(step))} cannot be read; {self.remedy(step)} "
+                f"({shown(reason(error))})"
             ) from error
 
 

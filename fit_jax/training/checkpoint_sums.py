@@ -7,7 +7,7 @@ import jax
 
 from fit_jax.errors import InputError
 from fit_jax.files import write_text
-from fit_jax.foreign import read_text
+from fit_jax.foreign import named, read_text
 from fit_jax.parallel.processes import are_alike, is_lead, maximum_over_processes
 from fit_jax.sums import WHOLE, dump_listing, first_unlike, list_folder, parse_listing
 
@@ -70,20 +70,20 @@ class CheckpointSums:
                 if not all(any(name.startswith(part) for name in listing) for part in self._parts):
                     raise ValueError("it lacks files")
             except ValueError as error:
-                raise InputError(f"{path}: is damaged ({error}); {_UNLISTED}") from error
+                raise InputError(f"{named(path)}: is damaged ({error}); {_UNLISTED}") from error
         elif folder.exists() and not below and is_lead():
-            _say(f"checkpoint {folder} has no sums: whether it is what was written cannot be checked")
+            _say(f"checkpoint {named(folder)} has no sums: whether it is what was written cannot be checked")
         names = sorted(name for name in listing if name.startswith(below))
         if not are_alike(len(names)):
             raise InputError(
-                f"{path}: not all processes see the same; let all see one folder, or start again when its storage has "
-                "caught up"
+                f"{named(path)}: not all processes see the same; let all see one folder, or start again when its "
+                "storage has caught up"
             )
         wrong = first_unlike(folder, listing, names[jax.process_index() :: jax.process_count()])
         ((number,),) = maximum_over_processes([[-1 if wrong is None else names.index(wrong)]])
         if number >= 0:
             raise InputError(
-                f"checkpoint {folder} is damaged: {names[number]} is not what was written; {self.remedy(step)}"
+                f"checkpoint {named(folder)} is damaged: {names[number]} is not what was written; {self.remedy(step)}"
             )
 
     def remedy(self, step: int) -> str:

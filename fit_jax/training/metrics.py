@@ -12,7 +12,7 @@ from typing import Any
 
 from fit_jax.errors import InputError, cannot_write
 from fit_jax.files import check_outputs, replace_with
-from fit_jax.foreign import quoted, read_records, shown
+from fit_jax.foreign import named, quoted, read_records, shown
 from fit_jax.training.display import Display
 from fit_jax.training.step import StepMetrics
 
@@ -126,7 +126,7 @@ class MetricsLog:
             self._file.flush()
         except OSError as error:
             raise cannot_write(
-                self._path, error, "then start again: the run goes on from its last checkpoint"
+                named(self._path), error, "then start again: the run goes on from its last checkpoint"
             ) from error
         if self._board is None:
             from tensorboardX import SummaryWriter  # takes seconds, so not before training is under way
@@ -188,7 +188,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     for number, record in enumerate(records, 1):
         for name, value in record.items():
             if not isinstance(value, int | float):
-                raise InputError(f"{path}, line {number}: {shown(name)} is {quoted(value)}, no number; {remedy}")
+                raise InputError(f"{named(path)}, line {number}: {shown(name)} is {quoted(value)}, no number; {remedy}")
     return records
 
 
@@ -197,13 +197,13 @@ def _cut(path: Path, size: int, digest: str | None) -> bytes:
     content = path.read_bytes() if path.exists() else b""
     if len(content) < size:
         raise InputError(
-            f"{path} holds {len(content)} bytes, its checkpoint knows of {size}; "
+            f"{named(path)} holds {len(content)} bytes, its checkpoint knows of {size}; "
             "put the whole file back, or start in a new run folder"
         )
     kept = content[:size]
     if digest is not None and hashlib.sha256(kept).hexdigest() != digest:
         raise InputError(
-            f"{path} is not what its checkpoint knows; put it back from a copy, or start in a new run folder"
+            f"{named(path)} is not what its checkpoint knows; put it back from a copy, or start in a new run folder"
         )
     if len(content) > size:
         replace_with(path, lambda partial: partial.write_bytes(kept))

@@ -1,6 +1,7 @@
 """What goes wrong in an experiment: it goes on where it was killed, and says plainly what is broken and where."""
 
 import csv
+import json
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -103,10 +104,28 @@ def test_damaged_predictions_are_told(config, done, tmp_path):
         re.sub(r'"log_probs": \[[^,]*, ', '"log_probs": [', whole),
     ):
         path.write_text(damaged)
-        with pytest.raises(InputError, match=r"fit-seed1.*delete it"):
+        with pytest.raises(InputError, match=r"fit-seed1.*move it away, and they are made again"):
             run_it(config)
     path.write_text(whole)
     path.with_name("note.txt").unlink()
+    run_it(config)
+    assert len(done) == 4
+
+
+def test_damaged_counts_are_told_by_their_file_and_field(config, done, tmp_path):
+    config = replace(config, run=replace(config.run, train=TrainConfig(steps=None)))
+    run_it(config)
+    experiment = tmp_path / "experiment"
+    budget = experiment / "cells" / "fit-seed1" / cell_module.BUDGET
+    spent = cell_module.Budget(2, 8, 0.2, 8, 1, "loss", {"share": 0.5})
+    budget.write_text(json.dumps(spent._asdict()))
+    assert cell_module.read_budget(budget) == spent
+    for path, fields in ((budget, spent._asdict()), (experiment / runner.STEPS, {"steps": 1, "examples_per_step": 8})):
+        for field in fields:
+            path.write_text(json.dumps(fields | {field: ["x"]}))
+            with pytest.raises(InputError, match=rf"{path.name}: {field} .*put it back from a copy, or"):
+                run_it(config)
+        path.write_text(json.dumps(fields))
     run_it(config)
     assert len(done) == 4
 

@@ -47,6 +47,9 @@ def config(tmp_path_factory) -> ExperimentConfig:
 
 @pytest.fixture(scope="module")
 def report(config):
+    left = Path(config.run_dir) / "cells" / "few_shot-seed0" / ".partial-1234.jsonl"  # by a process that was killed
+    left.parent.mkdir(parents=True)
+    left.touch()
     return run_experiment(config)
 
 
@@ -58,6 +61,7 @@ def test_every_method_is_in_the_report(report, config):
     assert "on SFT(y)" in summary
     assert "of random weights" in summary
     assert (report / "index.html").exists()
+    assert not list(Path(config.run_dir).rglob(".partial-*"))
 
 
 def test_a_knob_is_tried_on_the_model_that_fit_trains(report, config, monkeypatch, tmp_path):

@@ -101,6 +101,19 @@ def test_what_one_asks_all_know_one_call_later():
         assert [agreed(asks) for asks in (False, True, False, False)] == [False, False, True, False]
 
 
+def test_all_go_by_what_the_lead_finds_and_none_does_alone_what_another_cannot(monkeypatch):
+    assert processes.as_lead_finds(lambda: True)
+    assert not processes.as_lead_finds(lambda: False)
+    assert processes.on_all(lambda: 7) == 7
+    monkeypatch.setattr(processes, "maximum_over_processes", lambda table: [[1]])
+    with pytest.raises(InputError, match="another process of the job cannot"):
+        processes.on_all(lambda: 7)
+    monkeypatch.setattr(processes, "is_lead", lambda: False)
+    assert processes.as_lead_finds(lambda: False)
+    monkeypatch.setattr(processes, "maximum_over_processes", lambda table: table)
+    assert not processes.as_lead_finds(lambda: True)
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [(InputError("full"), InputError), (OSError(errno.ENOSPC, "full"), InputError), (RunFailed("no"), RunFailed)],
@@ -134,6 +147,15 @@ def test_an_address_that_is_none_is_told(address, monkeypatch):
         monkeypatch.setenv(f"JAX_{name}", value)
     with pytest.raises(InputError, match=f"JAX_COORDINATOR_ADDRESS={address}: is no host:port"):
         start(MeshConfig())
+
+
+def test_places_that_are_none_are_told_in_a_short_line(monkeypatch):
+    for name in ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID"):
+        monkeypatch.setenv(f"JAX_{name}", "\x1b[2J" + "9" * 3000)
+    with pytest.raises(InputError, match="all three are needed") as error:
+        start(MeshConfig())
+    assert len(str(error.value).rpartition(": all three")[0]) <= 200
+    assert "\x1b" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,18 @@ def test_a_report_counts_with_the_jobs_key_alone(address, monkeypatch, key):
     assert all(f"process 2 of 3 did not start within 2 s{why}; present: 0 on" in line for line in told)
 
 
+def test_a_line_about_many_processes_and_long_names_stays_short(address, monkeypatch):
+    monkeypatch.delenv("FIT_JAX_JOB_KEY", raising=False)
+    report = b"fit_jax 7 200 " + b"h" * 3000
+    signature = hmac.new(b"", report, "sha256").hexdigest().encode()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(calling, address, report + b" " + signature + b"\n")
+        (told,) = together(address, [0], 200, timeout=1)
+    assert told.startswith("process 1, 2, 3, 4 and 194 more of 200 did not start within 1 s; present: 0 on ")
+    assert ", 7 on hhh" in told
+    assert len(told.rpartition(";")[0]) <= 200
+
+
 def test_callers_that_drip_or_are_silent_hold_nobody_up(address):
     """Neither those who are there, nor the deadline."""
     host, port = address.split(":")

@@ -12,7 +12,7 @@ from fit_jax.errors import InputError
 from fit_jax.focus.example import TaskText
 from fit_jax.runs import run as runs
 from fit_jax.runs.evaluating import evaluation_folder
-from fit_jax.runs.inputs import FILE, check_inputs, config_print, fingerprints, read_inputs, write_inputs
+from fit_jax.runs.inputs import FILE, check_inputs, config_print, fingerprints, read_inputs, revisions, write_inputs
 from fit_jax.runs.resolve import resolve
 from fit_jax.runs.run import set_up
 from fit_jax.runs.run_folder import EVALUATIONS, TASK, TOKENIZER, claimed, opened_config
@@ -69,13 +69,16 @@ def test_a_copy_that_could_not_be_renewed_is_renewed_later(config, begun, tmp_pa
     assert evaluated(set_up(config)) == evaluated(accepted)
 
 
-def test_a_run_keeps_the_commits_of_hub_ids(config, begun, monkeypatch):
+def test_a_run_keeps_the_commits_of_its_hub_ids_and_not_of_other_runs(config, begun, monkeypatch):
     kept = read_inputs(begun)
     write_inputs(begun, replace(kept, revisions={"a/kept": "commit"}))
-    monkeypatch.setattr(hub, "commits_of_ids", {})
+    monkeypatch.setattr(hub, "commits_of_ids", {"another/base": "of another run", "a/base": "its own"})
     set_up(config, trains=True)
     assert hub.pinned()["a/kept"] == "commit"
-    assert read_inputs(begun).revisions["a/kept"] == "commit"
+    assert read_inputs(begun).revisions == {"a/kept": "commit"}
+    resolved = resolve(config)
+    names_one = replace(resolved, model=replace(resolved.model, pretrained="a/base"))
+    assert revisions(names_one) == {"a/base": "its own"}
 
 
 def test_a_run_whose_fingerprints_were_deleted_is_refused_or_accepted(config, begun):

@@ -10,8 +10,9 @@ from fit_jax import evaluate, train
 from fit_jax.config import Config
 from fit_jax.errors import InputError
 from fit_jax.experiment import __main__ as experiment
+from fit_jax.foreign import read_object
 from fit_jax.runs.run import read_progress
-from fit_jax.runs.run_folder import CONFIG, FIRST_STAGE, TOKENIZER, TRACKERS, claimed, saved_config
+from fit_jax.runs.run_folder import CONFIG, FIRST_STAGE, TOKENIZER, TRACKERS, claimed, held, saved_config
 from fit_jax.runs.trainer import last_progress
 from fit_jax.training.checkpoint import Checkpoints
 
@@ -51,7 +52,10 @@ def test_results_of_no_known_run_are_left_alone(config, tmp_path, name):
     path = tmp_path / "run" / name
     path.parent.mkdir(parents=True)
     path.touch()
-    with pytest.raises(InputError, match=f"holds {name.partition('/')[0]} but no config.yaml"), claimed(config):
+    with (
+        pytest.raises(InputError, match=f"holds {name.partition('/')[0]} but no config.yaml; put it back"),
+        claimed(config),
+    ):
         pass
     assert path.exists()
 
@@ -97,7 +101,7 @@ def test_every_command_that_writes_keeps_the_others_out(config, tmp_path):
             lambda: evaluate.main([config.run_dir]),
             lambda: experiment.main(["--run_dir", config.run_dir, "--seeds", "[0]"]),
         ):
-            with pytest.raises(InputError, match=rf"run: another process .*\(process {os.getpid()} on .*wait for it"):
+            with pytest.raises(InputError, match=rf"run: another process .*wait for it \(process {os.getpid()} on "):
                 command()
 
 
@@ -120,11 +124,41 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(config, tmp_path, name):
 
 
 def test_what_a_killed_command_left_half_written_is_removed(config, tmp_path):
-    for place in ("run", "run/report", "run/task"):
+    for place in ("run", "run/report", "run/task", "run/first_stage"):
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
         (tmp_path / place / ".partial-1234.svg").touch()
     with claimed(config):
         assert not list((tmp_path / "run").rglob(".partial*"))
+
+
+def test_lines_about_a_folder_stay_short_where_its_name_is_long(config, tmp_path):
+    folder = tmp_path.joinpath(*["a folder of a name that is long"] * 10)
+    config = replace(config, run_dir=str(folder))
+    folder.mkdir(parents=True)
+
+    def line(act) -> str:
+        with pytest.raises(InputError) as error:
+            act()
+        return str(error.value)
+
+    lines = [line(lambda: evaluate.main([str(folder)]))]
+    with held(folder):
+        lines.append(line(lambda: claim(config)))
+    (folder / "metrics.jsonl").touch()
+    lines.append(line(lambda: claim(config)))
+    (folder / CONFIG).write_text("seed: 0\n")
+    lines += [line(lambda: claim(config)), line(lambda: Checkpoints(folder, 1, True, True).progress(4))]
+    (folder / "metrics.jsonl").unlink()
+    (folder / "metrics.jsonl").mkdir()
+    lines += [line(lambda: claim(config)), line(lambda: read_object(folder / CONFIG))]
+    for said in lines:
+        assert len(said.rpartition(";")[0]) <= 200, said
+        assert "long/" in said
+
+
+def claim(config: Config) -> None:
+    with claimed(config):
+        pass
 
 
 def test_damaged_checkpoints_are_told(config, tmp_path):

@@ -119,7 +119,7 @@ def test_a_tracker_that_fails_is_told_of_once(fake, fails, tmp_path, capsys):
 
 def test_a_damaged_list_of_names_is_wrong_input(fake, tmp_path):
     (tmp_path / "trackers.json").write_text("{")
-    with pytest.raises(InputError, match=r"trackers.json.*remove it"):
+    with pytest.raises(InputError, match=r"trackers.json.*move it away"):
         Trackers(["wandb"], tmp_path, {}).open()
 
 
