@@ -16,6 +16,7 @@ from fit_jax.focus.decoy_text import PLACES, insert_decoy
 from fit_jax.focus_inputs import option_list
 from fit_jax.focus_model import Checkpoint, FocusModel
 from fit_jax.focus_results import Answer, Attribution, Scores
+from fit_jax.foreign import shown
 from fit_jax.runs.job import train_and_report
 from fit_jax.runs.run import set_up
 from fit_jax.runs.run_folder import opened_config
@@ -81,6 +82,8 @@ def tune(
             no run could begin with, nothing is left but the list of malformed rows that the line names.
         TrainingFailed: The loss is no longer a number.
     """
+    if not (config is None or isinstance(config, str | Path)):
+        raise InputError(f"tune: config: {shown(config)} is no path; fields go by name, as in settings=...")
     folder = Path(run_dir)
     given = [] if config is None else ["--config", str(config)]
     given += [*option_list(settings), "--run_dir", str(folder)]

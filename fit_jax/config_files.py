@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _CONFIGS = Path(__file__).parent / "configs"
 # Bytes of the longest config file.
 _LONGEST = 1 << 24
+_READABLE = "name a readable YAML file"
 # Characters of a value that a message may write again as it should be.
 _SHORT = 40
 ConfigType = TypeVar("ConfigType", bound="DataclassInstance")
@@ -163,7 +164,8 @@ def _asked(cls: type, arguments: Sequence[str]) -> dict[str, Any]:
     for option in parser.parse_args(arguments).config:
         name, _, text = option.removeprefix("--").partition("=")
         if name == "config":
-            value = _read(cls, _find(Path(text)))
+            remedy = _READABLE if exists(path := _find(Path(text))) else f"{_READABLE}, or {_packaged()}"
+            value = _read(cls, path, remedy=remedy)
         else:
             value = _from_yaml(text, f"--{name}: {shown(text)!r} is no YAML value")
             for key in reversed(name.split(".")):
@@ -178,23 +180,22 @@ def _find(path: Path) -> Path:
     return next((place for place in places if exists(place) and not place.is_dir()), path)
 
 
-def _packaged() -> list[str]:
-    """Names of the configs of the package, except for the parts that the paper's are put together from."""
+def _packaged() -> str:
+    """Names the configs of the package, except for the parts that the paper's are put together from."""
     files = sorted(file for pattern in ("*.yaml", "experiments/*.yaml") for file in _CONFIGS.glob(pattern))
-    return [file.relative_to(_CONFIGS).with_suffix("").as_posix() for file in files]
+    names = (file.relative_to(_CONFIGS).with_suffix("").as_posix() for file in files)
+    return f"one that comes with fit_jax: {', '.join(names)}"
 
 
-def _read(cls: type, path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+def _read(cls: type, path: Path, above: tuple[Path, ...] = (), remedy: str = _READABLE) -> dict[str, Any]:
     """The mapping that a YAML file holds, it and its sections over the files that a `base:` in them names.
 
     Args:
         cls: The config or section that the file is of.
         path: The file.
         above: The files that name it as their base.
+        remedy: What to do where it cannot be read.
     """
-    remedy = "name a readable YAML file"
-    if not above and not exists(path):
-        remedy += f", or one that comes with fit_jax: {', '.join(_packaged())}"
     try:
         text = read_text(path, remedy, _LONGEST)
     except InputError as error:

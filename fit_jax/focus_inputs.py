@@ -1,6 +1,7 @@
 """What a tuned model is asked from Python, checked before anything is computed; every error is one line."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +18,26 @@ Features = str | Sequence[str] | None
 Text = str | Mapping[str, str]
 
 
-def option_list(settings: Mapping[str, Any] | None) -> list[str]:
-    """Settings as the command line gives them."""
-    return [part for name, value in (settings or {}).items() for part in (f"--{name}", _written(value))]
+def option_list(*settings: Mapping[str, Any] | None) -> list[str]:
+    """Settings as the command line gives them, the last of each name; paths are texts.
+
+    Raises:
+        InputError: They are no mapping, one is a section, or a value is of a kind that no field has.
+    """
+    values: dict[str, Any] = {}
+    for given in settings:
+        if not (given is None or isinstance(given, Mapping)):
+            raise InputError(f'settings: {shown(given)} is no mapping; give fields by name, as {{"train.steps": 100}}')
+        values |= given or {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and "." not in name:
+            raise InputError(f"settings: {name}: is a section; give its fields by dotted name, as in '{name}.field'")
+    return [part for name, value in values.items() for part in (f"--{name}", _written(value))]
 
 
 def _written(value: Any) -> str:
     try:
-        return value if isinstance(value, str) else json.dumps(value)
+        return os.fspath(value) if isinstance(value, str | os.PathLike) else json.dumps(value)
     except (TypeError, ValueError) as error:
         raise InputError(f"settings: {shown(value)} is no value of a field; give text, numbers and lists") from error
 

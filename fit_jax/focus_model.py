@@ -151,7 +151,7 @@ class FocusModel:
         """
         rows = frame_rows(frame, self.slots, answer_list(candidates) or self.candidates)
         answers = self.ask_batch(rows, focus, ignore, candidates)
-        names = list(answers[0].probabilities) if answers else []
+        names = answer_list(candidates) or self.candidates
         columns = {probability_column(name): [a.probabilities[name] for a in answers] for name in names}
         return frame.assign(answer=[a.answer for a in answers], **columns)
 
@@ -225,10 +225,12 @@ class FocusModel:
         Raises:
             InputError: A split that the task lacks, a field that cannot change, or a name that is taken.
         """
-        asked = {**self._settings, **(settings or {})}
+        if not (name is None or isinstance(name, str)):
+            raise InputError(f"evaluate: name: {shown(name)} is no text; settings go by their name, as in settings=...")
         run = self._run
         if settings:
-            run = set_up(opened_config(self.folder, option_list(asked)), trust_code=self._trust_code)
+            asked = opened_config(self.folder, option_list(self._settings, settings))
+            run = set_up(asked, trust_code=self._trust_code)
         with locked(self.folder):
             name = name or evaluation_name(run, self._checkpoint)
             return Scores(run, evaluate_run(run, self._checkpoint, name).predictions)

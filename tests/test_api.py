@@ -156,7 +156,7 @@ def test_a_table_comes_back_with_its_answers(model):
     for twice, candidates in ((found[["text", "answer"]], ()), (found[["text", "p(positive)"]], ["positive", "bad"])):
         with pytest.raises(fit_jax.InputError, match="whose place the model's would take"):
             model.ask_frame(twice, focus="core", candidates=candidates)
-    assert list(model.ask_frame(frame[:0], focus="core").columns) == ["id", "text", "answer"]
+    assert list(model.ask_frame(frame[:0], focus="core").columns) == list(found.columns)
 
 
 def test_rows_may_come_from_a_table_or_a_data_set(model, folder):
@@ -238,8 +238,9 @@ def test_a_call_that_fails_leaves_nothing_but_the_list_that_its_line_names(tmp_p
 
 def test_an_evaluation_keeps_the_settings_that_the_model_was_loaded_with(model, tmp_path):
     copy = shutil.copytree(model.folder, tmp_path / "copy")
-    loaded = fit_jax.load(copy, settings={"evaluation.splits": ["low"]})
-    assert {row["split"] for row in loaded.evaluate("x", {"evaluation.examples": 3}).rows} == {"low"}
+    loaded = fit_jax.load(copy, settings={"evaluation.splits": ["low"], "evaluation.examples": 4})
+    asked = loaded.evaluate("x", {"evaluation.examples": 3}).predictions
+    assert ({p.split for p in asked}, len({p.uid for p in asked})) == ({"low"}, 3)
 
 
 def test_what_is_wrong_is_said_before_anything_is_done(model, tmp_path):
@@ -259,6 +260,8 @@ def test_what_is_wrong_is_said_before_anything_is_done(model, tmp_path):
         (lambda: model.examples("iid", -1), "count -1: is no number of texts"),
         (lambda: fit_jax.load(model.folder, "bst"), "write best, last"),
         (lambda: fit_jax.load(model.folder, settings={"evaluation.splits": {1}}), "is no value of a field"),
+        (lambda: model.evaluate({"evaluation.splits": ["low"]}), "evaluate: name: .* is no text"),
+        (lambda: fit_jax.tune(tmp_path / "a", {"train.steps": 2}), "tune: config: .* is no path"),
         (lambda: fit_jax.load(tmp_path), "holds no run"),
         (lambda: fit_jax.load(model.folder, settings={"model.width": 8}), "cannot change"),
         (lambda: fit_jax.load(model.folder, 7), "no checkpoint of step 7; there are 2"),

@@ -1,5 +1,7 @@
 """What a model is asked from Python: taken as it is, or refused in one line that says what to give instead."""
 
+from pathlib import Path
+
 import pytest
 
 from fit_jax.errors import InputError
@@ -20,6 +22,13 @@ def test_settings_are_given_as_the_command_line_gives_them():
         *("--task.name", "demo", "--a.b", "true"),
     ]
     assert option_list(None) == []
+    assert option_list({"a.b": 1, "a.c": 2}, None, {"a.b": Path("x/y")}) == ["--a.b", "x/y", "--a.c", "2"]
+    for wrong, said in (
+        ([("train.steps", 1)], "settings: .* is no mapping; give fields by name"),
+        ({"train": {"steps": 1}}, "settings: train: is a section; give its fields by dotted name"),
+    ):
+        with pytest.raises(InputError, match=said):
+            option_list(wrong)
 
 
 def test_features_and_answers_are_texts():

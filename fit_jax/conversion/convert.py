@@ -95,7 +95,9 @@ def export_merged(source: str, target: Path, dtype: str | None = None, trust_cod
     dtype = dtype or dtype_of(loaded.hf, source)
     config = loaded.decoder.config
     if config.pretrained is None and (why := unlike_family(config)):
-        raise InputError(f"{source}: {why}, so transformers has no such model; train one with another model.family")
+        raise InputError(
+            f"{source}: {why}, so transformers has no such model; change that or model.family, and train again"
+        )
     packed = _untouched(loaded)
     hf = loaded.hf if packed is not None else _unpacked(loaded.hf)
     with new_folder(target) as folder:

@@ -135,9 +135,8 @@ def with_features(
     Raises:
         InputError: No splits can be drawn from the rows, whatever the feature.
     """
-    usual = [(s, base.test) for s in shortcuts]
-    larger = [(s, share) for share in _TEST_SHARES for s in shortcuts if s.found.passes]
-    for first, share in usual + larger:
+    telling = [(s, share) for share in (base.test, *_TEST_SHARES) for s in shortcuts if s.found.passes]
+    for first, share in telling + [(s, base.test) for s in shortcuts if not s.found.passes]:
         if first.feature is None:
             continue
         tables = _rows_by_label(columns[str(first.feature.column)], labelled)
@@ -153,6 +152,8 @@ def with_features(
             own = _seen(_spelt(own, ways, columns), labelled.rows)
             if _can_be_drawn(own, labelled.rows):
                 why = {f"feature {s.feature.key}": s.why for s in (first, *others) if s.feature}
+                if not first.found.passes:
+                    why[f"feature {feature.key}"] += "; no more than chance, for want of one that tells more"
                 if values:
                     left = listed(f"{value} ({rows.sum()})" for value, rows in tables.items() if value not in kept)
                     why["values"] = f"without those of too few rows to be balanced: {left}"

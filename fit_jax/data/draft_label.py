@@ -77,7 +77,10 @@ def choose_label(table: Profile, texts: Sequence[str], asked: str | None) -> tup
     reason = f"{best}: the words of the texts tell {told[best]:.0%} of it"
     reason += ", and its name is that of a label" if named[best] == 1 else ""
     others = [f"{name} ({told[name]:.0%})" for name in options if name != best]
-    return best, options[best], reason + (f". Others that could be the label: {listed(others)}" if others else "")
+    reason += f". Others that could be the label: {listed(others)}" if others else ""
+    if lost := [n for n in table.columns if _is_label_name(n) == 1 and n not in (*options, *texts)]:
+        reason += f". No label, for want of 2 to {_MOST_ANSWERS} answers of enough rows: {listed(lost)}"
+    return best, options[best], reason
 
 
 def _is_label_name(name: str) -> float:

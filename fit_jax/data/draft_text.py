@@ -31,7 +31,8 @@ def draft_text(draft: Draft, head: str, malformed: str | None) -> str:
             why = "values stand in several spellings, which are one by this"
         parts.append((_comment(why) if why else "") + _field(name, value))
     if malformed:
-        why = f"{malformed} They are left out; write error to see them all in a file."
+        end = "" if malformed.endswith("...") else "."
+        why = f"{malformed}{end} They are left out; write error to see them all in a file."
         parts.append(_comment(why) + _field("malformed", "skip"))
     unused = [
         f"{shown(name)} ({role.removeprefix(UNUSED)})" for name, role in draft.roles.items() if role.startswith(UNUSED)

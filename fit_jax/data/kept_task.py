@@ -153,8 +153,8 @@ def _are_texts(values: Any) -> bool:
 def _not_kept(folder: Path) -> Callable[[Sequence[int]], NoReturn]:
     def refuse(_: Sequence[int]) -> NoReturn:
         raise InputError(
-            f"{named(folder)}: keeps the evaluated examples alone; what needs the training examples needs the data "
-            "that the config names"
+            f"{named(folder)}: keeps the examples of validation and tests, not those of training; choose among its "
+            "other splits"
         )
 
     return refuse

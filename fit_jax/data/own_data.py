@@ -10,6 +10,7 @@ from typing import Literal
 from fit_jax.config import TaskConfig
 from fit_jax.config_files import read_config
 from fit_jax.data.malformed import none_of
+from fit_jax.data.row_stores import FORMATS
 from fit_jax.data.spelling import WAYS, fold
 from fit_jax.errors import InputError
 from fit_jax.foreign import shown
@@ -119,8 +120,11 @@ def read_description(path: Path) -> OwnData:
     """Reads and checks a description.
 
     Raises:
-        InputError: It cannot be read, or does not fit together.
+        InputError: It cannot be read, is a table, or does not fit together.
     """
+    if path.suffix.lower() in FORMATS:
+        remedy = f"name its description, as python -m fit_jax.data describe {path} writes one"
+        raise InputError(f"{path}: is a table and no description; {remedy}")
     own = read_config(OwnData, path)
     check_description(own, str(path))
     return own

@@ -100,8 +100,12 @@ def parse_object(where: str, line: str, bad: Malformed) -> dict[str, Any] | None
 
 
 def read_delimited(path: Path, bad: Malformed, delimiter: str, quoted: bool = True) -> Iterator[Located]:
-    """The rows of a table whose first line names the columns. A quoted field may span lines; a row is at its first."""
-    begin, here = "", f"{path}:1"
+    """The rows of a table whose first line names the columns. A quoted field may span lines; a row is at its first.
+
+    Raises:
+        InputError: The first line cannot be read, or names a column twice; lines have ends of another kind.
+    """
+    before, begin, here = bad.count, "", f"{path}:1"
 
     def lines() -> Iterator[str]:
         nonlocal begin, here
@@ -113,6 +117,10 @@ def read_delimited(path: Path, bad: Malformed, delimiter: str, quoted: bool = Tr
     reader = csv.reader(lines(), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
     try:
         header = next(reader, [])
+        if bad.count > before:  # or the first row that can be read would be taken for the names
+            raise InputError(
+                f"{named(path)}: the line of column names is no UTF-8, or far too long; save the file as UTF-8"
+            )
         if twice := [name for name in header if name and header.count(name) > 1]:
             raise InputError(f"{path}: the column {shown(twice[0])!r} appears twice in the header; rename one")
         begin = ""

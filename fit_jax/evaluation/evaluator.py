@@ -159,8 +159,8 @@ def evaluated_splits(task: Task, config: Config) -> tuple[str, ...]:
     """The splits that an evaluation of this task asks.
 
     Raises:
-        InputError: A split that the task lacks or that is empty, or none that is asked with decoys where these are
-            wanted.
+        InputError: A split that the task lacks, that is empty or whose examples are not kept, or none that is asked
+            with decoys where these are wanted.
     """
     names = config.evaluation.splits or task.test_splits
     for name in names:
@@ -168,7 +168,7 @@ def evaluated_splits(task: Task, config: Config) -> tuple[str, ...]:
             raise InputError(
                 f"evaluation.splits: task {task.text.name} has no split {name!r}; it has {', '.join(task.splits)}"
             )
-        if not len(task.splits[name].examples):
+        if not task.splits[name].examples[:1]:
             raise InputError(
                 f"split {name!r} of task {task.text.name} holds no example; drop it from evaluation.splits"
             )

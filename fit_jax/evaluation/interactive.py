@@ -110,7 +110,8 @@ class FocusQuestions:
         usage = " ".join(f"--slot {shlex.quote(f'{name}=the text')}" for name in self.slots)
         if isinstance(text, str):
             if len(self.slots) != 1:
-                raise InputError(f"task {self._text.name} has {len(self.slots)} texts; give each by its name", usage)
+                several = ", ".join(map(shown, self.slots))
+                raise InputError(f"task {self._text.name} has several texts ({several}); give each by its name", usage)
             text = {self.slots[0]: text}
         if unknown := [name for name in text if name not in self.slots]:
             near = get_close_matches(unknown[0], self.slots, 1)

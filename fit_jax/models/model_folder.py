@@ -119,4 +119,5 @@ def unlike_family(model: DecoderConfig) -> str | None:
         unlike.append("nope_layers")
     if not unlike:
         return None
-    return f"a {model.family} has no {', '.join(f'model.{name} {shown(getattr(model, name))}' for name in unlike)}"
+    fixed = (f"model.{name} {shown(getattr(again, name))}, not {shown(getattr(model, name))}" for name in unlike)
+    return f"models of family {model.family} have {', '.join(fixed)}"

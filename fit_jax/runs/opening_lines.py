@@ -32,7 +32,7 @@ def opening_lines(run: Run, placed: PlacedState, step: int, steps: int) -> list[
     if run.model.pretrained and run.config.tokenizer.template == "auto" and not run.encoder.tokenizer.chat_template:
         lines.append(f"{run.model.pretrained}: its tokenizer has no chat template; prompts are plain text")
     if not run.model.pretrained and (why := unlike_family(run.model)):
-        lines.append(f"{why}: this model cannot be exported; another model.family may have it (mixtral: experts)")
+        lines.append(f"{why}: this model cannot be exported; change that, or model.family (mixtral: experts)")
     if step:
         lines.append(f"resuming after step {step}")
     return [*run.task.notes, *placed.replicated, *lines]

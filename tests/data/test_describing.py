@@ -100,6 +100,13 @@ def test_a_column_with_a_labels_name_is_the_label(tmp_path):
     assert "Others that could be the label: kind (100%)" in " ".join(found.text.replace("# ", "").split())
 
 
+def test_a_column_with_a_labels_name_that_cannot_be_it_is_told(tmp_path):
+    rows = [{**row, "code": "", "label": f"class {n % 30}"} for n, row in enumerate(tickets())]
+    own, text = described(tmp_path, rows)
+    assert own.label == "priority"
+    assert "No label, for want of 2 to 20 answers of enough rows: label" in " ".join(text.replace("# ", "").split())
+
+
 def test_a_value_is_tied_to_the_answer_that_it_goes_with_more_than_others_do(tmp_path):
     """Most e-mails are calm, as most tickets are; of the urgent ones more come by e-mail."""
     rng = random.Random(2)
@@ -123,8 +130,8 @@ def test_the_text_says_why_a_column_is_used_and_what_is_no_more_than_chance(tmp_
 
 
 def test_a_column_serves_by_more_test_rows_before_a_word_is_put_into_the_text(tmp_path):
-    """Of so few rows against the shortcut a tenth is none for some test split."""
-    rows = [{"message": row["message"], "priority": row["priority"]} for row in tickets(400)]
+    """And before one by chance alone; of so few rows against the shortcut a tenth is none for some test split."""
+    rows = [{name: row[name] for name in ("message", "plan", "priority")} for row in tickets(400)]
     for n, row in enumerate(rows):
         row["sender"] = ("ada", "ben")[(row["priority"] == "Urgent") != (n % 12 == 0)]
     table = write_csv(tmp_path / "table.csv", rows)
@@ -133,6 +140,10 @@ def test_a_column_serves_by_more_test_rows_before_a_word_is_put_into_the_text(tm
     assert found.draft.own.test > 0.1
     assert f"test: {found.draft.own.test}" in found.text
     assert any(note.startswith(f"test: {found.draft.own.test}, the share") for note in found.notes)
+    own, text = described(tmp_path, [{**row, "sender": "ada"} for row in rows])
+    assert own.features[0].column == "plan"
+    told = " ".join(text.replace("# ", "").split())
+    assert "no more than chance, for want of one that tells more - key: plan" in told
 
 
 def test_what_is_not_used_is_said_with_the_reason(tmp_path, capsys, monkeypatch):
@@ -157,6 +168,13 @@ def test_a_column_that_a_rare_label_keeps_from_being_used_is_told_with_the_reaso
     assert "Not used: 0.0" in told
     assert "no two values can be balanced, which takes 10 rows with the label" in told
     assert "phone (8 of 37 rows Urgent)" in told
+
+
+def test_what_is_wrong_with_a_row_ends_its_sentence(tmp_path):
+    rows = tickets()
+    rows[3]["priority"] = ""
+    _, text = described(tmp_path, rows)
+    assert "no answer in field 'priority'. They are left out" in " ".join(text.replace("# ", "").split())
 
 
 def test_columns_beside_the_features_are_told_with_the_reason(tmp_path):

@@ -23,6 +23,7 @@ from .ticket_tables import tickets
         ("table.xlsx", "", "none of .jsonl, .csv"),
         ("table.csv", "text;label\na b c;yes\n", "save it with commas"),
         ("table.csv", "text,label\n", "holds no row"),
+        ("table.csv", "text,größe,label\n" + "a b c,1,x\nd e f,2,y\n" * 40, "column names is no UTF-8"),
         ("table.csv", "a,b\n" + "1,2\n" * 40, "no column holds texts"),
         ("table.csv", "a,b\n" + "one two three,2\nfour five six,2\n" * 20, "that could be a label"),
         ("none.csv", None, "No such file"),
@@ -36,7 +37,7 @@ from .ticket_tables import tickets
 )
 def test_a_table_of_which_nothing_can_be_made(tmp_path, name, content, said):
     if content is not None:
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_bytes(content.encode("latin-1"))
     with pytest.raises(InputError, match=said):
         describe(tmp_path / name, tmp_path / "own.yaml")
 

@@ -53,7 +53,7 @@ def test_slots_are_filled(task):
     two = FocusQuestions(pairs, None, None, ())
     assert two.fill({"premise": "a", "hypothesis": "b"}) == {"premise": "a", "hypothesis": "b"}
     for text, message in (
-        ("x", "has 2 texts; give each by its name"),
+        ("x", "has several texts (premise, hypothesis); give each by its name"),
         ({"premise": "a"}, "no text for hypothesis; give it"),
         ({"genre": "a"}, "'genre' is no text of the input; give 'premise', 'hypothesis'"),
         ({"premis": "a"}, "'premis' is no text of the input; did you mean 'premise'?"),

@@ -6,15 +6,16 @@ from dataclasses import fields, make_dataclass, replace
 import pytest
 
 from fit_jax import hub
-from fit_jax.config import Config, RehearsalConfig, TokenizerConfig
+from fit_jax.config import Config, EvaluationConfig, RehearsalConfig, TokenizerConfig
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.focus.example import TaskText
 from fit_jax.runs import run as runs
+from fit_jax.runs.evaluating import evaluation_folder
 from fit_jax.runs.inputs import FILE, check_inputs, config_print, fingerprints, read_inputs, revisions, write_inputs
 from fit_jax.runs.resolve import resolve
 from fit_jax.runs.run import set_up
-from fit_jax.runs.run_folder import TASK, TOKENIZER, claimed, opened_config
+from fit_jax.runs.run_folder import EVALUATIONS, TASK, TOKENIZER, claimed, opened_config
 
 from .reviews import config_of_reviews, rows
 
@@ -146,8 +147,12 @@ def test_a_run_is_asked_about_what_it_was_made_from_wherever_its_data_are(config
     run = set_up(moved)
     assert evaluated(run) == made_from
     assert len(run.task.splits["train"].examples) > 0
-    with pytest.raises(InputError, match="keeps the evaluated examples alone"):
+    with pytest.raises(InputError, match="keeps the examples of validation and tests, not those of training; choose"):
         run.task.splits["train"].examples[0]
+    of_train = replace(run, config=replace(moved, evaluation=EvaluationConfig(splits=("iid", "train"))))
+    with pytest.raises(InputError, match="keeps the examples of validation and tests, not those of training; choose"):
+        evaluation_folder(of_train, "best", "of-train")
+    assert not (tmp_path / "moved" / EVALUATIONS).exists()
     with pytest.raises(InputError, match=r"own\.yaml"):
         set_up(moved, trains=True)
 

@@ -110,7 +110,8 @@ def test_what_are_no_rows_is_told_in_a_line_before_anything_is_written(tmp_path,
         ({**DESCRIPTION, "hub": "a/b"}, "names a `hub` data set beside the rows"),
         ({**DESCRIPTION, "features": []}, "description: `features` is empty"),
         (3, "description is a int; give a mapping, or the path of a description"),
-        ("none.yaml", "none.yaml cannot be read"),
+        ("none.yaml", "none.yaml cannot be read: [^;]*; name a readable YAML file$"),
+        ("own/table.CSV", r"table\.CSV: is a table and no description; .* describe own/table\.CSV writes one"),
     ],
 )
 def test_what_is_no_description_is_told_in_a_line_before_anything_is_written(tmp_path, description, said):
