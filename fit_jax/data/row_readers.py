@@ -5,6 +5,7 @@ import csv
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -102,6 +103,8 @@ def parse_object(where: str, line: str, bad: Malformed) -> dict[str, Any] | None
 def read_delimited(path: Path, bad: Malformed, delimiter: str, quoted: bool = True) -> Iterator[Located]:
     """The rows of a table whose first line names the columns. A quoted field may span lines; a row is at its first.
 
+    Where that line has semicolons and no comma, as spreadsheets of much of Europe save it, semicolons part the fields.
+
     Raises:
         InputError: The first line cannot be read, or names a column twice; lines have ends of another kind.
     """
@@ -114,7 +117,11 @@ def read_delimited(path: Path, bad: Malformed, delimiter: str, quoted: bool = Tr
             yield line + "\n"
 
     csv.field_size_limit(2**31 - 1)  # too long a text is this module's to judge
-    reader = csv.reader(lines(), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+    found = lines()
+    first = next(found, "")
+    if delimiter == "," and ";" in first and "," not in first:
+        delimiter = ";"
+    reader = csv.reader(chain((first,), found), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
     try:
         header = next(reader, [])
         if bad.count > before:  # or the first row that can be read would be taken for the names

@@ -21,7 +21,7 @@ from .ticket_tables import tickets
     ("name", "content", "said"),
     [
         ("table.xlsx", "", "none of .jsonl, .csv"),
-        ("table.csv", "text;label\na b c;yes\n", "save it with commas"),
+        ("table.csv", "text|label\na b c|yes\n", "save it with commas"),
         ("table.csv", "text,label\n", "holds no row"),
         ("table.csv", "text,größe,label\n" + "a b c,1,x\nd e f,2,y\n" * 40, "column names is no UTF-8"),
         ("table.csv", "a,b\n" + "1,2\n" * 40, "no column holds texts"),
@@ -40,6 +40,19 @@ def test_a_table_of_which_nothing_can_be_made(tmp_path, name, content, said):
         (tmp_path / name).write_bytes(content.encode("latin-1"))
     with pytest.raises(InputError, match=said):
         describe(tmp_path / name, tmp_path / "own.yaml")
+
+
+def test_a_table_with_semicolons_is_read_as_the_one_with_commas(tmp_path):
+    rows = tickets()
+    columns = ["text, as it came", *list(rows[0])[1:]]
+    found = []
+    for folder, mark, names in (("a", ",", columns), ("b", ";", [columns[0].replace(",", ""), *columns[1:]])):
+        (tmp_path / folder).mkdir()
+        with open(tmp_path / folder / "table.csv", "w", newline="") as file:
+            writer = csv.writer(file, delimiter=mark)
+            writer.writerows([names, *([*row.values()] for row in rows)])
+        found.append(describe(tmp_path / folder / "table.csv", tmp_path / folder / "own.yaml").text)
+    assert found[0].replace(", as it came", " as it came") == found[1]
 
 
 ODD = ["", " ", "NA", "yes", "No", "yes ", "caf\u00e9", "cafe\u0301", "\uff59\uff45\uff53", "3", "-1.5", "nan", "true"]
