@@ -121,7 +121,9 @@ def read_delimited(path: Path, bad: Malformed, delimiter: str, quoted: bool = Tr
     first = next(found, "")
     if delimiter == "," and ";" in first and "," not in first:
         delimiter = ";"
-    reader = csv.reader(chain((first,), found), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+    reader = csv.reader(
+        chain((first,), found), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    )
     try:
         header = next(reader, [])
         if bad.count > before:  # or the first row that can be read would be taken for the names
