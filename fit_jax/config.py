@@ -33,6 +33,8 @@ class TaskConfig:
     name: str = "demo"
     # YAML that describes your own data; for the task `jsonl`.
     file: str | None = None
+    # Seed of the data: which examples there are, in which split and with which values; null means the run's seed.
+    seed: int | None = None
     # Folder of official files; the environment variable FIT_JAX_DATA is used where this is null.
     data_dir: str | None = None
     # Where examples come from: `files` (official files), `hub` (datasets) or `array_record` (built by fit_jax.data).
@@ -60,6 +62,10 @@ class TaskConfig:
     # Keep the validation and test examples in the run folder, which then can be evaluated where the data are not;
     # more than 256 MiB of them are not kept.
     keep_examples: bool = True
+
+    def drawn_by(self, seed: int) -> int:
+        """The seed of the data of a run with this seed."""
+        return seed if self.seed is None else self.seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +117,9 @@ class TokenizerConfig:
 class EvaluationConfig:
     """What is measured after training (paper, section 4)."""
 
+    # Seed of what is asked: the paraphrases and decoys; null means the run's seed. Which validation chooses the
+    # checkpoint by is part of the training.
+    seed: int | None = None
     # Splits to evaluate; empty means every test split of the task.
     splits: tuple[str, ...] = ()
     # Paraphrase sets: `train` (seen in training), `heldout` (unseen combinations of words that training shows) and
@@ -154,7 +163,8 @@ class Config:
 
     # Folder of the run: config, metrics, checkpoints, report. Starting again with the same folder resumes.
     run_dir: str = "runs/demo"
-    # Seed of everything drawn: splits, order, focus instructions, initial weights, dropout.
+    # Seed of all that is drawn: initial weights, order, focus instructions and dropout, and, where task.seed and
+    # evaluation.seed are null, the data and the paraphrases that are asked.
     seed: int = 0
     task: TaskConfig = field(default_factory=TaskConfig)
     focus: FocusConfig = field(default_factory=FocusConfig)
@@ -167,13 +177,20 @@ class Config:
     rehearsal: RehearsalConfig = field(default_factory=RehearsalConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
+    @property
+    def evaluation_seed(self) -> int:
+        """The seed of what is asked in an evaluation."""
+        return self.seed if self.evaluation.seed is None else self.evaluation.seed
+
     def check(self) -> None:
         """Raises InputError for a seed that JAX does not take, a folder that cannot be, or far too large a size.
 
         Also where rehearsal is to be held against a base that is not there.
         """
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed: {self.seed} is not from 0 to {2**32 - 1}")
+        seeds = {"seed": self.seed, "task.seed": self.task.seed, "evaluation.seed": self.evaluation.seed}
+        for name, seed in seeds.items():
+            if seed is not None and not 0 <= seed < 2**32:
+                raise InputError(f"{name}: {seed} is not from 0 to {2**32 - 1}")
         check_run_folder(self.run_dir, "run_dir")
         for name, most in _MOST.items():
             section, field_name = name.split(".")

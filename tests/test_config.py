@@ -45,6 +45,8 @@ def test_configs_parse_and_begin_with_their_command(path):
         (["--config", "absent.yaml"], "No such file"),
         (["--seed", "-1"], "seed"),
         (["--seed", "5000000000"], "seed"),
+        (["--task.seed", "-1"], "task.seed: -1 is not from 0"),
+        (["--evaluation.seed", "-2"], "evaluation.seed: -2 is not from 0"),
         (["--seed", "null"], "null is not an integer; leave the field out"),
         (["--run_dir", "' '"], "run_dir"),
         (["--run_dir", "runs\\..\\x"], "a backslash"),

@@ -17,8 +17,8 @@ from fit_jax.focus.example import Example, Spurious
 
 # Version of what the builders write.
 VERSION = "1.2.0"
-# Where the data lie and how they are read does not change what is built.
-_PLACE_FIELDS = ("data_dir", "source", "malformed", "keep_examples")
+# Where the data lie and how they are read does not change what is built; the seed stands in the name itself.
+_NOT_IN_DIGEST = ("data_dir", "source", "malformed", "keep_examples", "seed")
 
 
 def dataset_name(task: str) -> str:
@@ -28,8 +28,9 @@ def dataset_name(task: str) -> str:
 
 def config_name(config: TaskConfig, seed: int) -> str:
     """Name of the TFDS config that holds a task's splits: `default`, or a name of its own for each config and seed."""
-    fields = {k: v for k, v in dataclasses.asdict(config).items() if k not in _PLACE_FIELDS}
-    plain = {k: v for k, v in dataclasses.asdict(TaskConfig(name=config.name)).items() if k not in _PLACE_FIELDS}
+    fields = {k: v for k, v in dataclasses.asdict(config).items() if k not in _NOT_IN_DIGEST}
+    plain = {k: v for k, v in dataclasses.asdict(TaskConfig(name=config.name)).items() if k not in _NOT_IN_DIGEST}
+    seed = config.drawn_by(seed)
     if fields == plain and seed == 0:
         return "default"
     digest = hashlib.blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=4).hexdigest()

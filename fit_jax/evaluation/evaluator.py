@@ -67,18 +67,18 @@ def evaluate(
     Args:
         task: Supplies the splits.
         subject: Who is asked.
-        config: The run; `evaluation` says what is asked, `seed` fixes paraphrases.
+        config: The run; `evaluation` says what is asked, and its seed or else the run's fixes paraphrases.
         on_progress: Called with the examples done and in all.
 
     Raises:
         InputError: As `evaluated_splits`, or scores that are not finite.
     """
-    asked = config.evaluation
+    asked, seed = config.evaluation, config.evaluation_seed
     groups: list[Group] = []
     for name in evaluated_splits(task, config):
         chosen = task.splits[name].examples[: asked.examples]
-        groups += [ask(task.text, name, e, asked.paraphrases, config.seed, asked.paraphrases_each) for e in chosen]
-    decoys = decoy_queries(task.text, groups, config.seed) if asked.decoys else []
+        groups += [ask(task.text, name, e, asked.paraphrases, seed, asked.paraphrases_each) for e in chosen]
+    decoys = decoy_queries(task.text, groups, seed) if asked.decoys else []
     groups += [Group.of([query]) for _, query, _ in decoys]
     queries: list[Query] = []
     predictions: list[Prediction] = []

@@ -91,7 +91,7 @@ def model_card(
         f"- Base model: {origin}\n- Trained: {how}\n- Method: {method}\n"
         f"- Task: {as_text(task.text.instruction)}\n- Core feature: {as_text(task.text.core)}\n"
         f"- Spurious features: {features}\n"
-        f"- Training examples: {len(task.splits['train'].examples)}\n- Seed: {config.seed}",
+        f"- Training examples: {len(task.splits['train'].examples)}\n- Seed: {_seeds(config)}",
         "## How to ask",
         f"The focus instruction stands {config.focus.place} the input, for instance:",
         _instructions(task),
@@ -104,6 +104,12 @@ def model_card(
         as_block(dump_config(replace(config, run_dir=asked_name(config.run_dir))), "yaml"),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _seeds(config: Config) -> str:
+    """The run's seed, and those of the data and of the questions where they have their own."""
+    own = {"of the data": config.task.seed, "of the paraphrases asked": config.evaluation.seed}
+    return "; ".join([str(config.seed), *(f"{name} {seed}" for name, seed in own.items() if seed is not None)])
 
 
 def _instructions(task: Task) -> str:

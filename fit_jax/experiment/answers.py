@@ -40,13 +40,15 @@ def report_cells(config: ExperimentConfig, cells: Sequence[Cell]) -> None:
     run = set_up(cell_config(config, Cell(config.reference, config.seeds[0])), trust_code=True)
     found: dict[tuple[str, int], Evaluation] = {}
     for seed in config.seeds:
-        task = run.task if seed == run.config.seed else build_task(config.run.task, seed)
+        is_same = config.run.task.seed is not None or seed == run.config.seed
+        task = run.task if is_same else build_task(config.run.task, seed)
         queries = questions_of(task, replace(config.run, seed=seed))
         for method in config.methods:
             found[method, seed] = _answers(answers_of(config, Cell(method, seed)), queries)
     predictions = {key: evaluation.predictions for key, evaluation in found.items()}
     shown = {method: found[method, run.config.seed] for method in config.methods}
-    notes = [f"{len(config.seeds)} seed(s); {len(next(iter(predictions.values()))):,} answers of each method and seed."]
+    count = len(next(iter(predictions.values())))
+    notes = [f"{len(config.seeds)} seed(s); {count:,} answers of each method and seed{_held(config.run)}."]
     notes += _budgets(folder, cells)
     for cell in cells:
         path = folder / "cells" / cell.name / "note.txt"
@@ -66,6 +68,12 @@ def report_cells(config: ExperimentConfig, cells: Sequence[Cell]) -> None:
     )
     print_table(main.terminal())
     print(f"report: {folder / FOLDER / 'index.html'}", flush=True)
+
+
+def _held(run: Config) -> str:
+    """What is alike in all seeds: the data, the questions, or nothing."""
+    fixed = {"data": run.task.seed, "paraphrases asked": run.evaluation.seed}
+    return "".join(f"; the same {what} in all, those of seed {n}" for what, n in fixed.items() if n is not None)
 
 
 def _budgets(folder: Path, cells: Sequence[Cell]) -> list[str]:
@@ -88,13 +96,13 @@ def _budgets(folder: Path, cells: Sequence[Cell]) -> list[str]:
 
 
 def questions_of(task: Task, config: Config) -> dict[Key, Query]:
-    """What every method with the config's seed is asked, by what tells one question from another."""
-    asked = config.evaluation
+    """What every method with the config's seeds is asked, by what tells one question from another."""
+    asked, seed = config.evaluation, config.evaluation_seed
     return {
         (q.split, q.example.uid, q.focus, q.feature, q.paraphrases, q.paraphrase): q
         for name in evaluated_splits(task, config)
         for example in task.splits[name].examples[: asked.examples]
-        for q in ask(task.text, name, example, asked.paraphrases, config.seed, asked.paraphrases_each).queries
+        for q in ask(task.text, name, example, asked.paraphrases, seed, asked.paraphrases_each).queries
     }
 
 

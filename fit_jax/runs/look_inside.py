@@ -95,7 +95,7 @@ def _look(run: Run, base: Base, split: str) -> Inside:
             f"{named(run.folder)}: a model of one layer has no inside; look into one of two layers or more"
         )
     learn = opposite_pairs(run.task, "validation", "train", seed)
-    asked = opposite_pairs(run.task, split, "heldout", seed)
+    asked = opposite_pairs(run.task, split, "heldout", run.config.evaluation_seed)
     (own,) = switched(base, asked, {"": exchanges(base)}).values()
     strayed = share_of(own).value
     followed = float(np.mean([p.correct for ps in answer(asked, base.plain()) for p in ps]))
@@ -137,7 +137,7 @@ def _row(layer: int, exchanged: str, answers: Sequence[Prediction]) -> dict[str,
 def turned_by_knob(run: Run, base: Base, split: str, directions: Sequence[Direction]) -> str:
     """A sentence on what the best knob of these directions reaches on a split, in the place of instructions."""
     subject, note = best_knob(base, run.task, directions, run.config.seed)
-    answers = [p for ps in answer(opposed(run.task, split, run.config.seed, "heldout"), subject) for p in ps]
+    answers = [p for ps in answer(opposed(run.task, split, run.config.evaluation_seed, "heldout"), subject) for p in ps]
     core, spurious = (share_of(p for p in answers if kind_of(p.focus) == kind).value for kind in ("core", "spurious"))
     return (
         f"Set in the place of an instruction, the direction after {note.partition(' (')[0]}, steers {core:.3f} of "

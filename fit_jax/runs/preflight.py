@@ -37,12 +37,13 @@ def check_examples(task: Task, encoder: PromptEncoder, config: Config) -> None:
     for name, limit in {"validation": config.evaluation.validation_examples, **limits}.items():
         examples = task.splits[name].examples
         count = len(examples) if limit is None else min(limit, len(examples))
+        seed = config.seed if name == "validation" else config.evaluation_seed
         for start in range(0, count, _WINDOW):
             window = examples[start : min(start + _WINDOW, count)]
             for example in window:
                 _check_text(name, example)
-            groups = [ask(task.text, name, e, config.evaluation.paraphrases, config.seed) for e in window]
-            decoyed = decoy_queries(task.text, groups, config.seed) if config.evaluation.decoys else []
+            groups = [ask(task.text, name, e, config.evaluation.paraphrases, seed) for e in window]
+            decoyed = decoy_queries(task.text, groups, seed) if config.evaluation.decoys else []
             try:
                 encoder.encode(window, [max(group.instructions, key=len) for group in groups])
                 encoder.encode([q.example for _, q, _ in decoyed], [q.instruction for _, q, _ in decoyed])

@@ -67,6 +67,7 @@ MAY_DIFFER = (
     "train.keep",
     "train.profile",
     "train.trackers",
+    "evaluation.seed",
     "evaluation.splits",
     "evaluation.paraphrases",
     "evaluation.paraphrases_each",

@@ -179,6 +179,19 @@ def test_validation_is_the_mean_loss_of_the_focus_labels_tokens(task, encoder, m
     assert result["validation_focus_accuracy"] == pytest.approx(np.mean(right))
 
 
+def test_its_own_seed_draws_the_questions_and_not_the_validation(task, encoder, make_scorer, params, config):
+    """So a run may be evaluated in other paraphrases, and is still the run that its validations chose."""
+    asked = replace(config.evaluation, splits=("iid",), paraphrases=("heldout",), examples=3, decoys=True)
+    own, runs = (replace(config, evaluation=replace(asked, seed=seed)) for seed in (7, None))
+    subject = Subject(encoder, make_scorer(), params)
+    first, second = (evaluate(task, subject, c) for c in (own, replace(runs, seed=7)))
+    assert first.queries == second.queries
+    assert [d.decoy for d in first.decoyed] == [d.decoy for d in second.decoyed]
+    assert first.queries != evaluate(task, subject, runs).queries
+    losses = [Validation(task, encoder, make_scorer(), c)(params) for c in (runs, own, replace(runs, seed=7))]
+    assert losses[0] == losses[1] != losses[2]
+
+
 @pytest.mark.parametrize("asked", [true_label, uninstructed])
 def test_methods_without_instructions_are_validated_on_what_they_train_on(
     asked, task, encoder, make_scorer, params, config

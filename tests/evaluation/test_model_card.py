@@ -45,6 +45,15 @@ def test_the_card_of_an_adapter_names_its_base_and_its_rank(config, task_with_sh
     assert "- Trained: all parameters\n" in model_card(config, task_with_shift, evaluation.predictions)
 
 
+def test_the_card_names_the_seeds_of_data_and_questions_where_they_are_not_the_runs(
+    config, task_with_shift, evaluation
+):
+    assert "\n- Seed: 0\n" in model_card(config, task_with_shift, evaluation.predictions)
+    own = replace(config, task=replace(config.task, seed=7), evaluation=replace(config.evaluation, seed=9))
+    card = model_card(own, task_with_shift, evaluation.predictions)
+    assert "\n- Seed: 0; of the data 7; of the paraphrases asked 9\n" in card
+
+
 def test_the_card_says_whether_answers_were_written(config, task_with_shift, evaluation):
     written = [replace(p, text="x", meant=0) for p in evaluation.predictions]
     assert "not generated freely" in model_card(config, task_with_shift, evaluation.predictions)

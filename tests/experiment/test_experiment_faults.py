@@ -17,6 +17,7 @@ from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError, RunFailed
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate
 from fit_jax.evaluation.queries import answered, ask
+from fit_jax.evaluation.report import read_predictions
 from fit_jax.experiment import cells as cell_module
 from fit_jax.experiment import runner
 from fit_jax.experiment.config import ExperimentConfig
@@ -58,7 +59,7 @@ def done(monkeypatch):
         queries = [
             q
             for e in run.task.splits["iid"].examples
-            for q in ask(run.task.text, "iid", e, ("heldout",), cell.seed).queries
+            for q in ask(run.task.text, "iid", e, ("heldout",), run.config.evaluation_seed).queries
         ]
         scores = ([-0.1 if i == q.label else -2.0 for i in range(2)] for q in queries)
         return Evaluation(queries, [answered(q, s) for q, s in zip(queries, scores)]), ""
@@ -78,6 +79,24 @@ def test_a_killed_experiment_goes_on_without_repeating_a_cell(config, done, monk
     report = run_it(config)
     assert done == [Cell(method, seed) for seed in (0, 1) for method in ("fit", "sft_y")]
     assert (report / "index.html").exists()
+
+
+def test_seeds_differ_in_training_alone_where_data_and_evaluation_have_their_own(config, done):
+    def questions(config):
+        """What each seed of FIT was asked, and the report."""
+        summary = (run_it(config) / "summary.md").read_text()
+        cells = (read_predictions(runner.answers_of(config, Cell("fit", seed))) for seed in (0, 1))
+        return [[(p.uid, p.cluster, p.paraphrase) for p in cell] for cell in cells], summary
+
+    (first, second), summary = questions(config)
+    assert first != second
+    assert "of each method and seed." in summary
+    run = replace(config.run, task=replace(config.run.task, seed=5))
+    held = replace(config, run_dir=f"{config.run_dir}-held", run=run)
+    held = replace(held, run=replace(run, evaluation=replace(run.evaluation, seed=6)))
+    (first, second), summary = questions(held)
+    assert first == second
+    assert "seed; the same data in all, those of seed 5; the same paraphrases asked in all, those of seed 6." in summary
 
 
 def test_a_kill_while_a_cell_is_written_leaves_it_undone(config, done, monkeypatch):

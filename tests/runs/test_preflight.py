@@ -39,6 +39,21 @@ def test_examples_that_can_be_evaluated_pass(task, encoder, config):
     assert (encoder.cuts, encoder.mismatches) == before
 
 
+def test_what_is_checked_is_what_will_be_asked(task, config):
+    """The validation by the run's seed, the evaluation by its own."""
+
+    def asked(config):
+        found = []
+        check_examples(task, SimpleNamespace(encode=lambda examples, asked: found.extend(asked)), config)
+        return found
+
+    own = replace(config, evaluation=replace(config.evaluation, seed=7))
+    runs, other, found = map(asked, (config, replace(config, seed=7), own))
+    validated = config.evaluation.validation_examples
+    assert runs != other
+    assert found == [*runs[:validated], *other[validated:]]
+
+
 @pytest.mark.parametrize("split", ["validation", "low"])
 def test_an_example_that_does_not_fit_is_told(task, encoder, config, split):
     short = PromptEncoder(encoder.tokenizer, task.text, sequence_length=300)

@@ -89,6 +89,20 @@ def test_a_config_of_a_version_without_rehearsal_is_read(config, tmp_path):
         pass
 
 
+def test_a_run_of_a_version_with_one_seed_goes_on(config, tmp_path):
+    """And may be asked in other paraphrases, but does not go on with other data."""
+    path = tmp_path / "run" / CONFIG
+    with claimed(config):
+        values = yaml.safe_load(path.read_text())
+        del values["task"]["seed"], values["evaluation"]["seed"]
+        path.write_text(yaml.safe_dump(values))
+    (tmp_path / "run" / "checkpoints" / "3").mkdir(parents=True)
+    claim(config)
+    claim(replace(config, evaluation=replace(config.evaluation, seed=4)))
+    with pytest.raises(InputError, match=r"task\.seed: None -> 4"):
+        claim(replace(config, task=replace(config.task, seed=4)))
+
+
 def test_two_processes_do_not_train_in_one_folder(config):
     with claimed(config), pytest.raises(InputError, match="another process"), claimed(config):
         pass

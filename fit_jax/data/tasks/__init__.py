@@ -15,6 +15,10 @@ TASKS = ("demo", "ss", "smnli", "shans", "bbq", "bbq_nlg", "jsonl")
 def build_task(config: TaskConfig, seed: int) -> Task:
     """The task `config.name`; the same config and seed give the same examples in the same order.
 
+    Args:
+        config: Names the data; its own seed, where it has one, comes before the run's.
+        seed: The run's.
+
     Raises:
         InputError: Unknown task, a broken one of another package, missing or malformed files, or a split that the data
             cannot give.
@@ -24,6 +28,7 @@ def build_task(config: TaskConfig, seed: int) -> Task:
         near = difflib.get_close_matches(config.name, (*TASKS, *own), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the tasks are {', '.join((*TASKS, *own))}"
         raise InputError(f"task.name: there is no task {config.name!r}; {hint}")
+    seed = config.drawn_by(seed)
     if config.source == "array_record":
         return load_task(config, seed)
     if config.name in own:
