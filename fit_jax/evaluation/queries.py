@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from fit_jax.data.keyed_generator import generator
-from fit_jax.evaluation.matching import match, other_phrases
+from fit_jax.evaluation.matching import match, other_phrases, unknown_answer
 from fit_jax.focus.example import Example, TaskText, group_answer
 from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
@@ -173,5 +173,7 @@ def answered(
         slices=example.slices,
         cluster=example.cluster or example.source,
         text=text,
-        meant=None if text is None else match(text, example.candidates, other_phrases(example)),
+        meant=None
+        if text is None
+        else match(text, example.candidates, other_phrases(example), unknown_answer(example.slices)),
     )

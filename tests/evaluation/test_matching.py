@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 from fit_jax.data.tasks import bbq_nlg
-from fit_jax.evaluation.matching import UNKNOWN_PHRASES, UNPARSEABLE, match, normalise, other_phrases
+from fit_jax.evaluation.matching import (
+    UNKNOWN_PHRASES,
+    UNPARSEABLE,
+    match,
+    normalise,
+    other_phrases,
+    unknown_answer,
+)
 from fit_jax.evaluation.queries import answered, ask
+from fit_jax.evaluation.unknown_answers import MEANINGS
 from fit_jax.focus.example import Example, Spurious
 
 PEOPLE = ("The grandfather", "The grandson", "Can't be determined")
@@ -65,6 +73,10 @@ def test_every_answer_of_bbq_is_found_alone_and_in_a_sentence(data_dir):
                 assert match(sentence, candidates) == number, candidates
 
 
+def meant(text, example):
+    return match(text, example.candidates, other_phrases(example), unknown_answer(example.slices))
+
+
 def bbq_example(*answers, unknown=2, label=0):
     slices = {"unknown": str(unknown), "condition": "ambig"}
     return Example("bbq-1", {}, answers, label, {"age": Spurious("old", 0)}, slices, own_answers=True)
@@ -101,7 +113,7 @@ def bbq_example(*answers, unknown=2, label=0):
     ],
 )
 def test_people_are_known_by_what_tells_them_apart(text, answers, found):
-    assert match(text, answers, other_phrases(bbq_example(*answers))) == found
+    assert meant(text, bbq_example(*answers)) == found
 
 
 def test_other_tasks_have_no_other_phrases():
@@ -134,13 +146,29 @@ def bbq_rows(data_dir):
 def test_a_model_that_is_right_in_meaning_scores_1_whatever_it_calls_the_unknown(bbq_rows):
     assert {e.candidates[int(e.slices["unknown"])] for e, _ in bbq_rows} == set(UNKNOWN_PHRASES)
     for example, _ in bbq_rows:
-        unknown, others = int(example.slices["unknown"]), other_phrases(example)
+        unknown = int(example.slices["unknown"])
         for number, answer in enumerate(example.candidates):
             for said in UNKNOWN_PHRASES if number == unknown else (answer,):
-                assert match(said, example.candidates, others) == number
-                assert match(f"I think: {said.lower()}.", example.candidates, others) == number
+                assert meant(said, example) == number
+                assert meant(f"I think: {said.lower()}.", example) == number
+
+
+def test_a_written_answer_that_says_it_does_not_know_is_counted():
     (query, *_) = ask(bbq_nlg.TEXT, "natural", bbq_example("He", "She", "Unknown", label=2), ("train",), 0).queries
-    assert answered(query, [0.0, -1.0, -1.0], "Not answerable").correct
+    for text in ("Not answerable", "I don't know"):
+        assert answered(query, [0.0, -1.0, -1.0], text).correct
+
+
+def test_no_person_of_bbq_is_lost_to_the_words_for_unknown(bbq_rows):
+    rows = [e for e, _ in bbq_rows[::17]]
+    for example in rows:
+        people = [a for n, a in enumerate(example.candidates) if n != unknown_answer(example.slices)]
+        for meaning in MEANINGS:
+            assert meant(f"The answer is {meaning}.", example) == unknown_answer(example.slices), (meaning, example)
+        for meaning in MEANINGS[::9]:
+            for person in people:
+                assert meant(f"It is {meaning}, {person}", example) == UNPARSEABLE, (meaning, example)
+                assert meant(f"{person}: {meaning}", example) != unknown_answer(example.slices), (meaning, example)
 
 
 def test_the_descriptions_of_the_release_mean_their_person(bbq_rows):
@@ -148,7 +176,7 @@ def test_the_descriptions_of_the_release_mean_their_person(bbq_rows):
     for example, names in bbq_rows:
         for number, name in enumerate(names):
             if number != int(example.slices["unknown"]) and name:
-                found = match(name, example.candidates, other_phrases(example))
+                found = meant(name, example)
                 assert found in (number, UNPARSEABLE), (name, example.candidates)
                 asked += 1
                 missed += found == UNPARSEABLE
@@ -160,7 +188,7 @@ def test_the_best_constant_phrase(bbq_rows, record_property):
     """What a model reaches that always writes the same phrase: the share of rows whose answer is unknown, 1 in 2."""
 
     def shares(constant):
-        found = [match(constant, e.candidates, other_phrases(e)) == e.label for e, _ in bbq_rows]
+        found = [meant(constant, e) == e.label for e, _ in bbq_rows]
         ambiguous = [f for f, (e, _) in zip(found, bbq_rows) if e.label == int(e.slices["unknown"])]
         return float(np.mean(found)), float(np.mean(ambiguous))
 
@@ -169,4 +197,4 @@ def test_the_best_constant_phrase(bbq_rows, record_property):
     record_property("best constant phrase", best)
     assert (best, on_ambiguous) == (0.5, 1.0)
     own_phrase = max(np.mean([match(c, e.candidates) == e.label for e, _ in bbq_rows]) for c in UNKNOWN_PHRASES)
-    assert own_phrase < 0.1  # by the row's own phrase alone no model could have been scored
+    assert own_phrase < 0.12  # by the row's own phrase alone no model could have been scored
