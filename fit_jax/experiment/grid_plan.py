@@ -8,6 +8,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from fit_jax.config import Config
 from fit_jax.data.task import Task
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
@@ -20,12 +21,14 @@ from fit_jax.methods import trains
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.plan import Outline, outline
 from fit_jax.terminal import PipedConsole
+from fit_jax.training.loop import Events
 from fit_jax.units import size
 
 CAVEATS = (
     "by shapes alone: `python -m fit_jax.plan` compiles one training and is exact about memory",
     "each question is scored as a row of its own, as long as a training row; few-shot prompts may be longer",
-    "loading weights, compiling, validation, written answers and the choice of a steering strength are left out",
+    "validations count as many questions as FIT is asked; a method without instructions is asked fewer",
+    "loading weights, compiling, written answers and the choice of a steering strength are left out",
 )
 
 
@@ -37,7 +40,7 @@ class PlannedCells(NamedTuple):
         method: Name of the method.
         left: Cells that are not done.
         done: Cells that are.
-        training: Hours of training one cell; 0 for a method that trains nothing.
+        training: Hours of training one cell, with its validations; 0 for a method that trains nothing.
         evaluation: Hours of evaluating one cell.
         bytes: Bytes a device that training takes.
     """
@@ -74,7 +77,9 @@ def plan_grid(config: ExperimentConfig, topology: Topology) -> list[PlannedCells
             steps = _steps(part, task) if trains(method) else 0
             cells = [cell for cell in cells_of(part) if cell.method == method]
             done = sum(is_done(part, cell) for cell in cells)
-            training, evaluation = steps * found.step / 3600, _batches(questions, found) * found.evaluation / 3600
+            validated = _validations(part.run, steps) * _batches(_validation_questions(part.run, task), found)
+            training = (steps * found.step + validated * found.evaluation) / 3600
+            evaluation = _batches(questions, found) * found.evaluation / 3600
             name = shown_name(part)
             rows.append(PlannedCells(name, method, len(cells) - done, done, training, evaluation, found.bytes))
     return rows
@@ -136,6 +141,17 @@ def _dollars(hours: float, topology: Topology, price: float | None) -> str:
 
 def _batches(questions: int, found: Outline) -> int:
     return -(-questions // found.load.evaluation_rows)
+
+
+def _validations(config: Config, steps: int) -> int:
+    events = Events.of(config.train, steps)
+    return sum(map(events.validates, range(1, steps + 1)))
+
+
+def _validation_questions(config: Config, task: Task) -> int:
+    """Each example is asked about one feature, under the focus types that training draws."""
+    examples = task.splits["validation"].examples[: config.evaluation.validation_examples]
+    return len(examples) * sum(weight > 0 for weight in config.focus.weights.values())
 
 
 def _steps(config: ExperimentConfig, task: Task) -> int:

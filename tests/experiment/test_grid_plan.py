@@ -26,7 +26,7 @@ def config(tmp_path) -> ExperimentConfig:
         model=ModelConfig(layers=2, width=32, feed_forward=48, heads=2, kv_heads=1, vocab_size=96),
         lora=LoraConfig(rank=2),
         mesh=MeshConfig(data=8),
-        train=TrainConfig(steps=None, epochs=5, batch_size=8, sequence_length=32, packing=False),
+        train=TrainConfig(steps=None, epochs=5, batch_size=8, sequence_length=32, packing=False, validate_every=10),
         evaluation=EvaluationConfig(splits=("iid",), paraphrases=("heldout",), paraphrases_each=1, batch_size=8),
     )
     for name, width in (("narrow", 32), ("wide", 64)):
@@ -51,7 +51,8 @@ def test_hours_are_steps_and_questions_by_the_planner_of_the_cells_that_are_left
     ]
     assert [(row.left, row.done) for row in rows] == [(3, 0), (3, 0), (3, 0), (2, 1)]
     found = outline(wide.run, machine)
-    assert rows[3].training == pytest.approx(5 * 40 / 8 * found.step / 3600)
+    validations = 3 * (-(-8 * 6 // 8))  # after 10, 20 and 25 steps, 6 focus types of each example
+    assert rows[3].training == pytest.approx((5 * 40 / 8 * found.step + validations * found.evaluation) / 3600)
     assert rows[3].evaluation == pytest.approx(-(-6 * 6 // 8) * found.evaluation / 3600)  # 6 focus types of each
     assert rows[3].hours == pytest.approx(2 * (rows[3].training + rows[3].evaluation))
     assert rows[0].training == 0

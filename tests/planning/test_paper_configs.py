@@ -80,6 +80,7 @@ def test_the_recipe_is_the_papers():
     assert (train.steps, train.epochs, train.patience, train.best) == (None, 5, 3, "loss")
     # One example a row and one focus instruction an example: rows are examples.
     assert (train.batch_size, train.packing, config.focus.branches) == (64, False, 1)
+    assert config.evaluation.validation_examples is None  # the whole of its sets
 
 
 @pytest.mark.parametrize(("task", "model"), product(TASK_NAMES, SIZES))
