@@ -13,7 +13,7 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation, evaluated_splits
 from fit_jax.evaluation.queries import Query, ask
 from fit_jax.evaluation.report import FOLDER, print_table, read_predictions
-from fit_jax.experiment.cells import BUDGET, Budget, Cell, cell_config, read_budget
+from fit_jax.experiment.cells import BUDGET, Budget, Cell, cell_config, choice_of, read_budget
 from fit_jax.experiment.config import ExperimentConfig
 from fit_jax.experiment.method_report import write_experiment_report
 from fit_jax.experiment.method_tables import METHOD_NAMES
@@ -88,7 +88,7 @@ def _budgets(folder: Path, cells: Sequence[Cell]) -> list[str]:
         counts = [(row.updates, row.examples, row.epochs, row.answers, row.evaluated_step) for row in rows]
         mean = np.mean(counts, axis=0).tolist()
         line = "{:,.0f} updates on {:,.0f} examples ({:.1f} epochs) with {:,.0f} answers; step {:.0f}".format(*mean)
-        line += f" evaluated, the best by validation {rows[0].rule}"
+        line += f" evaluated, {choice_of(rows)}"
         for name in rows[0].figures:
             line += f"; {name.removeprefix(FIGURE)} {np.mean([row.figures[name] for row in rows]):.3f}"
         lines.append(f"{METHOD_NAMES.get(method, method)}, mean over seeds: {line}.")

@@ -1,6 +1,7 @@
 """One cell of an experiment: a method and a seed, trained where the method does, and evaluated."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,8 @@ class Budget(NamedTuple):
         evaluated_step: The update whose checkpoint is evaluated.
         rule: The measure on validation that chose it.
         figures: What the method says of itself.
+        validations: How many there were to choose that checkpoint from, with two stages those of the second alone; 0 in
+            a cell of an earlier version, which did not count them.
     """
 
     updates: int
@@ -49,6 +52,7 @@ class Budget(NamedTuple):
     evaluated_step: int
     rule: str
     figures: dict[str, float]
+    validations: int = 0
 
 
 class Cell(NamedTuple):
@@ -115,6 +119,13 @@ def _trained(settings: Config) -> tuple[Run, TrainedModel]:
     return run, load_model(run)
 
 
+def choice_of(spent: Sequence[Budget]) -> str:
+    """How the evaluated checkpoints were chosen, and among how many (a mean) where that is known of all."""
+    counts = [budget.validations for budget in spent]
+    among = f" of {sum(counts) / len(counts):.0f}" if all(counts) else ""
+    return f"the best{among} by validation {spent[0].rule}"
+
+
 def read_budget(path: Path) -> Budget:
     """What a finished cell says that it was trained with.
 
@@ -135,14 +146,16 @@ def read_budget(path: Path) -> Budget:
         evaluated,
         fields.choice("rule", get_args(get_type_hints(TrainConfig)["best"])),
         {name: figures.number(name, -_LARGEST, _LARGEST) for name in figures.values},
+        fields.whole("validations", 0, _LARGEST, 0),
     )
 
 
 def _keep_budget(run: Run, model: TrainedModel) -> None:
-    on_lead(lambda: write_text(run.folder / BUDGET, json.dumps(_budget(run, model.step)._asdict()) + "\n"))
+    on_lead(lambda: write_text(run.folder / BUDGET, json.dumps(budget_spent(run, model.step)._asdict()) + "\n"))
 
 
-def _budget(run: Run, evaluated: int) -> Budget:
+def budget_spent(run: Run, evaluated: int) -> Budget:
+    """What a run that has ended was trained with; `evaluated` is the step of its last stage that is evaluated."""
     train_config = run.config.train
     texts = train_config.examples_per_step or train_config.batch_size  # rows that do not pack hold one each
     stages = [read_metrics(path) for name in (FIRST_STAGE, "") if (path := run.folder / name / METRICS).exists()]
@@ -151,7 +164,10 @@ def _budget(run: Run, evaluated: int) -> Budget:
     before = sum(records[-1]["step"] for records in stages[:-1])
     figures = {name: value for name, value in stages[-1][-1].items() if name.startswith(FIGURE)}
     epochs = updates * texts / len(run.task.splits["train"].examples)
-    return Budget(updates, updates * texts, epochs, answers, before + evaluated, train_config.best, figures)
+    validations = sum("validation_loss" in record for record in stages[-1])
+    return Budget(
+        updates, updates * texts, epochs, answers, before + evaluated, train_config.best, figures, validations
+    )
 
 
 def _training_free(config: ExperimentConfig, cell: Cell, run: Run) -> tuple[Subject, str]:

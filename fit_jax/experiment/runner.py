@@ -18,7 +18,7 @@ from fit_jax.errors import InputError, RunFailed
 from fit_jax.evaluation.evaluator import Evaluation, is_written
 from fit_jax.evaluation.report import FOLDER, write_predictions
 from fit_jax.experiment.answers import answers_of, report_cells
-from fit_jax.experiment.cells import BUDGET, Cell, cell_config, do_cell, read_budget
+from fit_jax.experiment.cells import BUDGET, Cell, cell_config, choice_of, do_cell, read_budget
 from fit_jax.experiment.config import ExperimentConfig, check_experiment, parts_of
 from fit_jax.experiment.other_models import CONFIG, models_beside
 from fit_jax.files import asked_name, is_url, make_folder, write_text
@@ -225,7 +225,7 @@ def _say_budget(path: Path) -> None:
         spent = read_budget(path)
         _say(
             f"{spent.updates:,} updates on {spent.examples:,} examples; evaluated: the checkpoint of step "
-            f"{spent.evaluated_step}, the best by validation {spent.rule}"
+            f"{spent.evaluated_step}, {choice_of([spent])}"
         )
 
 

@@ -136,7 +136,7 @@ def test_damaged_counts_are_told_by_their_file_and_field(config, done, tmp_path)
     run_it(config)
     experiment = tmp_path / "experiment"
     budget = experiment / "cells" / "fit-seed1" / cell_module.BUDGET
-    spent = cell_module.Budget(2, 8, 0.2, 8, 1, "loss", {"share": 0.5})
+    spent = cell_module.Budget(2, 8, 0.2, 8, 1, "loss", {"share": 0.5}, 3)
     budget.write_text(json.dumps(spent._asdict()))
     assert cell_module.read_budget(budget) == spent
     for path, fields in ((budget, spent._asdict()), (experiment / runner.STEPS, {"steps": 1, "examples_per_step": 8})):
@@ -145,8 +145,23 @@ def test_damaged_counts_are_told_by_their_file_and_field(config, done, tmp_path)
             with pytest.raises(InputError, match=rf"{path.name}: {field} .*put it back from a copy, or"):
                 run_it(config)
         path.write_text(json.dumps(fields))
-    run_it(config)
+    assert "step 1 evaluated, the best of 3 by validation loss" in (run_it(config) / "summary.md").read_text()
+    budget.write_text(json.dumps({name: value for name, value in spent._asdict().items() if name != "validations"}))
+    # as an earlier version wrote it
+    assert "step 1 evaluated, the best by validation loss" in (run_it(config) / "summary.md").read_text()
     assert len(done) == 4
+
+
+def test_the_checkpoint_of_two_stages_is_chosen_among_the_validations_of_the_second(config, tmp_path):
+    """The budget is of both."""
+    steps = {"first_stage": [(60, True), (90, True)], "": [(10, False), (20, True), (30, True)]}
+    for stage, records in steps.items():
+        lines = [{"step": n, "examples": 8, **({"validation_loss": 1.0} if is_in else {})} for n, is_in in records]
+        make_folder(tmp_path / "cell" / stage)
+        (tmp_path / "cell" / stage / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    task = build_task(config.run.task, 0)
+    spent = cell_module.budget_spent(SimpleNamespace(folder=tmp_path / "cell", config=config.run, task=task), 20)
+    assert (spent.updates, spent.answers, spent.evaluated_step, spent.validations) == (120, 40, 110, 2)
 
 
 def test_an_experiment_that_never_began_binds_no_one(config, tmp_path, monkeypatch):
