@@ -37,7 +37,7 @@ demo: $(VENV)/.installed-run
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright --pythonpath $(BIN)/python fit_jax
+	$(BIN)/pyright --pythonpath $(BIN)/python fit_jax benchmarks
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

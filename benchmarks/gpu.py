@@ -72,7 +72,7 @@ SHAPES = {
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=str(__doc__).split("\n\n")[0])
     parser.add_argument("--shape", choices=SHAPES, default="llama31_8b")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer_python", default=sys.executable, help="interpreter that has trl, peft and torch")
@@ -122,10 +122,11 @@ def devices(peer_python: str) -> tuple[dict[str, Any], dict[str, Any]]:
         "import json, torch; from benchmarks.gpu import best_attention; "
         "print(json.dumps({'cuda': torch.cuda.is_available(), 'attention': best_attention()}))"
     )
-    return tuple(
+    ours_on, theirs_on = (
         in_fresh_process([python, "-c", code], {"JAX_PLATFORMS": ""})
         for python, code in ((sys.executable, ours), (peer_python, theirs))
     )
+    return ours_on, theirs_on
 
 
 def config(shape: Shape, branches: int = 1):
@@ -148,11 +149,18 @@ def config(shape: Shape, branches: int = 1):
     return load_config([text for name, value in given for text in (f"--{name}", str(value))])
 
 
+def decoder_of(run):
+    """The decoder of a run, whose vocabulary its options or its file name."""
+    from fit_jax.models.config import with_vocabulary
+
+    return with_vocabulary(run.model, 0)
+
+
 def multiplied_parameters(shape: Shape) -> int:
     """N: projections and vocabulary projection, without the input embeddings."""
     from fit_jax.models.flops import parameter_count
 
-    model = config(shape).model
+    model = decoder_of(config(shape))
     return parameter_count(model)[0] - model.vocab_size * model.width
 
 
@@ -167,17 +175,16 @@ def write_inputs(folder: Path, shape: Shape) -> None:
 
     run = config(shape)
     task = build_task(run.task, run.seed)
-    encoder = PromptEncoder(load_tokenizer(run.tokenizer.path), task.text)
+    encoder = PromptEncoder(load_tokenizer(str(run.tokenizer.path)), task.text)
     for branches in (BRANCHES, 1):
         chosen = config(shape, branches)
         loader = TrainLoader(training_method(task, chosen).sampler, encoder, chosen)
         batches = [loader.batch(step) for step in range(shape.skipped + shape.steps)]
-        np.savez(
-            folder / f"batches_{branches}.npz", **{f: [getattr(b, f) for b in batches] for f in batches[0]._fields}
-        )
+        arrays: dict[str, Any] = {name: [getattr(batch, name) for batch in batches] for name in batches[0]._fields}
+        np.savez(folder / f"batches_{branches}.npz", **arrays)
     examples = [example for step in range(PEER_BATCHES) for example in taken_apart(loader.batch(step))]
     (folder / "examples.json").write_text(json.dumps(examples))
-    hf = config_to_hf(run.model, max_positions=shape.tokens, tokens={"pad_token_id": 0})
+    hf = config_to_hf(decoder_of(run), max_positions=shape.tokens, tokens={"pad_token_id": 0})
     (folder / "config.json").write_text(json.dumps({**hf, "dtype": run.model.param_dtype}))
 
 
@@ -205,7 +212,7 @@ def here(side: str, shape: Shape, folder: Path) -> tuple[Timed, float]:
     jax.devices()
     before = own_bytes()
     mesh, optimizer = make_mesh(run.mesh), make_optimizer(run.optimizer, len(batches))
-    placed = init_state(run.model, run.lora, optimizer, mesh, run.seed)
+    placed = init_state(decoder_of(run), run.lora, optimizer, mesh, run.seed)
     batch = to_global(batches[0], mesh)
     step = compile_train_step(placed.graphdef, optimizer, placed.state, batch)
     with watched() as peak:
@@ -230,7 +237,9 @@ def with_all_targets(batch):
 
 def trl(side: str, shape: Shape, folder: Path) -> tuple[Timed, float]:
     import torch
-    import trl as _  # noqa: F401  so that its import does not count as memory of its steps
+
+    # So that its import does not count as memory of its steps.
+    import trl as _  # noqa: F401  # pyright: ignore[reportMissingImports]
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -258,7 +267,7 @@ def trl(side: str, shape: Shape, folder: Path) -> tuple[Timed, float]:
 
 def best_attention() -> str:
     """Flash attention where it is installed; TRL packs rows only with it."""
-    from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
+    from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
     if is_flash_attn_3_available():
         return "flash_attention_3"

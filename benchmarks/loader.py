@@ -70,7 +70,7 @@ def stage_rates(sampler: Sampler, encoder: PromptEncoder, loader: TrainLoader) -
         indices = np.arange(window * WINDOW, (window + 1) * WINDOW) % len(examples)
         drawn = timed("draw focus", sampler.branches_of, window, indices)
         shown = [branch.instruction for branches in drawn for branch in branches]
-        prompts = timed("encode", encoder.encode, [examples[i] for i in indices for _ in range(k)], shown)
+        prompts = timed("encode", encoder.encode, [examples[int(i)] for i in indices for _ in range(k)], shown)
         items = timed("lay out", lay_out_all, prompts, drawn)
         rows = timed("pack", first_fit, items, T, C)
         timed("stack", stack, [[items[i] for i in row] for row in rows], T, C)
@@ -89,17 +89,17 @@ def stream_rate(loader: TrainLoader) -> tuple[float, float]:
 
 def model_rate(config: Config, method: TrainingMethod, loader: TrainLoader, vocab_size: int) -> float:
     """Examples a second of the compiled train step on batches that wait on the device."""
-    import dataclasses
 
     import jax
 
+    from fit_jax.models.config import with_vocabulary
     from fit_jax.parallel.mesh import make_mesh
     from fit_jax.parallel.processes import to_global
     from fit_jax.training.optimizer import make_optimizer
     from fit_jax.training.state import init_state, with_objective
     from fit_jax.training.step import compile_train_step
 
-    model = dataclasses.replace(config.model, vocab_size=config.model.vocab_size or vocab_size)
+    model = with_vocabulary(config.model, vocab_size)
     mesh = make_mesh(config.mesh)
     optimizer = make_optimizer(config.optimizer, STEPS)
     placed = with_objective(

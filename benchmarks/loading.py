@@ -100,14 +100,14 @@ def here(folder: Path) -> dict[str, float]:
 
     from fit_jax.models.config import ModelConfig
     from fit_jax.models.export import save_merged
-    from fit_jax.models.model_folder import resolve_model
+    from fit_jax.models.model_folder import resolve_pretrained
     from fit_jax.models.weights import abstract_parameters, load_weights
     from fit_jax.parallel.sharding import lay_out_tree
 
     mesh = jax.make_mesh(
         (1, DEVICES, 1, 1), ("data", "fsdp", "tensor", "context"), axis_types=(jax.sharding.AxisType.Auto,) * 4
     )
-    model = resolve_model(ModelConfig(pretrained=str(folder), param_dtype="bfloat16", compute_dtype="bfloat16"))
+    model = resolve_pretrained(ModelConfig(param_dtype="bfloat16", compute_dtype="bfloat16"), str(folder))
     graphdef, shapes = abstract_parameters(model, lambda tree: lay_out_tree(tree, mesh).shardings)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     state, load_s, load_bytes = measured(lambda: jax.block_until_ready(load_weights(model, shapes)))

@@ -23,7 +23,7 @@ LENGTHS = {"auto": (22528, 24576), "xla": (6144, 8192)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.long_rows", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.long_rows", description=str(__doc__).split("\n\n")[0])
     parser.parse_args()
     if "FIT_JAX_DATA" not in os.environ:
         parser.error("set FIT_JAX_DATA to the folder that holds bbq and tokenizers")

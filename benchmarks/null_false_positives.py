@@ -70,7 +70,7 @@ def tables(simulations: int) -> tuple[Table, Table]:
 def rates(case: Case, difference: float, simulations: int) -> tuple[float, float]:
     """Shares of simulations in which our test, and one over examples alone, find a difference."""
     ours = naive = 0
-    clusters = np.arange(EXAMPLES) % TEMPLATES if case.template_sd else np.arange(EXAMPLES)
+    clusters = [n % TEMPLATES if case.template_sd else n for n in range(EXAMPLES)]
     for first, second in _answers(case, difference, simulations):
         if case.paired:
             mean = mean_over_seeds(first - second, clusters)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -99,7 +99,7 @@ def table(cases: Sequence[Case]) -> None:
     (OUTPUT / "plans.json").write_text(json.dumps(rows, indent=1))
 
 
-def planned(case: Case) -> dict[str, object]:
+def planned(case: Case) -> dict[str, Any]:
     """One row of the table; GiB a chip."""
     topology = Topology.parse(case.topology, case.slices)
     load = workload(config_of(case.model, case.rows, *case.options), case.slices)

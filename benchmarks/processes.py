@@ -16,7 +16,7 @@ QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "JAX_PLATFORM
 
 def in_fresh_process(command: list[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What a command prints as its last line, a JSON object."""
-    variables = os.environ | QUIET | (environment or {})
+    variables = {**os.environ, **QUIET, **(environment or {})}
     done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -69,6 +69,7 @@ def ours_scores(folder: str, task_name: str, count: int) -> tuple[list, list[np.
 
     task = build_task(TaskConfig(name=task_name), 0)
     loaded = open_model(folder)
+    assert loaded.tokenizer is not None, f"{folder} holds no tokenizer"
     groups, asked = [], 0
     for example in (e for name in task.test_splits for e in task.splits[name].examples):
         groups.append(ask(task.text, "iid", example, ("heldout",), 0))

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ Prompt = tuple[np.ndarray, list[np.ndarray]]
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description=str(__doc__).split("\n\n")[0])
     parser.add_argument("what", help="bbq, or a run's folder")
     parser.add_argument("--prompts", type=int)
     parser.add_argument("--rounds", type=int, default=3)
@@ -154,7 +155,7 @@ def here(folder: Path, trees: list[list[Prompt]]) -> Side:
     groups = [[EncodedPrompt(prompt, tuple(answers)) for prompt, answers in tree] for tree in trees]
 
     def run() -> list[int]:
-        return [s.log_prob.argmax() for scores in scorer.score(params, groups) for s in scores]
+        return [int(s.log_prob.argmax()) for scores in scorer.score(params, groups) for s in scores]
 
     return run, run
 
@@ -178,10 +179,10 @@ def argmax(log_probs: np.ndarray) -> int:
 
 def ours(folder: Path):
     from fit_jax.models.config import ModelConfig
-    from fit_jax.models.model_folder import resolve_model
+    from fit_jax.models.model_folder import resolve_pretrained
     from fit_jax.models.weights import abstract_parameters, load_weights
 
-    model = resolve_model(ModelConfig(pretrained=str(folder)))
+    model = resolve_pretrained(ModelConfig(), str(folder))
     graphdef, shapes = abstract_parameters(model)
     return graphdef, (load_weights(model, shapes),)
 
@@ -189,7 +190,8 @@ def ours(folder: Path):
 def lm_eval(folder: Path, trees: list[list[Prompt]]) -> Side:
     from lm_eval.models.huggingface import HFLM
 
-    model = HFLM(str(folder), device="cpu", batch_size=ROWS, dtype="float32")
+    load: Any = HFLM  # its decorator has no types
+    model = load(str(folder), device="cpu", batch_size=ROWS, dtype="float32")
     prompts = [prompt for tree in trees for prompt in tree]
 
     def asked(prompts: Sequence[Prompt]) -> list[int]:
@@ -209,7 +211,7 @@ def generate(folder: Path, trees: list[list[Prompt]]) -> Side:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     prompts = [prompt for tree in trees for prompt in tree]
 
     def search(part: Sequence[Prompt]) -> list[int]:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,8 @@ TOLERANCE = 1e-5
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.shared_input", description=__doc__.split("\n\n")[0])
+    about = str(__doc__).split("\n\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.shared_input", description=about)
     parser.add_argument("--tune", choices=("lora", "full"), default="lora")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
@@ -133,7 +135,7 @@ def batches(asked: list[tuple], shared: bool) -> list:
 def measured(shared: bool, folder: Path, lora: bool) -> dict[str, float]:
     import jax
 
-    from fit_jax.models.model_folder import resolve_model
+    from fit_jax.models.model_folder import resolve_pretrained
     from fit_jax.parallel.mesh import make_mesh
     from fit_jax.parallel.processes import to_global
     from fit_jax.runs.pretrained import pretrained_state
@@ -145,7 +147,7 @@ def measured(shared: bool, folder: Path, lora: bool) -> dict[str, float]:
     rows = batches(asked, shared)
     before = own_bytes()
     mesh, optimizer = make_mesh(run.mesh), make_optimizer(run.optimizer, len(rows))
-    placed = pretrained_state(resolve_model(run.model), run.lora, optimizer, mesh, run.seed)
+    placed = pretrained_state(resolve_pretrained(run.model, str(folder)), run.lora, optimizer, mesh, run.seed)
     loss = written_gradient(placed, batches(asked[:COMPARED], shared), folder / f"{shared}.npz")
     state = placed.state
     first = to_global(rows[0], mesh)
@@ -188,7 +190,8 @@ def written_gradient(placed, rows: list, path: Path) -> float:
 
     found = [sums_and_gradient(placed.state.trainable, batch) for batch in rows]
     gradient, (total, targets) = jax.tree.map(lambda *parts: sum(map(np.asarray, parts)), *found)
-    np.savez(path, **{name: np.asarray(leaf / targets) for name, leaf in named_leaves(gradient).items()})
+    arrays: dict[str, Any] = {name: np.asarray(leaf / targets) for name, leaf in named_leaves(gradient).items()}
+    np.savez(path, **arrays)
     return float(total / targets)
 
 

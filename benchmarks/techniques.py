@@ -59,7 +59,7 @@ CASES = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.techniques", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.techniques", description=str(__doc__).split("\n\n")[0])
     parser.parse_args()
     if "FIT_JAX_DATA" not in os.environ:
         parser.error("set FIT_JAX_DATA to the folder that holds bbq and tokenizers")
@@ -113,7 +113,7 @@ def of_the_loader(config: Config) -> tuple[int, int]:
 
     task = build_task(config.task, config.seed)
     encoder = PromptEncoder(
-        load_tokenizer(config.tokenizer.path), task.text, sequence_length=config.train.sequence_length
+        load_tokenizer(str(config.tokenizer.path)), task.text, sequence_length=config.train.sequence_length
     )
     loader = TrainLoader(training_method(task, config).sampler, encoder, config)
     return loader.targets_per_row, int(loader.batch(0).examples)

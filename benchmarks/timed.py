@@ -21,6 +21,7 @@ def own_steps(step: Any, state: Any, batches: Iterable[Any], mesh: Any, skipped:
     from fit_jax.parallel.processes import to_global
 
     tokens = examples = 0
+    start, metrics = 0.0, None
     for number, batch in enumerate(batches):
         state, metrics = step(state, to_global(batch, mesh))
         if number == skipped - 1:
@@ -61,7 +62,7 @@ def trl_steps(model: Any, examples: list[dict[str, Any]], skipped: int, steps: i
     import torch
     from datasets import Dataset
     from transformers import TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportMissingImports]  (an extra)
 
     class Counting(SFTTrainer):
         tokens = examples = 0
@@ -79,7 +80,7 @@ def trl_steps(model: Any, examples: list[dict[str, Any]], skipped: int, steps: i
     class Clock(TrainerCallback):
         start = end = 0.0
 
-        def on_step_end(self, arguments, state, control, **_):
+        def on_step_end(self, args, state, control, **_):
             if state.global_step in (skipped, skipped + steps) and torch.cuda.is_available():
                 torch.cuda.synchronize()
             if state.global_step == skipped:

@@ -53,7 +53,7 @@ PEER_BATCH = 8  # examples of a step, TRL's default
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=str(__doc__).split("\n\n")[0])
     parser.add_argument("--tune", choices=("lora", "full"), default="lora")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer_python", default=sys.executable, help="interpreter that has trl, peft and torch")
@@ -112,7 +112,7 @@ def train_loader():
 
     run = config()
     task = build_task(run.task, run.seed)
-    encoder = PromptEncoder(load_tokenizer(run.tokenizer.path), task.text)
+    encoder = PromptEncoder(load_tokenizer(str(run.tokenizer.path)), task.text)
     return TrainLoader(training_method(task, run).sampler, encoder, run)
 
 
@@ -152,7 +152,8 @@ def measured(side: str, folder: Path, lora: bool) -> dict[str, float]:
     if side == "here":
         return here(folder, lora)
     examples = json.loads((folder / "examples.json").read_text())
-    import trl as _  # noqa: F401  so that no side's imports count as memory of its steps
+    # So that no side's imports count as memory of its steps.
+    import trl as _  # noqa: F401  # pyright: ignore[reportMissingImports]
 
     before = own_bytes()
     model = their_model(folder, lora)
@@ -168,7 +169,7 @@ def here(folder: Path, lora: bool) -> dict[str, float]:
     import jax
 
     from fit_jax.models.flops import train_flops
-    from fit_jax.models.model_folder import resolve_model
+    from fit_jax.models.model_folder import resolve_pretrained
     from fit_jax.parallel.mesh import make_mesh
     from fit_jax.parallel.processes import to_global
     from fit_jax.runs.pretrained import pretrained_state
@@ -179,7 +180,7 @@ def here(folder: Path, lora: bool) -> dict[str, float]:
     batches = list(loader.iterate(0, SKIPPED + STEPS))
     jax.devices()
     before = own_bytes()
-    model = resolve_model(dataclasses.replace(run.model, pretrained=str(folder), remat="dots"))
+    model = resolve_pretrained(dataclasses.replace(run.model, remat="dots"), str(folder))
     mesh, optimizer = make_mesh(run.mesh), make_optimizer(run.optimizer, SKIPPED + STEPS)
     placed = pretrained_state(model, run.lora, optimizer, mesh, run.seed)
     batch = to_global(batches[0], mesh)
@@ -255,6 +256,7 @@ def loop(model, examples: list[dict]) -> float:
 
     model.train()
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=RATE)
+    start = 0.0
     for number in range(SKIPPED + STEPS):
         if number == SKIPPED:
             start = time.perf_counter()
