@@ -48,6 +48,21 @@ def test_a_model_of_one_layer_has_no_inside(run, tmp_path, decoder, monkeypatch)
         report_inside(run, "best", "iid", tmp_path)
 
 
+def test_what_it_asks_is_drawn_by_the_seed_of_the_evaluation(run, tmp_path, config, monkeypatch):
+    asked = []
+
+    def switched(base, pairs, options):
+        asked.append([pair.instructions for pair in pairs])
+        raise InputError("asked")
+
+    monkeypatch.setattr(look_inside, "switched", switched)
+    own = replace(config, evaluation=replace(config.evaluation, seed=7))
+    for run.config in (config, own, replace(config, seed=7)):
+        with pytest.raises(InputError, match="asked"):
+            report_inside(run, "best", "iid", tmp_path)
+    assert asked[0] != asked[1] == asked[2]
+
+
 @pytest.mark.parametrize("split", ["train", "somewhere"])
 def test_a_split_that_is_no_test_split_is_told(run, split):
     with pytest.raises(InputError, match=f"--inside {split}: the task has no such test split; it has iid"):
