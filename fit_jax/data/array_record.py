@@ -17,8 +17,8 @@ from fit_jax.focus.example import Example, Spurious
 
 # Version of what the builders write.
 VERSION = "1.2.0"
-# Where the data lie and how they are read does not change what is built.
-_PLACE_FIELDS = ("data_dir", "source", "malformed", "keep_examples")
+# Where the data lie and how they are read does not change what is built, nor what only a run has.
+_PLACE_FIELDS = ("data_dir", "source", "malformed", "keep_examples", "parts")
 
 
 def dataset_name(task: str) -> str:

@@ -120,7 +120,8 @@ def locked(folder: Path, prepare: Callable[[], object] = lambda: None) -> Iterat
             work = f"{os.path.basename(sys.argv[0])} {' '.join(sys.argv[1:])}"[:500]
             stack.enter_context(held(folder))
             stack.enter_context(logged(folder / LOG, f"process {os.getpid()} on {socket.gethostname()}: {work}"))
-            for place in (folder, folder / FIRST_STAGE, folder / TASK, folder / "report"):
+            parts = (part for name in (TASK, "report") for part in (folder / name).glob("tasks/*"))
+            for place in (folder, folder / FIRST_STAGE, folder / TASK, folder / "report", *parts):
                 remove_partials(place)
             prepare()
 
