@@ -201,7 +201,8 @@ def _claim(run: Run, which: int | str, name: str, measures: Mapping[str, str]) -
         if not is_headed or config_differences(read_config(Config, path), run.config, RESULTS_STAY):
             raise InputError(f"{named(folder)}: holds another evaluation; choose another name")
     make_folder(folder)
-    remove_partials(folder)
+    for place in (folder, *folder.glob("tasks/*")):
+        remove_partials(place)
     write_text(path, head + dump_config(replace(run.config, run_dir=".")))
 
 

@@ -64,7 +64,7 @@ def check_inside(run: Run, split: str) -> None:
     Raises:
         InputError: It has none of this name, or there are several tasks.
     """
-    one_task(run, None, "a look inside is at a model of one task")
+    one_task(run, None, "look inside the run of one")
     if split not in run.task.test_splits:
         raise InputError(f"--inside {split}: the task has no such test split; it has {', '.join(run.task.test_splits)}")
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fit_jax.config import EvaluationConfig, FocusConfig
+from fit_jax.data.mixture import mix
 from fit_jax.data.splits import Split
 from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import SamplingParams, generate
@@ -18,6 +19,7 @@ from fit_jax.evaluation.report import read_predictions, write_predictions
 from fit_jax.evaluation.result_summary import summary
 from fit_jax.focus.example import Example
 from fit_jax.focus.instructions import instruction, paraphrases_of
+from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 from fit_jax.methods.method import true_label, uninstructed
 
@@ -205,6 +207,22 @@ def test_validation_tells_the_worst_group(task, encoder, make_scorer, params, co
             right[group].append(score.log_prob.argmax() == query.label)
     assert min(map(len, right.values())) >= 8
     assert found == pytest.approx(min(np.mean(r) for r in right.values()))
+
+
+def test_validation_on_a_mixture_tells_the_worst_group_of_any_task(task, encoder, make_scorer, params, config):
+    twin = replace(task, text=replace(task.text, name="twin", instruction="Negative or not?", cue="So:"))
+    both = mix({"demo": task, "twin": twin}, {"demo": 1, "twin": 1})
+    split = Split("validation", both.splits["train"].examples, {})
+    whole = replace(both, splits={**both.splits, "validation": split})
+    asked = replace(config, evaluation=replace(config.evaluation, validation_examples=None))
+    several = PromptEncoder(encoder.tokenizer, both.text)
+    found = Validation(whole, several, make_scorer(), asked)(params)
+    each = []
+    for name, part in both.parts.items():
+        own = replace(part, splits={"validation": part.splits["train"]})
+        each.append(Validation(own, several.of_task(name), make_scorer(), asked)(params))
+    assert found["validation_worst_group"] == pytest.approx(min(e["validation_worst_group"] for e in each))
+    assert found["validation_focus_accuracy"] == pytest.approx(np.mean([e["validation_focus_accuracy"] for e in each]))
 
 
 def test_the_worst_group_without_instructions_is_of_all_that_a_prompt_is_asked_for(
