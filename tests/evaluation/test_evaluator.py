@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -209,20 +210,22 @@ def test_validation_tells_the_worst_group(task, encoder, make_scorer, params, co
     assert found == pytest.approx(min(np.mean(r) for r in right.values()))
 
 
-def test_validation_on_a_mixture_tells_the_worst_group_of_any_task(task, encoder, make_scorer, params, config):
-    twin = replace(task, text=replace(task.text, name="twin", instruction="Negative or not?", cue="So:"))
+def test_validation_on_a_mixture_tells_the_worst_group_of_any_task(task, encoder, config):
+    """Here of a model that gives the first answer in one task and the second in the other."""
+    twin = replace(task, text=replace(task.text, name="twin", instruction="Twin?"))
     both = mix({"demo": task, "twin": twin}, {"demo": 1, "twin": 1})
-    split = Split("validation", both.splits["train"].examples, {})
-    whole = replace(both, splits={**both.splits, "validation": split})
+    whole = replace(both, splits={**both.splits, "validation": both.splits["train"]})
     asked = replace(config, evaluation=replace(config.evaluation, validation_examples=None))
+
+    def score(params, groups):
+        for prompts in groups:
+            twins = ["Twin?" in encoder.tokenizer.decode(p.prompt) for p in prompts]
+            yield [SimpleNamespace(log_prob=np.array([-0.1, -3.0] if twin else [-3.0, -0.1])) for twin in twins]
+
     several = PromptEncoder(encoder.tokenizer, both.text)
-    found = Validation(whole, several, make_scorer(), asked)(params)
-    each = []
-    for name, part in both.parts.items():
-        own = replace(part, splits={"validation": part.splits["train"]})
-        each.append(Validation(own, several.of_task(name), make_scorer(), asked)(params))
-    assert found["validation_worst_group"] == pytest.approx(min(e["validation_worst_group"] for e in each))
-    assert found["validation_focus_accuracy"] == pytest.approx(np.mean([e["validation_focus_accuracy"] for e in each]))
+    found = Validation(whole, several, SimpleNamespace(score=score), asked)(())
+    assert found["validation_worst_group"] == 0
+    assert found["validation_focus_accuracy"] == pytest.approx(0.5, abs=0.05)
 
 
 def test_the_worst_group_without_instructions_is_of_all_that_a_prompt_is_asked_for(
