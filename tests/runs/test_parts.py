@@ -22,6 +22,8 @@ from fit_jax.runs.job import train_and_report
 from fit_jax.runs.parts import one_task
 from fit_jax.runs.run import open_run, set_up
 from fit_jax.runs.run_folder import claimed, saved_config
+from fit_jax.runs.trainer import Ending, train
+from fit_jax.training.metrics import TIMING_FIELDS, read_metrics
 
 from .reviews import DESCRIPTION, config_of_reviews, rows
 
@@ -45,7 +47,7 @@ def config(tmp_path_factory) -> Config:
     return replace(
         plain,
         task=TaskConfig(name=MIXTURE, parts=parts),
-        train=replace(plain.train, steps=2, batch_size=8, sequence_length=320),
+        train=replace(plain.train, steps=4, checkpoint_every=2, log_every=1, batch_size=8, sequence_length=320),
         evaluation=EvaluationConfig(
             splits=("iid", "low"), paraphrases=("heldout",), paraphrases_each=1, validation_examples=8
         ),
@@ -152,6 +154,8 @@ def test_what_knows_one_task_refuses_a_mixture(run, config):
     several = r"run of several tasks; "
     with pytest.raises(InputError, match=several + "ask them with python -m fit_jax.steer RUN --part NAME"):
         fit_jax.load(run.folder)
+    with pytest.raises(InputError, match=r"tune: a mixture is asked with python -m fit_jax.steer RUN --part NAME"):
+        fit_jax.tune(run.folder, run.folder / "config.yaml")  # before it is trained for hours
     with pytest.raises(InputError, match=several + "look inside the run of one"):
         evaluate.main([str(run.folder), "--inside", "iid"])
     assert not (run.folder / "evaluations" / "inside-iid").exists()
@@ -180,3 +184,19 @@ def test_a_finished_mixture_is_left_as_it_is(run, config, capsys):
     train_and_report(saved_config(run.folder))
     assert "this run is finished; nothing is left to train" in capsys.readouterr().out
     assert (run.folder / "report" / "index.html").stat().st_mtime_ns == before
+
+
+def test_a_mixture_that_was_stopped_goes_on_bit_for_bit(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    for path in folder.glob("checkpoints/4*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    config = replace(run.config, run_dir=str(folder))
+    with claimed(config):
+        assert train(set_up(config, trains=True)) is Ending.ALL_STEPS
+    straight, resumed = (
+        [{name: value for name, value in record.items() if name not in TIMING_FIELDS} for record in read_metrics(path)]
+        for path in (run.folder / "metrics.jsonl", folder / "metrics.jsonl")
+    )
+    assert len(straight) == 4
+    assert resumed == straight

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from fit_jax.config import PartConfig, TaskConfig
-from fit_jax.config_files import decode_config
+from fit_jax.config_files import config_differences, decode_config
+from fit_jax.data.__main__ import main
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 
@@ -34,3 +35,18 @@ def test_tasks_need_names_of_their_own(own):
     spaced = TaskConfig(name="mixture", parts=(PartConfig(name="jsonl", file=str(own)),))
     with pytest.raises(InputError, match="my tickets: names a folder of the report; in the description's `name` write"):
         build_task(spaced, 0)
+
+
+@pytest.mark.parametrize("action", ["inspect", "audit", "build"])
+def test_a_mixture_is_looked_at_part_by_part(action, tmp_path):
+    (tmp_path / "mix.yaml").write_text("task: {name: mixture, parts: [{name: demo}]}")
+    with pytest.raises(InputError, match=r"a mixture is no data set; name one of its tasks with --task"):
+        main([action, "--config", str(tmp_path / "mix.yaml")])
+
+
+def test_configs_of_two_mixtures_differ_by_the_fields_of_their_parts():
+    first = TaskConfig(name="mixture", parts=(PartConfig(), PartConfig(name="ss", weight=2)))
+    other = replace(first, parts=(PartConfig(), PartConfig(name="ss", weight=3)))
+    assert config_differences(first, other) == ["parts.1.weight: 2 -> 3"]
+    (row,) = config_differences(first, replace(first, parts=first.parts[:1]))
+    assert row.startswith("parts: (PartConfig(")
