@@ -116,7 +116,7 @@ def locked(folder: Path, prepare: Callable[[], object] = lambda: None) -> Iterat
         def lock() -> None:
             make_folder(folder)
             check_outputs(folder, _FILES, _FOLDERS)
-            check_outputs(folder / "report", _REPORT_FILES, ())
+            check_outputs(folder / "report", _REPORT_FILES, ("tasks",))
             work = f"{os.path.basename(sys.argv[0])} {' '.join(sys.argv[1:])}"[:500]
             stack.enter_context(held(folder))
             stack.enter_context(logged(folder / LOG, f"process {os.getpid()} on {socket.gethostname()}: {work}"))

@@ -142,6 +142,10 @@ def test_code_that_a_part_names_is_refused(run, config, tmp_path):
 def test_a_task_of_the_mixture_is_asked_by_its_name(run, capsys):
     steer.main([str(run.folder), "--part", "reviews", "--text", "review 3 is good", "--focus", "brand"])
     assert "p(positive)" in capsys.readouterr().out
+    part = one_task(run, "reviews", "")
+    example = part.task.splits["iid"].examples[0]
+    typed = replace(example, part="")  # as one that a person types
+    assert part.encoder.render(typed, "Look.") == run.encoder.render(example, "Look.")
     with pytest.raises(InputError, match=r"run of several tasks; name one with --part \(demo, reviews, later\)"):
         steer.main([str(run.folder), "--text", "a"])
     with pytest.raises(InputError, match="--part news: the run has no such task; it has demo, reviews, later"):
