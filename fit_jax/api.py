@@ -90,7 +90,12 @@ def tune(
     if (rows is None) != (description is None):
         raise InputError("tune: rows and description belong together; give both, or name a task in the config")
     if rows is None or description is None:
-        return FocusModel(train_and_report(load_config(given)), trust_code=True)
+        asked = load_config(given)
+        if asked.task.parts:
+            raise InputError(
+                "tune: a mixture is asked with python -m fit_jax.steer RUN --part NAME; train it with train"
+            )
+        return FocusModel(train_and_report(asked), trust_code=True)
     check_folder_name(str(folder), "run_dir")
     with leaving_nothing(folder):
         given += ["--task.name", "jsonl", "--task.file", str(keep_rows(folder / "source", rows, description))]

@@ -5,7 +5,7 @@ again. Defaults are the demo's. Values that the paper does not state are fields 
 training stand in `train_config`, those of `models` and `parallel`, which know nothing of the rest, with them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from fit_jax.config_files import parse_config
@@ -16,6 +16,8 @@ from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.train_config import OptimizerConfig, RehearsalConfig, TrainConfig
 
+# The task that is several.
+MIXTURE = "mixture"
 # Largest sizes that a config may ask for: far beyond any use, and below what overflows later.
 _MOST = {
     "train.sequence_length": 2**20,
@@ -26,10 +28,11 @@ _MOST = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskConfig:
-    """The data set and how its spurious correlation is set (paper, section 4)."""
+class DataConfig:
+    """One data set and how its spurious correlation is set (paper, section 4)."""
 
-    # Task registry name: demo, ss, smnli, shans, bbq, bbq_nlg or jsonl (your own data); or one of another package.
+    # Task registry name: demo, ss, smnli, shans, bbq, bbq_nlg or jsonl (your own data); one of
+    # another package; or mixture, of the tasks in `parts`.
     name: str = "demo"
     # YAML that describes your own data; for the task `jsonl`.
     file: str | None = None
@@ -59,9 +62,49 @@ class TaskConfig:
     split_by: Literal["template", "context"] = "template"
     # What to do with a malformed row: `error` or `skip` (counted and shown).
     malformed: Literal["error", "skip"] = "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartConfig(DataConfig):
+    """A task of a mixture, with the fields of a task of its own."""
+
+    # Its share of the training examples, relative to those of the other parts; 0 holds the task out: it is evaluated
+    # and never trained on.
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig(DataConfig):
+    """The data set and how its spurious correlation is set (paper, section 4)."""
+
     # Keep the validation and test examples in the run folder, which then can be evaluated where the data are not;
     # more than 256 MiB of them are not kept.
     keep_examples: bool = True
+    # The tasks of the task `mixture`, each with the fields of a task, and its `weight`.
+    parts: tuple[PartConfig, ...] = ()
+
+    @property
+    def each(self) -> tuple["TaskConfig", ...]:
+        """The tasks of a mixture, or the task itself."""
+        named = [f.name for f in fields(DataConfig)]
+        return tuple(TaskConfig(**{name: getattr(part, name) for name in named}) for part in self.parts) or (self,)
+
+    def check(self) -> None:
+        """Raises InputError where a mixture has no part to train on, or fields that belong to its parts."""
+        if self.name != MIXTURE:
+            if self.parts:
+                raise InputError(f"task.parts: belong to the task {MIXTURE}, not to {self.name}; leave one of them out")
+            return
+        plain = DataConfig(name=MIXTURE)
+        if own := [f.name for f in fields(DataConfig) if getattr(self, f.name) != getattr(plain, f.name)]:
+            raise InputError(f"task.{own[0]}: each part of a {MIXTURE} has its own; set it in task.parts")
+        for number, part in enumerate(self.parts):
+            if not 0 <= part.weight < float("inf"):
+                raise InputError(f"task.parts.{number}.weight: {part.weight}; a weight is a number from 0 up")
+            if part.name == MIXTURE:
+                raise InputError(f"task.parts.{number}.name: a {MIXTURE} is no part of another; name its tasks instead")
+        if not any(part.weight for part in self.parts):
+            raise InputError("task.parts: no task has a weight above 0; name at least one to train on")
 
     def drawn_by(self, seed: int) -> int:
         """The seed of the data of a run with this seed."""

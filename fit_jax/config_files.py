@@ -151,6 +151,8 @@ def config_differences(old: Any, new: Any, may_differ: Collection[str] = (), pre
             continue
         if is_dataclass(a):
             rows += config_differences(a, b, may_differ, f"{name}.")
+        elif isinstance(a, tuple) and a and len(a) == len(b) and all(map(is_dataclass, a)):
+            rows += [r for n, ab in enumerate(zip(a, b)) for r in config_differences(*ab, may_differ, f"{name}.{n}.")]
         elif a != b:
             rows.append(f"{name}: {a!r} -> {b!r}")
     return rows

@@ -35,6 +35,7 @@ from fit_jax.focus_results import Answer, Attribution, Scores
 from fit_jax.foreign import shown
 from fit_jax.runs.copying import copy_run
 from fit_jax.runs.evaluating import evaluate_run, evaluation_name
+from fit_jax.runs.parts import one_task
 from fit_jax.runs.run import Run, load_model, set_up, subject_of
 from fit_jax.runs.run_folder import locked, opened_config
 
@@ -70,8 +71,9 @@ class FocusModel:
         """Reads a checkpoint of a run, which was opened with `settings` and `trust_code`.
 
         Raises:
-            InputError: There is no such checkpoint.
+            InputError: There is no such checkpoint, or the run is of several tasks.
         """
+        one_task(run, None, "ask them with python -m fit_jax.steer RUN --part NAME")
         self._run = run
         self._settings = dict(settings or {})
         self._trust_code = trust_code
@@ -233,7 +235,8 @@ class FocusModel:
             run = set_up(asked, trust_code=self._trust_code)
         with locked(self.folder):
             name = name or evaluation_name(run, self._checkpoint)
-            return Scores(run, evaluate_run(run, self._checkpoint, name).predictions)
+            (evaluation,) = evaluate_run(run, self._checkpoint, name).values()
+            return Scores(run, evaluation.predictions)
 
 
 def _answer(found: FocusAnswer) -> Answer:

@@ -187,7 +187,7 @@ def _about(cls: type, f: Field[Any]) -> str:
 
 @functools.cache
 def _source(cls: type) -> str:
-    return inspect.getsource(cls)
+    return "".join(inspect.getsource(c) for c in cls.__mro__ if is_dataclass(c))  # a field may stand in a base
 
 
 def _kind(kind: Any) -> str:

@@ -20,6 +20,7 @@ def add_options(parser: Parser) -> None:
     from fit_jax.runs.run_folder import MAY_DIFFER
 
     parser.add_argument("folder", metavar="RUN", help="the run_dir of a training run")
+    parser.add_argument("--part", metavar="NAME", help="the task of a mixture that is asked")
     parser.add_argument("--text", metavar="TEXT", help="the text")
     parser.add_argument(
         "--slot",
@@ -53,6 +54,7 @@ def _steer(given: Namespace) -> None:
     from fit_jax.evaluation.interactive import FocusQuestions, read_slots
     from fit_jax.evaluation.report import print_table
     from fit_jax.parallel.processes import start
+    from fit_jax.runs.parts import one_task
     from fit_jax.runs.remote_folder import working_folder
     from fit_jax.runs.run import set_up, subject
     from fit_jax.runs.run_folder import opened_config
@@ -62,6 +64,7 @@ def _steer(given: Namespace) -> None:
         config = opened_config(folder, given.config)
         start(config.mesh)
         run = set_up(config, changed=given.changed_inputs, trust_code=given.trust_code)
+        run = one_task(run, given.part, "name one with --part")
         questions = FocusQuestions(run.task, given.focus, given.ignore, given.candidate)
         asked = read_slots(questions.slots) if text is None else [questions.fill(text)]
         model = subject(run, given.checkpoint)

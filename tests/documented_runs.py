@@ -56,10 +56,12 @@ WAYS = {
     "python -m fit_jax.train --config configs/smnli": Way(PAIRS, official=True),
     "python -m fit_jax.train --config configs/shans": Way(PAIRS, official=True),
     "python -m fit_jax.train --config configs/bbq": Way(PAIRS.replace("96", "7200"), official=True),
+    "python -m fit_jax.train --config configs/mixture": Way(f"{TRAIN} {MODEL}", official=True),
     "python -m fit_jax.evaluate": Way("--evaluation.splits [low]"),
     "python -m fit_jax.evaluate runs/demo": Way("--evaluation.splits [low]", slow=False),
     "python -m fit_jax.steer": Way(slow=False),
     "python -m fit_jax.steer runs/tickets": Way(),
+    "python -m fit_jax.steer runs/mixture_small": Way(official=True),
     "python -m fit_jax.data": Way(slow=False),
     "python -m fit_jax.experiment": Way(f"{CELLS} {MODEL.replace('--', '--run.')}"),
     "python -m fit_jax.experiment --config configs/experiments/paper": Way(
@@ -84,6 +86,7 @@ BEFORE = {
     "tickets.csv": "awk '/^```/ { fences++; next } fences == 1' docs/own_data.md | python -",
     "tickets.yaml": "python -m fit_jax.data describe tickets.csv --out tickets.yaml",
     "runs/tickets": "python -m fit_jax.train --task.name jsonl --task.file tickets.yaml --run_dir runs/tickets",
+    "runs/mixture_small": "python -m fit_jax.train --config configs/mixture_small.yaml",
     "base": "python -m fit_jax.convert export-merged --from runs/demo --to base",
     "configs/stories_lora.yaml": "python -m fit_jax.convert export-merged --from runs/demo --to runs/stories260k",
     "configs/experiments/ablations/lora_rank.yaml": (

@@ -217,7 +217,7 @@ def test_a_model_evaluates_the_checkpoint_it_is_of(model, monkeypatch):
         with pytest.raises(InUse), held(run.folder):
             pass
         asked.append((checkpoint, name, run.config.evaluation.splits))
-        return SimpleNamespace(predictions=[])
+        return {"reviews": SimpleNamespace(predictions=[])}
 
     monkeypatch.setattr(focus_model, "evaluate_run", evaluation)
     fit_jax.load(model.folder, "last", {"evaluation.beams": None}).evaluate()

@@ -158,6 +158,7 @@ TESTED_IN = {
     "planning/test_plan.py": "planning.compiled",
     "playground/test_in_browser.py": "playground.app playground.space",
     "playground/test_question.py": "playground.models playground.views",
+    "runs/test_parts.py": "evaluation.mixture_card evaluation.run_report",
     "runs/test_methods_on_meshes.py": "methods.fit methods.group_balanced methods.method methods.sft_y*",
     "runs/test_remote_folder.py": "runs.remote_store",
     "runs/test_run_folder.py": "runs.run",

@@ -210,7 +210,8 @@ def _write_company(loaded: Loaded, folder: Path) -> None:
     _write_tokenizer(loaded.tokenizer, folder)
     _copy(loaded.files / CARD, folder)
     if loaded.prompts is not None:
-        (folder / prompt_file.NAME).write_text(prompt_file.prompt_file(loaded.prompts), encoding="utf-8")
+        for name, encoder in prompt_file.encoders(loaded.prompts).items():
+            (folder / name).write_text(prompt_file.prompt_file(encoder), encoding="utf-8")
 
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:

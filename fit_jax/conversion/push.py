@@ -14,6 +14,7 @@ from fit_jax.conversion.hub_card import hub_card
 from fit_jax.errors import InputError, RunFailed, reason
 from fit_jax.foreign import named, read_text, shown
 from fit_jax.models.adapter_config import CONFIG as ADAPTER_CONFIG
+from fit_jax.runs.parts import one_task
 from fit_jax.runs.run import open_run
 from fit_jax.runs.run_folder import CARD, saved_config
 
@@ -93,6 +94,9 @@ def push(folder: Path, name: str, merged: bool = False, private: bool = False, t
 
 def write_upload(folder: Path, made: Path, name: str, adapter: bool, trust_code: bool = False) -> str | None:
     """Writes all that is pushed; returns the adapter's base where that is a folder of this machine."""
+    run = one_task(
+        open_run(folder, trust_code), None, "export it with python -m fit_jax.convert and push that yourself"
+    )
     base = None
     if adapter:
         export_adapter(str(folder), made, trust_code)
@@ -102,7 +106,6 @@ def write_upload(folder: Path, made: Path, name: str, adapter: bool, trust_code:
     for source, target in _METRICS.items():
         if (folder / source).is_file():
             shutil.copy(folder / source, made / target)
-    run = open_run(folder, trust_code)
     card = read_text(made / CARD)
     (made / CARD).unlink()
     (made / "README.md").write_text(hub_card(card, run, name, adapter), encoding="utf-8")

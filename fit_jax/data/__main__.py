@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fit_jax.cli import execute, run
-from fit_jax.config import Config, TokenizerConfig, load_config
+from fit_jax.config import MIXTURE, Config, TokenizerConfig, load_config
 from fit_jax.errors import InputError
 from fit_jax.foreign import printable
 from fit_jax.options import Parser, add_fields, new_file
@@ -62,7 +62,10 @@ def main(arguments: list[str]) -> int | None:
 
 
 def _config(given: Namespace) -> Config:
-    return load_config(given.config + ([f"--task.name={given.task}"] if given.task is not None else []))
+    config = load_config(given.config + ([f"--task.name={given.task}"] if given.task is not None else []))
+    if config.task.name == MIXTURE:
+        raise InputError("task.name: a mixture is no data set; name one of its tasks with --task, and its own fields")
+    return config
 
 
 def _describe(given: Namespace) -> None:

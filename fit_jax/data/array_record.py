@@ -17,8 +17,9 @@ from fit_jax.focus.example import Example, Spurious
 
 # Version of what the builders write.
 VERSION = "1.2.0"
-# Where the data lie and how they are read does not change what is built; the seed stands in the name itself.
-_NOT_IN_DIGEST = ("data_dir", "source", "malformed", "keep_examples", "seed")
+# Where the data lie and how they are read does not change what is built, nor what only a run has; the seed is in the
+# name.
+_NOT_IN_DIGEST = ("data_dir", "source", "malformed", "keep_examples", "seed", "parts")
 
 
 def dataset_name(task: str) -> str:

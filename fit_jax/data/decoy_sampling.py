@@ -17,21 +17,27 @@ class TrainingDecoys:
     """
 
     def __init__(self, text: TaskText, share: float, seed: int) -> None:
-        """Words every instruction; `share` of the examples of an epoch get one on average."""
+        """Words every instruction of every task; `share` of the examples of an epoch get one on average."""
+        self._text = text
         self._share = share
         self._seed = seed
-        self._pools = [
-            [instruction(text, spec_for(focus, feature), p) for p in paraphrases_of(text.name, focus, "train")]
-            for feature in text.spurious or ("",)
-            for focus in FOCUS_TYPES
-            if focus != "none" and (feature or SPURIOUS not in focus)
-        ]
+        self._pools = {each.name: _pools(each) for each in text.each}
 
     def shown(self, epoch: int, index: int, example: Example) -> Example:
         """The example number `index` as an epoch shows it."""
         chance, pool, paraphrase, place, quoted = generator(self._seed, "decoy", epoch, index).random(5).tolist()
         if chance >= self._share:
             return example
-        words = self._pools[int(pool * len(self._pools))]
+        pools = self._pools[self._text.of(example).name]
+        words = pools[int(pool * len(pools))]
         decoy = words[int(paraphrase * len(words))]
         return with_decoy(example, quoted_decoy(decoy) if quoted < _QUOTED else decoy, PLACES[int(place * len(PLACES))])
+
+
+def _pools(text: TaskText) -> list[list[str]]:
+    return [
+        [instruction(text, spec_for(focus, feature), p) for p in paraphrases_of(text.name, focus, "train")]
+        for feature in text.spurious or ("",)
+        for focus in FOCUS_TYPES
+        if focus != "none" and (feature or SPURIOUS not in focus)
+    ]

@@ -51,7 +51,7 @@ class FocusSampler(Sampler[Batch]):
 
         Args:
             examples: The training examples.
-            text: The words of the task, which instructions are made of.
+            text: The words of the task, or of each task of a mixture, which instructions are made of.
             config: Weights of the focus types, and branches of an example.
             shown: Whether the prompt shows the instruction, or only the label follows it.
             seed: Seed of the sampling.
@@ -68,11 +68,14 @@ class FocusSampler(Sampler[Batch]):
         self._types = [name for name, weight in config.weights.items() if weight > 0]
         weights = np.array([config.weights[name] for name in self._types])
         self._shares = weights / weights.sum()
-        self._paraphrases = [
-            _some(paraphrases_of(text.name, name, "train"), config.paraphrases) for name in self._types
-        ]
+        self._text = text
+        texts = {each.name: each for each in text.each}
+        self._paraphrases = {
+            task: [_some(paraphrases_of(task, name, "train"), config.paraphrases) for name in self._types]
+            for task in texts
+        }
         self._spec = lru_cache(None)(spec_for)
-        self._instruction = lru_cache(None)(lambda spec, paraphrase: instruction(text, spec, paraphrase))
+        self._instruction = lru_cache(None)(lambda task, spec, paraphrase: instruction(texts[task], spec, paraphrase))
 
         circle = generator(seed, "focus", "circle")
         self._angle = circle.random(len(examples))
@@ -129,9 +132,10 @@ class FocusSampler(Sampler[Batch]):
                     "give it one, or set the weights of such types in focus.weights to 0"
                 )
             feature = features[int(feature_choice * len(features))]
-        spec = self._spec(name, feature)
-        paraphrases = self._paraphrases[focus_type]
-        shown = self._instruction(spec, paraphrases[int(paraphrase_choice * len(paraphrases))]) if self._shown else ""
+        spec, task = self._spec(name, feature), self._text.of(example).name
+        paraphrases = self._paraphrases[task][focus_type]
+        paraphrase = paraphrases[int(paraphrase_choice * len(paraphrases))]
+        shown = self._instruction(task, spec, paraphrase) if self._shown else ""
         return FocusSample(spec, shown, focus_label(example, spec))
 
 

@@ -1,16 +1,19 @@
 """A task kept in a folder as JSON, so that a model can be asked and evaluated where its data are not.
 
 `task.json` holds the words of the prompts and what is known of each split, `examples_SPLIT.jsonl` the examples of every
-split but the training one, whose number alone is kept.
+split but the training one, whose number alone is kept. Of a mixture it holds the weights of the tasks, each of which is
+kept in a folder of its own, `tasks/NAME`.
 """
 
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, NoReturn
 
 from fit_jax.data.lazy_examples import LazyExamples
+from fit_jax.data.mixture import NAME, mix
 from fit_jax.data.splits import Rho, Split
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
@@ -41,21 +44,32 @@ def keep_task(folder: Path, task: Task, most: int = MOST_BYTES) -> bool:
     Raises:
         InputError: The folder cannot be written to.
     """
-    rows: dict[str, list[str]] = {}
-    for name, split in task.splits.items():
-        if name != "train":
-            rows[name] = []
-            for example in split.examples:
-                line = json.dumps(dataclasses.asdict(example), ensure_ascii=False) + "\n"
-                most -= len(line.encode())
-                if most < 0:
-                    return False
-                rows[name].append(line)
-    make_folder(folder)
-    for name, lines in rows.items():
-        write_text(_rows(folder, name), "".join(lines))
+    places = {_part(folder, name): part for name, part in task.parts.items()} or {folder: task}
+    rows: dict[Path, list[str]] = {}
+    for place, part in places.items():
+        for name, split in part.splits.items():
+            if name != "train":
+                lines = rows[_rows(place, name)] = []
+                for example in split.examples:
+                    line = json.dumps(_without(example, "part"), ensure_ascii=False) + "\n"
+                    most -= len(line.encode())
+                    if most < 0:
+                        return False
+                    lines.append(line)
+    for place in (folder, *places):
+        make_folder(place)
+    for path, lines in rows.items():
+        write_text(path, "".join(lines))
+    for place, part in places.items():
+        _write_words(place, part)
+    if task.parts:
+        write_text(folder / TASK_FILE, json.dumps({"weights": dict(task.weights)}, indent=1) + "\n")
+    return True
+
+
+def _write_words(folder: Path, task: Task) -> None:
     words = {
-        "text": dataclasses.asdict(task.text),
+        "text": _without(task.text, "parts"),
         "splits": {
             name: {"examples": len(split.examples), "rho": plain_rho(split.rho)} for name, split in task.splits.items()
         },
@@ -64,7 +78,11 @@ def keep_task(folder: Path, task: Task, most: int = MOST_BYTES) -> bool:
     }
     # Last: a folder that has it is whole.
     write_text(folder / TASK_FILE, json.dumps(words, ensure_ascii=False, indent=1) + "\n")
-    return True
+
+
+def _without(record: Example | TaskText, name: str) -> dict[str, Any]:
+    """Its fields but the one, which the place of the file says."""
+    return {field: value for field, value in dataclasses.asdict(record).items() if field != name}
 
 
 def has_task(folder: Path) -> bool:
@@ -81,6 +99,11 @@ def kept_task(folder: Path) -> Task:
     path = folder / TASK_FILE
     words = read_object(path, _REMEDY).values
     try:
+        if "weights" in words:
+            weights = {name: float(weight) for name, weight in words["weights"].items()}
+            if not all(NAME.fullmatch(name) and 0 <= weight < inf for name, weight in weights.items()):
+                raise ValueError("the names or weights of its tasks are none")
+            return mix({name: kept_task(_part(folder, name)) for name in weights}, weights)
         counts = {name: len(range(kept["examples"])) for name, kept in words["splits"].items()}  # whole and 0 or more
         splits = {
             name: Split(name, _examples(folder, name, counts[name]), read_rho(kept["rho"]))
@@ -158,6 +181,10 @@ def _not_kept(folder: Path) -> Callable[[Sequence[int]], NoReturn]:
         )
 
     return refuse
+
+
+def _part(folder: Path, name: str) -> Path:
+    return folder / "tasks" / name
 
 
 def _rows(folder: Path, split: str) -> Path:

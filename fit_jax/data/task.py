@@ -16,12 +16,21 @@ class Task:
         splits: By name: `train`, `validation`, then the test splits.
         notes: One line for each thing a user should know about how the data came out.
         dropped: Source rows left out, counted by reason.
+        parts: Of a mixture, its tasks by name; its own splits are those for training and validation.
+        weights: Of a mixture, the weight of each part in training; 0 where it is held out.
     """
 
     text: TaskText
     splits: Mapping[str, Split]
     notes: tuple[str, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
+    parts: Mapping[str, "Task"] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def each(self) -> Mapping[str, "Task"]:
+        """The tasks of a mixture by name, or the task itself: what is evaluated one by one."""
+        return self.parts or {self.text.name: self}
 
     @property
     def features(self) -> tuple[str, ...]:

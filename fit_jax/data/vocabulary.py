@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fit_jax.config import TokenizerConfig
 from fit_jax.data.task import Task
+from fit_jax.focus.example import TaskText
 from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 from fit_jax.focus.tokenizers import load_tokenizer, train_tokenizer
@@ -29,18 +30,23 @@ def task_tokenizer(task: Task, config: TokenizerConfig) -> "PreTrainedTokenizerF
 
 
 def task_texts(task: Task) -> Iterator[str]:
-    """Training prompts with their answers, under every training paraphrase in turn.
+    """Training prompts with their answers, under every training paraphrase of their task in turn.
 
     Held-out paraphrases are left out, so that a vocabulary trained on these texts has not seen them.
     """
-    text = task.text
-    instructions = [
+    instructions = {text.name: cycle(_instructions(text) or [""]) for text in task.text.each}
+    for example in islice(task.splits["train"].examples, _MOST_EXAMPLES):
+        text = task.text.of(example)
+        focus = next(instructions[text.name])
+        lines = [text.instruction, text.input_template.format_map(example.slots), focus, text.cue]
+        yield "\n".join(lines) + " " + example.candidates[example.label]
+
+
+def _instructions(text: TaskText) -> list[str]:
+    return [
         instruction(text, spec_for(focus_type, feature), paraphrase)
-        for feature in task.features
+        for feature in text.spurious
         for focus_type in FOCUS_TYPES
         for paraphrase in paraphrases_of(text.name, focus_type, "train")
         if paraphrase
     ]
-    for example, focus in zip(islice(task.splits["train"].examples, _MOST_EXAMPLES), cycle(instructions)):
-        lines = [text.instruction, text.input_template.format_map(example.slots), focus, text.cue]
-        yield "\n".join(lines) + " " + example.candidates[example.label]

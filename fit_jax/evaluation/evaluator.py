@@ -65,7 +65,7 @@ def evaluate(
     what a user gets who types the instruction. Their training prompt is the type `none`.
 
     Args:
-        task: Supplies the splits.
+        task: Supplies the splits; one task, of a mixture one after another.
         subject: Who is asked.
         config: The run; `evaluation` says what is asked, and its seed or else the run's fixes paraphrases.
         on_progress: Called with the examples done and in all.
@@ -226,10 +226,10 @@ class Validation:
             the one that tosses a coin between them.
         """
         loss = tokens = correct = count = 0
-        by_group: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
+        by_group: dict[tuple[str, ...], list[float]] = defaultdict(list)
         for group, prompts, scores in zip(self._groups, self._prompts, self._scorer.score(params, self._prompts)):
             at = {instruction: i for i, instruction in enumerate(group.instructions)}
-            own: dict[tuple[str, str, str, str], list[bool]] = defaultdict(list)
+            own: dict[tuple[str, ...], list[bool]] = defaultdict(list)
             for query in group.queries:
                 branch = at[query.instruction]
                 log_prob = scores[branch].log_prob
@@ -252,12 +252,12 @@ class Validation:
     def _group(task: Task, example: Example, config: Config, asked: Callable[[Query], Query]) -> Group:
         features = sorted(example.spurious) or [""]
         feature = features[generator(config.seed, "validation", example.uid).integers(len(features))]
-        everything = ask(task.text, "validation", example, ("train",), config.seed)
+        everything = ask(task.text.of(example), "validation", example, ("train",), config.seed)
         queries = [q for q in everything.queries if q.feature == feature and config.focus.weights.get(q.focus, 0) > 0]
         return Group.of([asked(query) for query in queries])
 
 
-def _group_of(query: Query) -> tuple[str, str]:
-    """The value and the answer's part of the group of a query's example, by the feature that the query speaks of."""
+def _group_of(query: Query) -> tuple[str, str, str]:
+    """The task, the value and the answer's part of the group of a query's example, by the feature it speaks of."""
     value, spurious_label = query.example.spurious.get(query.feature, ("", query.example.label))
-    return value, group_answer(query.example, spurious_label)
+    return query.example.part, value, group_answer(query.example, spurious_label)

@@ -70,32 +70,15 @@ def model_card(
         predictions: Its evaluation.
         source: Where the data came from.
     """
-    base = config.model.pretrained
-    front: dict[str, Any] = {"base_model": base} if base else {}
-    front["tags"] = ["focus-instruction-tuning", "fit_jax", config.task.name]
-    front["pipeline_tag"] = "text-generation"
-    if source.hub:
-        front["datasets"] = [source.hub]
-    front["model-index"] = _model_index(config, task, predictions, source)
-    origin = (
-        as_code(base)
-        if base
-        else f"a decoder of {config.model.layers} layers and width {config.model.width}, from scratch"
-    )
-    method = METHODS.get(config.train.method, as_code(config.train.method))
-    how = f"LoRA of rank {config.lora.rank}, alpha {config.lora.alpha:g}" if config.lora.rank else "all parameters"
-    features = ", ".join(f"{as_code(key)} ({as_text(name)})" for key, name in task.text.spurious.items())
+    hubs = [source.hub] if source.hub else []
     parts = [
-        "---\n" + yaml.safe_dump(front, sort_keys=False) + "---",
-        f"# {as_text(config.task.name)}: a model that follows focus instructions",
-        f"- Base model: {origin}\n- Trained: {how}\n- Method: {method}\n"
-        f"- Task: {as_text(task.text.instruction)}\n- Core feature: {as_text(task.text.core)}\n"
-        f"- Spurious features: {features}\n"
-        f"- Training examples: {len(task.splits['train'].examples)}\n- Seed: {_seeds(config)}",
+        *card_head(config, hubs, model_index(config, task, predictions, source)),
+        f"{how_made(config)}\n{about_task(task)}\n"
+        f"- Training examples: {len(task.splits['train'].examples)}\n- Seed: {seeds(config)}",
         "## How to ask",
         f"The focus instruction stands {config.focus.place} the input, for instance:",
-        _instructions(task),
-        _data(config, task, source),
+        example_instructions(task),
+        about_data(config, task, source),
         "## Limits",
         UNSEEN[task.splits["validation"].examples[0].own_answers],
         ANSWERS[any(p.meant is not None for p in predictions)],
@@ -106,18 +89,56 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _seeds(config: Config) -> str:
+def seeds(config: Config) -> str:
     """The run's seed, and those of the data and of the questions where they have their own."""
     own = {"of the data": config.task.seed, "of the paraphrases asked": config.evaluation.seed}
     return "; ".join([str(config.seed), *(f"{name} {seed}" for name, seed in own.items() if seed is not None)])
 
 
-def _instructions(task: Task) -> str:
+def card_head(config: Config, hubs: Sequence[str], index: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The front matter and the title: what the hub reads, with the data sets of the hub and the results."""
+    base = config.model.pretrained
+    front: dict[str, Any] = {"base_model": base} if base else {}
+    front["tags"] = ["focus-instruction-tuning", "fit_jax", config.task.name]
+    front["pipeline_tag"] = "text-generation"
+    if hubs:
+        front["datasets"] = list(hubs)
+    front["model-index"] = list(index)
+    return [
+        "---\n" + yaml.safe_dump(front, sort_keys=False) + "---",
+        f"# {as_text(config.task.name)}: a model that follows focus instructions",
+    ]
+
+
+def how_made(config: Config) -> str:
+    """The lines on the base model, what was trained of it, and by which method."""
+    base = config.model.pretrained
+    origin = (
+        as_code(base)
+        if base
+        else f"a decoder of {config.model.layers} layers and width {config.model.width}, from scratch"
+    )
+    method = METHODS.get(config.train.method, as_code(config.train.method))
+    how = f"LoRA of rank {config.lora.rank}, alpha {config.lora.alpha:g}" if config.lora.rank else "all parameters"
+    return f"- Base model: {origin}\n- Trained: {how}\n- Method: {method}"
+
+
+def about_task(task: Task) -> str:
+    """The lines on a task and its features."""
+    features = ", ".join(f"{as_code(key)} ({as_text(name)})" for key, name in task.text.spurious.items())
+    return (
+        f"- Task: {as_text(task.text.instruction)}\n- Core feature: {as_text(task.text.core)}\n"
+        f"- Spurious features: {features}"
+    )
+
+
+def example_instructions(task: Task) -> str:
+    """The first paraphrase of each focus type, for the task's first feature."""
     specs = [spec_for(focus, feature) for feature in task.features[:1] for focus in FOCUS_TYPES[1:]]
     return "\n".join(f"- {as_code(str(spec))}: {as_text(first_instruction(task.text, spec))}" for spec in specs)
 
 
-def _model_index(
+def model_index(
     config: Config, task: Task, predictions: Sequence[Prediction], source: DataSource
 ) -> list[dict[str, Any]]:
     """The focus accuracies of the main table, as the hub reads results."""
@@ -143,7 +164,7 @@ def _model_index(
     return eval_results_to_model_index(task.text.name, results)
 
 
-def _data(config: Config, task: Task, source: DataSource) -> str:
+def about_data(config: Config, task: Task, source: DataSource) -> str:
     """Where the data came from, and what each split of them comes to."""
     home = ORIGINS.get(config.task.name)
     files = [as_code(name) for name in ([source.hub] if source.hub else source.files)]

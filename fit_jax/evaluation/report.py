@@ -10,31 +10,25 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fit_jax.config import Config
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation import result_tables
 from fit_jax.evaluation.decoy_evaluation import decoy_records, decoy_table, obedience
-from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate
+from fit_jax.evaluation.evaluator import Evaluation
 from fit_jax.evaluation.examples import choose_examples
 from fit_jax.evaluation.metrics import Accuracy, focus_accuracy, is_shifted, pooled
-from fit_jax.evaluation.opening import Opening, answers_to, choose_opening, opening_html
+from fit_jax.evaluation.opening import answers_to, choose_opening, opening_html
 from fit_jax.evaluation.queries import Prediction, plain_record
 from fit_jax.evaluation.radar import Panel, draw_radars, radar_figures
 from fit_jax.evaluation.reference_lines import without_repeats
 from fit_jax.evaluation.result_summary import summary
-from fit_jax.evaluation.text_perplexity import (
-    MeasuredTexts,
-    perplexity_records,
-    perplexity_table,
-    text_perplexities,
-)
+from fit_jax.evaluation.text_perplexity import perplexity_table
 from fit_jax.evaluation.verdict import run_verdict
 from fit_jax.files import make_folder, replace_with, write_text
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.foreign import named, read_records, shown
 from fit_jax.html import Words, page
-from fit_jax.parallel.processes import is_lead, on_lead
+from fit_jax.parallel.processes import is_lead
 from fit_jax.tables import Table
 
 if TYPE_CHECKING:
@@ -44,7 +38,7 @@ FOLDER = "report"
 # Seconds between two lines of a log that say how far an evaluation is.
 _EVERY = 15.0
 _DECOYS, _DECOY_PREDICTIONS = "decoys.jsonl", "decoy_predictions.jsonl"
-_PERPLEXITY = "perplexity.jsonl"
+PERPLEXITY = "perplexity.jsonl"
 
 
 class Before(NamedTuple):
@@ -59,59 +53,6 @@ class Before(NamedTuple):
     answers: Sequence[Prediction] = ()
     perplexities: Sequence[float] = ()
     random: bool = False
-
-
-def nothing_before(opening: Opening, texts: Sequence[MeasuredTexts]) -> Before:
-    """Where nothing is known of the model before tuning."""
-    return Before()
-
-
-def report_run(
-    folder: Path,
-    task: Task,
-    load: Callable[[], Subject],
-    config: Config,
-    before: Callable[[Opening, Sequence[MeasuredTexts]], Before] = nothing_before,
-    texts: Sequence[MeasuredTexts] = (),
-) -> Evaluation:
-    """Evaluates a run's model, writes its report and prints the main table.
-
-    Every process takes part in scoring; the lead writes and prints.
-
-    Args:
-        folder: The report's folder.
-        task: The task asked about.
-        load: Gives the model, which is let go once it was asked.
-        config: The run.
-        before: Asks the model that the run's was tuned from.
-        texts: What both models' perplexity is measured of.
-
-    Returns:
-        What was asked and answered.
-
-    Raises:
-        InputError: As `load` and `evaluate`, or the folder cannot be written to.
-    """
-    subject = load()
-    encoder = subject.encoder
-    on_lead(partial(make_folder, folder))  # before minutes of scoring, not after
-    with progress_bar("evaluating") as on_progress:
-        evaluation = evaluate(task, subject, config, on_progress)
-    after = text_perplexities(texts, subject.scorer, subject.params)
-    del subject  # a device may not hold two models
-    earlier = before(choose_opening(evaluation.queries, task.text), texts)
-    measured = perplexity_records(texts, after, earlier.perplexities)
-
-    def publish() -> None:
-        method = config.train.method
-        write_report(folder, evaluation, task, encoder, method, config.seed, earlier, measured)
-        if measured:
-            print_table(perplexity_table(measured).terminal())
-        print_table(result_tables.terminal_table(f"{method} on {task.text.name}", evaluation.predictions).terminal())
-        print(f"report: {folder / 'index.html'}", flush=True)
-
-    on_lead(publish)
-    return evaluation
 
 
 @contextmanager
@@ -189,7 +130,7 @@ def write_report(
     write_predictions(folder / "predictions.jsonl", predictions)
     verdict = run_verdict(predictions)
     tables = result_tables.result_tables(predictions, task)
-    for name in (_DECOYS, _DECOY_PREDICTIONS, _PERPLEXITY):
+    for name in (_DECOYS, _DECOY_PREDICTIONS, PERPLEXITY):
         (folder / name).unlink(missing_ok=True)  # perhaps of an earlier report
     if evaluation.decoyed:
         found = obedience(evaluation.decoyed, method, seed, task.text.name)
@@ -197,7 +138,7 @@ def write_report(
         write_lines(folder / _DECOY_PREDICTIONS, decoy_records(evaluation.decoyed))
         tables.append(decoy_table(found))
     if measured:
-        write_lines(folder / _PERPLEXITY, measured)
+        write_lines(folder / PERPLEXITY, measured)
         tables.append(perplexity_table(measured))
     write_text(folder / "summary.md", summary(title, predictions, task, tables))
     panels, columns = radar_panels(predictions)

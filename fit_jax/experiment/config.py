@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fit_jax.config import Config
+from fit_jax.config import MIXTURE, Config
 from fit_jax.config_files import overlaid, parse_config
 from fit_jax.errors import InputError
 from fit_jax.foreign import shown
@@ -115,7 +115,7 @@ def check_experiment(config: ExperimentConfig) -> None:
 
     Raises:
         InputError: An unknown or repeated method, no seed or an impossible one, a reference that is not among the
-            methods, no shots, or decoys.
+            methods, no shots, decoys, or a mixture.
     """
     for method in config.methods:
         if method not in METHODS and method not in known_methods():
@@ -127,6 +127,8 @@ def check_experiment(config: ExperimentConfig) -> None:
         replace(config.run, run_dir=config.run_dir, seed=seed).check()
     if config.reference not in config.methods:
         raise InputError(f"reference: {config.reference!r} is not among the methods {', '.join(config.methods)}")
+    if config.run.task.name == MIXTURE:
+        raise InputError("run.task.name: an experiment is about one task; train a mixture with python -m fit_jax.train")
     if config.run.evaluation.decoys:
         raise InputError(
             "run.evaluation.decoys: an experiment does not report them; evaluate the run of a cell with "

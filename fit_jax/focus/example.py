@@ -30,6 +30,7 @@ class Example:
             nothing across rows.
         cluster: What the example shares with others, such as a template or a context: examples of one cluster tend to
             be right together, which intervals have to know. Empty where only the same source text makes them alike.
+        part: The task of a mixture that it is of; empty where there is one task.
     """
 
     uid: str
@@ -40,6 +41,7 @@ class Example:
     slices: Mapping[str, str] = field(default_factory=dict)
     own_answers: bool = False
     cluster: str = ""
+    part: str = ""
 
     @property
     def source(self) -> str:
@@ -88,6 +90,7 @@ class TaskText:
         free: The answer is to be written freely, and is matched to the candidates afterwards.
         biased: Slots that a model reads which is to answer by the bias alone; without any, it is given the values of
             the spurious features.
+        parts: Of a mixture, the words of each task by its name; its own are empty.
     """
 
     name: str
@@ -99,6 +102,16 @@ class TaskText:
     other_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     free: bool = False
     biased: tuple[str, ...] = ()
+    parts: Mapping[str, "TaskText"] = field(default_factory=dict)
+
+    @property
+    def each(self) -> tuple["TaskText", ...]:
+        """The words of the tasks of a mixture, or these themselves."""
+        return tuple(self.parts.values()) or (self,)
+
+    def of(self, example: Example) -> "TaskText":
+        """The words of the example's task: those of its part of a mixture, or these themselves."""
+        return self.parts[example.part] if self.parts else self
 
     @property
     def slots(self) -> tuple[str, ...]:

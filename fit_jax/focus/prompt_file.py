@@ -1,4 +1,7 @@
-"""`prompt.py`: how a model is asked, as a few lines of Python that need nothing, for whoever serves it elsewhere."""
+"""`prompt.py`: how a model is asked, as a few lines of Python that need nothing, for whoever serves it elsewhere.
+
+Of a mixture there is one for each task, `prompt_TASK.py`.
+"""
 
 from collections.abc import Mapping
 from pprint import pformat
@@ -28,6 +31,12 @@ def build_prompt(instruction="", /, **texts):
     lines = (TASK, {order})
     return START + "\\n".join(line.strip() for line in lines if line.strip()) + CUE
 '''
+
+
+def encoders(encoder: PromptEncoder) -> dict[str, PromptEncoder]:
+    """The encoder of each task by the name of the file that says how to ask it."""
+    of_tasks = {f"prompt_{name}.py": encoder.of_task(name) for name in encoder.text.parts}
+    return of_tasks or {NAME: encoder}
 
 
 def prompt_file(encoder: PromptEncoder) -> str:

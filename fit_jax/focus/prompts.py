@@ -1,6 +1,7 @@
 """Examples and focus instructions to token ids, with the answer boundary carried from construction."""
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -10,7 +11,7 @@ from jaxtyping import Int32
 
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, TaskText
-from fit_jax.focus.templates import prompt_form
+from fit_jax.focus.templates import PromptForm, prompt_form
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,6 +47,24 @@ class _Pieces(NamedTuple):
     answered: tuple[str, ...]
 
 
+class _Wording(NamedTuple):
+    """How the prompts of one task are put together.
+
+    Attributes:
+        text: The task's words.
+        form: The fixed text around them.
+        gap: The ends of lines that the form's cue begins with.
+        cue: What is left of it.
+        cue_parts: The cue is tokenised apart from the text before it.
+    """
+
+    text: TaskText
+    form: PromptForm
+    gap: str
+    cue: str
+    cue_parts: bool
+
+
 class Frame(NamedTuple):
     """What stands around the user's text: before it, after it, and the text of the token that ends the answer."""
 
@@ -74,7 +93,7 @@ class PromptEncoder:
 
     Args:
         tokenizer: Any Hugging Face tokenizer.
-        text: The task's words.
+        text: The task's words; those of a mixture have each example's.
         place: The focus instruction stands `before` or `after` the input; after it, the prompts of one example under
             several focus instructions share a long prefix.
         template: `auto` (the tokenizer's chat template where it has one) or `plain`.
@@ -106,12 +125,10 @@ class PromptEncoder:
         self.cuts = 0
         self.place = place
         self._long_text = long_text
-        self._form = prompt_form(tokenizer, text.cue, template)
-        self.end_id = self._form.end_id
-        cue = self._form.cue.lstrip("\n")
-        self._gap, self._cue = self._form.cue.removesuffix(cue), cue
         self.lines_part = self._part([f"{end}\n" for end in _LINE_ENDS], _LINE_STARTS)
-        self._cue_parts = bool(cue) and self.lines_part and self._part([end + self._gap for end in _LINE_ENDS], [cue])
+        self._wordings = {each.name: self._wording(each, template) for each in text.each}
+        self._form = self._wordings[text.each[0].name].form
+        self.end_id = self._form.end_id
 
     def encode(self, examples: Sequence[Example], instructions: Sequence[str]) -> list[EncodedPrompt]:
         """Encodes each example under the focus instruction beside it; "" is none. One call of the tokenizer in all.
@@ -129,43 +146,64 @@ class PromptEncoder:
             for prompt, example, instruction in zip(encoded, examples, instructions)
         ]
 
+    def of_task(self, name: str) -> "PromptEncoder":
+        """The encoder of one task of a mixture, by its name."""
+        one = copy(self)
+        one.text = self.text.parts[name]
+        one._form = self._wordings[name].form
+        return one
+
     def render(self, example: Example, instruction: str, answer: str | None = None) -> str:
         """The prompt as a person reads it, with the answer and its end token where one is given."""
-        frame = self.frame
-        prompt = frame.start + "\n".join(self._lines(example, instruction)) + frame.cue
+        wording = self._of(example)
+        frame, form = self._frame(wording.form), wording.form
+        prompt = frame.start + "\n".join(self._lines(wording.text, example, instruction)) + frame.cue
         if answer is None:
             return prompt
-        return prompt + self._form.lead + answer + self._form.trail + frame.end
+        return prompt + form.lead + answer + form.trail + frame.end
 
     @property
     def frame(self) -> Frame:
-        """The text around the user's own in every prompt."""
-        *first, end = self.tokenizer.convert_ids_to_tokens([*self._form.start_ids, self._form.end_id])
-        return Frame("".join(first) + self._form.start, self._form.cue, end)
+        """The text around the user's own in every prompt of one task."""
+        return self._frame(self._form)
 
-    def _lines(self, example: Example, instruction: str) -> list[str]:
+    def _frame(self, form: PromptForm) -> Frame:
+        *first, end = self.tokenizer.convert_ids_to_tokens([*form.start_ids, form.end_id])
+        return Frame("".join(first) + form.start, form.cue, end)
+
+    def _of(self, example: Example) -> _Wording:
+        return self._wordings[self.text.of(example).name]
+
+    def _wording(self, text: TaskText, template: str) -> _Wording:
+        form = prompt_form(self.tokenizer, text.cue, template)
+        cue = form.cue.lstrip("\n")
+        gap = form.cue.removesuffix(cue)
+        parts = bool(cue) and self.lines_part and self._part([end + gap for end in _LINE_ENDS], [cue])
+        return _Wording(text, form, gap, cue, parts)
+
+    def _lines(self, words: TaskText, example: Example, instruction: str) -> list[str]:
         """The parts of the user's text that are not empty."""
         try:
-            text = self.text.input_template.format_map(example.slots)
+            text = words.input_template.format_map(example.slots)
         except (KeyError, IndexError) as error:
             raise InputError(
-                f"example {example.uid}: the input template of task {self.text.name} uses slot {error}, "
+                f"example {example.uid}: the input template of task {words.name} uses slot {error}, "
                 f"the example has {', '.join(example.slots) or 'none'}"
             ) from error
         focused = (instruction, text) if self.place == "before" else (text, instruction)
-        return [line for part in (self.text.instruction, *focused) if (line := part.strip())]
+        return [line for part in (words.instruction, *focused) if (line := part.strip())]
 
     def _pieces(self, example: Example, instruction: str) -> _Pieces:
-        form = self._form
+        words, form, gap, cue, cue_parts = self._of(example)
         for held in (*example.slots.values(), instruction, *example.candidates):
             if found := form.control.search(held):
                 raise InputError(
                     f"example {example.uid}: its text holds {found[0]!r}, which the tokenizer reads as a control token "
                     "or not at all; take it out of the data"
                 )
-        *lines, last = self._lines(example, instruction)
+        *lines, last = self._lines(words, example, instruction)
         texts = [f"{line}\n" for line in lines]
-        texts += [last + self._gap, self._cue] if self._cue_parts else [last + self._gap + self._cue]
+        texts += [last + gap, cue] if cue_parts else [last + gap + cue]
         texts[0] = form.start + texts[0]
         if not self.lines_part:
             texts = ["".join(texts)]

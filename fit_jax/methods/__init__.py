@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 from fit_jax.config import Config
 from fit_jax.errors import InputError
+from fit_jax.foreign import listed
 from fit_jax.plugins import load_plugin, plugin_names
 from fit_jax.train_config import TrainedMethod
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from fit_jax.methods.training_free import TrainingFree
 
 TRAINED: tuple[str, ...] = get_args(TrainedMethod)
+# Those that take of an example nothing but its own task's words.
+OF_MIXTURES = ("fit", "sft_y", "sft_y_focus")
 TRAINING_FREE = ("zero_shot", "few_shot", "activation_addition", "pasta", "spotlight", "knob")
 
 
@@ -26,13 +29,18 @@ def training_method(task: "Task", config: Config) -> "TrainingMethod":
     """The method that `train.method` names, for this task.
 
     Raises:
-        InputError: Focus weights that make no sense, or a training split that is empty or that the method cannot use.
+        InputError: Focus weights that make no sense, a training split that is empty or that the method cannot use, or a
+            mixture with a method that knows one task.
     """
     from fit_jax.data.focus_sampling import check_focus
 
     check_focus(config.focus)
     if not trains(config.train.method):
         raise InputError(f"train.method: {config.train.method} trains nothing; use it in an experiment")
+    if task.parts and config.train.method not in OF_MIXTURES:
+        raise InputError(
+            f"train.method: {config.train.method} knows one task; train a mixture with {listed(OF_MIXTURES, 3)}"
+        )
     return _module(config.train.method).build(task, config)
 
 

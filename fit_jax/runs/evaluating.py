@@ -16,16 +16,20 @@ from fit_jax.config_files import config_differences, dump_config, read_config
 from fit_jax.data.own_data import read_description
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation, Subject, answer, evaluated_splits, is_written
+from fit_jax.evaluation.mixture_card import mixture_card
 from fit_jax.evaluation.model_card import DataSource, model_card
 from fit_jax.evaluation.opening import Opening
 from fit_jax.evaluation.queries import Group
-from fit_jax.evaluation.report import FOLDER, Before, report_run
+from fit_jax.evaluation.report import FOLDER, Before
+from fit_jax.evaluation.run_report import report_run
 from fit_jax.evaluation.text_perplexity import MeasuredTexts, text_perplexities
 from fit_jax.files import PARTIAL, make_folder, remove_partials, write_text
 from fit_jax.foreign import named, read_text, shown
 from fit_jax.models.adapters import TrainedAdapter, trained_adapter, write_adapter
 from fit_jax.parallel.processes import as_lead_finds, is_lead, on_all, on_lead
+from fit_jax.runs.inputs import of_task as prints_of_task
 from fit_jax.runs.inputs import read_inputs
+from fit_jax.runs.parts import of_task
 from fit_jax.runs.run import Run, load_model, scorer, starting_state, subject_of
 from fit_jax.runs.run_folder import CARD, CONFIG, EVALUATIONS, MAY_DIFFER, saved_config
 from fit_jax.runs.texts import measured_texts
@@ -54,7 +58,9 @@ def drop_report(run: Run) -> None:
     on_lead(partial((run.folder / CARD).unlink, missing_ok=True))
 
 
-def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: str | None = None) -> Evaluation:
+def evaluate_run(
+    run: Run, which: int | Literal["best", "last"] = "best", name: str | None = None
+) -> dict[str, Evaluation]:
     """Evaluates a checkpoint of the run, writes a report and prints the main table.
 
     Args:
@@ -62,6 +68,9 @@ def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: 
         which: The checkpoint.
         name: Keeps the report in `evaluations/NAME`. None renews the report of the training, with the model card and,
             where an adapter was trained on a pretrained model, the adapter in PEFT's format.
+
+    Returns:
+        What was asked and answered, by task: one, or those of a mixture.
 
     Raises:
         InputError: There is no such checkpoint, `evaluation` names a split that the task lacks, or another evaluation
@@ -80,27 +89,34 @@ def evaluate_run(run: Run, which: int | Literal["best", "last"] = "best", name: 
             on_lead(partial(_keep_adapter, run, adapter))
         return subject_of(run, model)
 
-    def before(opening: Opening, texts: Sequence[MeasuredTexts]) -> Before:
-        answered = before_tuning(run, name is None, opening, texts)
+    def before(openings: Sequence[Opening], texts: Sequence[MeasuredTexts]) -> list[Before]:
+        answered = before_tuning(run, name is None, openings, texts)
         if name is None:  # all is answered; from now on files of the report are replaced
             drop_report(run)
         return answered
 
     place = run.folder / (FOLDER if name is None else f"{EVALUATIONS}/{name}")
     texts = measured_texts(run, rehearsed=name is None)
-    evaluation = report_run(place, run.task, load, config, before, texts)
-    if name is not None:
-        return evaluation
-    card = partial(model_card, config, run.task, evaluation.predictions)
-    on_lead(lambda: write_text(run.folder / CARD, card(_source_of(run))))
-    return evaluation
+    evaluations = report_run(place, run.task, load, config, before, texts)
+    if name is None:
+        on_lead(lambda: write_text(run.folder / CARD, _card(replace(run, config=config), evaluations)))
+    return evaluations
 
 
-def _source_of(run: Run) -> DataSource:
-    """Where the run's data came from; files that are not there any more are not known."""
+def _card(run: Run, evaluations: Mapping[str, Evaluation]) -> str:
+    answers = {name: evaluation.predictions for name, evaluation in evaluations.items()}
+    if not run.task.parts:
+        return model_card(run.config, run.task, answers[run.task.text.name], _source_of(run))
+    parts = {name: of_task(run, name) for name in run.task.parts}
+    sources = {name: _source_of(part, prints_of_task(name)) for name, part in parts.items()}
+    return mixture_card(run.config, {name: part.config for name, part in parts.items()}, run.task, answers, sources)
+
+
+def _source_of(run: Run, of: str = "") -> DataSource:
+    """Where the run's data came from, whose fingerprints' names end in `of`; files that are gone are not known."""
     kept, task = read_inputs(run.folder), run.config.task
     prints = {} if kept is None else kept.prints
-    of_splits = {name: found for name in run.task.splits if (found := prints.get(f"the examples of split {name}"))}
+    of_splits = {name: found for name in run.task.splits if (found := prints.get(f"the examples of split {name}{of}"))}
     try:
         own = read_description(Path(task.file)) if task.name == "jsonl" and task.file else None
     except InputError:
@@ -110,33 +126,35 @@ def _source_of(run: Run) -> DataSource:
     return DataSource(tuple(Path(name).name for name in (*own.files, *own.test_files)), own.hub, of_splits)
 
 
-def before_tuning(run: Run, answers: bool, opening: Opening, texts: Sequence[MeasuredTexts]) -> Before:
+def before_tuning(run: Run, answers: bool, openings: Sequence[Opening], texts: Sequence[MeasuredTexts]) -> list[Before]:
     """What the model that the run was tuned from says; nothing where that is gone.
 
     Args:
         run: The run.
-        answers: Whether it is to answer the questions of the opening.
-        opening: The questions.
+        answers: Whether it is to answer the questions of the openings.
+        openings: The questions about each task.
         texts: What its perplexity is measured of; random weights have none worth measuring.
     """
     random = run.model.pretrained is None
     texts = () if random else texts
     if not (answers or texts):
-        return Before()
+        return [Before() for _ in openings]
     try:
         placed = on_all(partial(starting_state, run, None))
     except InputError as error:
         if is_lead():
             print(f"the report shows nothing from before tuning: {error}", flush=True)
-        return Before()
+        return [Before() for _ in openings]
     subject = Subject(run.encoder, scorer(run, placed.graphdef), placed.state.params)
     perplexities = text_perplexities(texts, subject.scorer, subject.params)
     if not answers:
-        return Before((), perplexities)
-    asked = run.config.evaluation
-    written = asked.written_tokens if is_written(run.task, run.config) else None
-    (answered,) = answer([Group.of(opening.queries)], subject, written, asked.beams)
-    return Before(answered, perplexities, random)
+        return [Before((), perplexities) for _ in openings]
+    asked, found = run.config.evaluation, []
+    for part, opening in zip(run.task.each.values(), openings):
+        written = asked.written_tokens if is_written(part, run.config) else None
+        (answered,) = answer([Group.of(opening.queries)], subject, written, asked.beams)
+        found.append(Before(answered, perplexities, random))
+    return found
 
 
 def evaluation_name(
@@ -164,7 +182,8 @@ def evaluation_folder(run: Run, which: int | str, name: str, measures: Mapping[s
     Raises:
         InputError: Another evaluation has that name, or no folder can have it, or as `evaluated_splits`.
     """
-    evaluated_splits(run.task, run.config)
+    for task in run.task.each.values():
+        evaluated_splits(task, run.config)
     folder = run.folder / EVALUATIONS / name
     on_lead(lambda: _claim(run, which, name, measures or {}))
     return folder
@@ -182,7 +201,8 @@ def _claim(run: Run, which: int | str, name: str, measures: Mapping[str, str]) -
         if not is_headed or config_differences(read_config(Config, path), run.config, RESULTS_STAY):
             raise InputError(f"{named(folder)}: holds another evaluation; choose another name")
     make_folder(folder)
-    remove_partials(folder)
+    for place in (folder, *folder.glob("tasks/*")):
+        remove_partials(place)
     write_text(path, head + dump_config(replace(run.config, run_dir=".")))
 
 

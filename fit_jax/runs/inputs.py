@@ -149,22 +149,15 @@ def fingerprints(
         digests: Knows of large files; by default all are read.
     """
     digests = digests or Digests({})
-    words = {f.name: getattr(task.text, f.name) for f in fields(task.text)}
-    # A field that a later version adds changes nothing while it has its default.
-    said = {f.name: repr(words[f.name]) for f in fields(task.text) if words[f.name] != f.default}
-    rhos = [[name, plain_rho(split.rho)] for name, split in task.splits.items()]
-    found = {
-        "how prompts are worded": _digest([json.dumps(said, sort_keys=True)]),
-        "what is known of the data": _digest([json.dumps([rhos, dict(task.dropped)], sort_keys=True)]),
-    }
-    for name, split in task.splits.items():
-        if not (kept and name == "train"):
-            found[f"the examples of split {name}"] = _digest(_example_lines(split.examples))
-    if not kept:
-        found |= _own_files(resolved.asked.task, digests)
-        if files := resolved.asked.rehearsal.files:
-            prints = (_file_print(Path(file).expanduser(), digests) for file in files)
-            found["the files of rehearsal.files"] = _digest(prints)
+    found: dict[str, str] = {}
+    for (name, part), asked in zip(task.each.items(), resolved.asked.task.each):
+        of = of_task(name) if task.parts else ""
+        found |= {what + of: print_ for what, print_ in _task_prints(part, kept).items()}
+        if not kept:
+            found |= {what + of: print_ for what, print_ in _own_files(asked, digests).items()}
+    if not kept and (files := resolved.asked.rehearsal.files):
+        prints = (_file_print(Path(file).expanduser(), digests) for file in files)
+        found["the files of rehearsal.files"] = _digest(prints)
     if resolved.model.pretrained is not None:
         # The weights are in the checkpoints where all are trained; those of the hub are then told by their commit.
         is_base = resolved.lora.rank > 0
@@ -175,6 +168,26 @@ def fingerprints(
             found[BASE_WEIGHTS] = _print_of(folder, ("*.safetensors",), digests)
     if resolved.lora.adapter is not None:
         found["lora.adapter"] = _print_of(adapter_folder(resolved.lora.adapter), (CONFIG, WEIGHTS), digests)
+    return found
+
+
+def of_task(name: str) -> str:
+    """What the names of the fingerprints of a mixture's task end in."""
+    return f" of task {name}"
+
+
+def _task_prints(task: Task, kept: bool) -> dict[str, str]:
+    words = {f.name: getattr(task.text, f.name) for f in fields(task.text)}
+    # A field that a later version adds changes nothing while it has its default.
+    said = {f.name: repr(words[f.name]) for f in fields(task.text) if f.name != "parts" and words[f.name] != f.default}
+    rhos = [[name, plain_rho(split.rho)] for name, split in task.splits.items()]
+    found = {
+        "how prompts are worded": _digest([json.dumps(said, sort_keys=True)]),
+        "what is known of the data": _digest([json.dumps([rhos, dict(task.dropped)], sort_keys=True)]),
+    }
+    for name, split in task.splits.items():
+        if not (kept and name == "train"):
+            found[f"the examples of split {name}"] = _digest(_example_lines(split.examples))
     return found
 
 

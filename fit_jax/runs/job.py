@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fit_jax import signals
 from fit_jax.config import Config
-from fit_jax.evaluation.result_tables import focus_table
+from fit_jax.evaluation.mixture_report import focus_tables
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.evaluating import evaluate_run, has_report
 from fit_jax.runs.inputs import Changed
@@ -42,7 +42,8 @@ def train_and_report(config: Config, changed: Changed = "refuse") -> Run:
             # A report made before the last step, of a run that was told to stop, is of another model.
             trained = ending in (Ending.ALL_STEPS, Ending.PATIENCE)
             if trained or (ending is Ending.ALREADY and not has_report(run)):
-                trackers.write_table(*focus_table(evaluate_run(run).predictions))
+                answers = {name: found.predictions for name, found in evaluate_run(run).items()}
+                trackers.write_table(*focus_tables(answers))
     return run
 
 

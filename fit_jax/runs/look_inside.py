@@ -30,6 +30,7 @@ from fit_jax.methods.steering import nothing, opposed
 from fit_jax.methods.switch import exchanges, opposite_pairs, switched, unit_vectors
 from fit_jax.methods.training_free import Base
 from fit_jax.parallel.processes import on_lead
+from fit_jax.runs.parts import one_task
 from fit_jax.runs.run import Run, load_model
 from fit_jax.tables import Table, share, share_in
 
@@ -58,11 +59,12 @@ class Inside(NamedTuple):
 
 
 def check_inside(run: Run, split: str) -> None:
-    """Refuses a split that the run's task does not have.
+    """Refuses a split that the run's task does not have, and a run of several tasks.
 
     Raises:
-        InputError: It has none of this name.
+        InputError: It has none of this name, or there are several tasks.
     """
+    one_task(run, None, "look inside the run of one")
     if split not in run.task.test_splits:
         raise InputError(f"--inside {split}: the task has no such test split; it has {', '.join(run.task.test_splits)}")
 

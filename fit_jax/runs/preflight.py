@@ -33,17 +33,19 @@ def check_examples(task: Task, encoder: PromptEncoder, config: Config) -> None:
         InputError: One does not fit into a row, or holds what cannot be written down.
     """
     encoder = copy.copy(encoder)  # whose counts are about what is asked
-    limits = {name: config.evaluation.examples for name in evaluated_splits(task, config)}
-    for name, limit in {"validation": config.evaluation.validation_examples, **limits}.items():
-        examples = task.splits[name].examples
+    asked = config.evaluation
+    checked = [(task, "validation", asked.validation_examples)]
+    checked += [(part, name, asked.examples) for part in task.each.values() for name in evaluated_splits(part, config)]
+    for of, name, limit in checked:
+        examples = of.splits[name].examples
         count = len(examples) if limit is None else min(limit, len(examples))
         seed = config.seed if name == "validation" else config.evaluation_seed
         for start in range(0, count, _WINDOW):
             window = examples[start : min(start + _WINDOW, count)]
             for example in window:
                 _check_text(name, example)
-            groups = [ask(task.text, name, e, config.evaluation.paraphrases, seed) for e in window]
-            decoyed = decoy_queries(task.text, groups, seed) if config.evaluation.decoys else []
+            groups = [ask(of.text.of(e), name, e, asked.paraphrases, seed) for e in window]
+            decoyed = decoy_queries(of.text, groups, seed) if asked.decoys else []
             try:
                 encoder.encode(window, [max(group.instructions, key=len) for group in groups])
                 encoder.encode([q.example for _, q, _ in decoyed], [q.instruction for _, q, _ in decoyed])

@@ -184,13 +184,13 @@ def _keep_examples(config: Config, task: Task, whole: bool) -> None:
 
 def _refuse_code(config: Config, folder: Path) -> None:
     """Refuses a run whose examples cannot be had without running code that its description names."""
-    if functions := functions_of(config.task):
+    named_by = [(task.file, functions[0]) for task in config.task.each if (functions := functions_of(task))]
+    for file, function in named_by:
         if not has_checkpoint(folder):
             raise InputError(f"{named(folder)}: holds no checkpoint yet; train first")
         raise InputError(
-            f"{shown(str(folder))}: keeps no examples, and reading them runs Python code: {quoted(functions[0])}; look "
-            f"at {named(Path(str(config.task.file)))} and that code, then say that it may run with --trust_code "
-            "(trust_code=True)"
+            f"{shown(str(folder))}: keeps no examples, and reading them runs Python code: {quoted(function)}; look at "
+            f"{named(Path(str(file)))} and that code, then say that it may run with --trust_code (trust_code=True)"
         )
 
 

@@ -117,11 +117,12 @@ def locked(folder: Path, prepare: Callable[[], object] = lambda: None) -> Iterat
         def lock() -> None:
             make_folder(folder)
             check_outputs(folder, _FILES, _FOLDERS)
-            check_outputs(folder / "report", _REPORT_FILES, ())
+            check_outputs(folder / "report", _REPORT_FILES, ("tasks",))
             work = f"{os.path.basename(sys.argv[0])} {' '.join(sys.argv[1:])}"[:500]
             stack.enter_context(held(folder))
             stack.enter_context(logged(folder / LOG, f"process {os.getpid()} on {socket.gethostname()}: {work}"))
-            for place in (folder, folder / FIRST_STAGE, folder / TASK, folder / "report"):
+            parts = (part for name in (TASK, "report") for part in (folder / name).glob("tasks/*"))
+            for place in (folder, folder / FIRST_STAGE, folder / TASK, folder / "report", *parts):
                 remove_partials(place)
             prepare()
 
@@ -197,9 +198,8 @@ def opened_config(folder: Path, overrides: Sequence[str]) -> Config:
     config = placed(overlaid(saved, overrides), Path())
     may_differ = _may_differ(saved, config)
     if rows := config_differences(saved, config, may_differ):
-        raise InputError(
-            f"{listed(map(shown, rows), 2)}: cannot change in a trained run; may change: {', '.join(may_differ)}"
-        )
+        told = f"{listed(map(shown, rows), 2)}: cannot change in a trained run; may change: {', '.join(may_differ)}"
+        raise InputError(told)
     return dataclasses.replace(config, run_dir=str(folder))
 
 

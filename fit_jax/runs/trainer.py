@@ -80,7 +80,8 @@ def train(run: Run, trackers: Trackers | None = None) -> Ending:
     """
     config = run.config
     check_mesh(config, run.mesh)
-    evaluated_splits(run.task, config)  # a misspelt split is to be told now, not after hours of training
+    for task in run.task.each.values():
+        evaluated_splits(task, config)  # a misspelt split is to be told now, not after hours of training
     if _finished(run):
         return Ending.ALREADY
     check_batch(run.model, config, run.mesh)

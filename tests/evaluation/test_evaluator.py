@@ -2,11 +2,13 @@
 
 from collections import Counter, defaultdict
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fit_jax.config import EvaluationConfig, FocusConfig
+from fit_jax.data.mixture import mix
 from fit_jax.data.splits import Split
 from fit_jax.errors import InputError
 from fit_jax.evaluation.decoding import SamplingParams, generate
@@ -18,6 +20,7 @@ from fit_jax.evaluation.report import read_predictions, write_predictions
 from fit_jax.evaluation.result_summary import summary
 from fit_jax.focus.example import Example
 from fit_jax.focus.instructions import instruction, paraphrases_of
+from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
 from fit_jax.methods.method import true_label, uninstructed
 
@@ -218,6 +221,24 @@ def test_validation_tells_the_worst_group(task, encoder, make_scorer, params, co
             right[group].append(score.log_prob.argmax() == query.label)
     assert min(map(len, right.values())) >= 8
     assert found == pytest.approx(min(np.mean(r) for r in right.values()))
+
+
+def test_validation_on_a_mixture_tells_the_worst_group_of_any_task(task, encoder, config):
+    """Here of a model that gives the first answer in one task and the second in the other."""
+    twin = replace(task, text=replace(task.text, name="twin", instruction="Twin?"))
+    both = mix({"demo": task, "twin": twin}, {"demo": 1, "twin": 1})
+    whole = replace(both, splits={**both.splits, "validation": both.splits["train"]})
+    asked = replace(config, evaluation=replace(config.evaluation, validation_examples=None))
+
+    def score(params, groups):
+        for prompts in groups:
+            twins = ["Twin?" in encoder.tokenizer.decode(p.prompt) for p in prompts]
+            yield [SimpleNamespace(log_prob=np.array([-0.1, -3.0] if twin else [-3.0, -0.1])) for twin in twins]
+
+    several = PromptEncoder(encoder.tokenizer, both.text)
+    found = Validation(whole, several, SimpleNamespace(score=score), asked)(())
+    assert found["validation_worst_group"] == 0
+    assert found["validation_focus_accuracy"] == pytest.approx(0.5, abs=0.05)
 
 
 def test_the_worst_group_without_instructions_is_of_all_that_a_prompt_is_asked_for(

@@ -111,7 +111,7 @@ def test_a_report_that_is_being_renewed_is_none(run, monkeypatch):
         before((), texts)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluating, "before_tuning", lambda *_: Before())
+    monkeypatch.setattr(evaluating, "before_tuning", lambda *_: [Before()])
     monkeypatch.setattr(evaluating, "report_run", killed)
     (run.folder / "report").mkdir()
     for name in ("report/index.html", CARD):
@@ -129,22 +129,22 @@ def test_the_model_before_tuning_answers_the_same_questions(monkeypatch, capsys,
     monkeypatch.setattr(evaluating, "starting_state", lambda run, optimizer: placed)
     monkeypatch.setattr(evaluating, "scorer", lambda run, graphdef: make_scorer())
     run = SimpleNamespace(config=Config(), task=task, encoder=encoder, model=SimpleNamespace(pretrained="a/model"))
-    before = evaluating.before_tuning(run, True, opening, ()).answers
+    ((before, *_),) = evaluating.before_tuning(run, True, [opening], ())
     assert [p.focus for p in before] == [q.focus for q in opening.queries]
     texts = [MeasuredTexts("t", False, list(pieces(TextEncoder(encoder.tokenizer, "plain").texts(["a lamp"])[0], 9)))]
     perplexities = text_perplexities(texts, make_scorer(), params)
-    assert evaluating.before_tuning(run, True, opening, texts) == (before, perplexities, False)
-    assert evaluating.before_tuning(run, False, opening, texts) == ((), perplexities, False)
+    assert evaluating.before_tuning(run, True, [opening], texts) == [(before, perplexities, False)]
+    assert evaluating.before_tuning(run, False, [opening], texts) == [((), perplexities, False)]
     (expected,) = answer([group], Subject(encoder, make_scorer(), params))
     assert {(p.focus, p.log_probs) for p in before} <= {(p.focus, p.log_probs) for p in expected}
     run.model.pretrained = None  # from scratch
-    assert evaluating.before_tuning(run, True, opening, texts) == (before, [], True)
-    assert evaluating.before_tuning(run, False, opening, texts) == Before()
+    assert evaluating.before_tuning(run, True, [opening], texts) == [(before, [], True)]
+    assert evaluating.before_tuning(run, False, [opening], texts) == [Before()]
     run.model.pretrained = "gone"
 
     def gone(run, optimizer):
         raise InputError("gone: no weights; fetch them")
 
     monkeypatch.setattr(evaluating, "starting_state", gone)
-    assert evaluating.before_tuning(run, True, opening, ()) == Before()
+    assert evaluating.before_tuning(run, True, [opening], ()) == [Before()]
     assert "nothing from before tuning: gone" in capsys.readouterr().out

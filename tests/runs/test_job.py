@@ -23,8 +23,8 @@ def done(monkeypatch, tmp_path):
         monkeypatch.setattr(job, "tracked", lambda run: nullcontext(SimpleNamespace(write_table=lambda *table: None)))
         monkeypatch.setattr(job, "train", lambda run, trackers: ending)
         monkeypatch.setattr(job, "has_report", lambda run: reported)
-        monkeypatch.setattr(job, "evaluate_run", lambda run: acts.append("report") or SimpleNamespace(predictions=()))
-        monkeypatch.setattr(job, "focus_table", lambda predictions: ((), ()))
+        monkeypatch.setattr(job, "evaluate_run", lambda run: acts.append("report") or {})
+        monkeypatch.setattr(job, "focus_tables", lambda predictions: ((), ()))
         job.train_and_report(Config(run_dir=str(tmp_path / "run")), **given)
         return acts
 

@@ -3,7 +3,7 @@
 import difflib
 import importlib
 
-from fit_jax.config import TaskConfig
+from fit_jax.config import MIXTURE, TaskConfig
 from fit_jax.data.array_record import load_task
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
@@ -23,10 +23,11 @@ def build_task(config: TaskConfig, seed: int) -> Task:
         InputError: Unknown task, a broken one of another package, missing or malformed files, or a split that the data
             cannot give.
     """
-    own = () if config.name in TASKS else plugin_names("tasks")
-    if config.name not in (*TASKS, *own):
-        near = difflib.get_close_matches(config.name, (*TASKS, *own), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the tasks are {', '.join((*TASKS, *own))}"
+    known = (*TASKS, MIXTURE)
+    own = () if config.name in known else plugin_names("tasks")
+    if config.name not in (*known, *own):
+        near = difflib.get_close_matches(config.name, (*known, *own), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the tasks are {', '.join((*known, *own))}"
         raise InputError(f"task.name: there is no task {config.name!r}; {hint}")
     seed = config.drawn_by(seed)
     if config.source == "array_record":
