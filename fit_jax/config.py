@@ -231,6 +231,7 @@ class Config:
         Also where rehearsal is to be held against a base that is not there.
         """
         seeds = {"seed": self.seed, "task.seed": self.task.seed, "evaluation.seed": self.evaluation.seed}
+        seeds |= {f"task.parts.{number}.seed": part.seed for number, part in enumerate(self.task.parts)}
         for name, seed in seeds.items():
             if seed is not None and not 0 <= seed < 2**32:
                 raise InputError(f"{name}: {seed} is not from 0 to {2**32 - 1}")

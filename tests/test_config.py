@@ -46,6 +46,7 @@ def test_configs_parse_and_begin_with_their_command(path):
         (["--seed", "-1"], "seed"),
         (["--seed", "5000000000"], "seed"),
         (["--task.seed", "-1"], "task.seed: -1 is not from 0"),
+        (["--task.name", "mixture", "--task.parts", "[{seed: -1}]"], r"task.parts.0.seed: -1 is not from 0"),
         (["--evaluation.seed", "-2"], "evaluation.seed: -2 is not from 0"),
         (["--seed", "null"], "null is not an integer; leave the field out"),
         (["--run_dir", "' '"], "run_dir"),

@@ -12,8 +12,11 @@ def build(config: TaskConfig, seed: int) -> Task:
     """The mixture of the tasks in `config.parts`."""
     config.check()
     parts: dict[str, Task] = {}
-    for part in config.each:
-        task = build_task(part, seed)
+    for number, part in enumerate(config.each):
+        try:
+            task = build_task(part, seed)
+        except InputError as error:
+            raise InputError(f"task.parts.{number}: {error}", error.usage) from error
         if task.text.name in parts:
             raise InputError(
                 f"task.parts: two are called {task.text.name!r}; join them, or give own data another name in its "

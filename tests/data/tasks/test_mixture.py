@@ -37,6 +37,19 @@ def test_tasks_need_names_of_their_own(own):
         build_task(spaced, 0)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"rho_train": 7.0}, r"task\.parts\.1: task\.rho_train: 7\.0 is no"),
+        ({"name": "nope"}, r"task\.parts\.1: .*'nope'"),
+    ],
+)
+def test_an_error_of_a_part_says_of_which(wrong, said):
+    parts = (PartConfig(**SMALL), PartConfig(**wrong))
+    with pytest.raises(InputError, match=said):
+        build_task(TaskConfig(name="mixture", parts=parts), 0)
+
+
 @pytest.mark.parametrize("action", ["inspect", "audit", "build"])
 def test_a_mixture_is_looked_at_part_by_part(action, tmp_path):
     (tmp_path / "mix.yaml").write_text("task: {name: mixture, parts: [{name: demo}]}")
