@@ -13,8 +13,8 @@ Differences: the softmax is over the example's candidates, where a classifier's 
 is log-linear, and its predictions on the training examples are cross-fitted by source text, so that it is no surer of
 them than it would be of new ones drawn alike (of BBQ: of the same templates, which test rows are not); the papers use
 larger networks, fitted to the very examples. Karimi Mahabadi et al. train both models together, with a loss of the
-bias-only model's own; Clark et al. and He et al. one after the other, as here. Clark et al.'s learned mixing (`Learned-
-Mixin`) is not built.
+bias-only model's own; Clark et al. and He et al. one after the other, as here. The learned mixing of Clark et al.
+(`Learned-Mixin`) is not built.
 """
 
 from fit_jax.config import Config
