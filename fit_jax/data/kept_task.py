@@ -118,9 +118,18 @@ def kept_task(folder: Path) -> Task:
 
 
 def read_words(recorded: Mapping[str, Any]) -> TaskText:
-    """A `TaskText` from the plain values that `dataclasses.asdict` and JSON make of it."""
-    others = {feature: tuple(names) for feature, names in recorded["other_names"].items()}
-    return TaskText(**{**recorded, "other_names": others, "biased": tuple(recorded.get("biased", ()))})
+    """The `TaskText` of one task from the plain values that `dataclasses.asdict` and JSON make of it.
+
+    Raises:
+        KeyError, TypeError, AttributeError: It lacks a field, or one holds another kind of value.
+    """
+    biased, others = recorded.get("biased", []), recorded["other_names"]
+    texts = [recorded[name] for name in ("name", "instruction", "input_template", "cue", "core")]
+    lists = [[*texts, *recorded["spurious"].values()], [*biased], *others.values()]
+    if not all(map(_are_texts, lists)) or recorded.get("parts"):
+        raise TypeError("the words of the task hold another kind of value")
+    others = {feature: tuple(names) for feature, names in others.items()}
+    return TaskText(**{**recorded, "other_names": others, "biased": tuple(biased)})
 
 
 def plain_rho(rho: Mapping[str, Mapping[str, Rho]]) -> dict[str, dict[str, tuple[float | None, float, int]]]:

@@ -41,7 +41,15 @@ def test_a_damaged_copy_is_one_line(tmp_path):
     with pytest.raises(InputError, match="another kind of value"):
         kept_task(tmp_path)
     rows.write_text(whole)
-    for change in ({"splits": 1}, {"text": {}}, {"splits": {"iid": {}}}, {"notes": 3}):
+    odd = (
+        {"name": ["demo"]},
+        {"core": 1},
+        {"spurious": {"keyword": None}},
+        {"other_names": {"core": "x"}},
+        {"biased": [1]},
+    )
+    texts = [{"text": {**told["text"], **change}} for change in (*odd, {"parts": {"a": 1}})]
+    for change in (*texts, {"splits": 1}, {"text": {}}, {"splits": {"iid": {}}}, {"notes": 3}):
         words.write_text(json.dumps({**told, **change}))
         with pytest.raises(InputError, match="put it back from a copy"):
             kept_task(tmp_path)
