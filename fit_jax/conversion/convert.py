@@ -15,7 +15,7 @@ from fit_jax.conversion.parity import Agreement, compare, probe_logits, probe_to
 from fit_jax.errors import InputError, RunFailed
 from fit_jax.files import new_folder
 from fit_jax.focus import prompt_file
-from fit_jax.foreign import check_regular, exists, listed, read_object
+from fit_jax.foreign import check_regular, exists, listed, named, read_object
 from fit_jax.models.adapters import trained_adapter, write_adapter
 from fit_jax.models.config import DecoderConfig, ModelConfig
 from fit_jax.models.export import save_merged, save_own
@@ -87,7 +87,8 @@ def export_merged(source: str, target: Path, dtype: str | None = None, trust_cod
         How the logits of what was written agree with those of the unmerged model.
 
     Raises:
-        InputError: The source is no model, holds weights that are not finite, or the target exists.
+        InputError: The source is no model, holds weights that are not finite or that the dtype does not hold well, or
+            the target exists.
         RunFailed: The logits differ by more than rounding explains; nothing is left behind.
     """
     loaded = open_model(source, trust_code)
@@ -112,7 +113,7 @@ def export_merged(source: str, target: Path, dtype: str | None = None, trust_cod
         model = resolve_pretrained(dataclasses.replace(config, quantize="none"), str(folder))
         graphdef, shapes = abstract_parameters(model)
         agreement = compare(before, probe_logits(graphdef, (load_weights(model, shapes),), tokens))
-        _demand(agreement, _coarser(dtype, config.compute_dtype), f"{target}: the merged model")
+        _demand(agreement, dtype, config.compute_dtype, f"{named(target)}: the merged model")
     return agreement
 
 
@@ -158,16 +159,19 @@ def _unpacked(hf: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in hf.items() if name != QUANTIZATION}
 
 
-def _demand(agreement: Agreement, dtype: str, what: str) -> None:
+def _demand(agreement: Agreement, stored: str, computed: str, what: str) -> None:
     if not math.isfinite(agreement.scale):
         raise InputError(
             "the model's logits are not finite: its weights are damaged; take them from their source again"
         )
-    if not agreement.within(dtype):
-        raise RunFailed(
+    if not agreement.within(_coarser(stored, computed)):
+        told = (
             f"{what} computes other logits than the original: they differ by up to {agreement.largest:.3g} "
-            f"where the largest is {agreement.scale:.3g}; nothing was written"
+            f"where the largest is {agreement.scale:.3g}"
         )
+        if stored == "float32":
+            raise RunFailed(f"{told}; nothing was written")
+        raise InputError(f"{told}; {stored} does not hold its weights well enough: choose dtype float32")
 
 
 def _coarser(first: str, second: str) -> str:

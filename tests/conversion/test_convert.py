@@ -6,6 +6,7 @@ import struct
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import fit_jax
 from fit_jax.conversion.convert import export_merged, import_model
@@ -43,6 +44,20 @@ def test_an_imported_model_exports_what_it_computes(data_dir, tmp_path):
         import_model(str(tmp_path / "hf"), tmp_path / "ours")
     with pytest.raises(InputError, match="imported already"):
         import_model(str(tmp_path / "ours"), tmp_path / "again")
+
+
+def test_weights_that_the_dtype_does_not_hold_are_told_and_leave_nothing(packed, tmp_path):
+    """Here numbers beyond float16's range."""
+    export_merged(str(packed), tmp_path / "plain", dtype="float32")
+    (file,) = (tmp_path / "plain").glob("*.safetensors")
+    tensors = load_file(file)
+    tensors["lm_head.weight"][5] *= 1e7
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(
+        InputError, match=r"plain16: the merged .* float16 does not hold its weights .*: choose dtype float32"
+    ):
+        export_merged(str(tmp_path / "plain"), tmp_path / "plain16", dtype="float16")
+    assert [path.name for path in tmp_path.iterdir() if "16" in path.name] == []
 
 
 @pytest.mark.parametrize(
