@@ -19,7 +19,7 @@ from fit_jax.focus_results import Answer, Attribution, Scores
 from fit_jax.foreign import shown
 from fit_jax.runs.job import train_and_report
 from fit_jax.runs.run import set_up
-from fit_jax.runs.run_folder import opened_config
+from fit_jax.runs.run_folder import ROWS, opened_config
 from fit_jax.runs.source_rows import keep_rows, leaving_nothing
 
 __all__ = [
@@ -98,5 +98,5 @@ def tune(
         return FocusModel(train_and_report(asked), trust_code=True)
     check_folder_name(str(folder), "run_dir")
     with leaving_nothing(folder):
-        given += ["--task.name", "jsonl", "--task.file", str(keep_rows(folder / "source", rows, description))]
+        given += ["--task.name", "jsonl", "--task.file", str(keep_rows(folder / ROWS, rows, description))]
         return FocusModel(train_and_report(load_config(given)), trust_code=True)

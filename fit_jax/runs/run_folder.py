@@ -38,9 +38,9 @@ TASK = "task"
 EVALUATIONS = "evaluations"
 CHECKPOINTS = "checkpoints"
 LOCK, LOG = ".lock", "log.txt"
+ROWS = "source"  # those given in memory
 CARD = "MODEL_CARD.md"
-# By what name each tracker knows the run.
-TRACKERS = "trackers.json"
+TRACKERS = "trackers.json"  # by what name each knows the run
 # Holds what the first stage of a method of two stages leaves: its checkpoints and metrics.
 FIRST_STAGE = "first_stage"
 
@@ -122,7 +122,7 @@ def locked(folder: Path, prepare: Callable[[], object] = lambda: None) -> Iterat
             stack.enter_context(held(folder))
             stack.enter_context(logged(folder / LOG, f"process {os.getpid()} on {socket.gethostname()}: {work}"))
             parts = (part for name in (TASK, "report") for part in (folder / name).glob("tasks/*"))
-            for place in (folder, folder / FIRST_STAGE, folder / TASK, folder / "report", *parts):
+            for place in (folder, folder / FIRST_STAGE, folder / TASK, folder / ROWS, folder / "report", *parts):
                 remove_partials(place)
             prepare()
 

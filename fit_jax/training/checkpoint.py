@@ -158,11 +158,14 @@ class Checkpoints:
         self._sums.check(step)
         args = self._ocp.args
         saved = self._saved(target)
-        self._check_shapes(step, saved)
         wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), saved)
         how = self._ocp.checkpoint_utils.construct_restore_args(wanted)
         parts = args.Composite(state=args.PyTreeRestore(wanted, restore_args=how, partial_restore=True))
-        found = self._restore(step, parts).state
+        try:
+            found = self._restore(step, parts).state
+        except InputError:
+            self._check_shapes(step, saved)
+            raise
         leaves = [found[name] if name in saved else leaf for name, leaf in named_leaves(target).items()]
         return jax.tree.unflatten(jax.tree.structure(target), leaves)
 
@@ -223,12 +226,15 @@ class Checkpoints:
         self._sums.write(self._saving, next(partial, self.folder / str(self._saving)))
 
     def _check_shapes(self, step: int, wanted: Mapping[str, jax.Array | jax.ShapeDtypeStruct]) -> None:
-        """Refuses a checkpoint that is whole but of another model; one that tells nothing is left to be read."""
+        """Tells a checkpoint that is whole but of another model.
+
+        Asked only where reading has failed: the descriptions of arrays that this opens, TensorStore never gives back.
+        """
         try:
             with _reading():
                 tree = self._manager.item_metadata(step)[_STATE].tree
             shapes = {name: tuple(leaf.shape) for name, leaf in tree.items()}
-        except Exception:  # damaged, which reading it will tell better
+        except Exception:  # damaged, as reading it has told
             return
         for name, leaf in wanted.items():
             if shapes.get(name, leaf.shape) != leaf.shape:

@@ -1,9 +1,12 @@
 """Training, saving and loading tokenizers, and what is no tokenizer."""
 
 import copy
+import gc
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -122,3 +125,21 @@ def test_a_regular_expression_that_gives_up_is_one_line(part, content, tiny_toke
         with pytest.raises(InputError, match=told):
             tokenizer.backend_tokenizer.encode_batch_fast(["a" * 40 + "c"])
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory as Linux tells it")
+def test_nothing_is_left_of_a_tokenizer_that_is_gone(tiny_tokenizer, tmp_path):
+    """The library's threads would keep the words that they looked up, half a megabyte for each tokenizer here."""
+    save_tokenizer(tiny_tokenizer, tmp_path)
+    words = [f"word{number * 7919 % 99991}" for number in range(3000)]
+
+    def use_and_drop(times: int) -> int:
+        for _ in range(times):
+            load_tokenizer(tmp_path)(words)
+            train_tokenizer(words[:100], 300)(words)
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    before = use_and_drop(5)
+    assert use_and_drop(20) - before < 6 << 20

@@ -138,7 +138,7 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(config, tmp_path, name):
 
 
 def test_what_a_killed_command_left_half_written_is_removed(config, tmp_path):
-    for place in ("run", "run/report", "run/task", "run/first_stage"):
+    for place in ("run", "run/report", "run/task", "run/first_stage", "run/source"):
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
         (tmp_path / place / ".partial-1234.svg").touch()
     with claimed(config):
