@@ -5,12 +5,15 @@ again. Defaults are the demo's. Values that the paper does not state are fields 
 training stand in `train_config`, those of `models` and `parallel`, which know nothing of the rest, with them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Literal
 
 from fit_jax.config_files import parse_config
 from fit_jax.errors import InputError
 from fit_jax.files import check_run_folder
+from fit_jax.foreign import named
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.config import MeshConfig
@@ -25,6 +28,8 @@ _MOST = {
     "rehearsal.rows": 2**20,
     "evaluation.written_tokens": 2**20,
 }
+# Fields of a description of one's own data that no config has.
+_OF_DESCRIPTIONS = {"instruction", "input", "core", "candidates", "features"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +229,16 @@ class Config:
     def evaluation_seed(self) -> int:
         """The seed of what is asked in an evaluation."""
         return self.seed if self.evaluation.seed is None else self.evaluation.seed
+
+    @staticmethod
+    def check_file(mapping: Mapping[str, object], path: Path) -> None:
+        """Raises InputError for a file that describes one's own data (`fit_jax.data.own_data`) and is no config."""
+        if len(_OF_DESCRIPTIONS & {*mapping}) > 1:
+            raise InputError(
+                f"config {named(path)}: is a description of one's own data and no config; set task.name to jsonl and "
+                "task.file to it",
+                usage=f"--task.name jsonl --task.file {named(path)}",
+            )
 
     def check(self) -> None:
         """Raises InputError for a seed that JAX does not take, a folder that cannot be, or far too large a size.

@@ -207,6 +207,8 @@ def _read(cls: type, path: Path, above: tuple[Path, ...] = (), remedy: str = _RE
     mapping = _from_yaml(text, f"config {named(path)}: no YAML") or {}
     if not isinstance(mapping, dict):
         raise InputError(f"config {named(path)}: holds {type(mapping).__name__}, not a mapping of sections to fields")
+    if check := getattr(cls, "check_file", None):
+        check(mapping, path)
     return _on_base(cls, mapping, path, (*above, path.resolve()))
 
 
@@ -220,9 +222,7 @@ def _on_base(cls: type, mapping: dict[str, Any], path: Path, above: tuple[Path, 
     if base is None:
         return mapping
     if not isinstance(base, str):
-        raise InputError(
-            f"config {named(path)}: base: {base!r} is no file name; name a YAML file, relative to this one"
-        )
+        raise InputError(f"config {named(path)}: base: {base!r} is no file name; name a YAML file relative to this one")
     return _over(cls, _read(cls, path.parent / base, above), mapping)
 
 

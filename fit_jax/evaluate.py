@@ -44,11 +44,11 @@ def main(arguments: list[str]) -> int | None:
 def _evaluate(given: Namespace) -> None:
     from fit_jax.parallel.processes import start
     from fit_jax.runs.before_after import harness_tasks, report_harness, report_perplexity, text_of
-    from fit_jax.runs.evaluating import evaluate_run, evaluation_folder, evaluation_name
+    from fit_jax.runs.evaluating import dropped_if_fruitless, evaluate_run, evaluation_folder, evaluation_name
     from fit_jax.runs.look_inside import check_inside, report_inside
     from fit_jax.runs.remote_folder import working_folder
     from fit_jax.runs.run import set_up
-    from fit_jax.runs.run_folder import locked, opened_config
+    from fit_jax.runs.run_folder import EVALUATIONS, locked, opened_config
 
     with working_folder(given.folder) as folder:
         config = opened_config(folder, given.config)
@@ -72,9 +72,10 @@ def _evaluate(given: Namespace) -> None:
             if given.inside is not None:
                 check_inside(run, given.inside)
                 reports.append(partial(report_inside, run, given.checkpoint, given.inside))
-            place = evaluation_folder(run, given.checkpoint, name, measures)
-            for report in reports:
-                report(place)
+            with dropped_if_fruitless(run.folder / EVALUATIONS / name):
+                place = evaluation_folder(run, given.checkpoint, name, measures)
+                for report in reports:
+                    report(place)
 
 
 if __name__ == "__main__":

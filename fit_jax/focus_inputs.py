@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fit_jax.errors import InputError
 from fit_jax.evaluation.interactive import FocusQuestions
 from fit_jax.foreign import quoted, shown
@@ -37,9 +39,16 @@ def option_list(*settings: Mapping[str, Any] | None) -> list[str]:
 
 def _written(value: Any) -> str:
     try:
-        return os.fspath(value) if isinstance(value, str | os.PathLike) else json.dumps(value)
+        return os.fspath(value) if isinstance(value, str | os.PathLike) else json.dumps(value, default=_plain)
     except (TypeError, ValueError) as error:
         raise InputError(f"settings: {shown(value)} is no value of a field; give text, numbers and lists") from error
+
+
+def _plain(value: object) -> bool | int | float:
+    """The Python value that a NumPy scalar is."""
+    if isinstance(value, np.generic) and isinstance(plain := value.item(), bool | int | float):
+        return plain
+    raise TypeError
 
 
 def feature_list(features: Any, name: str) -> str:

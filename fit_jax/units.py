@@ -1,4 +1,4 @@
-"""Bytes and seconds as people read them: three digits or so, in the largest unit of which there is at least one."""
+"""Bytes, seconds and counts as people read them: three digits or so, in the largest unit of which there is one."""
 
 GIB = 2**30
 
@@ -10,6 +10,11 @@ def size(number: float) -> str:
     """Bytes, such as `3.20 MiB`."""
     unit, name = next((pair for pair in _SIZES if number >= pair[0]), (1, "bytes"))
     return f"{number / unit:.2f} {name}" if unit > 1 else f"{number:.0f} {name}"
+
+
+def count(number: int) -> str:
+    """How many there are, such as `1,234` and, from 100,000 on, `0.12M`."""
+    return f"{number / 1e6:.2f}M" if number >= 100_000 else f"{number:,}"
 
 
 def duration(seconds: float) -> str:

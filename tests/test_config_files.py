@@ -1,5 +1,6 @@
 """Config files and overrides: how they are put together, read, written and refused."""
 
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from fit_jax.config import Config, load_config
 from fit_jax.config_files import config_differences, decode_config, dump_config, read_config
 from fit_jax.data.own_data import OwnData
 from fit_jax.errors import InputError
+from fit_jax.foreign import named
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -48,6 +50,19 @@ def test_a_file_with_an_unknown_field_is_told(tmp_path):
     with pytest.raises(
         InputError, match=r"optimizer\.learning_rat: there is no such field; did you mean 'learning_rate'"
     ):
+        load_config(["--config", str(tmp_path / "run.yaml")])
+
+
+def test_a_description_of_data_given_as_a_config_is_told_where_it_belongs(tmp_path):
+    """By what every description must have; one such name alone is a field that does not exist."""
+    needed = {f.name for f in fields(OwnData) if f.default is MISSING} - {"name"}
+    for names in (needed, needed - {"core"}, {*needed, "features", "files", "seed"}):
+        (tmp_path / "tickets.yaml").write_text(yaml.safe_dump(dict.fromkeys(names, "x")))
+        with pytest.raises(InputError, match=r"one's own data and no config; set task\.name to jsonl") as told:
+            load_config(["--train.steps", "3", "--config", str(tmp_path / "tickets.yaml")])
+        assert told.value.usage == f"--task.name jsonl --task.file {named(tmp_path / 'tickets.yaml')}"
+    (tmp_path / "run.yaml").write_text("input: x\n")
+    with pytest.raises(InputError, match="input: there is no such field"):
         load_config(["--config", str(tmp_path / "run.yaml")])
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fit_jax.errors import InputError
@@ -29,6 +30,14 @@ def test_settings_are_given_as_the_command_line_gives_them():
     ):
         with pytest.raises(InputError, match=said):
             option_list(wrong)
+
+
+def test_numpy_scalars_are_the_values_that_they_are():
+    values = (np.int64(3), np.float32(0.5), np.bool_(False), [np.int32(1), np.str_("a")])
+    assert [option_list({"a.b": value})[1] for value in values] == ["3", "0.5", "false", '[1, "a"]']
+    for value in (np.array([1, 2]), np.datetime64("2020-01-01"), np.complex64(1)):
+        with pytest.raises(InputError, match=r"settings: .* is no value of a field; give text, numbers and lists"):
+            option_list({"a.b": value})
 
 
 def test_features_and_answers_are_texts():

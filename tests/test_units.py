@@ -1,8 +1,8 @@
-"""Bytes and seconds in the unit that leaves no number at nought."""
+"""Bytes, seconds and counts in the unit that leaves no number at nought."""
 
 import pytest
 
-from fit_jax.units import GIB, duration, size
+from fit_jax.units import GIB, count, duration, size
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,11 @@ def test_bytes(number, shown):
 )
 def test_seconds(seconds, shown):
     assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "0"), (640, "640"), (99_999, "99,999"), (100_000, "0.10M"), (410_000, "0.41M"), (1_234_560_000, "1234.56M")],
+)
+def test_counts(number, shown):
+    assert count(number) == shown

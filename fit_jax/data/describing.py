@@ -11,7 +11,7 @@ from fit_jax.data.malformed import Malformed, some_of
 from fit_jax.data.own_rows import OwnReader
 from fit_jax.data.row_stores import FORMATS, table_rows
 from fit_jax.errors import InputError
-from fit_jax.foreign import is_text, shown
+from fit_jax.foreign import is_text, named, shown
 
 
 class Described(NamedTuple):
@@ -38,20 +38,22 @@ def describe(path: Path, out: Path, label: str | None = None) -> Described:
         InputError: The file cannot be read, or no description can be made of it.
     """
     if path.suffix.lower() not in FORMATS:
-        raise InputError(f"{shown(str(path))}: is none of {', '.join(FORMATS)}; save the table as one of them")
+        raise InputError(f"{named(path)}: is none of {', '.join(FORMATS)}; save the table as one of them")
     unread = Malformed("skip")
     table = profile(table_rows(path, unread))
     names = list(table.columns)
     if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        raise InputError(f"{path}: has the one column {shown(names[0])!r}; save it with commas, or with tabs as .tsv")
+        raise InputError(
+            f"{named(path)}: has the one column {shown(names[0])!r}; save it with commas, or with tabs as .tsv"
+        )
     if not table.rows:
         reason = "; ".join(unread.settle()) or "holds no row"
-        raise InputError(f"{path}: {reason}; name a table with a header line and rows")
+        raise InputError(f"{named(path)}: {reason}; name a table with a header line and rows")
     try:
         file = os.path.relpath(path, out.parent)
         made = draft(table, path.stem if is_text(path.stem) else "table", (file,), label)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{named(path)}: {error}") from error
     bad = Malformed("skip")
     reader = OwnReader(made.own, out.parent)
     for where, row in table_rows(path, bad):

@@ -170,7 +170,10 @@ def with_features(
     feature = FeatureConfig(key="word", name="the inserted word", insert=tuple(words), labels=ties)
     own = _spelt(replace(base, features=(feature,)), ways, columns)
     if len(words) < 2 or not _can_be_drawn(own, labelled.rows):
-        raise InputError(f"no splits can be drawn from the {len(labelled.rows)} rows with an answer; give more rows")
+        count, texts = len(labelled.rows), len(set(labelled.texts))
+        few = f", which hold only {texts} different texts (one text stands in one split)" if texts < count else ""
+        more = "rows of other texts" if few else "more rows"
+        raise InputError(f"no splits can be drawn from the {count} rows with an answer{few}; give {more}")
     why = "no column can be balanced against the label, so a word is put into the text as a shortcut to be measured"
     return own, {"feature word": why}, [_with_reason(s, own, labelled, columns, total) for s in shortcuts]
 

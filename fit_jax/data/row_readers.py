@@ -35,7 +35,9 @@ def data_folder(config: TaskConfig, name: str) -> Path:
         )
     folder = Path(root).expanduser() / name
     if not folder.is_dir():
-        raise InputError(f"task {config.name}: {folder} is no folder; set FIT_JAX_DATA or task.data_dir to its parent")
+        raise InputError(
+            f"task {config.name}: {named(folder)} is no folder; set FIT_JAX_DATA or task.data_dir to its parent"
+        )
     return folder
 
 
@@ -71,7 +73,7 @@ def raw_lines(path: Path, bad: Malformed) -> Iterator[tuple[str, int, bytes, str
                         raw.decode("utf-8", "replace"),
                     )
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; name a readable file") from error
+        raise InputError(f"{named(path)} cannot be read: {error.strerror}; name a readable file") from error
 
 
 def read_lines(path: Path, bad: Malformed) -> Iterator[tuple[str, str]]:
@@ -131,7 +133,7 @@ def read_delimited(path: Path, bad: Malformed, delimiter: str, quoted: bool = Tr
                 f"{named(path)}: the line of column names is no UTF-8, or far too long; save the file as UTF-8"
             )
         if twice := [name for name in header if name and header.count(name) > 1]:
-            raise InputError(f"{path}: the column {shown(twice[0])!r} appears twice in the header; rename one")
+            raise InputError(f"{named(path)}: the column {shown(twice[0])!r} appears twice in the header; rename one")
         begin = ""
         for row in reader:
             where, begin = begin, ""

@@ -158,9 +158,11 @@ def build_splits(
     for name, source, pool, size, ask in jobs:
         splits[name] = sample_split(name, source, pool, size, ask, generator(seed, "split", name))
         if (count := len(splits[name].examples)) < size:
-            shape = "in whole pairs of items" if ask is None else f"at rho {ask.rho:.3g}"
-            left = f"{len(pool) - count} of its {len(pool)} rows ({1 - count / len(pool):.0%}) are left out"
-            notes.append(f"{name}: {count} of the {size} examples asked for, as many as the data allow {shape}; {left}")
+            shape = "draw whole pairs of items" if ask is None else f"keep rho at {ask.rho:.3g}"
+            left = f"{len(pool) - count} of its {len(pool)} rows ({1 - count / len(pool):.0%}) are left out to {shape}"
+            why = left if count < len(pool) else f"it holds all of its {len(pool)} rows"
+            told = f"split {name}: {count} examples, fewer than the {size} wanted: {why}"
+            notes.append(f"{told}; nothing need be done, and more rows make it larger")
     return splits, tuple(notes)
 
 

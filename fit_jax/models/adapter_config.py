@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fit_jax.errors import InputError
-from fit_jax.foreign import exists, listed, quoted, read_object, shown
+from fit_jax.foreign import exists, listed, named, quoted, read_object, shown
 from fit_jax.hub import local_folder
 from fit_jax.models.config import PROJECTIONS, DecoderConfig, ModelConfig
 from fit_jax.models.families import family_traits
@@ -58,14 +58,14 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
     for name, allowed in _ONLY.items():
         if peft.values.get(name) not in allowed and name in peft.values:
             raise InputError(
-                f"{folder / CONFIG}: {name} {quoted(peft.values[name])} is not supported; only {allowed[0]!r} is"
+                f"{named(folder / CONFIG)}: {name} {quoted(peft.values[name])} is not supported; only {allowed[0]!r} is"
             )
     stored = {projection: projection for projection in _adaptable(model)}
     stored |= {part: fused for fused, parts in fused_projections(model).items() for part in parts}
     modules = _adapted(lora.adapter, peft.values.get("target_modules"), {*stored.values()})
     if other := sorted(modules - {*stored.values()}):
         names = ", ".join(dict.fromkeys(stored.values()))
-        raise InputError(f"{folder}: adapts {listed(map(shown, other))}; only {names} can be adapted")
+        raise InputError(f"{named(folder)}: adapts {listed(map(shown, other))}; only {names} can be adapted")
     found = dataclasses.replace(
         lora,
         rank=peft.whole("r", 1, LARGEST_RANK),
@@ -76,7 +76,9 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
     )
     for name, allowed in _patterns(found, model).items():
         if peft.values.get(name) not in (None, {}, allowed):
-            raise InputError(f"{folder / CONFIG}: {name} {quoted(peft.values[name])} is not supported; only None is")
+            raise InputError(
+                f"{named(folder / CONFIG)}: {name} {quoted(peft.values[name])} is not supported; only None is"
+            )
     return found
 
 
@@ -113,7 +115,7 @@ def adapter_folder(name: str, files: tuple[str, ...] = ("adapter_*",)) -> Path:
     """
     folder = local_folder(name, files, "adapter")
     if not exists(folder / CONFIG):
-        raise InputError(f"{folder}: holds no PEFT adapter ({CONFIG} is missing)")
+        raise InputError(f"{named(folder)}: holds no PEFT adapter ({CONFIG} is missing)")
     return folder
 
 

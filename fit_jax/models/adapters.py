@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from fit_jax.errors import InputError, RunFailed
-from fit_jax.foreign import listed, shown
+from fit_jax.foreign import listed, named, shown
 from fit_jax.models.adapter_config import CONFIG, WEIGHTS, adapter_folder, fused_projections, peft_config, resolve_lora
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
@@ -92,13 +92,13 @@ def _read(lora: LoraConfig, model: DecoderConfig, leaves: Mapping[str, Any]) -> 
     assert lora.adapter is not None, "by the caller's config"
     files = TensorFiles(adapter_folder(lora.adapter))
     if whole := [n for n, tensor in files.tensors.items() if not jnp.issubdtype(tensor.dtype, jnp.floating)]:
-        raise InputError(f"{files.folder}: {listed(map(shown, whole))}: holds integers; train the adapter again")
+        raise InputError(f"{named(files.folder)}: {listed(map(shown, whole))}: holds integers; train the adapter again")
     wanted = {path: _place(path, model) for path in leaves}
     needed = {name for place in wanted.values() for name in place.names}
     missing, unused = sorted(needed - set(files.tensors)), sorted(set(files.tensors) - needed)
     if missing or unused:
         raise InputError(
-            f"{files.folder}: does not fit a decoder of {model.layers} layers: "
+            f"{named(files.folder)}: does not fit a decoder of {model.layers} layers: "
             f"missing: {listed(missing) or 'nothing'}; unused: {listed(map(shown, unused)) or 'nothing'}"
         )
 
@@ -111,7 +111,7 @@ def _read(lora: LoraConfig, model: DecoderConfig, leaves: Mapping[str, Any]) -> 
         value = layers if is_stacked(path) else layers[0]
         if value.shape != leaf.shape:
             found, expected = value.shape[::-1], leaf.shape[::-1]
-            raise InputError(f"{files.folder}: {names[0]} has shape {found}; the model asks for {expected}")
+            raise InputError(f"{named(files.folder)}: {names[0]} has shape {found}; the model asks for {expected}")
         return value
 
     return {path: read(path, leaf) for path, leaf in leaves.items()}

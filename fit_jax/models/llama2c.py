@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fit_jax.errors import InputError
-from fit_jax.foreign import check_regular
+from fit_jax.foreign import check_regular, named
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.families import config_to_hf
 from fit_jax.models.tensor_files import write_tensors
@@ -34,12 +34,12 @@ def convert(path: Path, folder: Path) -> dict[str, Any]:
     check_regular(path)
     size = path.stat().st_size
     if size < 28 or size % 4:
-        raise InputError(f"{path}: {size} bytes are no llama2.c model; fetch it again")
+        raise InputError(f"{named(path)}: {size} bytes are no llama2.c model; fetch it again")
     data = np.memmap(path, np.uint8, "r")
     D, F, L, H, K, V, length = (int(n) for n in data[:28].view(np.int32))
     tied, V = V > 0, abs(V)
     if min(D, F, L, H, K, V, length) <= 0 or D % H or H % K or D // H % 2:
-        raise InputError(f"{path}: its header is no llama2.c one (version 0)")
+        raise InputError(f"{named(path)}: its header is no llama2.c one (version 0)")
     config = DecoderConfig(
         layers=L, width=D, feed_forward=F, heads=H, kv_heads=K, head_dim=D // H, vocab_size=V, tied=tied
     )
@@ -61,7 +61,9 @@ def convert(path: Path, folder: Path) -> dict[str, Any]:
     }
     needed = sum(map(math.prod, shapes.values()))  # in Python's numbers, which do not wrap round
     if numbers.size != needed:
-        raise InputError(f"{path}: holds {numbers.size} weights where its header asks for {needed}; fetch it again")
+        raise InputError(
+            f"{named(path)}: holds {numbers.size} weights where its header asks for {needed}; fetch it again"
+        )
     weights, start = {}, 0
     for name, shape in shapes.items():
         end = start + math.prod(shape)

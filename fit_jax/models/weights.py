@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from fit_jax.errors import InputError
-from fit_jax.foreign import listed
+from fit_jax.foreign import listed, named
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.families import Source, leading_axes, sources, text_name, unread_tensors
@@ -144,15 +144,15 @@ def _check(files: TensorFiles, parts: dict[str, _Part], model: DecoderConfig) ->
             unused
         )
         raise InputError(
-            f"{files.folder}: tensors do not fit config.json ({model.family}, {model.layers} layers, "
+            f"{named(files.folder)}: tensors do not fit config.json ({model.family}, {model.layers} layers, "
             f"{'tied' if model.tied else 'untied'} embeddings): {'; '.join(parts_of_message)}"
         )
     for name, part in needed.items():
         tensor, expected = files.tensors[name], part.stored_shape()
         if tensor.shape != expected:
-            raise InputError(f"{tensor.file}: {name} has shape {tensor.shape}; config.json asks for {expected}")
+            raise InputError(f"{named(tensor.file)}: {name} has shape {tensor.shape}; config.json asks for {expected}")
         if jnp.issubdtype(part.leaf.dtype, jnp.floating) != jnp.issubdtype(tensor.dtype, jnp.floating):
-            raise InputError(f"{tensor.file}: {name} holds {tensor.dtype}; {part.leaf.dtype} is needed")
+            raise InputError(f"{named(tensor.file)}: {name} holds {tensor.dtype}; {part.leaf.dtype} is needed")
 
 
 def _check_tie(files: TensorFiles) -> None:
@@ -161,7 +161,7 @@ def _check_tie(files: TensorFiles) -> None:
     same = first in files.tensors and files.tensors[first].shape == files.tensors[second].shape
     if not same or not np.array_equal(files.read(first), files.read(second)):
         raise InputError(
-            f"{files.folder}: config.json ties the embeddings, but lm_head.weight is another matrix; "
+            f"{named(files.folder)}: config.json ties the embeddings, but lm_head.weight is another matrix; "
             "set tie_word_embeddings to false there if the model was trained so"
         )
 

@@ -3,7 +3,8 @@
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from fit_jax.evaluation.report import FOLDER, Before
 from fit_jax.evaluation.run_report import report_run
 from fit_jax.evaluation.text_perplexity import MeasuredTexts, text_perplexities
 from fit_jax.files import PARTIAL, make_folder, remove_partials, write_text
-from fit_jax.foreign import named, read_text, shown
+from fit_jax.foreign import exists, named, read_text, shown
 from fit_jax.models.adapters import TrainedAdapter, trained_adapter, write_adapter
 from fit_jax.parallel.processes import as_lead_finds, is_lead, on_all, on_lead
 from fit_jax.runs.inputs import of_task as prints_of_task
@@ -97,7 +98,8 @@ def evaluate_run(
 
     place = run.folder / (FOLDER if name is None else f"{EVALUATIONS}/{name}")
     texts = measured_texts(run, rehearsed=name is None)
-    evaluations = report_run(place, run.task, load, config, before, texts)
+    with dropped_if_fruitless(place):
+        evaluations = report_run(place, run.task, load, config, before, texts)
     if name is None:
         on_lead(lambda: write_text(run.folder / CARD, _card(replace(run, config=config), evaluations)))
     return evaluations
@@ -187,6 +189,20 @@ def evaluation_folder(run: Run, which: int | str, name: str, measures: Mapping[s
     folder = run.folder / EVALUATIONS / name
     on_lead(lambda: _claim(run, which, name, measures or {}))
     return folder
+
+
+@contextmanager
+def dropped_if_fruitless(folder: Path) -> Iterator[None]:
+    """Removes the new folder of an evaluation that fails before it has written more than the config it is made with."""
+    is_new = not exists(folder)
+    try:
+        yield
+    except Exception:
+        if is_new and is_lead() and [path.name for path in folder.glob("*")] == [CONFIG]:
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # others stand beside it
+                folder.parent.rmdir()
+        raise
 
 
 def _claim(run: Run, which: int | str, name: str, measures: Mapping[str, str]) -> None:

@@ -4,6 +4,7 @@ from fit_jax.models.model_folder import open_pretrained, unlike_family
 from fit_jax.parallel.sharding import element_count
 from fit_jax.runs.run import Run
 from fit_jax.training.state import PlacedState
+from fit_jax.units import count
 
 
 def opening_lines(run: Run, placed: PlacedState, step: int, steps: int) -> list[str]:
@@ -19,7 +20,7 @@ def opening_lines(run: Run, placed: PlacedState, step: int, steps: int) -> list[
     trained, frozen = element_count(placed.state.trainable), element_count(placed.state.frozen)
     lines = [
         f"task {run.task.text.name}: {len(run.task.splits['train'].examples):,} training examples",
-        f"model: {(trained + frozen) / 1e6:.2f}M parameters, {trained / 1e6:.2f}M trained; "
+        f"model: {count(trained + frozen)} parameters, {count(trained)} trained; "
         f"{run.mesh.size} {run.mesh.devices.flat[0].device_kind} device(s)"
         + "".join(f", {axis} {size}" for axis, size in shape.items()),
         f"{steps} steps of {train.batch_size} rows x {'' if train.packing else 'up to '}{train.sequence_length} tokens",

@@ -32,6 +32,11 @@ from .ticket_tables import tickets
             '{"text": "a b c", "label": "x"}\n{"text": "d e f", "label": "y"}\n' * 3,
             "answers that could be",
         ),
+        (
+            "table.csv",
+            "text,label\n" + "the parcel came late again,x\nall of it was fine today,y\n" * 60,
+            "from the 120 rows .* which hold only 2 different texts .*; give rows of other texts",
+        ),
         ("table.csv", "user.text,label\n" + "a b c,x\nd e f,y\n" * 20, "no column holds texts"),
     ],
 )
@@ -40,6 +45,21 @@ def test_a_table_of_which_nothing_can_be_made(tmp_path, name, content, said):
         (tmp_path / name).write_bytes(content.encode("latin-1"))
     with pytest.raises(InputError, match=said):
         describe(tmp_path / name, tmp_path / "own.yaml")
+
+
+def test_the_line_of_a_table_stays_short_where_its_folder_has_a_long_name(tmp_path):
+    folder = tmp_path / ("f" * 200)
+    folder.mkdir()
+    for name, content, said in (
+        ("table.xlsx", "", "is none of"),
+        ("table.csv", "text|label\na b c|yes\n", "has the one column"),
+        ("table.csv", "text,label\n", "holds no row"),
+        ("table.csv", "a,b\n" + "1,2\n" * 40, "no column holds texts"),
+        ("table.csv", "a,b,a\n1,2,3\n", "appears twice"),
+    ):
+        (folder / name).write_text(content)
+        with pytest.raises(InputError, match=rf"^\.\.\.f{{80,}}/{name}: .*{said}"):
+            describe(folder / name, tmp_path / "own.yaml")
 
 
 def test_a_table_with_semicolons_is_read_as_the_one_with_commas(tmp_path):

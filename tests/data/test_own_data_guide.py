@@ -40,7 +40,7 @@ def test_audit_figures(description):
 
 def test_split_figures(description):
     task = build_task(description, 0)
-    for start in ("train: 5098 of the 7851", "feature genre is hidden"):
+    for start in ("split train: 5098 examples", "feature genre is hidden"):
         (note,) = (note for note in task.notes if note.startswith(start))
         assert f"note: {note}\n" in GUIDE.read_text(encoding="utf-8")
     assert task.splits["train"].rho["negation"]["present"].count == 887

@@ -1,5 +1,6 @@
 """Splits: exact counts, chosen rho, no source text in two parts, helpful errors."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -105,10 +106,13 @@ def test_texts_of_the_test_file_leave_training():
     assert all(int(e.uid.partition("#")[0][4:]) < 100 for e in splits["train"].examples)
 
 
-def test_fewer_rows_than_asked_are_noted():
+def test_fewer_rows_than_asked_are_noted_with_their_split_and_the_reason():
     rows = make_rows([0, 1, 2] * 100, [0, 1] * 150)
-    splits, notes = build_splits(TaskConfig(), 0, Sizes(1000, 100, 100), rows)
-    assert f"train: {len(splits['train'].examples)} of the 1000 examples asked for" in " ".join(notes)
+    why = {0.5: r"\d+ of its \d+ rows \(\d+%\) are left out to keep rho at 0\.5", 1 / 3: "it holds all of its 216 rows"}
+    for rho, said in why.items():
+        splits, notes = build_splits(TaskConfig(rho_train=rho), 0, Sizes(1000, 100, 100), rows)
+        size = len(splits["train"].examples)
+        assert re.match(f"split train: {size} examples, fewer than the 1000 wanted: {said}; nothing need be", notes[0])
 
 
 def test_config_sizes_and_rho_override():

@@ -93,6 +93,8 @@ def test_evaluate_measures_perplexity_and_leaves_the_report(run_dir, tmp_path, c
         evaluate.main([str(run_dir), "--perplexity", str(tmp_path / "absent.txt")])
     with pytest.raises(InputError, match="no such test split"):
         evaluate.main([str(run_dir), "--inside", "nowhere"])
+    with pytest.raises(InputError, match="no checkpoint of step 99"):
+        evaluate.main([str(run_dir), "--inside", "iid", "--checkpoint", "99"])
     assert [kept.name for kept in place.parent.iterdir()] == [place.name]  # what was wrong got no folder
 
 

@@ -166,20 +166,26 @@ def test_a_plan_asks_the_config_alone_what_is_adapted(written):
 )
 def test_peft_settings_that_are_not_supported_are_named(written, change, message):
     folder, model, _, _ = written
-    file = folder / "adapter_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(InputError, match=message):
-        resolve_lora(LoraConfig(adapter=str(folder)), model)
+    deep = folder / ("f" * 200)  # of which the line shows the end
+    deep.mkdir()
+    content = json.loads((folder / "adapter_config.json").read_text())
+    (deep / "adapter_config.json").write_text(json.dumps(content | change))
+    with pytest.raises(InputError, match=rf"^\.\.\.f+/adapter_config\.json: .*{message}"):
+        resolve_lora(LoraConfig(adapter=str(deep)), model)
 
 
 def test_an_adapter_of_another_model_is_an_error(written):
     folder, model, _, _ = written
-    lora = resolve_lora(LoraConfig(adapter=str(folder)), model)
+    deep = folder / ("f" * 200)  # of which the line shows the end
+    deep.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (folder / name).rename(deep / name)
+    lora = resolve_lora(LoraConfig(adapter=str(deep)), model)
     deeper = dataclasses.replace(model, layers=4)
-    with pytest.raises(InputError, match=r"missing: .*layers\.3"):
+    with pytest.raises(InputError, match=r"^\.\.\.f+: .* missing: .*layers\.3"):
         load_adapter(lora, deeper, split(deeper, lora)[1])
     wider = dataclasses.replace(model, width=64)
-    with pytest.raises(InputError, match="the model asks for"):
+    with pytest.raises(InputError, match=r"^\.\.\.f+: .*the model asks for"):
         load_adapter(lora, wider, split(wider, lora)[1])
 
 

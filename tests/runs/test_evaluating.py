@@ -71,6 +71,34 @@ def test_what_cannot_be_asked_leaves_no_folder(run, fields):
     assert not (run.folder / EVALUATIONS).exists()
 
 
+def test_an_evaluation_that_fails_before_it_wrote_anything_leaves_no_folder(run, monkeypatch):
+    """What is there already stays: earlier evaluations, and what was measured before another measure failed."""
+
+    def failing(folder, task, load, *_):
+        load()
+        raise InputError("a text is too long")
+
+    place = run.folder / EVALUATIONS / "mine"
+    for before, kept in ((False, False), (True, True)):
+        if before:
+            evaluating.evaluate_run(run, "best", "mine")
+        with monkeypatch.context() as patch:
+            patch.setattr(evaluating, "report_run", failing)
+            with pytest.raises(InputError, match="too long"):
+                evaluating.evaluate_run(run, "best", "mine")
+        assert place.exists() == place.parent.exists() == kept
+    other = place.with_name("other")
+
+    def measuring():
+        with evaluating.dropped_if_fruitless(other):
+            (evaluating.evaluation_folder(run, "best", "other") / "perplexity.json").touch()
+            raise InputError("no inside")
+
+    with pytest.raises(InputError, match="no inside"):
+        measuring()
+    assert {path.name for path in other.iterdir()} == {CONFIG, "perplexity.json"}
+
+
 @pytest.mark.parametrize("name", ["..", "../up", "a/../../../up", "a/b", ".hidden", "-x", "a\n", "a b"])
 def test_a_name_is_a_folder_among_the_evaluations(run, name):
     with pytest.raises(InputError, match="name "):

@@ -38,7 +38,8 @@ def test_the_part_of_the_switch_counts_from_what_strays_to_what_follows():
 
 def test_a_model_that_does_not_follow_instructions_is_not_looked_into(run, tmp_path):
     with pytest.raises(InputError, match="answers do not depend on the instruction"):
-        report_inside(run, "best", "iid", tmp_path)
+        report_inside(run, "best", "iid", tmp_path / "inside")
+    assert not (tmp_path / "inside").exists()
 
 
 def test_a_model_of_one_layer_has_no_inside(run, tmp_path, decoder, monkeypatch):

@@ -35,7 +35,7 @@ def test_data_model_mesh_and_rows_are_told(said, config):
     lines = said()
     assert lines[:2] == ["a note of the data", "a note of the mesh"]
     assert "task demo: 40 training examples" in lines
-    assert any(line.startswith("model: 0.17M parameters, 0.02M trained; 2 ") and ", data 2" in line for line in lines)
+    assert any(line.startswith("model: 0.17M parameters, 20,000 trained; 2 ") and ", data 2" in line for line in lines)
     rows = f"{config.train.batch_size} rows x {config.train.sequence_length} tokens"
     assert f"70 steps of {rows}" in lines
     assert not any(line.startswith(("rehearsal", "resuming")) for line in lines)
