@@ -128,7 +128,7 @@ class FocusSampler(Sampler[Batch]):
             features = list(example.spurious)
             if not features:
                 raise InputError(
-                    f"example {example.uid}: '{name}' needs a spurious feature, and it has none; "
+                    f"{example.named}: '{name}' needs a spurious feature, and it has none; "
                     "give it one, or set the weights of such types in focus.weights to 0"
                 )
             feature = features[int(feature_choice * len(features))]

@@ -70,12 +70,13 @@ def epoch_counts(sizes: Sequence[int] | np.ndarray, weights: Sequence[float]) ->
     Raises:
         InputError: That is a far too long epoch.
     """
-    shares = np.array(weights) / np.sum(weights)
-    counts = np.maximum(np.rint(shares * np.max(np.asarray(sizes) / shares)), sizes)
-    if counts.sum() > _MOST:
+    with np.errstate(all="ignore"):  # of weights beyond all measure the counts are no numbers
+        shares = np.array(weights) / np.sum(weights)
+        counts = np.maximum(np.rint(shares * np.max(np.asarray(sizes) / shares)), sizes)
+    if not counts.sum() <= _MOST:
         raise InputError(
-            f"task.parts: an epoch that shows every example in these shares has {counts.sum():,.0f} examples, more "
-            f"than {_MOST:,}; raise the weight of the largest task, or lower its train_examples"
+            f"task.parts: an epoch that shows every example in these shares has more than {_MOST:,} examples; bring "
+            "the weights nearer to each other, or lower the train_examples of the largest task"
         )
     return counts.astype(np.int64)
 

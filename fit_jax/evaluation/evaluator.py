@@ -221,9 +221,9 @@ class Validation:
         Returns:
             `validation_loss`, in nats per target token, `validation_focus_accuracy`, and `validation_worst_group`: the
             lowest focus accuracy of a focus type and group (`focus.example.group_of`) among those of which there are
-            enough examples to tell, or of all where there are enough of none. Types that are asked without an
-            instruction are one: no answer to a prompt is right for two labels, and the best of such a model would be
-            the one that tosses a coin between them.
+            enough examples to tell, or of all where there are enough of none; of a mixture, the lowest of any task's,
+            chosen in each by itself. Types that are asked without an instruction are one: no answer to a prompt is
+            right for two labels, and the best of such a model would be the one that tosses a coin between them.
         """
         loss = tokens = correct = count = 0
         by_group: dict[tuple[str, ...], list[float]] = defaultdict(list)
@@ -241,11 +241,14 @@ class Validation:
                 own[query.focus if query.instruction else "", query.feature, *_group_of(query)].append(right)
             for key, answers in own.items():
                 by_group[key].append(float(np.mean(answers)))
-        large = [group for group in by_group.values() if len(group) >= _ENOUGH] or list(by_group.values())
+        by_task: dict[str, list[list[float]]] = defaultdict(list)
+        for (_, _, part, *_), group in by_group.items():
+            by_task[part].append(group)
+        telling = chain.from_iterable([g for g in of if len(g) >= _ENOUGH] or of for of in by_task.values())
         return {
             "validation_loss": loss / tokens,
             "validation_focus_accuracy": correct / count,
-            "validation_worst_group": min(float(np.mean(group)) for group in large),
+            "validation_worst_group": min(float(np.mean(group)) for group in telling),
         }
 
     @staticmethod

@@ -122,7 +122,6 @@ def write_mixture_report(
         The table by task.
     """
     title = f"Focus report: {method} on {task.text.name}, seed {seed}"
-    (folder / "index.html").unlink(missing_ok=True)  # written last: a folder that has it is whole
     rows = [row for name, given in predictions.items() for row in focus_accuracy(given, method, seed, name)]
     write_lines(folder / "focus_accuracy.jsonl", rows)
     write_lines(folder / "macro.jsonl", macro_rows(predictions, task, method, seed))

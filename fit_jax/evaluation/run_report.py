@@ -72,6 +72,8 @@ def report_run(
             write_report(folder, evaluations[task.text.name], task, encoder, method, seed, earlier[0], measured)
         if measured:
             print_table(perplexity_table(measured).terminal())
+        if task.parts:  # the page over all tasks is written last: a folder that has it is whole
+            (folder / "index.html").unlink(missing_ok=True)
         for (name, part), said in zip(task.each.items(), earlier):
             predictions = evaluations[name].predictions
             if task.parts:

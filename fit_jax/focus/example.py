@@ -44,6 +44,11 @@ class Example:
     part: str = ""
 
     @property
+    def named(self) -> str:
+        """What messages call it: its uid, which is the task's own, and of a mixture the task."""
+        return f"example {self.uid} of task {self.part}" if self.part else f"example {self.uid}"
+
+    @property
     def source(self) -> str:
         """The uid of the source text, which variants of it share."""
         return self.uid.partition("#")[0]

@@ -187,7 +187,7 @@ class PromptEncoder:
             text = words.input_template.format_map(example.slots)
         except (KeyError, IndexError) as error:
             raise InputError(
-                f"example {example.uid}: the input template of task {words.name} uses slot {error}, "
+                f"{example.named}: the input template of task {words.name} uses slot {error}, "
                 f"the example has {', '.join(example.slots) or 'none'}"
             ) from error
         focused = (instruction, text) if self.place == "before" else (text, instruction)
@@ -198,7 +198,7 @@ class PromptEncoder:
         for held in (*example.slots.values(), instruction, *example.candidates):
             if found := form.control.search(held):
                 raise InputError(
-                    f"example {example.uid}: its text holds {found[0]!r}, which the tokenizer reads as a control token "
+                    f"{example.named}: its text holds {found[0]!r}, which the tokenizer reads as a control token "
                     "or not at all; take it out of the data"
                 )
         *lines, last = self._lines(words, example, instruction)
@@ -249,7 +249,7 @@ class PromptEncoder:
 
     def _shortened(self, example: Example, instruction: str, length: int, limit: int) -> EncodedPrompt:
         """The prompt with its input's longest texts cut, to one length where several are, as little as `limit` asks."""
-        too_long = f"example {example.uid}: {length} tokens with its answers, more than the {limit} of a row"
+        too_long = f"{example.named}: {length} tokens with its answers, more than the {limit} of a row"
         if self._long_text == "error":
             raise InputError(
                 f"{too_long}; shorten the text, set train.long_text to cut, or train with a larger "

@@ -107,7 +107,7 @@ def focus_label(example: Example, spec: FocusSpec) -> int:
     lacking = [name for name in spec.focus + spec.ignore if name != CORE and name not in example.spurious]
     if lacking:
         raise InputError(
-            f"example {example.uid}: '{spec}' names {_quoted(lacking)}, which it lacks; "
+            f"{example.named}: '{spec}' names {_quoted(lacking)}, which it lacks; "
             f"its features are {', '.join((CORE, *sorted(example.spurious)))}"
         )
     deciding: Iterable[str] = spec.focus
@@ -115,11 +115,11 @@ def focus_label(example: Example, spec: FocusSpec) -> int:
         deciding = [n for n in example.spurious if n not in spec.ignore] if CORE in spec.ignore else [CORE]
     labels = {name: example.label if name == CORE else example.spurious[name].label for name in deciding}
     if not labels:
-        raise InputError(f"example {example.uid}: '{spec}' ignores every feature; leave one to answer by")
+        raise InputError(f"{example.named}: '{spec}' ignores every feature; leave one to answer by")
     if len(set(labels.values())) > 1:
         shown = ", ".join(f"{name} -> {example.candidates[label]!r}" for name, label in labels.items())
         raise InputError(
-            f"example {example.uid}: '{spec}' leaves the answer to features whose labels differ ({shown}); focus on one"
+            f"{example.named}: '{spec}' leaves the answer to features whose labels differ ({shown}); focus on one"
         )
     return next(iter(labels.values()))
 

@@ -1,5 +1,6 @@
 """Several tasks as one: shares, order, what is held out, and that one task in a mixture is trained as by itself."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
@@ -13,10 +14,12 @@ from fit_jax.data.decoy_sampling import TrainingDecoys
 from fit_jax.data.kept_task import keep_task, kept_task
 from fit_jax.data.loader import TrainLoader, Window
 from fit_jax.data.mixture import epoch_counts, mix
+from fit_jax.data.splits import Split
 from fit_jax.data.tasks import build_task
 from fit_jax.data.vocabulary import task_texts
 from fit_jax.errors import InputError
 from fit_jax.focus.prompts import PromptEncoder
+from fit_jax.focus.spec import focus_label, spec_for
 from fit_jax.methods import training_method
 
 SMALL = {"train_examples": 40, "validation_examples": 6, "test_examples": 10}
@@ -190,11 +193,27 @@ def test_a_mixture_that_makes_no_sense_is_refused_as_it_is_read(fields, told):
         decode_config(Config, {"task": {"name": "mixture", **fields}})
 
 
-def test_weights_that_make_an_endless_epoch_are_refused():
-    with pytest.raises(
-        InputError, match=r"has 900,900,[\d,]* examples, more than 16,777,216; raise the weight of the largest"
-    ):
-        epoch_counts([900_000, 10], [0.001, 1.0])
+@pytest.mark.parametrize("weights", [[0.001, 1.0], [1e-320, 1.0], [1e-300, 1e300], [1e308, 1e308]])
+def test_weights_that_make_an_endless_epoch_are_refused(weights):
+    with pytest.raises(InputError, match="has more than 16,777,216 examples; bring the weights nearer to each other"):
+        epoch_counts([900_000, 10], weights)
+
+
+def test_errors_about_an_example_say_of_which_task_it_is(mixture, encoder):
+    example = mixture.splits["train"].examples[0]
+    told = rf"example {re.escape(example.uid)} of task {example.part}: "
+    bare = replace(example, spurious={})
+    with pytest.raises(InputError, match=told + "'focus"):
+        training_method(replace(mixture, splits={"train": Split("train", [bare], {})}), config_of()).sampler.sample(
+            0, [0]
+        )
+    with pytest.raises(InputError, match=told + "'focus"):
+        focus_label(bare, spec_for("focus(spurious)", "keyword"))
+    for fault in ({"slots": {}}, {"slots": {"text": encoder.tokenizer.eos_token}}, {"slots": {"text": "long " * 400}}):
+        with pytest.raises(InputError, match=told):
+            PromptEncoder(encoder.tokenizer, mixture.text, sequence_length=300).encode(
+                [replace(example, **fault)], [""]
+            )
 
 
 def test_a_method_that_knows_one_task_is_refused(mixture):

@@ -241,6 +241,31 @@ def test_validation_on_a_mixture_tells_the_worst_group_of_any_task(task, encoder
     assert found["validation_focus_accuracy"] == pytest.approx(0.5, abs=0.05)
 
 
+def test_a_task_whose_groups_are_all_small_can_have_the_worst_group_of_a_mixture(task, encoder, config):
+    """Here of a model that is right in the task of many examples and wrong in that of few."""
+    twin = replace(task, text=replace(task.text, name="twin", instruction="Twin?"))
+    both = mix({"demo": task, "twin": twin}, {"demo": 1, "twin": 1})
+    examples = [part.splits["train"].examples for part in both.parts.values()]
+    mixed = [*examples[0][:40], *examples[1][:4]]
+    whole = replace(both, splits={**both.splits, "validation": Split("validation", mixed, {})})
+    asked = replace(
+        config,
+        evaluation=replace(config.evaluation, validation_examples=None),
+        focus=FocusConfig(weights={"none": 1.0}),
+    )
+    labels = iter([e.label if e.part == "demo" else 1 - e.label for e in mixed])
+
+    def score(params, groups):
+        for prompts in groups:
+            label = next(labels)
+            yield [SimpleNamespace(log_prob=np.where(np.arange(2) == label, -0.1, -3.0)) for _ in prompts]
+
+    several = PromptEncoder(encoder.tokenizer, both.text)
+    found = Validation(whole, several, SimpleNamespace(score=score), asked)(())
+    assert found["validation_focus_accuracy"] == pytest.approx(40 / 44)
+    assert found["validation_worst_group"] == 0
+
+
 def test_the_worst_group_without_instructions_is_of_all_that_a_prompt_is_asked_for(
     task, encoder, make_scorer, params, config
 ):

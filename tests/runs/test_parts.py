@@ -104,6 +104,11 @@ def test_a_run_is_evaluated_again_where_its_data_are_not(run, tmp_path, capsys):
     first = read_predictions(run.folder / "report" / "tasks" / "later" / "predictions.jsonl")
     second = read_predictions(again / "tasks" / "later" / "predictions.jsonl")
     assert [replace(p, log_probs=()) for p in second] == [replace(p, log_probs=()) for p in first if p.split == "iid"]
+    shutil.rmtree(again / "tasks" / "later")
+    (again / "tasks" / "later").write_text("")  # where the report of the last task has to be
+    with pytest.raises(InputError, match="later"):
+        evaluate.main([str(run.folder), "--evaluation.splits", "[iid]", "--name", "again"])
+    assert not (again / "index.html").exists()  # reports of some tasks are new, of others gone
     with pytest.raises(InputError, match="task demo has no split 'natural'"):
         evaluate.main([str(run.folder), "--evaluation.splits", "[natural]"])
 
