@@ -57,8 +57,8 @@ def test_it_is_said_how_many_rows_are_left_out(task):
     train = next(balance for balance in balances_of(task) if balance.split == "train")
     left = train.available - train.kept
     share = f"{left / train.available:.0%}"
-    (note,) = (note for note in task.notes if note.startswith("train:"))
-    assert note.endswith(f"; {left} of its {train.available} rows ({share}) are left out")
+    (note,) = (note for note in task.notes if note.startswith("split train:"))
+    assert f": {left} of its {train.available} rows ({share}) are left out to keep rho at 0.5;" in note
     assert train.words == f"train: {left:,} of {train.available:,} rows ({share}) are left out, {train.kept:,} stay"
     assert train in summarise(task, 0, str)["balance"]
 
