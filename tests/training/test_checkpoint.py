@@ -41,11 +41,14 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_a_checkpoint_of_another_model_is_not_called_damaged(folder):
+@pytest.mark.parametrize("size", [3, 5])
+def test_a_checkpoint_of_another_model_is_not_called_damaged(size, folder):
     checkpoints = Checkpoints(folder, keep=5, with_frozen=True, cleans=False)
     assert checkpoints.restore(4, state(4)).trainable["kernel"].shape == (4,)
-    with pytest.raises(InputError, match=r"4 is whole but of another model: .*kernel.* is \(4,\) there and \(5,\)"):
-        checkpoints.restore(4, state(5))
+    with pytest.raises(
+        InputError, match=rf"4 is whole but of another model: .*kernel.* is \(4,\) there and \({size},\)"
+    ):
+        checkpoints.restore(4, state(size))
     checkpoints.close()
 
 
