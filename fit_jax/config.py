@@ -13,7 +13,7 @@ from typing import Literal
 from fit_jax.config_files import parse_config
 from fit_jax.errors import InputError
 from fit_jax.files import check_run_folder
-from fit_jax.foreign import named
+from fit_jax.foreign import named, printable
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.config import MeshConfig
@@ -231,13 +231,16 @@ class Config:
         return self.seed if self.evaluation.seed is None else self.evaluation.seed
 
     @staticmethod
-    def check_file(mapping: Mapping[str, object], path: Path) -> None:
-        """Raises InputError for a file that describes one's own data (`fit_jax.data.own_data`) and is no config."""
+    def check_file(mapping: Mapping[str, object], path: Path, section: str = "") -> None:
+        """Raises InputError for a file that describes one's own data (`fit_jax.data.own_data`) and is no config.
+
+        `section` leads to the task of what the file was taken for, as in `run.`.
+        """
         if len(_OF_DESCRIPTIONS & {*mapping}) > 1:
             raise InputError(
-                f"config {named(path)}: is a description of one's own data and no config; set task.name to jsonl and "
-                "task.file to it",
-                usage=f"--task.name jsonl --task.file {named(path)}",
+                f"config {named(path)}: is a description of one's own data and no config; set {section}task.name to "
+                f"jsonl and {section}task.file to it",
+                usage=f"--{section}task.name jsonl --{section}task.file {printable(str(path))}",
             )
 
     def check(self) -> None:

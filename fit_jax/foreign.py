@@ -22,7 +22,7 @@ Name = TypeVar("Name", bound=str)
 # Configs, indexes and tokenizers are far smaller.
 MOST_BYTES = 1 << 28
 _SHOWN = 60
-_LONGEST_PATH = 140
+_LONGEST_PATH = 64
 # Control characters but line feed and tab, and those that turn the direction of writing or stand for nothing.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
@@ -279,7 +279,7 @@ def quoted(value: Any) -> str:
     return f"'{shown(value)}'" if isinstance(value, str) else shown(value)
 
 
-def named(path: Path) -> str:
+def named(path: str | Path) -> str:
     """A path, of which the end is shown where it is long."""
     name = printable(str(path))
     return name if len(name) <= _LONGEST_PATH else f"...{name[-_LONGEST_PATH:]}"

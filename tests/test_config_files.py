@@ -10,7 +10,7 @@ from fit_jax.config import Config, load_config
 from fit_jax.config_files import config_differences, decode_config, dump_config, read_config
 from fit_jax.data.own_data import OwnData
 from fit_jax.errors import InputError
-from fit_jax.foreign import named
+from fit_jax.experiment.config import parse_experiment
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -60,7 +60,10 @@ def test_a_description_of_data_given_as_a_config_is_told_where_it_belongs(tmp_pa
         (tmp_path / "tickets.yaml").write_text(yaml.safe_dump(dict.fromkeys(names, "x")))
         with pytest.raises(InputError, match=r"one's own data and no config; set task\.name to jsonl") as told:
             load_config(["--train.steps", "3", "--config", str(tmp_path / "tickets.yaml")])
-        assert told.value.usage == f"--task.name jsonl --task.file {named(tmp_path / 'tickets.yaml')}"
+        assert told.value.usage == f"--task.name jsonl --task.file {tmp_path / 'tickets.yaml'}"
+        with pytest.raises(InputError, match=r"set run\.task\.name to jsonl and run\.task\.file") as told:
+            parse_experiment(["--config", str(tmp_path / "tickets.yaml")])
+        assert told.value.usage == f"--run.task.name jsonl --run.task.file {tmp_path / 'tickets.yaml'}"
     (tmp_path / "run.yaml").write_text("input: x\n")
     with pytest.raises(InputError, match="input: there is no such field"):
         load_config(["--config", str(tmp_path / "run.yaml")])

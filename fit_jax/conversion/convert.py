@@ -97,7 +97,7 @@ def export_merged(source: str, target: Path, dtype: str | None = None, trust_cod
     config = loaded.decoder.config
     if config.pretrained is None and (why := unlike_family(config)):
         raise InputError(
-            f"{source}: {why}, so transformers has no such model; change that or model.family, and train again"
+            f"{named(source)}: {why}, so transformers has no such model; change that or model.family, and train again"
         )
     packed = _untouched(loaded)
     hf = loaded.hf if packed is not None else _unpacked(loaded.hf)
@@ -189,7 +189,7 @@ def _demand_finite(loaded: Loaded, source: str) -> None:
     ]
     if bad:
         raise InputError(
-            f"{source}: holds NaN or infinity in {listed(bad, 3)}; use another checkpoint or fetch it again"
+            f"{named(source)}: holds NaN or infinity in {listed(bad, 3)}; use another checkpoint or fetch it again"
         )
 
 

@@ -8,7 +8,7 @@ from flax import nnx
 
 from fit_jax.errors import InputError
 from fit_jax.focus.prompts import PromptEncoder
-from fit_jax.foreign import Fields
+from fit_jax.foreign import Fields, named
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.decoder import Decoder, Params
 from fit_jax.models.families import config_to_hf
@@ -94,7 +94,7 @@ def load_found(model: ModelConfig, found: Pretrained) -> Loaded:
     tokenizer = load_tokenizer(found.folder) if any((found.folder / n).is_file() for n in names) else None
     if tokenizer is not None and len(tokenizer) > model.vocab_size:
         raise InputError(
-            f"{found.folder}: its tokenizer has {len(tokenizer)} tokens, its embeddings {model.vocab_size}; "
+            f"{named(found.folder)}: its tokenizer has {len(tokenizer)} tokens, its embeddings {model.vocab_size}; "
             "put the tokenizer there that belongs to the model"
         )
     return Loaded(graphdef, (load_weights(model, shapes),), found.hf, found.folder, tokenizer, LoraConfig())

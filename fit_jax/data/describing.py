@@ -47,8 +47,8 @@ def describe(path: Path, out: Path, label: str | None = None) -> Described:
             f"{named(path)}: has the one column {shown(names[0])!r}; save it with commas, or with tabs as .tsv"
         )
     if not table.rows:
-        reason = "; ".join(unread.settle()) or "holds no row"
-        raise InputError(f"{named(path)}: {reason}; name a table with a header line and rows")
+        reason = "; ".join(unread.settle()) or f"{named(path)}: holds no row"
+        raise InputError(f"{reason}; name a table with a header line and rows")
     try:
         file = os.path.relpath(path, out.parent)
         made = draft(table, path.stem if is_text(path.stem) else "table", (file,), label)

@@ -12,16 +12,22 @@ from typing import IO, Any, Literal
 from fit_jax.data.spelling import near
 from fit_jax.errors import InputError
 from fit_jax.files import replace_with
-from fit_jax.foreign import is_text, parse_json, quoted, shown
+from fit_jax.foreign import is_text, named, parse_json, quoted, shown
 
 # A longer text is taken for a broken file, not for an input: no row of tokens would hold a hundredth of it.
 MAX_CHARACTERS = 200_000
 NO_TEXT = "NUL or half of a character"
 _SHOWN = 3
 # Characters of a line on them all.
-_LONGEST = 150
+_LONGEST = 170
 # What a line of the list of all of them holds.
 _RECORD = ("file", "row", "reason", "content")
+
+
+def located(where: str) -> str:
+    """A place `FILE:ROW`, of whose path the end is shown where it is long."""
+    file, _, row = where.rpartition(":")
+    return f"{named(file)}:{row}"
 
 
 class Malformed:
@@ -50,7 +56,8 @@ class Malformed:
         """
         self.count += 1
         if len(self._first) < _SHOWN:
-            self._first.append(f"{where}: {problem}")
+            place = located(where) if not self._first else where.rpartition("/")[2]
+            self._first.append(f"{place}: {problem}")
         if self._listing is None or self._policy != "error":
             return
         if self._records is None:  # on the disk, for there may be as many as rows
@@ -81,8 +88,7 @@ class Malformed:
 
     def _told(self) -> tuple[str, str]:
         """How many rows there are, and what is wrong with the first of them."""
-        # Folders aside, which are the user's own, the line stays short.
-        lengths = accumulate(len(problem.partition(": ")[2]) + 20 for problem in self._first)
+        lengths = accumulate(len(problem) for problem in self._first)
         first = [problem for problem, end in zip(self._first, lengths) if end <= _LONGEST] or self._first[:1]
         rows = f"{self.count} malformed row{'s' * (self.count > 1)}"
         return rows, "; ".join(first) + ("; ..." if self.count > len(first) else "")

@@ -13,7 +13,7 @@ from fit_jax.data.malformed import none_of
 from fit_jax.data.row_stores import FORMATS
 from fit_jax.data.spelling import WAYS, fold
 from fit_jax.errors import InputError
-from fit_jax.foreign import shown
+from fit_jax.foreign import named, printable, quoted, shown
 
 # Answers of a row; their numbers are kept in 16 bits.
 MOST_ANSWERS = 2**15 - 1
@@ -123,10 +123,10 @@ def read_description(path: Path) -> OwnData:
         InputError: It cannot be read, is a table, or does not fit together.
     """
     if path.suffix.lower() in FORMATS:
-        remedy = f"name its description, as python -m fit_jax.data describe {path} writes one"
-        raise InputError(f"{path}: is a table and no description; {remedy}")
+        remedy = f"name its description, as python -m fit_jax.data describe {printable(str(path))} writes one"
+        raise InputError(f"{named(path)}: is a table and no description; {remedy}")
     own = read_config(OwnData, path)
-    check_description(own, str(path))
+    check_description(own, named(path))
     return own
 
 
@@ -152,27 +152,35 @@ def check_description(own: OwnData, where: str) -> None:
         plain = all(not form and not conversion for _, _, form, conversion in Formatter().parse(own.input))
     except ValueError as error:
         raise InputError(
-            f"{where}: input {own.input!r} is no template ({error}); double a brace that is text"
+            f"{where}: input {quoted(own.input)} is no template ({error}); double a brace that is text"
         ) from error
-    named = all(name != "" for _, name, _, _ in Formatter().parse(own.input))
-    demand(named, f"input {own.input!r}: {{}} names no column; write one in it, or {{{{}}}} where braces are text")
-    demand(plain, f"input {own.input!r}: a column in braces takes no format; write it alone, as in 'Review: {{text}}'")
+    of_columns = all(name != "" for _, name, _, _ in Formatter().parse(own.input))
+    demand(
+        of_columns,
+        f"input {quoted(own.input)}: {{}} names no column; write one in it, or {{{{}}}} where braces are text",
+    )
+    demand(
+        plain,
+        f"input {quoted(own.input)}: a column in braces takes no format; write it alone, as in 'Review: {{text}}'",
+    )
     simple = all(re.fullmatch(r"[^.\[\]]+", name) for name in own.slots)
-    demand(simple, f"input {own.input!r}: a column's name in braces holds no . [ or ]; rename the column")
-    demand(bool(own.slots), f"input {own.input!r} uses no column; write one in braces, such as 'Review: {{text}}'")
+    demand(simple, f"input {quoted(own.input)}: a column's name in braces holds no . [ or ]; rename the column")
+    demand(
+        bool(own.slots), f"input {quoted(own.input)} uses no column; write one in braces, such as 'Review: {{text}}'"
+    )
     demand(bool(own.candidates) != bool(own.candidates_column), "give either `candidates` or `candidates_column`")
     demand(len(set(own.candidates)) == len(own.candidates) != 1, "`candidates` needs two different answers or more")
     demand(all(answer.strip() for answer in own.candidates), "`candidates` holds an empty answer")
     demand(len(own.candidates) <= MOST_ANSWERS, f"`candidates` holds more than {MOST_ANSWERS} answers; leave some out")
     twice = _same(own.candidates, own.ways)
-    demand(not twice, f"`candidates` holds {' and '.join(map(repr, twice))}, the same by {' and '.join(own.ways)}")
+    demand(not twice, f"`candidates` holds {' and '.join(map(quoted, twice))}, the same by {' and '.join(own.ways)}")
     demand(bool(own.features), "`features` is empty; name at least one suspected feature")
     demand(0 < own.validation < 1 and 0 < own.test < 1, "`validation` and `test` are shares between 0 and 1")
     keys = [feature.key for feature in own.features]
     demand(len(set(keys)) == len(keys) and "core" not in keys, "feature keys must differ from each other and from core")
     demand(all(re.fullmatch(r"[^()&∧,]+", key) for key in keys), "feature keys are names without ( ) & ∧ and commas")
     for number, feature in enumerate(own.features):
-        _check_feature(own, feature, first=not number, where=f"{where}: feature {feature.key}")
+        _check_feature(own, feature, first=not number, where=f"{where}: feature {shown(feature.key)}")
 
 
 def _check_feature(own: OwnData, feature: FeatureConfig, first: bool, where: str) -> None:
@@ -189,7 +197,7 @@ def _check_feature(own: OwnData, feature: FeatureConfig, first: bool, where: str
             f"`keywords` holds {shown(twice[0])!r} and {shown(twice[1])!r}, which differ in case alone; leave one out"
         )
     elif twins := _same(feature.named, own.ways):
-        problem = f"names the values {' and '.join(map(repr, twins))}, the same by {' and '.join(own.ways)}"
+        problem = f"names the values {' and '.join(map(quoted, twins))}, the same by {' and '.join(own.ways)}"
     elif feature.values and not (feature.column or feature.function):
         problem = "`values` chooses among those of a column or a function; leave it out"
     elif feature.values and not {*feature.labels, *feature.held_out} <= {*feature.values}:
@@ -205,7 +213,7 @@ def _check_feature(own: OwnData, feature: FeatureConfig, first: bool, where: str
     elif unknown:
         problem = none_of("label", unknown[0], own.candidates)
     elif untied:
-        problem = f"`labels` ties no label to the inserted word {untied[0]!r}"
+        problem = f"`labels` ties no label to the inserted word {quoted(untied[0])}"
     if problem:
         raise InputError(f"{where}: {problem}")
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.malformed import Malformed
+from fit_jax.data.malformed import Malformed, located
 from fit_jax.data.own_data import FeatureConfig, OwnData
 from fit_jax.data.own_rows import OwnReader
 from fit_jax.data.row_stores import RowStore
@@ -18,7 +18,7 @@ from fit_jax.data.spelling import alike, near
 from fit_jax.data.text import text_key
 from fit_jax.data.visibility import LOOKED_AT, unseen
 from fit_jax.errors import InputError
-from fit_jax.foreign import quoted, shown
+from fit_jax.foreign import listed, quoted, shown
 
 # The code of a row without a value.
 NONE = -1
@@ -121,8 +121,8 @@ def _scan(reader: OwnReader, store: RowStore, bad: Malformed, dropped: Counter[s
             tied.append(label)
     for use, column in _columns(reader.own):
         if columns and column not in columns:
-            known = ", ".join(map(shown, sorted(columns)))
-            raise InputError(f"{use}: no row up to {where} has a column {column!r}; columns are {known}")
+            known = listed(map(shown, sorted(columns)))
+            raise InputError(f"{use}: no row up to {located(where)} has a column {column!r}; columns are {known}")
     if not table.number:
         # Malformed rows are the better explanation, of which the first is shown.
         skipped = "".join(f": {note.partition(';')[0]}" for note in bad.settle())

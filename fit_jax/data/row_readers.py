@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.malformed import Malformed
+from fit_jax.data.malformed import Malformed, located
 from fit_jax.errors import InputError
 from fit_jax.foreign import check_regular, named, parse_json, shown
 
@@ -145,7 +145,7 @@ def read_delimited(path: Path, bad: Malformed, delimiter: str, quoted: bool = Tr
                     problem += f", up to line {here.rpartition(':')[2]} by a quote that does not close before"
                 bad.add(where, problem, delimiter.join(row))
     except csv.Error as error:  # most often a file whose lines end in a bare carriage return
-        raise InputError(f"{here}: {error}; save the table with ordinary line ends") from error
+        raise InputError(f"{located(here)}: {error}; save the table with ordinary line ends") from error
 
 
 def hub_rows(config: TaskConfig, dataset: str, name: str | None, split: str) -> Iterator[Located]:
@@ -166,7 +166,7 @@ def hub_rows(config: TaskConfig, dataset: str, name: str | None, split: str) -> 
     except Exception as error:  # the library raises its own, the network's and the file system's errors
         reason = shown(" ".join(str(error).split()))
         raise InputError(
-            f"task {config.name}: the hub data set {source} ({split}) cannot be loaded: {reason}; "
+            f"task {config.name}: the hub data set {named(source)} ({split}) cannot be loaded: {reason}; "
             "check the network, or set task.data_dir to a local copy"
         ) from error
     # Of one split, `load_dataset` gives a `Dataset` of mappings, which its types do not say.

@@ -1,6 +1,7 @@
 """What an experiment is: a run, and the methods and seeds it is done with."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -47,6 +48,11 @@ class ExperimentConfig:
     shared: bool = False
     # The run; its run_dir, seed and train.method are set by each cell.
     run: Config = field(default_factory=Config)
+
+    @staticmethod
+    def check_file(mapping: Mapping[str, object], path: Path) -> None:
+        """As `Config.check_file`."""
+        Config.check_file(mapping, path, "run.")
 
 
 def parse_experiment(arguments: list[str]) -> ExperimentConfig:

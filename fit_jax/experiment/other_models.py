@@ -16,7 +16,7 @@ from fit_jax.evaluation.result_tables import PARAPHRASE_NAMES
 from fit_jax.experiment.analysis import KINDS
 from fit_jax.experiment.config import ExperimentConfig
 from fit_jax.experiment.method_tables import METHOD_NAMES, Context
-from fit_jax.foreign import read_records
+from fit_jax.foreign import named, read_records
 from fit_jax.tables import Table, share
 
 CONFIG = "experiment.yaml"  # what the folder of an experiment holds
@@ -50,13 +50,15 @@ def models_beside(config: ExperimentConfig) -> dict[str, list[dict[str, Any]]]:
     for folder in map(Path, config.beside):
         rows = folder / FOLDER / "focus_accuracy.jsonl"
         if not rows.is_file() or not (folder / CONFIG).is_file():
-            raise InputError(f"beside: {folder} holds no finished experiment; finish it first, or leave it out")
+            raise InputError(f"beside: {named(folder)} holds no finished experiment; finish it first, or leave it out")
         other = replace(read_config(ExperimentConfig, folder / CONFIG), run_dir=str(folder))
         name, task = shown_name(other), config.run.task.name
         if other.run.task.name != task:
-            raise InputError(f"beside: {folder} is about task {other.run.task.name}, this experiment about {task}")
+            raise InputError(
+                f"beside: {named(folder)} is about task {other.run.task.name}, this experiment about {task}"
+            )
         if name in {shown_name(config), *found}:
-            raise InputError(f"beside: {folder} is of {name}, which is shown already; name each model once")
+            raise InputError(f"beside: {named(folder)} is of {name}, which is shown already; name each model once")
         found[name] = _read_rows(rows)
     return found
 
@@ -65,7 +67,7 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     remedy = "report that experiment again, or leave it out of `beside`"
     rows = read_records(path, remedy)
     if missing := [name for row in rows for name in SHOWN if name not in row]:
-        raise InputError(f"{path}: a row without {missing[0]!r}; {remedy}")
+        raise InputError(f"{named(path)}: a row without {missing[0]!r}; {remedy}")
     return rows
 
 

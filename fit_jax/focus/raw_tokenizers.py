@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from fit_jax.errors import InputError
-from fit_jax.foreign import check_regular, exists, read_bytes, read_text
+from fit_jax.foreign import check_regular, exists, listed, named, read_bytes, read_text, shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -44,7 +44,8 @@ def find_raw(path: Path) -> Path | None:
     for pattern in _PATTERNS:
         files = sorted(path.glob(pattern))
         if len(files) > 1:
-            raise InputError(f"tokenizer {path}: holds {', '.join(f.name for f in files)}; name one of these files")
+            names = listed((shown(f.name[:40]) for f in files), 2)
+            raise InputError(f"tokenizer {named(path)}: holds {names}; name one of these files")
         if files:
             return files[0]
     return None
@@ -126,7 +127,7 @@ def _llama2c_pieces(file: Path) -> Iterator[str]:
         length = struct.unpack_from("<fi", data, at)[1] if at + 8 <= len(data) else -1
         at += 8
         if not 0 <= length <= len(data) - at:
-            raise InputError(f"tokenizer {file}: is cut off or corrupt at byte {at - 8}; fetch it again")
+            raise InputError(f"tokenizer {named(file)}: is cut off or corrupt at byte {at - 8}; fetch it again")
         piece = data[at : at + length].decode("utf-8")
         at += length
         yield control.get(piece) or piece.replace(" ", "▁")

@@ -8,7 +8,7 @@ from fit_jax.errors import InputError, cannot_write
 from fit_jax.focus.built_in_templates import built_in_template
 from fit_jax.focus.guarded_tokenizer import GuardedTokenizer
 from fit_jax.focus.raw_tokenizers import find_raw, load_raw
-from fit_jax.foreign import check_regular, exists, read_object, shown, silent
+from fit_jax.foreign import check_regular, exists, named, read_object, shown, silent
 from fit_jax.hub import local_folder
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
         raise
     except BaseException as error:  # the readers underneath raise what they like; a panic in Rust is no `Exception`
         reason = shown(" ".join(str(error).split()))
-        raise InputError(f"tokenizer {path}: cannot be read ({reason}); {_REMEDY}") from error
+        raise InputError(f"tokenizer {named(path)}: cannot be read ({reason}); {_REMEDY}") from error
     if empty:
-        raise InputError(f"tokenizer {path}: its vocabulary is empty; {_REMEDY}")
+        raise InputError(f"tokenizer {named(path)}: its vocabulary is empty; {_REMEDY}")
     tokenizer.chat_template = tokenizer.chat_template or built_in_template(str(path))
     if (backend := getattr(tokenizer, "_tokenizer", None)) is not None:  # tokenizers in Python have none
         tokenizer._tokenizer = GuardedTokenizer(backend, str(path))
@@ -92,7 +92,7 @@ def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: str | Path) -> 
     try:
         tokenizer.save_pretrained(str(folder))
     except Exception as error:  # the writer underneath raises no OSError
-        raise cannot_write(f"the tokenizer in {folder}", error) from error
+        raise cannot_write(f"the tokenizer in {named(folder)}", error) from error
 
 
 def _keep_no_words(tokenizer: "PreTrainedTokenizerBase") -> None:

@@ -84,7 +84,9 @@ def write_adapter(folder: Path, adapter: TrainedAdapter) -> None:
     written = resolve_lora(dataclasses.replace(lora, adapter=str(folder)), model)
     back = _read(written, model, values)
     if written.scaling != lora.scaling or not all(np.array_equal(values[path], back[path]) for path in values):
-        raise RunFailed(f"{folder}: the adapter read back is not the one that was trained; nothing is kept of it")
+        raise RunFailed(
+            f"{named(folder)}: the adapter read back is not the one that was trained; nothing is kept of it"
+        )
 
 
 def _read(lora: LoraConfig, model: DecoderConfig, leaves: Mapping[str, Any]) -> dict[str, np.ndarray]:

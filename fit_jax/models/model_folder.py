@@ -91,7 +91,7 @@ def resolve_pretrained(model: ModelConfig, name: str) -> DecoderConfig:
     if found.config.quantize != "none":
         if model.quantize not in ("none", found.config.quantize):
             raise InputError(
-                f"model.quantize {model.quantize}: {found.folder} is stored as {found.config.quantize}; "
+                f"model.quantize {model.quantize}: {named(found.folder)} is stored as {found.config.quantize}; "
                 "leave it `none`, or import the model again"
             )
         kept["quantize"] = found.config.quantize

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from fit_jax.errors import InputError
+from fit_jax.foreign import named
 from fit_jax.models.tensor_files import Tensor, TensorBlocks, TensorFiles
 
 # Inputs that share a scale, and the bytes that hold them.
@@ -64,7 +65,7 @@ class PackedFiles(TensorFiles):
                 or blocks.shape != (*scales.shape, _BYTES)
             ):
                 raise InputError(
-                    f"{blocks.file}: {stored} {blocks.shape} of {blocks.dtype} and its scales {scales.shape} of "
+                    f"{named(blocks.file)}: {stored} {blocks.shape} of {blocks.dtype} and its scales {scales.shape} of "
                     f"{scales.dtype} are no MXFP4; fetch the files again"
                 )
             experts, outputs, groups = scales.shape

@@ -7,6 +7,7 @@ from pathlib import Path
 import fit_jax
 from fit_jax.api import Checkpoint, FocusModel
 from fit_jax.errors import InputError
+from fit_jax.foreign import listed, named, shown
 
 BEFORE = "before tuning"
 
@@ -42,8 +43,8 @@ def load_models(
         mine, theirs = getattr(first, what), getattr(second, what)
         if mine != theirs:
             raise InputError(
-                f"{other}: has the {what} {', '.join(theirs)} where {folder} has {', '.join(mine)}; compare runs of "
-                "one task"
+                f"{shown(names[1])}: has the {what} {listed(map(shown, theirs), 2)} where {shown(names[0])} has "
+                f"{listed(map(shown, mine), 2)}; compare runs of one task"
             )
     return dict(zip(names, (first, second)))
 
@@ -65,4 +66,4 @@ def _names(folder: str, other: str | None) -> tuple[str, ...]:
         names = tuple("/".join(path.parts[-depth:]) for path in paths)
         if len(set(names)) == len(names):
             return names
-    raise InputError(f"{folder} and {other}: are one run; name two, or compare with --before")
+    raise InputError(f"{named(folder)} and {named(str(other))}: are one run; name two, or compare with --before")

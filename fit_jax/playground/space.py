@@ -11,7 +11,7 @@ import fit_jax
 from fit_jax.api import FocusModel
 from fit_jax.errors import InputError, cannot_write
 from fit_jax.files import make_folder, write_text
-from fit_jax.foreign import exists
+from fit_jax.foreign import exists, named
 
 # Examples of each split that a Space holds: those that the page offers.
 _EXAMPLES = 25
@@ -70,7 +70,7 @@ def write_space(folder: Path, models: Sequence[tuple[str, FocusModel]]) -> None:
     if not tuned:
         raise InputError("--export: checkpoint 0 is the model before tuning; export one that was trained")
     if exists(folder):
-        raise InputError(f"--export {folder}: is there already; name a new folder")
+        raise InputError(f"--export {named(folder)}: is there already; name a new folder")
     make_folder(folder)
     try:
         _fill(folder, models, {path: f"run{number}" for number, path in enumerate(tuned, start=1)})

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from fit_jax.errors import InputError
 from fit_jax.files import PARTIAL, write_text
+from fit_jax.foreign import named
 from fit_jax.runs.remote_store import LOCK as REMOTE_LOCK
 from fit_jax.runs.remote_store import RemoteStore
 from fit_jax.runs.run_folder import CARD, CHECKPOINTS, LOCK, TOKENIZER
@@ -127,7 +128,9 @@ class Mirror:
             self._there.add(name)
             self._sent[name] = unit
         if last and not whole:
-            raise InputError(f"{self._folder}: changed while it was copied to {self._store.url}; keep others out of it")
+            raise InputError(
+                f"{named(self._folder)}: changed while it was copied to {self._store.url}; keep others out of it"
+            )
         if whole:
             for name in sorted(self._there - found.keys()):
                 self._forget(name)

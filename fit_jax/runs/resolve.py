@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from fit_jax.config import Config, TokenizerConfig
 from fit_jax.errors import InputError
+from fit_jax.foreign import named
 from fit_jax.models.adapter_config import resolve_lora
 from fit_jax.models.config import DecoderConfig, ModelConfig, with_vocabulary
 from fit_jax.models.lora_config import LoraConfig
@@ -59,9 +60,10 @@ def resolve(config: Config, at_hand: bool = True) -> ResolvedConfig:
         InputError: There is no such model or adapter, it is damaged or of a kind that is not supported, or model and
             adapter do not go together.
     """
-    if config.lora.adapter is not None and config.model.pretrained is None:
+    adapter = config.lora.adapter
+    if adapter is not None and config.model.pretrained is None:
         raise InputError(
-            f"lora.adapter {config.lora.adapter}: was made for a pretrained model; name that as model.pretrained"
+            f"lora.adapter {named(adapter)}: was made for a pretrained model; name that as model.pretrained"
         )
     model = resolve_model(config.model) if at_hand else config.model
     model.check()

@@ -290,8 +290,8 @@ def read_progress(checkpoints: Checkpoints, step: int) -> Progress:
         return Progress.from_json(checkpoints.progress(step), step)
     except ValueError as error:
         raise InputError(
-            f"checkpoint {checkpoints.folder / str(step)}: its progress is damaged or of another version ({error}); "
-            f"{checkpoints.remedy(step)}"
+            f"checkpoint {named(checkpoints.folder / str(step))}: its progress is damaged or of another version "
+            f"({error}); {checkpoints.remedy(step)}"
         ) from error
 
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 import jax
 
 from fit_jax.errors import cannot_write
+from fit_jax.foreign import named
 
 Result = TypeVar("Result")
 
@@ -54,4 +55,6 @@ class Trace:
             try:
                 jax.profiler.stop_trace()
             except (jax.errors.JaxRuntimeError, OSError) as error:
-                raise cannot_write(f"the trace in {self._folder}", error, "or leave out train.profile") from error
+                raise cannot_write(
+                    f"the trace in {named(self._folder)}", error, "or leave out train.profile"
+                ) from error

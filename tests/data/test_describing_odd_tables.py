@@ -58,7 +58,7 @@ def test_the_line_of_a_table_stays_short_where_its_folder_has_a_long_name(tmp_pa
         ("table.csv", "a,b,a\n1,2,3\n", "appears twice"),
     ):
         (folder / name).write_text(content)
-        with pytest.raises(InputError, match=rf"^\.\.\.f{{80,}}/{name}: .*{said}"):
+        with pytest.raises(InputError, match=rf"^\.\.\.f{{50,}}/{name}: .*{said}"):
             describe(folder / name, tmp_path / "own.yaml")
 
 

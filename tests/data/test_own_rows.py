@@ -179,3 +179,23 @@ def test_a_whole_float_is_the_number_of_an_answer(read):
 def test_where_every_row_is_skipped_the_reason_is_told(read):
     with pytest.raises(InputError, match=r"no row is left of the data: 1 malformed row skipped: .* is none of no, yes"):
         read([{**ROWS[0], "urgent": "perhaps"}], malformed="skip")
+
+
+def test_the_line_stays_short_where_a_folder_has_a_long_name(tmp_path):
+    """The first row has its folder before it, as far as it fits; the next ones are of the same place."""
+    folder = tmp_path / ("deep" * 30) / ("folder" * 20)
+    folder.mkdir(parents=True)
+    path, config = folder / "own.yaml", TaskConfig(name="jsonl", file=str(folder / "own.yaml"))
+    for features, rows, wrong in (
+        ([], ROWS, r"/own\.yaml: `features` is empty"),
+        (BASE["features"], [{**ROWS[0], "urgent": "x" * 99}], r"/rows\.jsonl:1: urgent 'x+\.*' is none of no, yes"),
+        (BASE["features"], [{**ROWS[0], "urgent": "x"}] * 3, r"/rows\.jsonl:1: .* rows\.jsonl:2: urgent 'x' is none"),
+        ([{"key": "a", "column": "none"}], ROWS, r"no row up to .*/rows\.jsonl:8 has a column 'none'"),
+    ):
+        path.write_text(yaml.safe_dump({**BASE, "files": ["rows.jsonl"], "features": features}))
+        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        with pytest.raises(InputError, match=wrong) as told:
+            raw_table(config)
+        before = str(told.value).rpartition("; ")[0]
+        assert len(before) <= 200
+        assert before.count("folder/") == 1

@@ -227,7 +227,15 @@ _DRAWN = {
 COMMANDS: Mapping[str, Callable[..., object]] = {name: _quietly(main) for name, (main, _) in _DRAWN.items()}
 
 
+# A folder within another, as job schedulers and caches make them: a path that no line can hold whole.
+_DEEP = "/".join(("deep" * 20, "folder" * 20))
+
+
 def draw_command(random: Random, name: str) -> Case:
-    """A bad call of a command."""
+    """A bad call of a command; in one of four the files lie where paths are long."""
     files, arguments = _DRAWN[name][1](random)
+    if random.random() < 0.25:
+        files = {f"{_DEEP}/{file}": content for file, content in files.items()}
+        within = {file.split("/")[2] for file in files} | {"run", "out", "new.yaml"}
+        arguments = tuple(f"{_DEEP}/{text}" if text in within else text for text in arguments)
     return Case(name, files, arguments)

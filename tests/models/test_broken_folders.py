@@ -97,7 +97,7 @@ def test_an_index_names_files_of_its_own_folder_alone(shards, name):
     index = json.loads((shards / INDEX).read_text())
     index["weight_map"]["a"] = str(shards.parent / name[1:]) if name == "/x.safetensors" else name
     (shards / INDEX).write_text(json.dumps(index))
-    with pytest.raises(InputError, match=r"no name of a .safetensors file in the same folder"):
+    with pytest.raises(InputError, match=r"no .safetensors file of this folder"):
         TensorFiles(shards)
 
 

@@ -15,6 +15,7 @@ from fit_jax.config import TaskConfig
 from fit_jax.data.malformed import Malformed
 from fit_jax.data.row_readers import data_folder, hub_rows, read_jsonl
 from fit_jax.errors import InputError
+from fit_jax.foreign import named
 
 # The bias feature of each category; intersectional categories have two.
 CATEGORIES = {
@@ -119,7 +120,7 @@ def read_metadata(config: TaskConfig) -> Metadata:
             first = records.setdefault(record["category"], {}).setdefault(int(record["example_id"]), record)
             if first["target_loc"] != record["target_loc"]:
                 raise InputError(
-                    f"{path}: {record['category']} {record['example_id']} has two values of target_loc; "
+                    f"{named(path)}: {record['category']} {record['example_id']} has two values of target_loc; "
                     "use the file of the official release"
                 )
     return records

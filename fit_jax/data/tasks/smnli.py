@@ -18,6 +18,7 @@ from fit_jax.data.tasks.annotated import Record, annotated_rows
 from fit_jax.data.text import detokenise, text_key
 from fit_jax.errors import InputError
 from fit_jax.focus.example import TaskText
+from fit_jax.foreign import named
 
 SIZES = Sizes(7200, 1800, 900)
 LABELS = ("entailment", "neutral", "contradiction")
@@ -69,7 +70,7 @@ def _file_records(config: TaskConfig, part: str, bad: Malformed, dropped: Counte
     files = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
     tables = sorted(folder.glob("*_tokenised_train.tsv")) if part == "train" else []
     if not files and not tables:
-        raise InputError(f"task smnli: {folder} holds no {patterns[0]}; put MultiNLI's files there")
+        raise InputError(f"task smnli: {named(folder)} holds no {patterns[0]}; put MultiNLI's files there")
     for path in files:
         yield from _records(read_jsonl(path, bad), path.stem, bad, dropped)
     for path in tables:

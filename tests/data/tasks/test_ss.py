@@ -66,7 +66,7 @@ def test_malformed_parses(tmp_path):
         lines = "".join(parse.format(f"{part}{n}") + f"(1 (2 So) (1 bad{part}{n}))\n" for n in range(count))
         (tmp_path / "sst5" / f"{part}.txt").write_text(lines)
     with (tmp_path / "sst5" / "train.txt").open("ab") as file:
-        file.write(b"So good\n\xff\xfe\n(3 (2 half)\n")
+        file.write(b"\xff\xfe\nSo good\n(3 (2 half)\n")
     config = {
         "name": "ss",
         "data_dir": str(tmp_path),
