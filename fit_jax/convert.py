@@ -5,11 +5,10 @@ the folder of a training run.
 """
 
 from argparse import Namespace
-from pathlib import Path
 
 from fit_jax.cli import execute, run
 from fit_jax.files import is_url
-from fit_jax.options import Parser, add_trust_code
+from fit_jax.options import Parser, add_trust_code, new_folder
 
 
 def add_options(parser: Parser) -> None:
@@ -19,7 +18,7 @@ def add_options(parser: Parser) -> None:
     def action(name: str, about: str, source: str, target: str) -> Parser:
         added = actions.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
         added.add_argument("--from", metavar=source, dest="source", help="the model", required=True)
-        added.add_argument("--to", metavar=target, dest="target", help="a new folder", required=True, type=Path)
+        added.add_argument("--to", metavar=target, dest="target", help="a new folder", required=True, type=new_folder)
         return added
 
     parser = action("import", "bring a model into the form that training reads fastest", "HF", "OURS")

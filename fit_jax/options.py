@@ -16,6 +16,7 @@ import draccus
 import yaml
 
 from fit_jax.errors import InputError
+from fit_jax.files import check_folder_name
 from fit_jax.foreign import exists, named, printable, shown
 
 
@@ -234,13 +235,23 @@ def add_trust_code(parser: Parser) -> None:
     parser.add_argument("--trust_code", action="store_true", help=about)
 
 
+def new_folder(text: str) -> Path:
+    """Reads the name of a folder to write to, which may be there.
+
+    Raises:
+        InputError: As `check_folder_name`.
+    """
+    check_folder_name(text, "what is to be written")
+    return Path(text)
+
+
 def new_file(text: str) -> Path:
     """Reads the name of a file to write.
 
     Raises:
-        InputError: It is there already, or its folder is not.
+        InputError: As `new_folder`; it is there already, or its folder is not.
     """
-    path = Path(text)
+    path = new_folder(text)
     if exists(path):
         raise InputError(f"{named(path)}: is there already; nothing is overwritten, choose another name")
     if not exists(path.parent) or not path.parent.is_dir():

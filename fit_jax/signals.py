@@ -2,20 +2,27 @@
 
 Python runs its handlers in the main thread, between two of its own instructions. That is too late during minutes of
 compiling, and what a handler raises inside a library's callback is swallowed there. So a thread watches that the main
-one takes notice, and `check` raises once more what was swallowed.
+one takes notice, and `check` raises once more what was swallowed. Nothing is raised amid an import, where extensions
+in C crash and libraries tell at length what has failed: the thread sends the signal again until the import is over.
 """
 
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from types import FrameType
 from typing import Any, NoReturn
 
 # Seconds that the main thread has to take notice of a signal before the process ends without it.
 _PATIENCE = 3.0
+# Seconds between two looks at whether it has.
+_GLANCE = 0.05
+# Where the interpreter imports, as its frames call it.
+_IMPORTING = "<frozen importlib._bootstrap>"
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "told to stop"}
 
 
@@ -27,6 +34,8 @@ _ERRORS: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, sig
 # What this process has received, and the signals that are heard at a moment of the program's own choice.
 _received: list[int] = []
 _deferred: set[int] = set()
+# Signals that came amid an import.
+_again: set[int] = set()
 # What the line of a process adds that is ended by a signal: nothing, or one function that says it.
 _added: list[Callable[[], str]] = []
 
@@ -104,17 +113,26 @@ def _tell_unraised(tell: Callable[[Any], object], unraised: Any) -> None:
         tell(unraised)
 
 
-def _handle(handler: Callable[[int, object], None]) -> None:
+def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
     if threading.current_thread() is threading.main_thread():
         for number in _ERRORS:
             signal.signal(number, handler)
 
 
-def _raise(number: int, frame: object) -> None:
+def _raise(number: int, frame: FrameType | None) -> None:
     if _received:
         _end(number)
+    if _imports(frame):
+        _again.add(number)
+        return
     _received.append(number)
     raise _ERRORS[number]
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code.co_filename != _IMPORTING:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _end(number: int) -> NoReturn:
@@ -125,10 +143,14 @@ def _end(number: int) -> NoReturn:
 
 def _watch(reading: int) -> NoReturn:
     """Ends the process where the main thread takes no notice of a signal."""
-    noticed = threading.Event()
     while True:
         for number in os.read(reading, 64):
             if number in _ERRORS and number not in _deferred and not sys.is_finalizing():
-                noticed.wait(_PATIENCE)
+                end = time.monotonic() + _PATIENCE
+                while number not in _received and number not in _deferred and time.monotonic() < end:
+                    time.sleep(_GLANCE)
+                    if number in _again:
+                        _again.discard(number)
+                        signal.raise_signal(number)
                 if number not in _received and number not in _deferred:
                     _end(number)

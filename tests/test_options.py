@@ -1,9 +1,12 @@
 """Options of the commands."""
 
+import importlib
+from pathlib import Path
+
 import pytest
 
 from fit_jax.errors import InputError
-from fit_jax.options import Parser, add_checkpoint, nearest, new_file
+from fit_jax.options import Parser, add_checkpoint, nearest, new_file, new_folder
 
 
 @pytest.fixture
@@ -61,3 +64,28 @@ def test_a_file_to_write_must_be_new_and_have_a_folder(tmp_path):
     for name, message in ((".", "nothing is overwritten"), ("none/a.html", "is no folder")):
         with pytest.raises(InputError, match=message):
             new_file(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("read", [new_file, new_folder])
+def test_what_is_written_is_on_this_machine(read, tmp_path, monkeypatch):
+    """Not even where a folder has the name of a bucket's URL."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gs:" / "b").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"what is to be written: gs://b/x\.yaml is a URL"):
+        read("gs://b/x.yaml")
+    assert read("x.yaml") == Path("x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("fit_jax.convert", ["import", "--from", "a", "--to"]),
+        ("fit_jax.data.__main__", ["build", "--task", "demo", "--out"]),
+        ("fit_jax.data.__main__", ["audit", "--task", "demo", "--html"]),
+        ("fit_jax.playground.__main__", ["run", "--export"]),
+        ("fit_jax.plan", ["--topology", "v5e:2x2", "--write"]),
+    ],
+)
+def test_no_command_writes_to_a_folder_named_as_a_url(module, arguments):
+    with pytest.raises(InputError, match=r"gs://b/x is a URL"):
+        importlib.import_module(module).main([*arguments, "gs://b/x"])

@@ -87,6 +87,24 @@ def test_a_command_that_still_imports_ends_with_one_line(tmp_path):
         assert ended(process, signal.SIGINT) == (130, "interrupted\n")
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_import_of_the_commands_own_is_over_before_it_ends(tmp_path, sent):
+    """An extension in C that is cut off takes the process with it, as does this one."""
+    (tmp_path / "fragile.py").write_text(
+        "import os, time\nprint('ready', flush=True)\n"
+        "try:\n    time.sleep(0.5)\nexcept BaseException:\n    os.abort()\nprint('imported', flush=True)\n"
+    )
+    work = "import fragile; time.sleep(60)"
+    script = FRAME.replace('    print("ready", flush=True)\n', "").replace("{work}", work)
+    process = start(["-c", script], PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
+    with process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(sent)
+        output, told = process.communicate(timeout=60)
+    assert output == "imported\n"
+    assert (process.returncode, told.count("\n")) == (128 + sent, 1)
+
+
 def test_who_only_imports_the_package_keeps_pythons_own_handlers():
     code = (
         "import signal; kept = signal.getsignal(signal.SIGINT); import fit_jax.cli, fit_jax.train;"

@@ -102,7 +102,7 @@ def load_found(model: ModelConfig, found: Pretrained) -> Loaded:
 
 def stored_dtype(found: Pretrained) -> str:
     """The dtype that a model's Hugging Face config says its weights have."""
-    return dtype_of(found.hf, str(found.folder))
+    return dtype_of(found.hf, named(found.folder))
 
 
 def dtype_of(hf: Mapping[str, object], where: str) -> str:

@@ -16,7 +16,7 @@ from fit_jax.cli import execute, run
 from fit_jax.config import MIXTURE, Config, TokenizerConfig, load_config
 from fit_jax.errors import InputError
 from fit_jax.foreign import printable
-from fit_jax.options import Parser, add_fields, new_file
+from fit_jax.options import Parser, add_fields, new_file, new_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ def add_options(parser: Parser) -> None:
     describe.set_defaults(run=_describe)
     build = actions.add_parser("build", help="build records", description="Builds records of a task.")
     build.add_argument(
-        "--out", metavar="FOLDER", help="where they go (default: datasets)", type=Path, default="datasets"
+        "--out", metavar="FOLDER", help="where they go (default: datasets)", type=new_folder, default="datasets"
     )
     inspect = actions.add_parser("inspect", help="count what a task holds", description="Counts what a task holds.")
     inspect.add_argument("--prompts", metavar="N", help="rendered prompts to show (default: 2)", type=int, default=2)

@@ -153,7 +153,8 @@ def _task_table(predictions: Answers, task: Task) -> Table:
     caption = (
         "Each task by itself, on texts whose y and y_s differ: how often the answer is y where the instruction asks "
         "for y, and y_s where it asks for y_s, over all splits of values seen in training and the main paraphrase "
-        "set. A task that was never trained on shows whether focus instructions carry over."
+        "set. Answers that do not depend on the instruction reach 1 in the two together at most. A task that was never "
+        "trained on shows whether focus instructions carry over."
     )
     header = ("task", "trained on", "the model", "y asked for", "y_s asked for", "by chance", "examples (n)")
     return Table("By task", caption, header, tuple(rows), texts=3)

@@ -25,8 +25,11 @@ METHODS = {
     "fit": "focus instruction tuning: focus labels, with the focus instruction in the prompt",
     "sft_y": "supervised fine-tuning on the true labels, without focus instructions",
     "sft_y_focus": "supervised fine-tuning on focus labels, without focus instructions",
-    "poe": "product of experts: true labels, against a model of the spurious features alone, without instructions",
+    "poe": "product of experts: true labels, beside a model that knows the bias alone, without focus instructions",
     "group_dro": "group DRO: true labels, the worst group's loss, without focus instructions",
+    "group_balanced": "true labels, each group as often as the others, without focus instructions",
+    "jtt": "just train twice: true labels, what a first model got wrong more often, without focus instructions",
+    "dfr": "deep feature reweighting: true labels, the last layer again on balanced groups, without focus instructions",
 }
 # By whether each question has answers of its own.
 UNSEEN = {
@@ -104,9 +107,10 @@ def card_head(config: Config, hubs: Sequence[str], index: Sequence[Mapping[str, 
     if hubs:
         front["datasets"] = list(hubs)
     front["model-index"] = list(index)
+    does = "tuned to follow focus instructions" if (method := config.train.method) == "fit" else f"trained by {method}"
     return [
         "---\n" + yaml.safe_dump(front, sort_keys=False) + "---",
-        f"# {as_text(config.task.name)}: a model that follows focus instructions",
+        f"# {as_text(config.task.name)}: a model {as_text(does)}",
     ]
 
 

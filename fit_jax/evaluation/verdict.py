@@ -5,14 +5,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fit_jax.evaluation.metrics import is_shifted, kind_of, main_set, pooled, share_of
+from fit_jax.evaluation.metrics import group_by, is_shifted, kind_of, main_set, pooled, share_of
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.reference_lines import reference_lines, speaks_of, without_repeats
-from fit_jax.evaluation.statistics import Mean
+from fit_jax.evaluation.statistics import Mean, share_over_seeds
 from fit_jax.html import FEW
 
 # From here on a share is called following, where it is also more than chance.
 _FOLLOWS = 0.9
+# What y and y_s asked for come to together, halved, at most where the instruction is not read.
+_UNREAD = 0.5
 _NOTHING = "Nothing was asked in which y and y_s differ, so that nothing tells whether an instruction is followed."
 
 
@@ -22,17 +24,20 @@ class Following(NamedTuple):
     Attributes:
         core: Share of right answers to the types that ask for y.
         spurious: Share of right answers to those that ask for y_s.
+        both: The mean of the two over the texts that were asked for both: at most a half where answers do not depend
+            on the instruction, for no answer is both y and y_s, however many answers there are.
         chance: What an answer at random reaches.
     """
 
     core: Mean
     spurious: Mean
+    both: Mean
     chance: float
 
     @property
     def examples(self) -> int:
         """Texts that both kinds were asked about."""
-        return min(self.core.examples, self.spurious.examples)
+        return self.both.examples
 
     @property
     def least(self) -> float:
@@ -45,6 +50,8 @@ class Following(NamedTuple):
         core, spurious = (mean.share_interval()[0] > self.chance for mean in (self.core, self.spurious))
         if self.examples < FEW:
             return "was asked too little to tell whether it follows the focus instruction"
+        if core and spurious and self.both.share_interval()[0] <= _UNREAD:
+            return "answers at times y and at times y_s, not shown to depend on what the instruction asks for"
         if core and spurious:
             return f"follows the focus instruction{'' if self.least >= _FOLLOWS else ' in part'}"
         if core:
@@ -67,12 +74,16 @@ def telling(predictions: Sequence[Prediction]) -> list[Prediction]:
 
 
 def following(predictions: Sequence[Prediction]) -> Following | None:
-    """Of one seed's predictions; None where nothing asks for y_s, or y and y_s never differ."""
+    """Of one seed's predictions; None where no text is asked for both y and y_s, or these never differ."""
     asked = telling(predictions)
-    core, spurious = ([p for p in asked if kind_of(p.focus) == kind] for kind in ("core", "spurious"))
-    if not core or not spurious:
+    kinds = [[p for p in asked if kind_of(p.focus) == kind] for kind in ("core", "spurious")]
+    core, spurious = (group_by(of_kind, lambda p: (p.uid, p.cluster)) for of_kind in kinds)
+    if not (texts := [text for text in core if text in spurious]):
         return None
-    return Following(share_of(core), share_of(spurious), chance(asked))
+    halves = [np.mean([np.mean([p.correct for p in of[text]]) for of in (core, spurious)]) for text in texts]
+    both = share_over_seeds(np.array(halves)[:, None], [cluster for _, cluster in texts])
+    core_share, spurious_share = map(share_of, kinds)
+    return Following(core_share, spurious_share, both, chance(asked))
 
 
 def chance(predictions: Sequence[Prediction]) -> float:

@@ -130,10 +130,11 @@ def followings(answers: Sequence[MethodAnswer]) -> dict[str, Following]:
     kept = {id(p) for p in telling([a.prediction for a in answers])}
     found = {}
     for method, cell in group_by((a for a in answers if id(a.prediction) in kept), lambda a: a.method).items():
-        kinds = group_by(cell, _kind)
-        if len(kinds) == len(KINDS):
-            core, spurious = (_share(_asked(kinds[kind])) for kind in KINDS)
-            found[method] = Following(core, spurious, chance([a.prediction for a in cell]))
+        kinds, seeds = group_by(cell, _kind), sorted({a.seed for a in cell})
+        core, spurious = (_asked(kinds.get(kind, ()), seeds) for kind in KINDS)
+        if both := {text: (core[text] + spurious[text]) / 2 for text in core if text in spurious}:
+            by_chance = chance([a.prediction for a in cell])
+            found[method] = Following(_share(core), _share(spurious), _share(both), by_chance)
     return found
 
 

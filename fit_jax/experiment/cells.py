@@ -13,7 +13,7 @@ from fit_jax.evaluation.report import progress_bar
 from fit_jax.experiment.config import ExperimentConfig
 from fit_jax.experiment.method_tables import METHOD_NAMES
 from fit_jax.files import make_folder, remove_partials, write_text
-from fit_jax.foreign import Fields, read_object
+from fit_jax.foreign import Fields, named, read_object
 from fit_jax.methods import training_free_method, trains
 from fit_jax.methods.training_free import Base
 from fit_jax.parallel.processes import on_lead
@@ -137,7 +137,7 @@ def read_budget(path: Path) -> Budget:
     updates, examples, answers, evaluated = (
         fields.whole(name, 0, _LARGEST) for name in ("updates", "examples", "answers", "evaluated_step")
     )
-    figures = fields.section("figures") or Fields({}, str(path))
+    figures = fields.section("figures") or Fields({}, named(path))
     return Budget(
         updates,
         examples,

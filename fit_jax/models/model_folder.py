@@ -58,8 +58,8 @@ def open_pretrained(name: str, files: Sequence[str] = HUB_FILES) -> Pretrained:
     if exists(folder / OWN):
         return _open_own(folder)
     path = folder / "config.json"
-    hf, left_out = text_of(read_object(path, "name a folder that holds a model").values, str(path))
-    return Pretrained(folder, config_from_hf(hf, str(path)), hf, own=False, left_out=left_out)
+    hf, left_out = text_of(read_object(path, "name a folder that holds a model").values, named(path))
+    return Pretrained(folder, config_from_hf(hf, named(path)), hf, own=False, left_out=left_out)
 
 
 def _open_own(folder: Path) -> Pretrained:

@@ -11,12 +11,11 @@ import threading
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 
 from fit_jax.cli import execute, run
 from fit_jax.errors import InputError, reason
 from fit_jax.foreign import is_installed, shown
-from fit_jax.options import Parser, add_checkpoint, add_trust_code
+from fit_jax.options import Parser, add_checkpoint, add_trust_code, new_folder
 
 _HERE, PORT = "127.0.0.1", 7860
 
@@ -33,7 +32,12 @@ def add_options(parser: Parser) -> None:
     about = "address to serve the page at (default: this machine alone); 0.0.0.0 lets everyone in who can reach it"
     parser.add_argument("--host", metavar="ADDRESS", help=about, default=_HERE)
     parser.add_argument("--port", metavar="N", type=int, help=f"port (default: {PORT}, or another that is free)")
-    parser.add_argument("--export", metavar="FOLDER", help="write the page as a Hugging Face Space, and serve nothing")
+    parser.add_argument(
+        "--export",
+        metavar="FOLDER",
+        help="write the page as a Hugging Face Space, and serve nothing",
+        type=new_folder,
+    )
     parser.set_defaults(run=_play, config=[])
 
 
@@ -60,7 +64,7 @@ def _play(given: Namespace) -> None:
         from fit_jax.playground.space import write_space
 
         models = load_models(*asked)
-        write_space(Path(given.export), list(models.items()))
+        write_space(given.export, list(models.items()))
         print(f"{given.export}: ready to be pushed to a Space; README.md says what it holds of the data", flush=True)
         return
 

@@ -16,7 +16,8 @@ def evaluated(task, choose, copies: int = COPIES) -> Evaluation:
             copy = replace(example, uid=f"{example.uid}/{n}", cluster=f"{example.source}/{n}")
             for query in ask(task.text, "iid", copy, ("train", "heldout"), 0).queries:
                 found.queries.append(query)
-                found.predictions.append(answered(query, [-0.1 if i == choose(query) else -2.5 for i in range(2)]))
+                scores = [-0.1 if i == choose(query) else -2.5 for i in range(len(query.example.candidates))]
+                found.predictions.append(answered(query, scores))
     return found
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import yaml
 
 from fit_jax.evaluation.metrics import pooled
-from fit_jax.evaluation.model_card import DataSource, model_card
+from fit_jax.evaluation.model_card import METHODS, DataSource, model_card
+from fit_jax.methods import TRAINED
 
 
 def test_the_card_names_base_method_and_results(config, task_with_shift, evaluation):
@@ -22,6 +23,16 @@ def test_the_card_names_base_method_and_results(config, task_with_shift, evaluat
         assert part in card
     assert len(re.findall("^# ", card, flags=re.MULTILINE)) == 1
     assert "no better than chance" in card
+
+
+def test_only_what_was_tuned_on_focus_instructions_is_said_to_follow_them(config, task_with_shift, evaluation):
+    assert set(METHODS) == set(TRAINED)
+    for method in TRAINED:
+        trained = replace(config, train=replace(config.train, method=method))
+        card = model_card(trained, task_with_shift, evaluation.predictions)
+        assert ("a model tuned to follow focus instructions" in card) == (method == "fit")
+        assert METHODS[method] in card
+        assert ("without focus instructions" in METHODS[method]) == (method != "fit")
 
 
 def test_the_card_does_not_claim_chance_where_each_question_has_its_own_answers(config, task_with_shift, evaluation):

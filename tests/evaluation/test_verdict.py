@@ -1,6 +1,7 @@
 """The two sentences that the numbers give."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -24,6 +25,27 @@ def test_the_verdict_says_what_happened_good_or_bad(task, choose, says):
     text = run_verdict(evaluated(task, choose).predictions)
     assert says in text
     assert len(re.findall(r"\.(?: |$)", text)) == 2  # sentences
+
+
+def test_answers_that_ignore_the_instruction_are_none_that_follow_it_however_many_there_are(task):
+    """Of three answers, y to every other text and y_s to the rest is right more often than by chance on both sides."""
+    examples = [replace(e, candidates=(*e.candidates, "neither")) for e in task.splits["iid"].examples]
+    of_three = replace(task, splits={"iid": replace(task.splits["iid"], examples=examples)})
+
+    def blind(query) -> int:
+        return y(query) if int(query.example.uid[-1]) % 2 else y_s(query)
+
+    found = following(evaluated(of_three, blind).predictions)
+    assert found is not None
+    assert (
+        min(found.core.share_interval()[0], found.spurious.share_interval()[0]) > found.chance == pytest.approx(1 / 3)
+    )
+    assert found.both.value == pytest.approx(0.5)
+    text = run_verdict(evaluated(of_three, blind).predictions)
+    assert "answers at times y and at times y_s, not shown to depend on what the instruction asks for: 0.5" in text
+    mostly = following(evaluated(of_three, lambda q: q.label if int(q.example.uid[-1]) > 2 else blind(q)).predictions)
+    assert mostly is not None
+    assert mostly.judgement == "follows the focus instruction in part"
 
 
 def test_the_verdict_names_the_worst_cell_beside_what_reading_nothing_reaches(task):

@@ -130,3 +130,17 @@ def test_an_adapter_with_wrong_values_is_told(shards, field, value):
     write_tensors(shards, layout, ((lambda: iter([np.ones((2, 2), np.float32)])) for _ in "AB"), most_bytes=100)
     with pytest.raises(InputError, match=rf"{CONFIG}: (lacks )?{field}"):
         resolve_lora(LoraConfig(adapter=str(shards)), ModelConfig())
+
+
+def test_of_a_folder_with_a_long_name_the_end_is_shown(tmp_path):
+    folder = tmp_path / ("deep" * 30) / ("folder" * 20)
+    folder.mkdir(parents=True)
+    for config, wrong in (
+        ({**LLAMA, "num_hidden_layers": [None]}, r"config\.json: num_hidden_layers \[None\] is no integer"),
+        ({**LLAMA, "max_position_embeddings": -3}, r"config\.json: max_position_embeddings -3 is no integer"),
+        ({"model_type": "new"}, r"config\.json: model_type 'new' is not supported"),
+    ):
+        (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(InputError, match=wrong) as told:
+            open_pretrained(str(folder), ("config.json", OWN))
+        assert len(str(told.value).rpartition(";")[0]) <= 200

@@ -119,7 +119,7 @@ Q = "model.layers.1.self_attn.q_proj.weight"
         (lambda t: t.update(extra=np.ones(3, np.float32)), "unused: extra"),
         (lambda t: t.update({Q: t[Q][:-1]}), r"q_proj.weight has shape \(47, 48\); config.json asks for \(48, 48\)"),
         (lambda t: t.update({Q: t[Q].astype(np.int8)}), "q_proj.weight holds int8; float32 is needed"),
-        (lambda t: t.pop("lm_head.weight"), "untied embeddings.*missing: lm_head.weight"),
+        (lambda t: t.pop("lm_head.weight"), "missing: lm_head.weight; .*untied embeddings"),
         (
             lambda t: t.update({"model.embed_tokens.weight": t["model.embed_tokens.weight"][:100]}),
             r"embed_tokens.weight has shape \(100, 48\); config.json asks for \(128, 48\)",

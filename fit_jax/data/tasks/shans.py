@@ -38,6 +38,10 @@ TEXT = TaskText(
     },
 )
 
+TEMPLATES = (
+    "each of HANS' templates has one label, and all of them stand in training and in the test splits: a right answer "
+    "may be a template known again, and shows nothing of sentences that are built otherwise"
+)
 HUB = "jhu-cogsci/hans"
 _FILES = {"train": "heuristics_train_set.txt", "test": "heuristics_evaluation_set.txt"}
 _HUB_SPLITS = {"train": "train", "test": "validation"}
@@ -50,7 +54,7 @@ def build(config: TaskConfig, seed: int) -> Task:
     notes = bad.settle()
     rows = {part: annotated_rows(records, LABELS, VALUES) for part, records in parts.items()}
     splits, more = build_splits(config, seed, SIZES, rows["train"], test=rows["test"])
-    return Task(text=TEXT, splits=splits, notes=notes + more)
+    return Task(text=TEXT, splits=splits, notes=notes + more + (TEMPLATES,))
 
 
 def _rows(config: TaskConfig, part: str, bad: Malformed) -> Iterator[Located]:
