@@ -14,6 +14,7 @@ from typing import Any
 from fit_jax.data.task import Task
 from fit_jax.evaluation.metrics import Accuracy, focus_accuracy, main_set, ordered, pooled
 from fit_jax.evaluation.queries import Prediction
+from fit_jax.evaluation.reference_lines import reference_lines
 from fit_jax.evaluation.report import PERPLEXITY, write_lines
 from fit_jax.evaluation.result_tables import PARAPHRASE_NAMES, focus_table
 from fit_jax.evaluation.text_perplexity import perplexity_table
@@ -74,7 +75,12 @@ def mixture_tables(predictions: Answers, task: Task) -> list[Table]:
     for kind, cells in macro_cells(predictions, task).items():
         sets = list(dict.fromkeys(key[0] for key in cells))
         for paraphrases in sorted(sets, key=lambda at: at != main_set(sets)):
-            tables.append(_macro_table(kind, paraphrases, cells))
+            of_tasks = [
+                reference_lines(p for p in given if p.paraphrases == paraphrases)
+                for name, given in predictions.items()
+                if bool(task.weights[name]) == (kind == TRAINED)
+            ]
+            tables.append(_macro_table(kind, paraphrases, cells, of_tasks))
     return tables
 
 
@@ -160,16 +166,26 @@ def _task_table(predictions: Answers, task: Task) -> Table:
     return Table("By task", caption, header, tuple(rows), texts=3)
 
 
-def _macro_table(kind: str, paraphrases: str, cells: Mapping[tuple[str, str, str], Accuracy]) -> Table:
+def _macro_table(
+    kind: str,
+    paraphrases: str,
+    cells: Mapping[tuple[str, str, str], Accuracy],
+    of_tasks: Sequence[Mapping[str, Mapping[str, float]]],
+) -> Table:
     splits = list(dict.fromkeys(split for asked, split, _ in cells if asked == paraphrases))
     rows = []
     for focus in ordered(key[2] for key in cells):
         found = [cells.get((paraphrases, split, focus)) for split in splits]
         shown = (share(None) if c is None else share_in(c.accuracy, c.ci_low, c.ci_high, c.count) for c in found)
         rows.append((Code(focus), *shown))
+    for line in (line for line in of_tasks[0] if all(line in lines for lines in of_tasks)):
+        known = [[lines[line][split] for lines in of_tasks if split in lines[line]] for split in splits]
+        means = (sum(rates) / len(rates) if len(rates) == len(of_tasks) else None for rates in known)
+        rows.append((line, *map(share, means)))
     caption = (
         "Mean of the tasks' focus accuracies, each task counting once, with 95 % intervals from those of the tasks; of "
-        "splits and focus types that all of them were asked."
+        "splits and focus types that all of them were asked. The last rows are the means of what answers without "
+        "reading reach on each task."
     )
     title = f"{_ABOUT[kind]}, {PARAPHRASE_NAMES[paraphrases]}"
     return Table(title, caption, ("focus instruction", *splits), tuple(rows))

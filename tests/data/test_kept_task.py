@@ -69,3 +69,14 @@ def test_a_copy_that_was_cut_off_is_none(tmp_path):
     with pytest.raises(InputError, match="cannot write"):
         keep_task(tmp_path, build_task(TaskConfig(**SMALL), 0))
     assert not has_task(tmp_path)
+
+
+def test_while_another_task_is_written_none_is_kept(tmp_path, task):
+    """Rows of the new one beside the words of the one before would be a task that never was."""
+    keep_task(tmp_path, task)
+    rows = tmp_path / "examples_iid.jsonl"
+    rows.unlink()
+    rows.mkdir()  # where the writing ends
+    with pytest.raises(InputError, match=r"cannot write .*examples_iid\.jsonl"):
+        keep_task(tmp_path, task)
+    assert not has_task(tmp_path)

@@ -86,6 +86,17 @@ def test_the_table_by_task_tells_what_was_trained_on_and_who_follows(answers, mi
     assert "never seen in training" in averages[0].title  # the main paraphrase set first
 
 
+def test_macro_averages_stand_beside_what_answers_without_reading_reach(answers, mixture):
+    """The mean of the tasks', each once: here y = y_s in none of one task's texts and in all of the other's."""
+    apart = [p for p in answers["right"] if p.core_label != p.spurious_label]
+    alike = [p for p in answers["core"] if p.core_label == p.spurious_label]
+    _, average, *_ = mixture_tables({**answers, "right": apart, "core": alike}, mixture)
+    assert dict(average.rows)["always y_s (core types)"] == "0.500"
+    alone = mixture_tables({**answers, "right": apart, "core": apart}, mixture)[1]
+    assert dict(alone.rows)["always y_s (core types)"] == "0.000"
+    assert dict(alone.rows)["an answer at random"] == "0.500"
+
+
 def test_tables_for_trackers_are_those_of_each_task(answers):
     header, rows = focus_tables(answers)
     assert header == ["task", "focus instruction", "iid"]
