@@ -3,7 +3,8 @@
 Python runs its handlers in the main thread, between two of its own instructions. That is too late during minutes of
 compiling, and what a handler raises inside a library's callback is swallowed there. So a thread watches that the main
 one takes notice, and `check` raises once more what was swallowed. Nothing is raised amid an import, where extensions
-in C crash and libraries tell at length what has failed: the thread sends the signal again until the import is over.
+in C crash and libraries print at length what has failed: the thread sends the signal again until the import is over,
+and ends a process that still imports when its patience does.
 """
 
 import os
@@ -34,8 +35,9 @@ _ERRORS: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, sig
 # What this process has received, and the signals that are heard at a moment of the program's own choice.
 _received: list[int] = []
 _deferred: set[int] = set()
-# Signals that came amid an import.
+# Signals that came amid an import, and those of them that are on their way again.
 _again: set[int] = set()
+_resent: set[int] = set()
 # What the line of a process adds that is ended by a signal: nothing, or one function that says it.
 _added: list[Callable[[], str]] = []
 
@@ -58,7 +60,7 @@ def listen() -> None:
 
 def received() -> int | None:
     """The signal that the process was to end by, if any."""
-    return _received[0] if _received else None
+    return _received[0] if _received else next(iter(_again), None)
 
 
 def words(number: int) -> str:
@@ -79,15 +81,18 @@ def telling(add: Callable[[], str]) -> Iterator[None]:
 
 
 def check() -> None:
-    """Raises what a signal has raised before and a library has swallowed."""
-    if _received:
-        raise _ERRORS[_received[0]]
+    """Raises what a signal has raised before and a library has swallowed, or what came amid an import."""
+    if (number := received()) is not None:
+        if not _received:
+            _received.append(number)
+        raise _ERRORS[number]
 
 
 @contextmanager
 def deferred(number: signal.Signals) -> Iterator[Callable[[], bool]]:
     """Meanwhile a signal raises nothing; yields what tells whether it has come. One that is not told of comes after."""
-    requests: list[int] = []
+    requests: list[int] = [number] if number in _again else []
+    _again.discard(number)
     told = 0
 
     def has_come() -> bool:
@@ -120,11 +125,16 @@ def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    if _received:
+    anew = number not in _resent
+    _resent.discard(number)
+    if _received and not anew:
+        return  # `check` has raised it meanwhile
+    if _received or (anew and number in _again):
         _end(number)
     if _imports(frame):
         _again.add(number)
         return
+    _again.discard(number)
     _received.append(number)
     raise _ERRORS[number]
 
@@ -143,14 +153,16 @@ def _end(number: int) -> NoReturn:
 
 def _watch(reading: int) -> NoReturn:
     """Ends the process where the main thread takes no notice of a signal."""
+    main = threading.main_thread().ident
+    assert main is not None
     while True:
         for number in os.read(reading, 64):
             if number in _ERRORS and number not in _deferred and not sys.is_finalizing():
                 end = time.monotonic() + _PATIENCE
                 while number not in _received and number not in _deferred and time.monotonic() < end:
                     time.sleep(_GLANCE)
-                    if number in _again:
-                        _again.discard(number)
-                        signal.raise_signal(number)
+                    if number in _again and number not in _resent:
+                        _resent.add(number)
+                        signal.pthread_kill(main, number)  # which wakes it where it waits for the system
                 if number not in _received and number not in _deferred:
                     _end(number)

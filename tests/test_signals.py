@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -87,22 +88,52 @@ def test_a_command_that_still_imports_ends_with_one_line(tmp_path):
         assert ended(process, signal.SIGINT) == (130, "interrupted\n")
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_import_of_the_commands_own_is_over_before_it_ends(tmp_path, sent):
-    """An extension in C that is cut off takes the process with it, as does this one."""
-    (tmp_path / "fragile.py").write_text(
-        "import os, time\nprint('ready', flush=True)\n"
-        "try:\n    time.sleep(0.5)\nexcept BaseException:\n    os.abort()\nprint('imported', flush=True)\n"
+def fragile(folder, work: str, seconds: float = 0.5, **environment) -> subprocess.Popen:
+    """A command that imports what takes the process with it where it is cut off, as an extension in C does."""
+    (folder / "fragile.py").write_text(
+        f"import os, time\nprint('ready', flush=True)\ntry:\n    time.sleep({seconds})\n"
+        "except BaseException:\n    os.abort()\nprint('imported', flush=True)\n"
     )
-    work = "import fragile; time.sleep(60)"
-    script = FRAME.replace('    print("ready", flush=True)\n', "").replace("{work}", work)
-    process = start(["-c", script], PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
+    script = FRAME.replace('    print("ready", flush=True)\n', "").replace("import hashlib,", "import hashlib, signal,")
+    path = os.pathsep.join([str(folder), *sys.path])
+    return start(["-c", script.replace("{work}", work)], PYTHONPATH=path, **environment)
+
+
+CLEANS = "try:\n        import fragile; {then}\n    finally: print('cleaned', flush=True)"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("then", ["time.sleep(60)", "swallows()", "pass"])
+def test_an_import_of_the_commands_own_is_over_before_it_ends(tmp_path, sent, then):
+    """And then it ends at once, with all that it cleans up, also where it waits for the system or has nothing to do."""
+    process = fragile(tmp_path, CLEANS.format(then=then))
     with process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(sent)
         output, told = process.communicate(timeout=60)
-    assert output == "imported\n"
+    assert output == "imported\ncleaned\n"
     assert (process.returncode, told.count("\n")) == (128 + sent, 1)
+
+
+def test_a_second_signal_amid_an_import_ends_at_once(tmp_path):
+    process = fragile(tmp_path, "signals._PATIENCE = 300; import fragile", seconds=300)
+    with process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        output, told = process.communicate(timeout=60)
+    assert (output, told, process.returncode) == ("", "interrupted\n", 130)
+
+
+def test_what_came_amid_an_import_comes_to_who_puts_signals_off(tmp_path):
+    asks = "import fragile\n    with signals.deferred(signal.SIGTERM) as has_come: print(has_come(), flush=True)"
+    process = fragile(tmp_path, asks)
+    with process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+    assert (output, process.returncode) == ("imported\nTrue\n", 0)
 
 
 def test_who_only_imports_the_package_keeps_pythons_own_handlers():

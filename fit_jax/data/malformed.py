@@ -12,7 +12,7 @@ from typing import IO, Any, Literal
 from fit_jax.data.spelling import near
 from fit_jax.errors import InputError
 from fit_jax.files import replace_with
-from fit_jax.foreign import is_text, named, parse_json, quoted, shown
+from fit_jax.foreign import is_text, listed, named, parse_json, printable, quoted, shown
 
 # A longer text is taken for a broken file, not for an input: no row of tokens would hold a hundredth of it.
 MAX_CHARACTERS = 200_000
@@ -20,6 +20,8 @@ NO_TEXT = "NUL or half of a character"
 _SHOWN = 3
 # Characters of a line on them all.
 _LONGEST = 170
+# Characters of several names.
+_LONGEST_NAMES = 60
 # What a line of the list of all of them holds.
 _RECORD = ("file", "row", "reason", "content")
 
@@ -43,6 +45,7 @@ class Malformed:
         self.count = 0
         self._policy = policy
         self._first: list[str] = []
+        self._folder = ""  # of the last of these
         self._listing = listing
         self._records: IO[str] | None = None
 
@@ -56,7 +59,9 @@ class Malformed:
         """
         self.count += 1
         if len(self._first) < _SHOWN:
-            place = located(where) if not self._first else where.rpartition("/")[2]
+            folder, _, name = where.rpartition("/")
+            place = printable(name) if self._first and folder == self._folder else located(where)
+            self._folder = folder
             self._first.append(f"{place}: {problem}")
         if self._listing is None or self._policy != "error":
             return
@@ -157,10 +162,11 @@ def none_of(field: str, value: object, known: Iterable[object]) -> str:
 
 
 def some_of(names: Iterable[object], most: int = 8) -> str:
-    """Names for an error message, at most so many of them."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(shown, names[:most])) + more
+    """Names for an error message, at most so many of them and as many as fit, but for the first."""
+    texts = [shown(name) for name in names]
+    ends = accumulate(len(text) + 2 for text in texts)
+    kept = max(sum(end <= _LONGEST_NAMES for end in ends), 1)
+    return listed(texts, min(kept, most))
 
 
 def _plain(value: object) -> Any:

@@ -211,7 +211,7 @@ def _check_feature(own: OwnData, feature: FeatureConfig, first: bool, where: str
     elif own.candidates_column and not feature.label_column:
         problem = "each row has answers of its own, so name the `label_column` that holds the feature's label"
     elif unknown:
-        problem = none_of("label", unknown[0], own.candidates)
+        problem = none_of("label", unknown[0], own.candidates) + "; change `labels` or `candidates`"
     elif untied:
         problem = f"`labels` ties no label to the inserted word {quoted(untied[0])}"
     if problem:

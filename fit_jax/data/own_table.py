@@ -122,7 +122,7 @@ def _scan(reader: OwnReader, store: RowStore, bad: Malformed, dropped: Counter[s
     for use, column in _columns(reader.own):
         if columns and column not in columns:
             known = listed(map(shown, sorted(columns)))
-            raise InputError(f"{use}: no row up to {located(where)} has a column {column!r}; columns are {known}")
+            raise InputError(f"{use}: no row up to {located(where)} has a column {quoted(column)}; columns are {known}")
     if not table.number:
         # Malformed rows are the better explanation, of which the first is shown.
         skipped = "".join(f": {note.partition(';')[0]}" for note in bad.settle())

@@ -159,7 +159,7 @@ def _task_table(predictions: Answers, task: Task) -> Table:
     caption = (
         "Each task by itself, on texts whose y and y_s differ: how often the answer is y where the instruction asks "
         "for y, and y_s where it asks for y_s, over all splits of values seen in training and the main paraphrase "
-        "set. Answers that do not depend on the instruction reach 1 in the two together at most. A task that was never "
+        "set. Answers that do not depend on the instruction add up to at most 1 over the two. A task that was never "
         "trained on shows whether focus instructions carry over."
     )
     header = ("task", "trained on", "the model", "y asked for", "y_s asked for", "by chance", "examples (n)")

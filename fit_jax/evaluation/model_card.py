@@ -28,8 +28,8 @@ METHODS = {
     "poe": "product of experts: true labels, beside a model that knows the bias alone, without focus instructions",
     "group_dro": "group DRO: true labels, the worst group's loss, without focus instructions",
     "group_balanced": "true labels, each group as often as the others, without focus instructions",
-    "jtt": "just train twice: true labels, what a first model got wrong more often, without focus instructions",
-    "dfr": "deep feature reweighting: true labels, the last layer again on balanced groups, without focus instructions",
+    "jtt": "just train twice: true labels, examples that a first model got wrong repeated, without focus instructions",
+    "dfr": "DFR: true labels, the last layer trained again on balanced groups, without focus instructions",
 }
 # By whether each question has answers of its own.
 UNSEEN = {

@@ -50,8 +50,10 @@ class Following(NamedTuple):
         core, spurious = (mean.share_interval()[0] > self.chance for mean in (self.core, self.spurious))
         if self.examples < FEW:
             return "was asked too little to tell whether it follows the focus instruction"
+        if core and spurious and self.both.value <= _UNREAD:
+            return "answers sometimes y and sometimes y_s, no more often what the instruction asks for than the other"
         if core and spurious and self.both.share_interval()[0] <= _UNREAD:
-            return "answers at times y and at times y_s, not shown to depend on what the instruction asks for"
+            return "beats chance on both sides, too uncertainly to tell whether it follows the focus instruction"
         if core and spurious:
             return f"follows the focus instruction{'' if self.least >= _FOLLOWS else ' in part'}"
         if core:

@@ -1,6 +1,6 @@
 """What an experiment shows: means, deviations and intervals over seeds and clusters, paired tests between methods."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -130,11 +130,11 @@ def followings(answers: Sequence[MethodAnswer]) -> dict[str, Following]:
     kept = {id(p) for p in telling([a.prediction for a in answers])}
     found = {}
     for method, cell in group_by((a for a in answers if id(a.prediction) in kept), lambda a: a.method).items():
-        kinds, seeds = group_by(cell, _kind), sorted({a.seed for a in cell})
-        core, spurious = (_asked(kinds.get(kind, ()), seeds) for kind in KINDS)
-        if both := {text: (core[text] + spurious[text]) / 2 for text in core if text in spurious}:
+        kinds = group_by(cell, _kind)
+        core, spurious = (kinds.get(kind, []) for kind in KINDS)
+        if both := _joined(core, spurious, lambda y, y_s: (y + y_s) / 2):
             by_chance = chance([a.prediction for a in cell])
-            found[method] = Following(_share(core), _share(spurious), _share(both), by_chance)
+            found[method] = Following(_share(_asked(core)), _share(_asked(spurious)), _share(both), by_chance)
     return found
 
 
@@ -183,16 +183,23 @@ def _estimate(cell: Sequence[MethodAnswer]) -> Estimate:
 
 
 def _difference(ours: Sequence[MethodAnswer], theirs: Sequence[MethodAnswer]) -> Mean:
+    differences = _joined(ours, theirs, np.subtract)
+    return _mean(differences) if differences else unpaired(_mean(_asked(ours)), _mean(_asked(theirs)))
+
+
+def _joined(
+    ours: Sequence[MethodAnswer],
+    theirs: Sequence[MethodAnswer],
+    join: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> dict[_Asked, np.ndarray]:
+    """What both were asked, by example and seed, joined; without seeds and examples that only one of them was asked."""
     seeds = sorted({a.seed for a in ours} & {a.seed for a in theirs})
     first, second = (_asked(cell, seeds) for cell in (ours, theirs))
     both = sorted(first.keys() & second.keys())
-    differences = np.array([first[example] - second[example] for example in both]).reshape(len(both), len(seeds))
-    # Seeds and examples that one of the two methods alone was asked.
-    shared = ~np.isnan(differences)
+    values = np.array([join(first[example], second[example]) for example in both]).reshape(len(both), len(seeds))
+    shared = ~np.isnan(values)
     examples, asked = np.flatnonzero(shared.any(axis=1)), np.flatnonzero(shared.any(axis=0))
-    if not len(examples):
-        return unpaired(_mean(_asked(ours)), _mean(_asked(theirs)))
-    return _mean({both[example]: differences[example, asked] for example in examples})
+    return {both[example]: values[example, asked] for example in examples}
 
 
 def _asked(cell: Sequence[MethodAnswer], seeds: Sequence[int] | None = None) -> dict[_Asked, np.ndarray]:

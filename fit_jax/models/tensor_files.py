@@ -229,5 +229,5 @@ def _indexed_names(folder: Path) -> dict[str, str]:
         return {}
     for tensor, name in names.values.items():
         if not isinstance(name, str) or not _FILE_NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
-            raise names.error(shown(tensor)[:30], name, "no .safetensors file of this folder")
+            raise names.error(shown(tensor)[:30], name, "not the name of a .safetensors file in this folder")
     return dict(names.values)

@@ -26,8 +26,8 @@ from fit_jax.parallel.sharding import named_leaves, path_name
 
 # Tensors that old exports hold and no model reads.
 _DERIVED = ("rotary_emb.inv_freq",)
-# Characters of a tensor's name that an error shows, of its end.
-_LONGEST_NAME = 48
+# Characters of tensors' names that an error shows, of their ends.
+_LONGEST_NAMES = 56
 QUANTIZED = (".codes", ".scales", ".scale_max")
 # A device and the part of a parameter that it holds.
 _Shard = tuple[jax.Device, tuple[slice, ...]]
@@ -142,11 +142,9 @@ def _check(files: TensorFiles, parts: dict[str, _Part], model: DecoderConfig) ->
         _check_tie(files)
         unused.remove("lm_head.weight")
     if missing or unused:
-        told = [
-            f"{kind}: {listed((name[-_LONGEST_NAME:] for name in names), 1)}"
-            for kind, names in (("missing", missing), ("unused", unused))
-            if names
-        ]
+        wrong = {kind: names for kind, names in (("missing", missing), ("unused", unused)) if names}
+        longest = _LONGEST_NAMES // len(wrong)
+        told = [f"{kind}: {listed((name[-longest:] for name in names), 1)}" for kind, names in wrong.items()]
         raise InputError(
             f"{named(files.folder)}: tensors do not fit config.json: {', '.join(told)}; fetch files of one model: "
             f"config.json says {model.family}, {model.layers} layers, {'tied' if model.tied else 'untied'} embeddings"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import fit_jax
 from fit_jax.api import Checkpoint, FocusModel
+from fit_jax.data.malformed import some_of
 from fit_jax.errors import InputError
-from fit_jax.foreign import listed, named, shown
+from fit_jax.foreign import named, shown
 
 BEFORE = "before tuning"
 
@@ -43,8 +44,8 @@ def load_models(
         mine, theirs = getattr(first, what), getattr(second, what)
         if mine != theirs:
             raise InputError(
-                f"{shown(names[1])}: has the {what} {listed(map(shown, theirs), 2)} where {shown(names[0])} has "
-                f"{listed(map(shown, mine), 2)}; compare runs of one task"
+                f"{shown(names[1])}: has the {what} {some_of(theirs, 3)} where the other run has {some_of(mine, 3)}; "
+                "compare runs of one task"
             )
     return dict(zip(names, (first, second)))
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from fit_jax.config import TaskConfig
+from fit_jax.data.malformed import Malformed
 from fit_jax.data.tasks.jsonl import raw_table
 from fit_jax.errors import InputError
 
@@ -186,16 +187,46 @@ def test_the_line_stays_short_where_a_folder_has_a_long_name(tmp_path):
     folder = tmp_path / ("deep" * 30) / ("folder" * 20)
     folder.mkdir(parents=True)
     path, config = folder / "own.yaml", TaskConfig(name="jsonl", file=str(folder / "own.yaml"))
-    for features, rows, wrong in (
-        ([], ROWS, r"/own\.yaml: `features` is empty"),
-        (BASE["features"], [{**ROWS[0], "urgent": "x" * 99}], r"/rows\.jsonl:1: urgent 'x+\.*' is none of no, yes"),
-        (BASE["features"], [{**ROWS[0], "urgent": "x"}] * 3, r"/rows\.jsonl:1: .* rows\.jsonl:2: urgent 'x' is none"),
-        ([{"key": "a", "column": "none"}], ROWS, r"no row up to .*/rows\.jsonl:8 has a column 'none'"),
+    many = {f"{n}{'b' * 99}": n for n in range(30)}
+    channel = BASE["features"]
+    for changed, rows, wrong in (
+        ({"features": []}, ROWS, r"/own\.yaml: `features` is empty"),
+        ({"input": "x" * 300}, ROWS, r"/own\.yaml: input 'x+\.*' uses no column"),
+        ({"features": [{"key": "k" * 99}]}, ROWS, r"/own\.yaml: feature k+\.*: give exactly one of"),
+        (
+            {"features": [{**channel[0], "labels": {"mail": "z" * 99}}]},
+            ROWS,
+            r"label 'z+\.*' is none of no, yes; change",
+        ),
+        ({}, [{**ROWS[0], "urgent": "x" * 99}], r"/rows\.jsonl:1: urgent 'x+\.*' is none of no, yes"),
+        ({}, [{**ROWS[0], "urgent": "x"}] * 3, r"/rows\.jsonl:1: .* rows\.jsonl:2: urgent 'x' is none"),
+        ({"candidates": [*many]}, ROWS[:1], r"urgent 'no' is none of 0b+\.* and 29 more"),
+        (
+            {"features": [{"key": "a", "column": "c" * 99}]},
+            [{**row, **many} for row in ROWS],
+            r"rows\.jsonl:8 has a column",
+        ),
     ):
-        path.write_text(yaml.safe_dump({**BASE, "files": ["rows.jsonl"], "features": features}))
+        path.write_text(yaml.safe_dump({**BASE, "files": ["rows.jsonl"], **changed}))
         (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         with pytest.raises(InputError, match=wrong) as told:
             raw_table(config)
-        before = str(told.value).rpartition("; ")[0]
-        assert len(before) <= 200
-        assert before.count("folder/") == 1
+        before = str(told.value).rpartition("; ")[0] or str(told.value)
+        assert len(before) <= 200, before
+        assert before.count("folder/") == 1, before
+
+
+def test_rows_of_several_folders_are_each_named_with_theirs(tmp_path):
+    bad = Malformed("error")
+    for place in ("a/rows.jsonl:1", "a/rows.jsonl:2", "b/rows.jsonl:3", "a/\x1b.jsonl:4"):
+        bad.add(place, "bad")
+    with pytest.raises(
+        InputError, match=r"^4 malformed rows: a/rows\.jsonl:1: bad; rows\.jsonl:2: bad; b/rows\.jsonl:3: bad; \.\.\.; "
+    ):
+        bad.settle()
+    odd = Malformed("error")
+    for place in ("a/\x1b.jsonl:1", "a/\x1b.jsonl:2"):
+        odd.add(place, "bad")
+    with pytest.raises(InputError) as told:
+        odd.settle()
+    assert str(told.value).isprintable()

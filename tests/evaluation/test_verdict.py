@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from fit_jax.evaluation.metrics import kind_of
-from fit_jax.evaluation.verdict import following, methods_verdict, run_verdict
+from fit_jax.evaluation.statistics import Mean
+from fit_jax.evaluation.verdict import Following, following, methods_verdict, run_verdict, telling
 
 from .chosen_answers import evaluated, y, y_s
 
@@ -42,7 +43,7 @@ def test_answers_that_ignore_the_instruction_are_none_that_follow_it_however_man
     )
     assert found.both.value == pytest.approx(0.5)
     text = run_verdict(evaluated(of_three, blind).predictions)
-    assert "answers at times y and at times y_s, not shown to depend on what the instruction asks for: 0.5" in text
+    assert "sometimes y and sometimes y_s, no more often what the instruction asks for than the other: 0.5" in text
     mostly = following(evaluated(of_three, lambda q: q.label if int(q.example.uid[-1]) > 2 else blind(q)).predictions)
     assert mostly is not None
     assert mostly.judgement == "follows the focus instruction in part"
@@ -73,3 +74,34 @@ def test_an_experiment_is_judged_by_its_reference_and_the_best_of_the_others(tas
     assert "SFT(y) comes closest: 1.000 of the answers are y where y is asked for, 0.000 are y_s" in text
     assert "FIT does better: 1.000" in methods_verdict(found, "SFT(y)")
     assert "No method is judged" in methods_verdict({}, "FIT")
+
+
+def test_what_both_sides_come_to_is_of_texts_asked_for_both_each_side_counting_half(task):
+    """However many types ask for y, and in whatever clusters the texts lie."""
+    found = evaluated(task, lambda q: q.label if kind_of(q.focus) == "core" else 1 - q.label).predictions
+    sides = following(found)
+    assert sides is not None
+    assert (sides.core.value, sides.spurious.value, sides.both.value) == (1, 0, 0.5)
+    ends = [p for p in telling(found) if p.uid.endswith("/0")]
+    less = following([p for p in found if p not in ends or kind_of(p.focus) == "core"])
+    assert less is not None
+    assert less.examples == sides.examples - len({p.uid for p in ends}) == less.spurious.examples
+    apart = [p for p in found if (kind_of(p.focus) == "core") == p.uid.endswith("/0")]
+    assert following(apart) is None
+    half = evaluated(task, lambda q: q.label if int(q.example.uid[-1]) % 2 else 1 - q.label).predictions
+    alone, together = following(half), following([replace(p, cluster=p.uid[-1]) for p in half])
+    assert alone is not None
+    assert together is not None
+    assert together.both.variance > 2 * alone.both.variance
+
+
+def test_too_little_to_tell_is_no_answer_without_regard_to_the_instruction(task):
+    """Two seeds have one degree of freedom: nearly all right may still not be known."""
+    of_three = Mean(0.96, 0.002, 1, 2, 100)
+    sure = Mean(0.96, 0.0001, 99, 1, 100)
+    assert Following(sure, sure, sure, 1 / 3).judgement == "follows the focus instruction"
+    assert "too uncertainly to tell" in Following(sure, sure, of_three, 1 / 3).judgement
+    blind = Mean(0.5, 0.0001, 99, 1, 100)
+    assert "sometimes y and sometimes y_s" in Following(sure, sure, blind, 1 / 3).judgement
+    for count, told in ((29, "too little"), (30, "follows")):
+        assert told in Following(sure, sure, sure._replace(examples=count), 1 / 3).judgement

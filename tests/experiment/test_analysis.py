@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fit_jax.evaluation.metrics import kind_of
-from fit_jax.experiment.analysis import by_kind, by_paraphrase, by_type, compare, measures
+from fit_jax.experiment.analysis import by_kind, by_paraphrase, by_type, compare, followings, measures
 
 from .conftest import SEEDS
 
@@ -122,3 +122,16 @@ def test_measures_tell_the_methods_apart(answers):
     assert found["sft_y", "heldout", "flip rate"][0] < 0.6
     assert found["fit", "heldout", "worst group, spurious types"][0] == 1.0
     assert not any("worst group" in name for *_, name in measures(answers))
+
+
+def test_how_far_a_method_follows_is_over_the_seeds_and_texts_that_were_asked_for_both(answers):
+    found = followings(answers)
+    assert found["fit"].both.value == 1
+    sides = found["sft_y"]
+    assert sides.both.value == pytest.approx((sides.core.value + sides.spurious.value) / 2)
+    assert sides.both.seeds == len(SEEDS)
+    fewer = [a for a in answers if a.seed or kind_of(a.prediction.focus) == "core"]
+    without = followings(fewer)["sft_y"]
+    assert (without.core.seeds, without.spurious.seeds, without.both.seeds) == (3, 2, 2)
+    assert not np.isnan([mean.value for mean in without[:3]]).any()
+    assert followings([a for a in answers if kind_of(a.prediction.focus) == "core"]) == {}

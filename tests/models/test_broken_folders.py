@@ -97,7 +97,7 @@ def test_an_index_names_files_of_its_own_folder_alone(shards, name):
     index = json.loads((shards / INDEX).read_text())
     index["weight_map"]["a"] = str(shards.parent / name[1:]) if name == "/x.safetensors" else name
     (shards / INDEX).write_text(json.dumps(index))
-    with pytest.raises(InputError, match=r"no .safetensors file of this folder"):
+    with pytest.raises(InputError, match=r"not the name of a .safetensors file in this folder"):
         TensorFiles(shards)
 
 
@@ -137,10 +137,15 @@ def test_of_a_folder_with_a_long_name_the_end_is_shown(tmp_path):
     folder.mkdir(parents=True)
     for config, wrong in (
         ({**LLAMA, "num_hidden_layers": [None]}, r"config\.json: num_hidden_layers \[None\] is no integer"),
-        ({**LLAMA, "max_position_embeddings": -3}, r"config\.json: max_position_embeddings -3 is no integer"),
+        ({**LLAMA, "max_position_embeddings": 0}, r"config\.json: max_position_embeddings 0 is no integer"),
         ({"model_type": "new"}, r"config\.json: model_type 'new' is not supported"),
     ):
         (folder / "config.json").write_text(json.dumps(config))
         with pytest.raises(InputError, match=wrong) as told:
             open_pretrained(str(folder), ("config.json", OWN))
         assert len(str(told.value).rpartition(";")[0]) <= 200
+
+
+def test_no_longest_sequence_in_a_config_is_the_familys(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "max_position_embeddings": None}))
+    assert open_pretrained(str(tmp_path), ("config.json", OWN)).config.layers == 2

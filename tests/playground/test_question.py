@@ -160,7 +160,7 @@ def test_two_models_must_be_of_one_task(monkeypatch):
     }
     monkeypatch.setattr(models.fit_jax, "load", lambda folder, checkpoint, trust_code: known[folder], raising=False)
     first = known["x/run"]
-    with pytest.raises(InputError, match="y/run: has the features core, genre where x/run has core; compare runs"):
+    with pytest.raises(InputError, match="y/run: has the features core, genre where the other run has core; "):
         models.load_models(first, "x/run", "y/run", "best", False)
     assert list(models.load_models(first, "x/run", "z/run", "best", False)) == ["x/run", "z/run"]
     assert list(models.load_models(first, "x/run", None, "best", False)) == ["run"]

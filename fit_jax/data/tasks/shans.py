@@ -39,8 +39,8 @@ TEXT = TaskText(
 )
 
 TEMPLATES = (
-    "each of HANS' templates has one label, and all of them stand in training and in the test splits: a right answer "
-    "may be a template known again, and shows nothing of sentences that are built otherwise"
+    "each HANS template has one label, and every template is in training and in the test splits, so a right answer may "
+    "be no more than a template recognised; it says nothing about sentences that are built otherwise"
 )
 HUB = "jhu-cogsci/hans"
 _FILES = {"train": "heuristics_train_set.txt", "test": "heuristics_evaluation_set.txt"}

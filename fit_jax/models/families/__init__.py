@@ -79,7 +79,7 @@ def config_from_hf(hf: Mapping[str, object], where: str) -> DecoderConfig:
         raise InputError(f"{where}: lacks {', '.join(missing)}; it is no complete config of a {family} model")
     width, layers, heads, feed_forward, vocab_size = (fields.whole(name, 1, most) for name, most in _SIZES.items())
     _check_activation(family, fields, traits)
-    fields.whole(LIMIT, 1, MOST_TOKENS)  # which `position_limit` gives to who asks
+    fields.whole(LIMIT, 1, MOST_TOKENS, traits.defaults[LIMIT])  # which `position_limit` gives to who asks
     found = traits.read(fields, layers)
     rope, sliding_theta = read_ropes(fields, traits)
     values: dict[str, Any] = {
