@@ -180,7 +180,7 @@ def check_description(own: OwnData, where: str) -> None:
     demand(len(set(keys)) == len(keys) and "core" not in keys, "feature keys must differ from each other and from core")
     demand(all(re.fullmatch(r"[^()&∧,]+", key) for key in keys), "feature keys are names without ( ) & ∧ and commas")
     for number, feature in enumerate(own.features):
-        _check_feature(own, feature, first=not number, where=f"{where}: feature {shown(feature.key)}")
+        _check_feature(own, feature, first=not number, where=f"{where}: feature {shown(feature.key[:24])}")
 
 
 def _check_feature(own: OwnData, feature: FeatureConfig, first: bool, where: str) -> None:
