@@ -89,7 +89,7 @@ def test_what_is_no_object_is_told(written, said, tmp_path):
     path.write_bytes(written if isinstance(written, bytes) else written.encode())
     with pytest.raises(InputError, match=said) as error:
         read_object(path)
-    assert str(path) in str(error.value)
+    assert str(path)[-40:] in str(error.value)
 
 
 def test_a_byte_order_mark_is_no_fault(tmp_path):

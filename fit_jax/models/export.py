@@ -59,11 +59,15 @@ def save_merged(
             stored[name] = {} if packed is None else packed.as_stored(name)
             tensors |= {part: tuple(found)[:2] for part, (found, _) in stored[name].items()} or {name: tensor}
 
+    halved = dtype == np.float16
+
     def values() -> Iterator[TensorBlocks]:
         for place in sorted(shapes):
-            held = _exported(decoder, place, np.dtype(dtype))
+            held = _exported(decoder, place, np.dtype(np.float32 if halved else dtype))
             for name in sorted(shapes[place]):
-                yield from [blocks for _, blocks in stored[name].values()] or [_tensor_blocks(held[name])]
+                whole = _tensor_blocks(held[name])
+                merged = partial(_in_float16, whole) if halved else whole
+                yield from [blocks for _, blocks in stored[name].values()] or [merged]
 
     write_tensors(folder, tensors, values(), file_bytes)
 
@@ -182,6 +186,14 @@ def _tensor_blocks(parts: list[_DeviceTensor]) -> TensorBlocks:
     if by_expert:
         return lambda: [np.concatenate(turned, axis=1)]
     return lambda: together(*([whole] for whole in turned))
+
+
+def _in_float16(blocks: TensorBlocks) -> Iterator[np.ndarray]:
+    """Blocks rounded on this host: XLA cannot on processors without instructions for it, whatever they are told."""
+    for block in blocks():
+        with np.errstate(over="ignore"):  # what the dtype does not hold is found when the files are read back
+            rounded = block.astype(np.float16)
+        yield rounded
 
 
 def _by_expert(parts: list[_DeviceTensor]) -> Iterator[np.ndarray]:
