@@ -6,7 +6,6 @@ from pathlib import Path
 
 import fit_jax
 from fit_jax.api import Checkpoint, FocusModel
-from fit_jax.data.malformed import some_of
 from fit_jax.errors import InputError
 from fit_jax.foreign import named, shown
 
@@ -44,7 +43,7 @@ def load_models(
         mine, theirs = getattr(first, what), getattr(second, what)
         if mine != theirs:
             raise InputError(
-                f"{shown(names[1])}: has the {what} {some_of(theirs, 3)} where the other run has {some_of(mine, 3)}; "
+                f"{shown(names[1])}: has the {what} {shown(', '.join(theirs))} where the other run has {shown(', '.join(mine))}; "
                 "compare runs of one task"
             )
     return dict(zip(names, (first, second)))

@@ -144,9 +144,10 @@ def _make_base(folder: Path) -> None:
     """A model in Hugging Face's form, of a run's: what adapters are trained on."""
     if (folder / "base").exists():
         return
-    if not (folder / "plain").exists():
-        straight_run(folder)
-    made = Command("fit_jax.convert", ["export-merged", "--from", "plain", "--to", "base"], folder).end()
+    own = folder / "of_base"  # a run of one process, which is no straight run of a job of several
+    own.mkdir()
+    run = straight_run(own).folder.relative_to(folder)
+    made = Command("fit_jax.convert", ["export-merged", "--from", str(run), "--to", "base"], folder).end()
     if made.status:
         raise RuntimeError(f"no base model: {made.errors}")
 
