@@ -42,9 +42,9 @@ def load_models(
     for what in ("slots", "features", "candidates"):
         mine, theirs = getattr(first, what), getattr(second, what)
         if mine != theirs:
+            said = [shown(", ".join(own)) for own in (theirs, mine)]
             raise InputError(
-                f"{shown(names[1])}: has the {what} {shown(', '.join(theirs))} where the other run has {shown(', '.join(mine))}; "
-                "compare runs of one task"
+                f"{shown(names[1])}: has the {what} {said[0]} where the other run has {said[1]}; compare runs of one task"
             )
     return dict(zip(names, (first, second)))
 
