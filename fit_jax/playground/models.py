@@ -44,7 +44,7 @@ def load_models(
         if mine != theirs:
             said = [shown(", ".join(own)) for own in (theirs, mine)]
             raise InputError(
-                f"{shown(names[1])}: has the {what} {said[0]} where the other run has {said[1]}; compare runs of one task"
+                f"{shown(names[1])}: has the {what} {said[0]} where the other run has {said[1]}; compare runs of a task"
             )
     return dict(zip(names, (first, second)))
 
