@@ -116,13 +116,15 @@ def test_an_import_of_the_commands_own_is_over_before_it_ends(tmp_path, sent, th
 
 
 def test_a_second_signal_amid_an_import_ends_at_once(tmp_path):
-    process = fragile(tmp_path, "signals._PATIENCE = 300; import fragile", seconds=300)
+    process = fragile(tmp_path, "signals._PATIENCE = 60; import fragile", seconds=60)
     with process:
         assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        output, told = process.communicate(timeout=60)
+        for _ in range(100):  # on a busy machine two that follow closely are one
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+            if process.poll() is not None:
+                break
+        output, told = process.communicate(timeout=1)
     assert (output, told, process.returncode) == ("", "interrupted\n", 130)
 
 
