@@ -18,7 +18,9 @@ def add_options(parser: Parser) -> None:
     def action(name: str, about: str, source: str, target: str) -> Parser:
         added = actions.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
         added.add_argument("--from", metavar=source, dest="source", help="the model", required=True)
-        added.add_argument("--to", metavar=target, dest="target", help="a new folder", required=True, type=new_folder)
+        added.add_argument(
+            "--to", metavar=target, dest="target", help="a new folder", required=True, type=new_folder("--to")
+        )
         return added
 
     parser = action("import", "bring a model into the form that training reads fastest", "HF", "OURS")

@@ -42,7 +42,7 @@ def check_folder_name(name: str, what: str) -> None:
         raise InputError(f"{what}: is empty; name a folder")
     if set(name) & set("\\\0"):  # TensorStore takes a backslash for a slash
         raise InputError(f"{what}: {name[:100]!r} holds a backslash or a NUL; name a folder without")
-    if _SCHEME.match(name):
+    if _SCHEME.match(name) or "://" in name:
         raise InputError(
             f"{what}: {name[:100]} is a URL; mount the storage (a bucket with Cloud Storage FUSE, or an NFS share) and "
             "name the mounted folder"

@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
@@ -235,25 +235,33 @@ def add_trust_code(parser: Parser) -> None:
     parser.add_argument("--trust_code", action="store_true", help=about)
 
 
-def new_folder(text: str) -> Path:
-    """Reads the name of a folder to write to, which may be there.
+def new_folder(option: str) -> Callable[[str], Path]:
+    """Reads an option's value as the name of a folder to write to, which may be there.
 
-    Raises:
-        InputError: As `check_folder_name`.
+    Args:
+        option: What errors name it by; what is returned raises an `InputError` as `check_folder_name`.
     """
-    check_folder_name(text, "what is to be written")
-    return Path(text)
+
+    def read(text: str) -> Path:
+        check_folder_name(text, option)
+        return Path(text)
+
+    return read
 
 
-def new_file(text: str) -> Path:
-    """Reads the name of a file to write.
+def new_file(option: str) -> Callable[[str], Path]:
+    """Reads an option's value as the name of a file to write.
 
-    Raises:
-        InputError: As `new_folder`; it is there already, or its folder is not.
+    Args:
+        option: As `new_folder`'s; it is an error too if the file is there already, or its folder is not.
     """
-    path = new_folder(text)
-    if exists(path):
-        raise InputError(f"{named(path)}: is there already; nothing is overwritten, choose another name")
-    if not exists(path.parent) or not path.parent.is_dir():
-        raise InputError(f"{shown(text)}: {shown(str(path.parent))} is no folder; choose one that exists")
-    return path
+
+    def read(text: str) -> Path:
+        path = new_folder(option)(text)
+        if exists(path):
+            raise InputError(f"{option}: {named(path)} is there already; nothing is overwritten, choose another name")
+        if not exists(path.parent) or not path.parent.is_dir():
+            raise InputError(f"{option} {named(text)}: {named(path.parent)} is no folder; choose one that exists")
+        return path
+
+    return read

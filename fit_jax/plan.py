@@ -28,7 +28,7 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "--search", help="look for the fastest mesh, microbatches, remat and attention", action="store_true"
     )
-    parser.add_argument("--write", metavar="FILE", help="keep the config that was planned", type=new_file)
+    parser.add_argument("--write", metavar="FILE", help="keep the config that was planned", type=new_file("--write"))
     parser.add_argument("--json", help="print JSON in place of tables", action="store_true")
     add_fields(parser, Config)
     parser.set_defaults(run=_plan)

@@ -9,6 +9,7 @@ from fit_jax.models.adapters import trained_adapter, write_adapter
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_own
+from fit_jax.models.families import config_to_hf
 from fit_jax.models.lora_config import LoraConfig
 
 SHAPE = DecoderConfig(vocab_size=320, layers=2, width=32, feed_forward=48, heads=4, kv_heads=2, qkv_bias=True)
@@ -27,7 +28,8 @@ def random_decoder(lora: LoraConfig = LoraConfig(), shape: DecoderConfig = SHAPE
 def imported(tmp_path_factory):
     """An imported model without a tokenizer."""
     folder = tmp_path_factory.mktemp("imported")
-    save_own(folder, random_decoder(), {"model_type": "qwen2"})
+    decoder = random_decoder()
+    save_own(folder, decoder, config_to_hf(decoder.config, max_positions=64, tokens={}))
     return folder
 
 

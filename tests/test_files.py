@@ -31,6 +31,7 @@ def test_names_of_folders(name):
     [
         ("gs://bucket/run", "is a URL; mount the storage"),
         ("gs:/bucket/run", "is a URL"),
+        ("://run", "is a URL"),
         ("http://host/run", "is a URL"),
         ("s3://", "is a URL"),
         (" ", "is empty"),

@@ -60,10 +60,10 @@ def test_checkpoints_are_named_or_numbered(parser):
 
 
 def test_a_file_to_write_must_be_new_and_have_a_folder(tmp_path):
-    assert new_file(str(tmp_path / "a.html")) == tmp_path / "a.html"
+    assert new_file("--html")(str(tmp_path / "a.html")) == tmp_path / "a.html"
     for name, message in ((".", "nothing is overwritten"), ("none/a.html", "is no folder")):
         with pytest.raises(InputError, match=message):
-            new_file(str(tmp_path / name))
+            new_file("--html")(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("read", [new_file, new_folder])
@@ -71,9 +71,9 @@ def test_what_is_written_is_on_this_machine(read, tmp_path, monkeypatch):
     """Not even where a folder has the name of a bucket's URL."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gs:" / "b").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"what is to be written: gs://b/x\.yaml is a URL"):
-        read("gs://b/x.yaml")
-    assert read("x.yaml") == Path("x.yaml")
+    with pytest.raises(InputError, match=r"--out: gs://b/x\.yaml is a URL"):
+        read("--out")("gs://b/x.yaml")
+    assert read("--out")("x.yaml") == Path("x.yaml")
 
 
 @pytest.mark.parametrize(
@@ -87,5 +87,5 @@ def test_what_is_written_is_on_this_machine(read, tmp_path, monkeypatch):
     ],
 )
 def test_no_command_writes_to_a_folder_named_as_a_url(module, arguments):
-    with pytest.raises(InputError, match=r"gs://b/x is a URL"):
+    with pytest.raises(InputError, match=rf"{arguments[-1]}: gs://b/x is a URL"):
         importlib.import_module(module).main([*arguments, "gs://b/x"])

@@ -35,18 +35,22 @@ def add_options(parser: Parser) -> None:
     describe = actions.add_parser("describe", help="write a first description of a table", description=about)
     describe.add_argument("file", metavar="FILE", help="a table: .csv, .tsv, .jsonl or .parquet", type=Path)
     describe.add_argument(
-        "--out", metavar="FILE", help="the description (default: own.yaml)", type=new_file, default="own.yaml"
+        "--out", metavar="FILE", help="the description (default: own.yaml)", type=new_file("--out"), default="own.yaml"
     )
     describe.add_argument("--label", metavar="COLUMN", help="the column with the label, where another was taken for it")
     describe.set_defaults(run=_describe)
     build = actions.add_parser("build", help="build records", description="Builds records of a task.")
     build.add_argument(
-        "--out", metavar="FOLDER", help="where they go (default: datasets)", type=new_folder, default="datasets"
+        "--out",
+        metavar="FOLDER",
+        help="where they go (default: datasets)",
+        type=new_folder("--out"),
+        default="datasets",
     )
     inspect = actions.add_parser("inspect", help="count what a task holds", description="Counts what a task holds.")
     inspect.add_argument("--prompts", metavar="N", help="rendered prompts to show (default: 2)", type=int, default=2)
     audit = actions.add_parser("audit", help="look for shortcuts", description="Looks for shortcuts in a task.")
-    audit.add_argument("--html", metavar="FILE", help="write a page too", type=new_file)
+    audit.add_argument("--html", metavar="FILE", help="write a page too", type=new_file("--html"))
     for action, function in ((build, _build), (inspect, _inspect), (audit, _audit)):
         action.add_argument("--task", metavar="NAME", help="the task, for --task.name NAME")
         if action is not build:

@@ -116,9 +116,11 @@ def render_messages(
     given = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt}
     name = shown(tokenizer.name_or_path)
     try:
-        source = tokenizer.get_chat_template()
+        source = tokenizer.chat_template
+        if isinstance(source, Mapping):  # several, by name
+            source = source.get("default")
         if not isinstance(source, str):
-            raise ValueError("it is no text")
+            raise ValueError("there is no text of that name, or none named default")
         return render_bounded(source, given | tokenizer.special_tokens_map | options)
     except (TemplateError, ValueError) as error:
         raise InputError(f"chat template of '{name}' fails: {shown(str(error))}; {_REMEDY}") from error

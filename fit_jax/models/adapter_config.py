@@ -16,7 +16,6 @@ from fit_jax.models.tensor_files import TensorFiles
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # Settings of PEFT that change what an adapter computes, and the values for which this decoder computes it too.
 _ONLY: dict[str, tuple[Any, ...]] = {
-    "peft_type": ("LORA",),
     "bias": ("none", None),
     "modules_to_save": (None, []),
     "layers_to_transform": (None, []),
@@ -55,6 +54,7 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
         return dataclasses.replace(lora, targets=targets) if lora.rank else lora
     folder = adapter_folder(lora.adapter, (CONFIG,))
     peft = read_object(folder / CONFIG)
+    peft.choice("peft_type", ("LORA",))
     for name, allowed in _ONLY.items():
         if peft.values.get(name) not in allowed and name in peft.values:
             raise InputError(
@@ -62,7 +62,8 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
             )
     stored = {projection: projection for projection in _adaptable(model)}
     stored |= {part: fused for fused, parts in fused_projections(model).items() for part in parts}
-    modules = _adapted(lora.adapter, peft.values.get("target_modules"), {*stored.values()})
+    listing = None if isinstance(peft.values.get("target_modules"), str) else peft.texts("target_modules")
+    modules = _adapted(lora.adapter, listing, {*stored.values()})
     if other := sorted(modules - {*stored.values()}):
         names = ", ".join(dict.fromkeys(stored.values()))
         raise InputError(f"{named(folder)}: adapts {listed(map(shown, other))}; only {names} can be adapted")
@@ -129,12 +130,12 @@ def _adaptable(model: ModelConfig) -> list[str]:
     return [name for name in PROJECTIONS if name not in model.expert_projections()]
 
 
-def _adapted(adapter: str, listed: object, known: Collection[str]) -> set[str]:
+def _adapted(adapter: str, listing: list[str] | None, known: Collection[str]) -> set[str]:
     """The modules that an adapter adapts: those that its config lists, so that a plan reads no weights.
 
     Where the config holds a pattern, or names that are none of the known ones and may fit nothing, its tensors tell.
     """
-    modules = {str(name).rpartition(".")[2] for name in listed} if isinstance(listed, list) else set()
+    modules = {name.rpartition(".")[2] for name in listing or ()}
     if modules and modules <= {*known}:
         return modules
     return {name.split(".lora_")[0].rpartition(".")[2] for name in TensorFiles(adapter_folder(adapter)).tensors}

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import draccus
+
 from fit_jax.config_files import decode_config
 from fit_jax.errors import InputError
-from fit_jax.foreign import exists, named, read_object, shown
+from fit_jax.foreign import exists, named, quoted, read_object, shown
 from fit_jax.hub import local_folder
 from fit_jax.models.config import DecoderConfig, ModelConfig
 from fit_jax.models.families import QUANTIZATION, config_from_hf, config_to_hf, text_of
@@ -70,8 +72,13 @@ def _open_own(folder: Path) -> Pretrained:
         raise InputError(f"{named(path)}: is not what this version imports; {remedy}")
     try:
         config = decode_config(DecoderConfig, dict(model.values))
+        config_from_hf(hf.values, "hf")  # which an export writes
     except InputError as error:
         raise InputError(f"{named(path)}: {str(error).partition('; ')[0]}; {remedy}") from error
+    encoded = draccus.encode(config)
+    for name, value in model.values.items():
+        if value != encoded[name]:  # such as a number in quotes
+            raise InputError(f"{named(path)}: model.{name} {quoted(value)} is not what was imported; {remedy}")
     return Pretrained(folder, config, dict(hf.values), own=True)
 
 

@@ -36,7 +36,7 @@ def add_options(parser: Parser) -> None:
         "--export",
         metavar="FOLDER",
         help="write the page as a Hugging Face Space, and serve nothing",
-        type=new_folder,
+        type=new_folder("--export"),
     )
     parser.set_defaults(run=_play, config=[])
 

@@ -114,6 +114,15 @@ def test_templates_that_cannot_be_used_are_errors(with_template, template, messa
         prompt_form(with_template(template), "Answer:", "auto")
 
 
+def test_of_several_templates_the_default_one_is_used(with_template):
+    tokenizer = with_template()
+    alone, template = prompt_form(tokenizer, "Answer:", "auto"), tokenizer.chat_template
+    several = {"tools": "{{ raise_exception('not this one') }}", "default": template}
+    assert prompt_form(with_template(several), "Answer:", "auto").start == alone.start
+    with pytest.raises(InputError, match="fails: there is no text of that name, or none named default; set"):
+        prompt_form(with_template({"tools": template}), "Answer:", "auto")
+
+
 def test_a_tokenizer_without_an_end_token_is_an_error(tiny_tokenizer):
     tiny_tokenizer.eos_token = None
     with pytest.raises(InputError, match=r"has no end-of-sequence token; name its eos_token in tokenizer_config.json"):

@@ -10,6 +10,7 @@ import pytest
 from fit_jax.errors import InputError
 from fit_jax.models.adapter_config import CONFIG, resolve_lora
 from fit_jax.models.config import DecoderConfig, ModelConfig
+from fit_jax.models.families import config_from_hf
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import OWN, open_pretrained
 from fit_jax.models.tensor_files import INDEX, TensorFiles, write_tensors
@@ -78,6 +79,33 @@ def test_an_imported_model_with_wrong_values_is_told(field, value, tmp_path):
         open_pretrained(str(tmp_path))
 
 
+@pytest.mark.parametrize("change", [{"layers": "2"}, {"norm_epsilon": "1e-5"}, {"rope": {"theta": "5"}}])
+def test_an_imported_model_is_as_it_was_written(change, tmp_path):
+    hf = {**LLAMA, "max_position_embeddings": 64}
+    model = dataclasses.asdict(config_from_hf(hf, "config.json")) | {"quantize": "int8"}
+    (tmp_path / OWN).write_text(json.dumps({"model": model, "hf": hf}))
+    assert open_pretrained(str(tmp_path)).config.quantize == "int8"  # as the import chose
+    ((name, value),) = change.items()
+    model[name] = {**model[name], **value} if isinstance(value, dict) else value
+    (tmp_path / OWN).write_text(json.dumps({"model": model, "hf": hf}))
+    with pytest.raises(InputError, match=rf"{OWN}: model\.{name} .* is not what was imported; import the model again"):
+        open_pretrained(str(tmp_path))
+    (tmp_path / OWN).write_text(json.dumps({"model": model, "hf": hf | {"rope_theta": "x"}}))
+    with pytest.raises(InputError, match=rf"{OWN}: hf: rope_theta 'x' is no number .*; import the model again"):
+        open_pretrained(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["bos_token_id", "eos_token_id", "pad_token_id"])
+def test_ids_of_tokens_are_whole_numbers(name, tmp_path):
+    for value in (2, -1, None, [2, 3]):
+        (tmp_path / "config.json").write_text(json.dumps({**LLAMA, name: value}))
+        assert open_pretrained(str(tmp_path)).hf[name] == value
+    for value in ("2", -2, 1.5, True, {}, 2**31, [2, "3"], [[2]]):
+        (tmp_path / "config.json").write_text(json.dumps({**LLAMA, name: value}))
+        with pytest.raises(InputError, match=rf"config\.json: {name}(\[[01]\])? \S+ is no integer from -1"):
+            open_pretrained(str(tmp_path))
+
+
 @pytest.fixture
 def shards(tmp_path):
     """A folder of two files with an index; beside the folder lies a file that is none of the model's."""
@@ -119,7 +147,8 @@ def test_a_pipe_is_no_weights(shards):
 @pytest.mark.parametrize(
     ("field", "value"),
     [("r", 0), ("r", -1), ("r", "8"), ("r", 1.5), ("r", 10**9), ("r", None), ("lora_alpha", "a"), ("lora_alpha", None),
-     ("lora_alpha", float("nan")), ("use_dora", "yes"), ("use_rslora", 1)],
+     ("lora_alpha", float("nan")), ("use_dora", "yes"), ("use_rslora", 1),
+     ("peft_type", None), ("peft_type", "LOHA"), ("target_modules", 5), ("target_modules", ["q_proj", 5])],
 )  # fmt: skip
 def test_an_adapter_with_wrong_values_is_told(shards, field, value):
     peft = {"peft_type": "LORA", "r": 4, "lora_alpha": 8} | {field: value}

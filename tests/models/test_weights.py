@@ -14,6 +14,7 @@ from fit_jax.conversion.parity import compare, probe_logits, probe_tokens
 from fit_jax.errors import InputError
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.export import save_merged, save_own
+from fit_jax.models.families import config_to_hf
 from fit_jax.models.model_folder import open_pretrained, resolve_model
 from fit_jax.models.quantize import quantize
 from fit_jax.models.tensor_files import INDEX
@@ -79,10 +80,11 @@ def test_parameters_take_the_asked_dtype(llama):
 
 def test_an_imported_model_loads_the_same(llama, tmp_path):
     model, graphdef, state = load(llama)
-    save_own(tmp_path, nnx.merge(graphdef, state), {"model_type": "llama"}, file_bytes=50_000)
+    hf = config_to_hf(model, max_positions=64, tokens={})
+    save_own(tmp_path, nnx.merge(graphdef, state), hf, file_bytes=50_000)
     found = open_pretrained(str(tmp_path))
     assert found.own
-    assert found.hf == {"model_type": "llama"}
+    assert found.hf == hf
     again, _, back = load(tmp_path)
     assert dataclasses.replace(again, pretrained=None) == dataclasses.replace(model, pretrained=None)
     jax.tree.map(np.testing.assert_array_equal, back, state)
@@ -100,7 +102,8 @@ def test_quantised_kernels_are_near_small_and_stored_as_they_are(llama, tmp_path
     stored = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(large))
     assert stored * 8 / (4096 * 1024) < most_bits
 
-    save_own(tmp_path, nnx.merge(quantized_def, quantized), {})
+    decoder = nnx.merge(quantized_def, quantized)
+    save_own(tmp_path, decoder, config_to_hf(decoder.config, max_positions=64, tokens={}))
     model, _, back = load(tmp_path)
     assert model.quantize == kind
     jax.tree.map(np.testing.assert_array_equal, back, quantized)

@@ -11,6 +11,7 @@ from fit_jax.conversion.parity import probe_logits, probe_tokens
 from fit_jax.models.config import DecoderConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_own
+from fit_jax.models.families import config_to_hf
 from fit_jax.models.head import target_log_probs
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import resolve_model
@@ -36,7 +37,8 @@ def base(tmp_path_factory):
         shapes,
     )
     folder = tmp_path_factory.mktemp("base")
-    save_own(folder, nnx.merge(graphdef, state), {})
+    decoder = nnx.merge(graphdef, state)
+    save_own(folder, decoder, config_to_hf(decoder.config, max_positions=64, tokens={}))
     return folder, probe_logits(graphdef, (state,), probe_tokens(SHAPE))
 
 

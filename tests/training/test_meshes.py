@@ -13,6 +13,7 @@ from flax import nnx
 from fit_jax.config import MeshConfig, OptimizerConfig
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.export import save_own
+from fit_jax.models.families import config_to_hf
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import resolve_model
 from fit_jax.parallel.config import AXES
@@ -93,7 +94,8 @@ def base(tiny, smallest, tmp_path_factory):
             shape = replace(smallest, layers=2, experts=3, expert_width=24, layer_scale=True)
         placed = init_state(shape, LoraConfig(), None, make_mesh(MeshConfig(), jax.devices()[:1]), 0)
         folder = tmp_path_factory.mktemp("base")
-        save_own(folder, nnx.merge(placed.graphdef, *placed.state.params), {})
+        decoder = nnx.merge(placed.graphdef, *placed.state.params)
+        save_own(folder, decoder, config_to_hf(decoder.config, max_positions=64, tokens={}))
         return str(folder)
 
     return make

@@ -49,6 +49,8 @@ _SIZES = {
 # Config fields that change what the model computes, and the values for which this decoder computes it too. Where
 # attention both ways is for `vision`, it is for tokens of images.
 _ONLY = {"mlp_bias": (False,), "use_bidirectional_attention": (False, "vision")}
+# Tokens of generation, which an export hands on: an id or, of the ends, several; -1 stands for none in old configs.
+_TOKENS, _LARGEST_TOKEN = ("bos_token_id", "eos_token_id", "pad_token_id"), 2**31 - 1
 
 
 def config_from_hf(hf: Mapping[str, object], where: str) -> DecoderConfig:
@@ -80,6 +82,11 @@ def config_from_hf(hf: Mapping[str, object], where: str) -> DecoderConfig:
     width, layers, heads, feed_forward, vocab_size = (fields.whole(name, 1, most) for name, most in _SIZES.items())
     _check_activation(family, fields, traits)
     fields.whole(LIMIT, 1, MOST_TOKENS, traits.defaults[LIMIT])  # which `position_limit` gives to who asks
+    for name in _TOKENS:
+        given = hf.get(name)
+        each = {name: given} if not isinstance(given, list) else {f"{name}[{n}]": one for n, one in enumerate(given)}
+        for key in each:
+            Fields(each, where).whole(key, -1, _LARGEST_TOKEN, -1)
     found = traits.read(fields, layers)
     rope, sliding_theta = read_ropes(fields, traits)
     values: dict[str, Any] = {
