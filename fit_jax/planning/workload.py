@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from fit_jax.config import Config, MeshConfig, OptimizerConfig, RehearsalConfig, TokenizerConfig
 from fit_jax.errors import InputError
 from fit_jax.hub import local_folder
+from fit_jax.methods import compares_candidates
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import CONFIG_FILES
@@ -12,8 +13,6 @@ from fit_jax.runs.resolve import ResolvedConfig, resolve
 
 # Target positions of a row where the config leaves them to the data: as many as rows of short, packed examples have.
 TOKENS_PER_TARGET = 32
-# Methods whose loss compares all candidates of an example.
-ALL_CANDIDATES = ("poe", "group_dro")
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def workload(config: Config, slices: int = 1) -> Workload:
 
     Raises:
         InputError: The pretrained model's shape is not known, or what the config names is damaged or does not fit
-            together.
+            together; a method of another package is broken.
     """
     resolved, notes = _resolved(config)
     tokens = 0
@@ -73,7 +72,7 @@ def workload(config: Config, slices: int = 1) -> Workload:
     if targets is None:
         targets = max(config.train.sequence_length // TOKENS_PER_TARGET, 1)
         notes.append(f"train.targets_per_row is null: planned with {targets}, one per {TOKENS_PER_TARGET} tokens")
-    if config.train.method in ALL_CANDIDATES:
+    if compares_candidates(config.train.method):
         notes.append(
             f"train.method {config.train.method}: planned with the step of fit; a row answers every candidate of its "
             "examples, so it holds fewer of them and has more targets (train.targets_per_row)"

@@ -5,9 +5,12 @@ import shutil
 
 import pytest
 
-from fit_jax.config import load_config
+from fit_jax.config import TaskConfig, load_config
+from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.focus.tokenizers import save_tokenizer, train_tokenizer
+from fit_jax.methods import TRAINED, training_method
+from fit_jax.methods.candidates import CandidateLoss
 from fit_jax.planning.workload import workload
 from fit_jax.runs.resolve import resolve
 
@@ -60,7 +63,15 @@ def test_the_shapes_are_the_configs():
     assert workload(load_config(["--train.targets_per_row", "7"])).targets == 7
 
 
-@pytest.mark.parametrize(("method", "noted"), [("fit", False), ("poe", True), ("group_dro", True)])
-def test_a_plan_says_that_it_counts_another_methods_rows(method, noted):
-    notes = workload(load_config(["--train.method", method])).notes
-    assert any(note.startswith(f"train.method {method}: planned with the step of fit") for note in notes) is noted
+@pytest.fixture(scope="module")
+def task():
+    return build_task(TaskConfig(train_examples=40, validation_examples=12, test_examples=10), 0)
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_a_plan_says_where_rows_hold_all_candidates(method, task):
+    """Of every method, and by what it trains with, whatever its module says of itself."""
+    config = load_config(["--train.method", method])
+    compares = isinstance(training_method(task, config).objective, CandidateLoss)
+    said = f"train.method {method}: planned with the step of fit; a row answers every candidate"
+    assert any(note.startswith(said) for note in workload(config).notes) is compares
