@@ -95,7 +95,7 @@ def workload(config: Config, slices: int = 1) -> Workload:
 
 
 def _resolved(config: Config) -> tuple[ResolvedConfig, list[str]]:
-    """The config resolved as a run resolves it, from the written shape where the pretrained model is not at hand."""
+    """The config resolved as a run resolves it, from the written shape where the pretrained model is not available."""
     model = config.model
     if model.pretrained is None:
         return resolve(config), []
@@ -104,8 +104,8 @@ def _resolved(config: Config) -> tuple[ResolvedConfig, list[str]]:
     except InputError as error:
         if model.vocab_size is None:
             raise InputError(f"{error}; or write the model's shape under `model`, vocab_size included") from error
-        note = f"model.pretrained {model.pretrained} is not at hand: planned with the shape written under `model`"
-        return resolve(config, at_hand=False), [note]
+        note = f"model.pretrained {model.pretrained} is not available: planned with the shape written under `model`"
+        return resolve(config, pretrained_found=False), [note]
     return resolve(config), []
 
 

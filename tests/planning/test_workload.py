@@ -24,16 +24,16 @@ def test_an_imported_model_with_an_adapter_is_planned_as_it_is_trained(imported,
     assert load.model == run.decoder(320)
     assert load.lora == run.lora
     assert load.lora.rank == ADAPTER.rank
-    assert not any("not at hand" in note for note in load.notes)
+    assert not any("not available" in note for note in load.notes)
 
 
-def test_a_model_that_is_not_at_hand_has_the_written_shape(tmp_path):
+def test_a_model_that_is_not_available_has_the_written_shape(tmp_path):
     absent = ["--model.pretrained", str(tmp_path / "none")]
     with pytest.raises(InputError, match="write the model's shape"):
         workload(load_config(absent))
     load = workload(load_config([*absent, "--model.vocab_size", "50", "--lora.rank", "4"]))
     assert (load.model.vocab_size, load.lora.rank, load.model.pretrained) == (50, 4, absent[1])
-    assert any("not at hand" in note for note in load.notes)
+    assert any("not available" in note for note in load.notes)
 
 
 def test_a_damaged_model_is_no_absent_one(tmp_path):
