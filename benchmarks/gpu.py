@@ -130,7 +130,7 @@ def devices(peer_python: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def config(shape: Shape, branches: int = 1):
-    """The run, as `python -m fit_jax.train` would be told of it."""
+    """The run, as `python -m fit_jax.train` would be asked for it."""
     from fit_jax.config import load_config
 
     options = {

@@ -72,7 +72,7 @@ def one_start(run: str, cache: str, browser: Any) -> dict[str, float]:
             assert server.stdout is not None
             address = re.fullmatch(r"playground: (\S+) .*\n", server.stdout.readline())
             assert address is not None
-            found = {"address told": time.perf_counter() - start}
+            found = {"address printed": time.perf_counter() - start}
             page.goto(address[1])
             page.wait_for_selector(HEAT, timeout=120_000)
             found["first answer"] = page.evaluate("answered") / 1000 - started

@@ -86,7 +86,7 @@ def write_model(folder: Path) -> None:
 
 
 def config(folder: Path, lora: bool):
-    """The run, as `python -m fit_jax.train` would be told of it."""
+    """The run, as `python -m fit_jax.train` would be asked for it."""
     from benchmarks.training import ALPHA, RANK, RATE
     from fit_jax.config import load_config
 

@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> None:
 
 
 def config(lora: bool = True):
-    """The run, as `python -m fit_jax.train` would be told of it."""
+    """The run, as `python -m fit_jax.train` would be asked for it."""
     from fit_jax.config import load_config
 
     options = {

@@ -66,10 +66,10 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
         sys.stdout.flush()
         signals.check()
     except BaseException as error:
-        status, told = _told(error, debug)
+        status, message = _report(error, debug)
         # A normal exit would wait for the other processes of a job, who may be waiting for this one, and would let
         # libraries tell at length what else has failed since.
-        for stream, text in ((sys.stdout, ""), (sys.stderr, told)):
+        for stream, text in ((sys.stdout, ""), (sys.stderr, message)):
             with suppress(OSError):  # nobody may be there to read it
                 stream.write(text)
                 stream.flush()
@@ -78,7 +78,7 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     sys.exit(status)
 
 
-def _told(error: BaseException, debug: bool) -> tuple[int, str]:
+def _report(error: BaseException, debug: bool) -> tuple[int, str]:
     """The exit status that an error stands for, and what is said of it."""
     signal = signals.received()
     if signal is None and isinstance(error, KeyboardInterrupt):
@@ -90,10 +90,10 @@ def _told(error: BaseException, debug: bool) -> tuple[int, str]:
         return 141, ""
     status, line = explain(error)
     place = _place_in_job()
-    told = trace if debug or line is None else ""
+    message = trace if debug or line is None else ""
     if line is None and place:  # the lines of all processes run together
         line = " ".join(str(error).split()) or type(error).__name__
-    return status, told if line is None else f"{told}error: {place}{printable(line)}\n"
+    return status, message if line is None else f"{message}error: {place}{printable(line)}\n"
 
 
 def _place_in_job() -> str:

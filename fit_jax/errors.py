@@ -54,8 +54,8 @@ def cannot_write(what: object, error: Exception, then: str = "or choose another 
 
 def reason(error: Exception) -> str:
     """Why a library failed, in one line: what the system says, else how the library's own message begins."""
-    told = full_disk(error) or (error.strerror if isinstance(error, OSError) else None)
-    return told or (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    message = full_disk(error) or (error.strerror if isinstance(error, OSError) else None)
+    return message or (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 # How libraries that connect processes tell that one is no longer there.
@@ -80,7 +80,7 @@ def machine_remedy(error: BaseException) -> str | None:
     """What to do about a machine that does not suffice, wherever that shows; None for other failures."""
     if full_disk(error):  # before memory: some libraries call both resources that are exhausted
         return "free space, then start the same command again"
-    # JAX's own error for memory is told by its text.
+    # JAX's own error for memory is recognised by its text.
     scarce = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     if scarce or any(text in str(error) for text in ("RESOURCE_EXHAUSTED", "Out of memory")):
         return (

@@ -220,8 +220,8 @@ class Fields:
         value, names = self._given(name, default), list(known)
         if value not in names:
             known_names = ", ".join(names)
-            told = f"{self.where}: {name} {quoted(value)} is not supported; supported: {known_names}, or {self._remedy}"
-            raise InputError(told)
+            where = f"{self.where}: {name} {quoted(value)}"
+            raise InputError(f"{where} is not supported; supported: {known_names}, or {self._remedy}")
         return names[names.index(value)]
 
     def section(self, name: str) -> "Fields | None":

@@ -90,14 +90,14 @@ def check() -> None:
 
 @contextmanager
 def deferred(number: signal.Signals) -> Iterator[Callable[[], bool]]:
-    """Meanwhile a signal raises nothing; yields what tells whether it has come. One that is not told of comes after."""
+    """Meanwhile a signal raises nothing; yields what tells whether it has come. One not asked about is raised after."""
     requests: list[int] = [number] if number in _again else []
     _again.discard(number)
-    told = 0
+    seen = 0
 
     def has_come() -> bool:
-        nonlocal told
-        told = len(requests)
+        nonlocal seen
+        seen = len(requests)
         return bool(requests)
 
     before = signal.signal(number, lambda number, frame: requests.append(number))
@@ -107,7 +107,7 @@ def deferred(number: signal.Signals) -> Iterator[Callable[[], bool]]:
     finally:
         _deferred.discard(number)
         signal.signal(number, before)
-    if not told and requests:  # nobody has asked since it came
+    if not seen and requests:  # nobody has asked since it came
         signal.raise_signal(number)
 
 
@@ -125,11 +125,11 @@ def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    anew = number not in _resent
+    from_outside = number not in _resent
     _resent.discard(number)
-    if _received and not anew:
+    if _received and not from_outside:
         return  # `check` has raised it meanwhile
-    if _received or (anew and number in _again):
+    if _received or (from_outside and number in _again):
         _end(number)
     if _imports(frame):
         _again.add(number)

@@ -10,7 +10,7 @@ from fit_jax.foreign import printable
 
 
 class PipedConsole(Console):
-    """A console whose reader may go (`| head`) without a failure being told."""
+    """A console whose reader may go (`| head`) without a failure being reported."""
 
     def on_broken_pipe(self) -> NoReturn:
         """Leaves the error to the frame of all commands; `rich` itself would end with status 1."""

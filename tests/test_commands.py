@@ -1,4 +1,4 @@
-"""Commands: what each is told and shows in its help, and that those with a mesh start with it."""
+"""Commands: the arguments and the help of each, and that those with a mesh start with it."""
 
 from dataclasses import fields, is_dataclass
 

@@ -44,9 +44,9 @@ EXCEPTIONS = {
     "sbatch": "needs SLURM",
     "ssh-add": "needs a key of Google's cloud",
     "hf auth login": "needs an account of the hub",
-    "vllm": "needs vLLM, which the page says was not at hand",
-    "python convert_hf_to_gguf.py": "needs a clone of llama.cpp, which the page says was not at hand",
-    "llama-server": "needs llama.cpp, which the page says was not at hand",
+    "vllm": "needs vLLM, which the page says this project has not",
+    "python convert_hf_to_gguf.py": "needs a clone of llama.cpp, which the page says this project has not",
+    "llama-server": "needs llama.cpp, which the page says this project has not",
 }
 
 

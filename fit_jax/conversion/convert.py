@@ -165,13 +165,13 @@ def _demand(agreement: Agreement, stored: str, computed: str, what: str) -> None
             "the model's logits are not finite: its weights are damaged; take them from their source again"
         )
     if not agreement.within(_coarser(stored, computed)):
-        told = (
+        message = (
             f"{what} computes other logits than the original: they differ by up to {agreement.largest:.3g} "
             f"where the largest is {agreement.scale:.3g}"
         )
         if stored == "float32":
-            raise RunFailed(f"{told}; nothing was written")
-        raise InputError(f"{told}; {stored} does not hold its weights well enough: choose dtype float32")
+            raise RunFailed(f"{message}; nothing was written")
+        raise InputError(f"{message}; {stored} does not hold its weights well enough: choose dtype float32")
 
 
 def _coarser(first: str, second: str) -> str:

@@ -58,8 +58,8 @@ def property_evidence(labelled: Labelled, columns: Mapping[str, Column], used: S
             found = column_codes(column.kind, [row.get(column.name) for row in rows])
             if found is not None:
                 properties[f"column {column.name}"] = found
-    told, _, _ = telling_words("", zip(texts, (answers[n] for n in y)), ())
-    for row in sorted(told, key=lambda row: (-row.z, row.token))[:_MOST_WORDS]:
+    words_found, _, _ = telling_words("", zip(texts, (answers[n] for n in y)), ())
+    for row in sorted(words_found, key=lambda row: (-row.z, row.token))[:_MOST_WORDS]:
         holds = re.compile(rf"(?<!\w){re.escape(row.token)}(?!\w)", re.IGNORECASE)
         properties[f"word {row.token}"] = np.array([holds.search(text) is not None for text in texts], int)
     return evidence(properties, y, words)

@@ -53,7 +53,8 @@ def choose_label(table: Profile, texts: Sequence[str], asked: str | None) -> tup
     Args:
         table: The table.
         texts: The columns that a model reads.
-        asked: The column that is to be the label; None takes the one that is best told by the texts, or by its name.
+        asked: The column that is to be the label; None takes the one that the texts predict best, or that has a label's
+            name.
 
     Raises:
         InputError: There is none, or the one asked for cannot be it.
@@ -71,12 +72,12 @@ def choose_label(table: Profile, texts: Sequence[str], asked: str | None) -> tup
         raise InputError(f"no column has 2 to {_MOST_ANSWERS} answers that could be a label; add a column of labels")
     if asked is not None:
         return asked, options[asked], f"{asked}: as --label asked"
-    told = {name: _told_by_words(table, texts, name, answers) for name, answers in options.items()}
+    predicted = {name: _predicted_by_words(table, texts, name, answers) for name, answers in options.items()}
     named = {name: _is_label_name(name) for name in options}
-    best = max(options, key=lambda name: (named[name] + told[name], name == list(table.columns)[-1]))
-    reason = f"{best}: the words of the texts tell {told[best]:.0%} of it"
+    best = max(options, key=lambda name: (named[name] + predicted[name], name == list(table.columns)[-1]))
+    reason = f"{best}: the words of the texts tell {predicted[best]:.0%} of it"
     reason += ", and its name is that of a label" if named[best] == 1 else ""
-    others = [f"{name} ({told[name]:.0%})" for name in options if name != best]
+    others = [f"{name} ({predicted[name]:.0%})" for name in options if name != best]
     reason += f". Others that could be the label: {listed(others)}" if others else ""
     if lost := [n for n in table.columns if _is_label_name(n) == 1 and n not in (*options, *texts)]:
         reason += f". No label, for want of 2 to {_MOST_ANSWERS} answers of enough rows: {listed(lost)}"
@@ -88,7 +89,7 @@ def _is_label_name(name: str) -> float:
     return 1.0 if plain in _NAMES else 0.5 if "label" in plain or "class" in plain else 0.0
 
 
-def _told_by_words(table: Profile, texts: Sequence[str], name: str, answers: Spelled) -> float:
+def _predicted_by_words(table: Profile, texts: Sequence[str], name: str, answers: Spelled) -> float:
     """The share of a column's entropy that the words of the texts tell."""
     few = table._replace(sample=table.sample[:_COMPARED])
     _, joined, y, _ = labelled_rows(few, name, answers, texts)

@@ -43,8 +43,8 @@ def shown_prompts(task: Task, encoder: PromptEncoder) -> list[dict[str, str]]:
     prompts = []
     for focus_type in FOCUS_TYPES if feature else FOCUS_TYPES[:2]:  # without a feature: none, and focus on the core
         spec = spec_for(focus_type, feature)
-        told = paraphrases_of(task.text.name, focus_type, "train")[0]
-        text = told and instruction(task.text, spec, told)
+        paraphrase = paraphrases_of(task.text.name, focus_type, "train")[0]
+        text = paraphrase and instruction(task.text, spec, paraphrase)
         label = focus_label(example, spec)
         (encoded,) = encoder.encode([example], [text])
         tokens = encoder.tokenizer.convert_ids_to_tokens(encoded.answers[label].tolist())

@@ -2,7 +2,7 @@
 
 Correlations follow the competency problems of Gardner et al. 2021: where no single token tells the label, the share of
 a label among the examples that hold a token is binomial around the label's share in all; the z-score of that share says
-how far the data are from it. Tokens whose z-score is too large to be chance, over all tokens tested, are told.
+how far the data are from it. Tokens whose z-score is too large to be chance, over all tokens tested, are reported.
 """
 
 import math
@@ -16,7 +16,7 @@ from typing import Literal
 from fit_jax.data.association import words_of
 from fit_jax.focus.example import Example
 
-# Family-wise error rate: the probability that any token of data without shortcuts is told.
+# Family-wise error rate: the probability that any token of data without shortcuts is reported.
 LEVEL = 0.01
 # A token in fewer examples has no z-score that means much.
 FEWEST = 20
@@ -92,7 +92,7 @@ def telling_words(
         values: Words of the features' values, which are shortcuts by the description.
 
     Returns:
-        The words, how many (word, label) pairs were tested, and the z-score beyond which one is told (two-sided,
+        The words, how many (word, label) pairs were tested, and the z-score beyond which one is reported (two-sided,
         Bonferroni at `LEVEL`).
     """
     base: Counter[str] = Counter()

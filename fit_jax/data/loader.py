@@ -129,7 +129,7 @@ class TrainLoader(Generic[BatchType]):
             self._window = self._taken
             self.steps_per_epoch = self._epoch_size / self._taken
             self.widths = _widths(self.tokens_per_row, token_shards)
-            for step in range(-(-drawn // self._taken)):  # what does not fit is to be told now
+            for step in range(-(-drawn // self._taken)):  # what does not fit is to be reported now
                 self._fitted(step)
         else:
             self._window = max(window.examples, window.rows * drawn // rows)

@@ -83,15 +83,15 @@ class Malformed:
                 with suppress(OSError):  # a folder that may not be written: the list does no harm
                     self._listing.unlink()
             return ()
-        rows, first = self._told()
+        rows, first = self._summary()
         if self._policy == "error":
             raise InputError(f"{rows}: {first}; fix them{self._listed()}, or set task.malformed to skip")
         return (f"{rows} skipped: {first}",)
 
     def __str__(self) -> str:
-        return ": ".join(self._told())
+        return ": ".join(self._summary())
 
-    def _told(self) -> tuple[str, str]:
+    def _summary(self) -> tuple[str, str]:
         """How many rows there are, and what is wrong with the first of them."""
         lengths = accumulate(len(problem) for problem in self._first)
         first = [problem for problem, end in zip(self._first, lengths) if end <= _LONGEST] or self._first[:1]

@@ -58,8 +58,8 @@ class OwnReader:
         for feature, value in zip(own.features, values):
             problem = problem or (value and _misspelt(feature, value))
         uid = None if own.uid is None else str(row.get(own.uid))
-        told = (uid, *candidates, *values, *(str(row.get(column)) for column in own.slices))
-        if not problem and not all(text is None or is_text(text) for text in told):
+        strings = (uid, *candidates, *values, *(str(row.get(column)) for column in own.slices))
+        if not problem and not all(text is None or is_text(text) for text in strings):
             problem = f"its uid, answers, feature values or slices hold {NO_TEXT}"
         if problem:
             bad.add(where, problem, row)

@@ -161,8 +161,8 @@ def build_splits(
             shape = "draw whole pairs of items" if ask is None else f"keep rho at {ask.rho:.3g}"
             left = f"{len(pool) - count} of its {len(pool)} rows ({1 - count / len(pool):.0%}) are left out to {shape}"
             why = left if count < len(pool) else f"it holds all of its {len(pool)} rows"
-            told = f"split {name}: {count} examples, fewer than the {size} wanted: {why}"
-            notes.append(f"{told}; nothing need be done, and more rows make it larger")
+            note = f"split {name}: {count} examples, fewer than the {size} wanted: {why}"
+            notes.append(f"{note}; nothing need be done, and more rows make it larger")
     return splits, tuple(notes)
 
 

@@ -11,7 +11,7 @@ from fit_jax.html import as_html
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by colour-blind eyes; line and marker tell them apart in grey.
+# Okabe and Ito's colours, which colour-blind eyes can distinguish; line and marker tell them apart in grey.
 STYLES = (
     ("#0072B2", "-", "o"),
     ("#E69F00", "--", "s"),

@@ -105,7 +105,7 @@ def _phrases(candidates: tuple[str, ...], unknown: int) -> tuple[tuple[str, ...]
     found = []
     for number, candidate in enumerate(candidates):
         rivals = " ".join(c for n, c in enumerate(candidates) if n not in (number, unknown))
-        found.append(UNKNOWN_PHRASES if number == unknown else tuple(dict.fromkeys(_told_by(candidate, rivals))))
+        found.append(UNKNOWN_PHRASES if number == unknown else tuple(dict.fromkeys(_distinguishing(candidate, rivals))))
     return tuple(found)
 
 
@@ -118,15 +118,15 @@ def normalise(text: str) -> tuple[str, ...]:
     return tuple(word for word in words if word not in _ARTICLES) or tuple(words)
 
 
-def _told_by(person: str, rival: str) -> Iterator[str]:
+def _distinguishing(person: str, rival: str) -> Iterator[str]:
     """What tells a person from the other: words in a row that the other lacks, and each name among them."""
     theirs = {*normalise(rival), *normalise(_POSSESSIVE.sub("", rival))}
     for text in (person, _POSSESSIVE.sub("", person)):
         for clause in _CLAUSE.split(text):
             for differs, run in groupby(normalise(clause), lambda word: word not in theirs):
                 words = tuple(run)
-                told = (_trimmed(words, empty) for empty in (_EMPTY, _GENERAL) if differs)
-                yield from (" ".join(words) for words in told if words)
+                runs = (_trimmed(words, empty) for empty in (_EMPTY, _GENERAL) if differs)
+                yield from (" ".join(words) for words in runs if words)
     for name in re.findall(r"\b[A-Z]\w+", person):
         if not {*normalise(name)} & (theirs | _GENERAL | _ARTICLES):
             yield name

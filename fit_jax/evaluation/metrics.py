@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -85,7 +85,47 @@ def kind_of(focus: str) -> str:
     return "spurious" if focus in SPURIOUS_TYPES else "core"
 
 
-def worst_groups(predictions: Iterable[Prediction], few: int = FEW) -> list[dict[str, Any]]:
+class WorstGroup(TypedDict):
+    """The group with the lowest focus accuracy of a cell.
+
+    Attributes:
+        split: Of the cell, as the next three.
+        focus: The focus type.
+        feature: The spurious feature.
+        paraphrases: Their set.
+        value: The group's s.
+        answer: Its y, or with multiple choice whether y = y_s.
+        count: Its examples.
+        accuracy: Its focus accuracy.
+        ci_low: The 95 % interval begins here.
+        ci_high: And ends here.
+    """
+
+    split: str
+    focus: str
+    feature: str
+    paraphrases: str
+    value: str
+    answer: str
+    count: int
+    accuracy: float
+    ci_low: float
+    ci_high: float
+
+
+class FlipRates(TypedDict):
+    """The shares that `flip_rates` gives of a split, feature and set of paraphrases."""
+
+    split: str
+    feature: str
+    paraphrases: str
+    count: int
+    false_count: int
+    flip_rate: float | None
+    false_flip_rate: float | None
+
+
+def worst_groups(predictions: Iterable[Prediction], few: int = FEW) -> list[WorstGroup]:
     """Per split, focus type, feature and paraphrases, the group with the lowest focus accuracy, its interval and size.
 
     Groups are those of `focus.example.group_of`: (s, y), and with multiple choice (s, whether y = y_s). Where some have
@@ -100,13 +140,24 @@ def worst_groups(predictions: Iterable[Prediction], few: int = FEW) -> list[dict
             groups.items(), key=lambda g: (g[1].examples < few, g[1].value, g[1].examples, g[0])
         )
         low, high = worst.share_interval()
-        keys = {"split": split, "focus": focus, "feature": feature, "paraphrases": paraphrases}
-        figures = {"count": worst.examples, "accuracy": worst.value, "ci_low": low, "ci_high": high}
-        rows.append({**keys, "value": value, "answer": answer, **figures})
+        rows.append(
+            WorstGroup(
+                split=split,
+                focus=focus,
+                feature=feature,
+                paraphrases=paraphrases,
+                value=value,
+                answer=answer,
+                count=worst.examples,
+                accuracy=worst.value,
+                ci_low=low,
+                ci_high=high,
+            )
+        )
     return rows
 
 
-def flip_rates(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
+def flip_rates(predictions: Iterable[Prediction]) -> list[FlipRates]:
     """How often the same x gets the other answer when only the focus instruction changes.
 
     From `focus(core) & ignore(spurious)` to `focus(spurious) & ignore(core)`, per split, feature and paraphrases:
@@ -132,9 +183,17 @@ def flip_rates(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
                 else:
                     false_flips.append(a.prediction != b.prediction)
                     agreeing.add(uid)
-        keys = {"split": split, "feature": feature, "paraphrases": paraphrases}
-        rates = {"flip_rate": _mean(flips), "false_flip_rate": _mean(false_flips)}
-        rows.append({**keys, "count": len(flipping), "false_count": len(agreeing), **rates})
+        rows.append(
+            FlipRates(
+                split=split,
+                feature=feature,
+                paraphrases=paraphrases,
+                count=len(flipping),
+                false_count=len(agreeing),
+                flip_rate=_mean(flips),
+                false_flip_rate=_mean(false_flips),
+            )
+        )
     return rows
 
 

@@ -17,7 +17,7 @@ from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.reference_lines import reference_lines
 from fit_jax.evaluation.report import PERPLEXITY, write_lines
 from fit_jax.evaluation.result_tables import PARAPHRASE_NAMES, focus_table
-from fit_jax.evaluation.text_perplexity import perplexity_table
+from fit_jax.evaluation.text_perplexity import PerplexityRecord, perplexity_table
 from fit_jax.evaluation.verdict import following
 from fit_jax.files import write_text
 from fit_jax.html import page
@@ -112,7 +112,7 @@ def write_mixture_report(
     task: Task,
     method: str,
     seed: int,
-    measured: Sequence[dict[str, Any]] = (),
+    measured: Sequence[PerplexityRecord] = (),
 ) -> Table:
     """Writes what `report/` of a mixture holds beside the reports of its tasks, which are there.
 

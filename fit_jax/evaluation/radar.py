@@ -62,7 +62,7 @@ def draw_radars(panels: Sequence[Panel | None], columns: int, target: Path | Bin
 
 
 def radar_figures(panels: Sequence[Panel | None]) -> str:
-    """The panels for a page, each by itself so that a narrow page shows them below each other, and told in words."""
+    """The panels for a page, each by itself so that a narrow page shows them below each other, and in words."""
     figures = []
     for number, panel in enumerate(filter(None, panels)):
         out = io.BytesIO()

@@ -22,7 +22,7 @@ from fit_jax.evaluation.queries import Prediction, plain_record
 from fit_jax.evaluation.radar import Panel, draw_radars, radar_figures
 from fit_jax.evaluation.reference_lines import without_repeats
 from fit_jax.evaluation.result_summary import summary
-from fit_jax.evaluation.text_perplexity import perplexity_table
+from fit_jax.evaluation.text_perplexity import PerplexityRecord, perplexity_table
 from fit_jax.evaluation.verdict import run_verdict
 from fit_jax.files import make_folder, replace_with, write_text
 from fit_jax.focus.prompts import PromptEncoder
@@ -104,7 +104,7 @@ def write_report(
     method: str,
     seed: int,
     before: Before = Before(),  # noqa: B008
-    measured: Sequence[dict[str, Any]] = (),
+    measured: Sequence[PerplexityRecord] = (),
 ) -> list[dict[str, Any]]:
     """Writes `report/` of one run.
 

@@ -10,6 +10,7 @@ from fit_jax.data.task import Task
 from fit_jax.evaluation.bias import bias_scores
 from fit_jax.evaluation.metrics import (
     Accuracy,
+    WorstGroup,
     calibration_error,
     flip_rates,
     kind_of,
@@ -156,9 +157,9 @@ def _steering_table(predictions: Sequence[Prediction], unreached: float) -> Tabl
         rows.append((f"spread over {'shifted ' if shifted else ''}splits of {focus}", paraphrases, "", f"{spread:.3f}"))
     for row in flip_rates(predictions):
         for name, count in (("flip_rate", "count"), ("false_flip_rate", "false_count")):
-            if row[name] is not None:
+            if (rate := row[name]) is not None:
                 where = f"{name.replace('_', ' ')}, {row['split']}, {row['feature']}"
-                rows.append((where, row["paraphrases"], str(row[count]), share(row[name], row[count])))
+                rows.append((where, row["paraphrases"], str(row[count]), share(rate, row[count])))
     rows.append(("expected calibration error", "all", "", f"{calibration_error(predictions):.3f}"))
     caption = (
         "The spread is the largest minus the smallest accuracy over splits: 0 where the model does not lean on the "
@@ -192,7 +193,7 @@ def _feature_table(predictions: Sequence[Prediction], features: Sequence[str], t
 
 
 def _worst_table(predictions: Sequence[Prediction]) -> Table:
-    weakest: dict[tuple[str, str], dict[str, Any]] = {}
+    weakest: dict[tuple[str, str], WorstGroup] = {}
     for row in worst_groups(predictions):
         key = (row["focus"], row["paraphrases"])
         if key not in weakest or _rank(row) < _rank(weakest[key]):
@@ -258,7 +259,7 @@ def _rho_table(splits: Mapping[str, Split], names: Sequence[str]) -> Table:
     return Table("The data", caption, header, tuple(rows), texts=3)
 
 
-def _rank(row: Mapping[str, Any]) -> tuple[bool, float]:
+def _rank(row: WorstGroup) -> tuple[bool, float]:
     """Groups of enough examples come first, then those of low accuracy."""
     return row["count"] < FEW, row["accuracy"]
 

@@ -67,7 +67,7 @@ class Mean(NamedTuple):
 
 
 def mean_over_seeds(values: Float[np.ndarray, "n seeds"], clusters: Sequence[Hashable]) -> Mean:
-    """The mean over seeds, with the variance that seeds and clusters give it, to be told from 0.
+    """The mean over seeds, with the variance that seeds and clusters give it, to be compared with 0.
 
     With one seed the variance is that of other clusters alone. It is never less than if one cluster had come out as 0:
     that nothing varied is no proof.

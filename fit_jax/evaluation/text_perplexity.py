@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import exp
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -34,6 +34,24 @@ class MeasuredTexts(NamedTuple):
         return sum(len(item.target_ids) for item in self.items)
 
 
+class PerplexityRecord(TypedDict):
+    """A line of `perplexity.jsonl`.
+
+    Attributes:
+        texts: What a reader knows them by.
+        rehearsed: Whether the run was trained on them, too.
+        tokens: How many are predicted.
+        before: Perplexity before tuning; None where no model stands before it.
+        after: Perplexity after it.
+    """
+
+    texts: str
+    rehearsed: bool
+    tokens: int
+    before: float | None
+    after: float
+
+
 def text_perplexities(texts: Sequence[MeasuredTexts], scorer: Scorer, params: ForwardParams) -> list[float]:
     """exp(-mean log p of a token to learn) of each of the texts.
 
@@ -53,7 +71,7 @@ def text_perplexities(texts: Sequence[MeasuredTexts], scorer: Scorer, params: Fo
 
 def perplexity_records(
     texts: Sequence[MeasuredTexts], after: Sequence[float], before: Sequence[float]
-) -> list[dict[str, Any]]:
+) -> list[PerplexityRecord]:
     """A record of each of the texts; `before` is empty where no model stands before the tuning."""
     return [
         {
@@ -67,7 +85,7 @@ def perplexity_records(
     ]
 
 
-def perplexity_table(records: Sequence[dict[str, Any]]) -> Table:
+def perplexity_table(records: Sequence[PerplexityRecord]) -> Table:
     """The records as a report shows them."""
     rows = []
     for record in records:

@@ -165,7 +165,7 @@ def _measures(asked: Sequence[Prediction]) -> dict[str, float]:
         if groups:
             found[f"worst group, {kind} types"] = min(groups)
     for name in ("flip_rate", "false_flip_rate"):
-        rates = [r[name] for r in flip_rates(standard) if r[name] is not None]
+        rates = [rate for r in flip_rates(standard) if (rate := r[name]) is not None]
         if rates:
             found[name.replace("_", " ")] = float(np.mean(rates))
     found["calibration error"] = calibration_error(predictions)

@@ -1,4 +1,4 @@
-"""Hours and cost of an experiment on a named machine, told before anything starts."""
+"""Hours and cost of an experiment on a named machine, before anything starts."""
 
 import json
 import sys

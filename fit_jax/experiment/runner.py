@@ -67,7 +67,7 @@ def run_experiment(config: ExperimentConfig, do: DoCell = do_cell) -> Path:
             cell's last checkpoint.
     """
     check_experiment(config)
-    # What is wrong here is to be told now, not after the last cell.
+    # What is wrong here is to be reported now, not after the last cell.
     models_beside(config)
     if config.shared and is_url(config.run_dir):
         raise InputError(f"shared: processes share a folder, and {config.run_dir[:80]} is a URL; mount the storage")

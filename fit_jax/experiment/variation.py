@@ -74,7 +74,7 @@ def draw_variation(
 
 
 def variation_html(variants: ByModel, varied: str, paraphrases: str) -> str:
-    """The figure as a section of a page, told in words as well."""
+    """The figure as a section of a page, described in words as well."""
     out = io.BytesIO()
     draw_variation(variants, varied, paraphrases, out)
     svg = inline_svg(out.getvalue().decode(), "variation-", in_words(variants, varied, paraphrases))

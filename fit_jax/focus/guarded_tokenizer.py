@@ -27,7 +27,7 @@ class GuardedTokenizer:
         """The tokenizer's own."""
         tokenizer, name = object.__getattribute__(self, "_guarded")
         value = getattr(tokenizer, attribute)
-        return _told(value, name) if attribute in _READING else value
+        return _guarded_call(value, name) if attribute in _READING else value
 
     def __setattr__(self, attribute: str, value: Any) -> None:
         """Sets the tokenizer's own."""
@@ -38,9 +38,9 @@ class GuardedTokenizer:
         return GuardedTokenizer, object.__getattribute__(self, "_guarded")
 
 
-def _told(method: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _guarded_call(method: Callable[..., Any], name: str) -> Callable[..., Any]:
     @wraps(method)
-    def told(*args: Any, **kwargs: Any) -> Any:
+    def guarded(*args: Any, **kwargs: Any) -> Any:
         # Standard error is the whole process's: other threads leave it alone.
         quiet = silent() if threading.current_thread() is threading.main_thread() else nullcontext()
         try:
@@ -54,4 +54,4 @@ def _told(method: Callable[..., Any], name: str) -> Callable[..., Any]:
                 "or take another tokenizer"
             ) from error
 
-    return told
+    return guarded

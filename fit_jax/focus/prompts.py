@@ -47,7 +47,7 @@ class _Pieces(NamedTuple):
     answered: tuple[str, ...]
 
 
-class _Wording(NamedTuple):
+class _Layout(NamedTuple):
     """How the prompts of one task are put together.
 
     Attributes:
@@ -126,8 +126,8 @@ class PromptEncoder:
         self.place = place
         self._long_text = long_text
         self.lines_part = self._part([f"{end}\n" for end in _LINE_ENDS], _LINE_STARTS)
-        self._wordings = {each.name: self._wording(each, template) for each in text.each}
-        self._form = self._wordings[text.each[0].name].form
+        self._layouts = {each.name: self._layout(each, template) for each in text.each}
+        self._form = self._layouts[text.each[0].name].form
         self.end_id = self._form.end_id
 
     def encode(self, examples: Sequence[Example], instructions: Sequence[str]) -> list[EncodedPrompt]:
@@ -150,14 +150,14 @@ class PromptEncoder:
         """The encoder of one task of a mixture, by its name."""
         one = copy(self)
         one.text = self.text.parts[name]
-        one._form = self._wordings[name].form
+        one._form = self._layouts[name].form
         return one
 
     def render(self, example: Example, instruction: str, answer: str | None = None) -> str:
         """The prompt as a person reads it, with the answer and its end token where one is given."""
-        wording = self._of(example)
-        frame, form = self._frame(wording.form), wording.form
-        prompt = frame.start + "\n".join(self._lines(wording.text, example, instruction)) + frame.cue
+        layout = self._of(example)
+        frame, form = self._frame(layout.form), layout.form
+        prompt = frame.start + "\n".join(self._lines(layout.text, example, instruction)) + frame.cue
         if answer is None:
             return prompt
         return prompt + form.lead + answer + form.trail + frame.end
@@ -171,15 +171,15 @@ class PromptEncoder:
         *first, end = self.tokenizer.convert_ids_to_tokens([*form.start_ids, form.end_id])
         return Frame("".join(first) + form.start, form.cue, end)
 
-    def _of(self, example: Example) -> _Wording:
-        return self._wordings[self.text.of(example).name]
+    def _of(self, example: Example) -> _Layout:
+        return self._layouts[self.text.of(example).name]
 
-    def _wording(self, text: TaskText, template: str) -> _Wording:
+    def _layout(self, text: TaskText, template: str) -> _Layout:
         form = prompt_form(self.tokenizer, text.cue, template)
         cue = form.cue.lstrip("\n")
         gap = form.cue.removesuffix(cue)
         parts = bool(cue) and self.lines_part and self._part([end + gap for end in _LINE_ENDS], [cue])
-        return _Wording(text, form, gap, cue, parts)
+        return _Layout(text, form, gap, cue, parts)
 
     def _lines(self, words: TaskText, example: Example, instruction: str) -> list[str]:
         """The parts of the user's text that are not empty."""

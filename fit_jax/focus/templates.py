@@ -108,7 +108,7 @@ def render_messages(
         tokenizer: Has a chat template.
         messages: Each with its `role` and `content`.
         add_generation_prompt: Whether the beginning of the model's next turn follows.
-        options: What else the template is told.
+        options: Further variables for the template.
 
     Raises:
         InputError: The template fails, or asks for more time or memory than any real one.

@@ -68,8 +68,8 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
             empty = not tokenizer(_PROBE)["input_ids"]
             tokenizer.decode(tokenizer(_PROBE, add_special_tokens=False)["input_ids"])
     except InputError as error:
-        told = str(error)
-        raise InputError(told if told.startswith("tokenizer ") else f"tokenizer {told}") from error
+        message = str(error)
+        raise InputError(message if message.startswith("tokenizer ") else f"tokenizer {message}") from error
     except (KeyboardInterrupt, MemoryError):
         raise
     except BaseException as error:  # the readers underneath raise what they like; a panic in Rust is no `Exception`
@@ -96,7 +96,7 @@ def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: str | Path) -> 
 
 
 def _keep_no_words(tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Lets every word be looked up anew: the library's threads keep what they cached of a tokenizer that is gone.
+    """Lets every word be looked up again: the library's threads keep what they cached of a tokenizer that is gone.
 
     That grows by megabytes a tokenizer in a process that opens many; encoding without the cache takes a sixth longer.
     """

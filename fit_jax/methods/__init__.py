@@ -1,6 +1,7 @@
 """Methods to train with, and to compare; one module each, found by its name, here or in a package of the user's own.
 
-A training method's module has `build(task, config) -> TrainingMethod`; `fit_jax.methods.method` says what that is.
+A training method's module has `build(task, config) -> TrainingMethod`; `fit_jax.methods.method` says what that is. It
+also has `ALL_CANDIDATES = True` where its loss compares all candidates of an example, which plans mention.
 A training-free method's module has `METHOD`, a `fit_jax.methods.training_free.TrainingFree`.
 """
 
@@ -61,6 +62,15 @@ def trains(name: str) -> bool:
         InputError: It is a broken one of another package.
     """
     return name in TRAINED or (name not in TRAINING_FREE and hasattr(_module(name), "build"))
+
+
+def compares_candidates(name: str) -> bool:
+    """Whether the loss of one of the `known_methods` compares all candidates of an example, so that rows hold them all.
+
+    Raises:
+        InputError: It is a broken one of another package.
+    """
+    return getattr(_module(name), "ALL_CANDIDATES", False)
 
 
 def _module(method: str) -> ModuleType:

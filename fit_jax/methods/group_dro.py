@@ -32,6 +32,8 @@ from fit_jax.methods.candidates import CandidateBatch, CandidateLoss, CandidateS
 from fit_jax.methods.groups import group_numbers, groups_of
 from fit_jax.methods.method import TrainingMethod, true_label
 
+ALL_CANDIDATES = True
+
 
 def build(task: Task, config: Config) -> TrainingMethod[CandidateBatch]:
     """Groups are those of the training examples."""

@@ -23,6 +23,8 @@ from fit_jax.methods.bias_model import cross_fitted
 from fit_jax.methods.candidates import CandidateBatch, CandidateLoss, CandidateSampler
 from fit_jax.methods.method import TrainingMethod, true_label
 
+ALL_CANDIDATES = True
+
 
 def build(task: Task, config: Config) -> TrainingMethod[CandidateBatch]:
     """The bias-only model's log-probabilities, times `train.poe_weight`, as the prior of the candidates."""

@@ -154,16 +154,16 @@ class Attention(nnx.Module):
         bias, depth = config.qkv_bias, (2 * config.layers) ** -0.5
         self.config, self.kind = config, kind
         self.q_proj = Linear("q_proj", D, H * G, config, lora, bias=bias, seed=seed.fold(0))
-        own_values = kind.own_values and not kind.borrows
+        own_values = kind.own_values and not kind.reuses_kv
         inputs = D, K * G, config, lora
-        self.k_proj = None if kind.borrows else Linear("k_proj", *inputs, bias=bias, seed=seed.fold(1))
+        self.k_proj = None if kind.reuses_kv else Linear("k_proj", *inputs, bias=bias, seed=seed.fold(1))
         self.v_proj = Linear("v_proj", *inputs, bias=bias, seed=seed.fold(2)) if own_values else None
         self.o_proj = Linear("o_proj", H * G, D, config, lora, bias=config.o_bias, scale=depth, seed=seed.fold(3))
         self.sinks = nnx.Param(jnp.zeros((H,), jnp.dtype(config.param_dtype))) if config.attention_sinks else None
         # Over each head, or over all heads side by side.
         heads, kv_heads = (H, K) if config.qk_norm_whole else (1, 1)
         self.q_norm = RMSNorm(heads * G, config) if config.qk_norm else None
-        self.k_norm = RMSNorm(kv_heads * G, config) if config.qk_norm and not kind.borrows else None
+        self.k_norm = RMSNorm(kv_heads * G, config) if config.qk_norm and not kind.reuses_kv else None
 
     def queries(
         self, x: Float[Array, "B C D"], adapter_x: Float[Array, "B C D"], rope: Rope
@@ -178,7 +178,7 @@ class Attention(nnx.Module):
         self, x: Float[Array, "B T D"], adapter_x: Float[Array, "B T D"], rope: Rope
     ) -> tuple[Float[Array, "B T K G"], Float[Array, "B T K G"]]:
         """Rotated keys and values of normalised inputs, of a layer that has its own."""
-        assert self.k_proj is not None, "of a layer that borrows none"
+        assert self.k_proj is not None, "of a layer that reuses no keys"
         projected = self.k_proj(x, adapter_x)
         k = rotate(self._heads(projected, self.k_norm), rope)
         v = self._heads(projected if self.v_proj is None else self.v_proj(x, adapter_x), None)

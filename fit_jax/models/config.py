@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 from fit_jax.errors import InputError
 from fit_jax.foreign import shown
-from fit_jax.models.layer_kinds import LayerKind, lenders
+from fit_jax.models.layer_kinds import LayerKind, reused_layers
 from fit_jax.models.limits import check_numbers
 from fit_jax.models.rope_config import RopeConfig
 from fit_jax.plugins import plugin_names
@@ -222,16 +222,16 @@ class ModelConfig:
     def kind(self, layer: int) -> LayerKind:
         """The shapes of a layer."""
         apart = self.full_head_dim or self.full_kv_heads or self.keys_as_values or self.sharing_layers
-        full, borrows = not self.slides(layer), layer >= self.layers - self.sharing_layers
+        full, reuses_kv = not self.slides(layer), layer >= self.layers - self.sharing_layers
         return LayerKind(
             slides=not full if apart else None,
             head_width=self.full_head_width if full else self.head_width,
             kv_heads=(full and self.full_kv_heads) or self.kv_heads,
-            feed_forward=(borrows and self.sharing_feed_forward) or self.feed_forward,
+            feed_forward=(reuses_kv and self.sharing_feed_forward) or self.feed_forward,
             own_values=not (full and self.keys_as_values),
-            borrows=borrows,
-            lends=self.sharing_layers > 0
-            and layer in lenders(tuple(map(self.slides, range(self.layers))), self.sharing_layers),
+            reuses_kv=reuses_kv,
+            kv_reused=self.sharing_layers > 0
+            and layer in reused_layers(tuple(map(self.slides, range(self.layers))), self.sharing_layers),
         )
 
     def scanned_kinds(self) -> tuple[LayerKind, ...]:
@@ -248,7 +248,7 @@ class ModelConfig:
         H, K = self.heads * kind.head_width, kind.kv_heads * kind.head_width
         pairs = ((D, H), (D, K), (D, K), (H, D), (D, F), (D, F), (F, D))
         shapes = dict(zip(PROJECTIONS, pairs))
-        lacking = {"k_proj", "v_proj"} if kind.borrows else set() if kind.own_values else {"v_proj"}
+        lacking = {"k_proj", "v_proj"} if kind.reuses_kv else set() if kind.own_values else {"v_proj"}
         found = {name: shape for name, shape in shapes.items() if name not in lacking}
         if self.experts and (E := self.expert_width):
             found |= zip(self.expert_projections(), ((D, E), (D, E), (E, D)))

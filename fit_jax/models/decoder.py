@@ -127,7 +127,7 @@ class Decoder(nnx.Module):
         """
         ropes, last = self.ropes(scope.query_positions, scope.lengths), self.config.layers - 1
 
-        lent: dict[bool | None, _KeysValues] = {}  # of layers that slide, and of those that do not
+        reused: dict[bool | None, _KeysValues] = {}  # of layers that slide, and of those that do not
 
         def visit(
             block: Block,
@@ -142,8 +142,8 @@ class Decoder(nnx.Module):
             slides, layer_seed = self._flag(self.config.slides, number, layers), folded(seed, number)
             rope, queries = ropes.of(slides, self._flag(self.config.rotates, number, layers)), scope
             normed = block.read(x, layer_seed)
-            if block.kind.borrows:
-                k, v = lent[block.kind.slides]
+            if block.kind.reuses_kv:
+                k, v = reused[block.kind.slides]
             else:
                 hook, k, v = hook.keys_values(number, *block.attention.keys_values(*normed, rope))
             if index_BC is not None:
@@ -157,7 +157,7 @@ class Decoder(nnx.Module):
         def through(
             stack: Stack, carry: tuple[Array, Hook], each: tuple[nnx.State, Array, Array | None]
         ) -> tuple[tuple[Array, Hook], _KeysValues | None]:
-            """Layers of a stack in a row: their weights, numbers and inputs; the keys and values of one that lends."""
+            """Layers of a stack in a row: their weights, numbers and inputs; the keys and values that are reused."""
             graphdef = nnx.graphdef(self.stack(stack.name))
             # One layer between others is no loop, whatever scans it.
             in_scan = len(stack.layers) > 1 or self.config.layers == 2
@@ -169,7 +169,7 @@ class Decoder(nnx.Module):
                 weights, number, given = layer
                 with jax.named_scope("block"):
                     x, hook, held = visit(nnx.merge(graphdef, weights), *carry, number, stack.layers, given)
-                    return (by_rows(x), hook), held if stack.kind.lends else None
+                    return (by_rows(x), hook), held if stack.kind.kv_reused else None
 
             return jax.lax.scan(scanned, carry, each)
 
@@ -181,7 +181,7 @@ class Decoder(nnx.Module):
             if len(stacks) == 1:
                 carry, held = through(stacks[0], carry, each[0])
                 if held is not None:
-                    lent[stacks[0].kind.slides] = jax.tree.map(lambda a: a[0], held)
+                    reused[stacks[0].kind.slides] = jax.tree.map(lambda a: a[0], held)
                 continue
 
             def turn(carry: tuple[Array, Hook], each: Any, stacks: tuple[Stack, ...] = stacks) -> Any:

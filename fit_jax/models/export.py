@@ -189,7 +189,7 @@ def _tensor_blocks(parts: list[_DeviceTensor]) -> TensorBlocks:
 
 
 def _in_float16(blocks: TensorBlocks) -> Iterator[np.ndarray]:
-    """Blocks rounded on this host: XLA cannot on processors without instructions for it, whatever they are told."""
+    """Blocks rounded on this host: XLA cannot on processors without instructions for it, whatever its flags."""
     for block in blocks():
         with np.errstate(over="ignore"):  # what the dtype does not hold is found when the files are read back
             rounded = block.astype(np.float16)

@@ -50,7 +50,7 @@ def _held(config: DecoderConfig) -> dict[tuple[int, int], list[int]]:
     found: dict[tuple[int, int], list[int]] = {}
     for layer in range(config.layers):
         kind = config.kind(layer)
-        if not kind.borrows:
+        if not kind.reuses_kv:
             found.setdefault((kind.kv_heads, kind.head_width), []).append(layer)
     return found
 

@@ -15,8 +15,8 @@ class LayerKind(NamedTuple):
         kv_heads: K.
         feed_forward: F.
         own_values: Whether it has a projection of values, which else are its keys.
-        borrows: Whether it attends to the keys and values of an earlier layer, and has none.
-        lends: Whether later layers attend to its keys and values.
+        reuses_kv: Whether it attends to the keys and values of an earlier layer, and has none.
+        kv_reused: Whether later layers attend to its keys and values.
     """
 
     slides: bool | None
@@ -24,8 +24,8 @@ class LayerKind(NamedTuple):
     kv_heads: int
     feed_forward: int
     own_values: bool
-    borrows: bool
-    lends: bool
+    reuses_kv: bool
+    kv_reused: bool
 
 
 class Stack(NamedTuple):
@@ -50,7 +50,7 @@ class Group(NamedTuple):
 
 
 @cache
-def lenders(slides: tuple[bool, ...], sharing: int) -> frozenset[int]:
+def reused_layers(slides: tuple[bool, ...], sharing: int) -> frozenset[int]:
     """The layers whose keys and values the last `sharing` ones attend to: the last before them that slides alike."""
     own = len(slides) - sharing
     return frozenset(max(n for n in range(own) if slides[n] == how) for how in {*slides[own:]} & {*slides[:own]})

@@ -144,9 +144,9 @@ def _check(files: TensorFiles, parts: dict[str, _Part], model: DecoderConfig) ->
     if missing or unused:
         wrong = {kind: names for kind, names in (("missing", missing), ("unused", unused)) if names}
         longest = _LONGEST_NAMES // len(wrong)
-        told = [f"{kind}: {listed((name[-longest:] for name in names), 1)}" for kind, names in wrong.items()]
+        lines = [f"{kind}: {listed((name[-longest:] for name in names), 1)}" for kind, names in wrong.items()]
         raise InputError(
-            f"{named(files.folder)}: tensors do not fit config.json: {', '.join(told)}; fetch files of one model: "
+            f"{named(files.folder)}: tensors do not fit config.json: {', '.join(lines)}; fetch files of one model: "
             f"config.json says {model.family}, {model.layers} layers, {'tied' if model.tied else 'untied'} embeddings"
         )
     for name, part in needed.items():

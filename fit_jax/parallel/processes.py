@@ -106,8 +106,8 @@ def _find_place(config: MeshConfig) -> Place | None:
     if any(given):
         address, count, number = given
         if not (address and count and number and _is_count(count) and _is_count(number) and int(number) < int(count)):
-            told = ", ".join(f"{name}={shown(value)[:24]}" for name, value in zip(names, given))
-            raise InputError(f"{told}: all three are needed: host:port, how many, and which this is, from 0")
+            settings = ", ".join(f"{name}={shown(value)[:24]}" for name, value in zip(names, given))
+            raise InputError(f"{settings}: all three are needed: host:port, how many, and which this is, from 0")
         host, _, port = address.rpartition(":")
         if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 2**16:
             raise InputError(f"JAX_COORDINATOR_ADDRESS={address[:100]}: is no host:port; write it as in 10.0.0.1:1234")
@@ -193,7 +193,7 @@ def on_lead(work: Callable[[], ResultType]) -> ResultType | None:
     The work must not wait for other processes. A signal that ends the lead ends it at once, without a word to them.
 
     Raises:
-        InputError, RunFailed: On the others, where the lead ends with an error that is told by the same status.
+        InputError, RunFailed: On the others, where the lead ends with an error that has the same status.
     """
     result, error = None, None
     if is_lead():

@@ -1,7 +1,7 @@
 """What the prefix-tree kernel computes and moves: the blocks that its own lists name, times what each of them costs.
 
 A plan knows no data, so it takes every row to be one text, in which queries meet all that came before; packed examples
-and branches meet less, and `visits` counts them for a batch that is at hand.
+and branches meet less, and `visits` counts them for a batch that is given.
 """
 
 import importlib

@@ -112,7 +112,7 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
     of_layers = sum(count * kept(kind) for kind, count in kinds.items())
     # What the layers read besides the residual stream, and keys and values that later layers read, stay as well.
     of_layers += item * tokens * model.layers * model.layer_input
-    of_layers += item * tokens * sum(2 * kind.kv_heads * kind.head_width / tensor for kind in kinds if kind.lends)
+    of_layers += item * tokens * sum(2 * kind.kv_heads * kind.head_width / tensor for kind in kinds if kind.kv_reused)
     # Over `fsdp` two layers' worth of weights, or of a gradient that is yet to be scattered, are whole at a time.
     whole = 2 * _layer_weights(load) / tensor if mesh.shape[FSDP] > 1 else 0.0
     return of_layers, max(map(in_flight, {*kinds, model.kind(model.layers - 1)})) + whole

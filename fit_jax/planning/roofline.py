@@ -129,7 +129,7 @@ def plan_traffic(load: Workload, state: TrainState, mesh: Mesh) -> list[Traffic]
     trained = bytes_held(state.trainable)
     tokens = microbatch_rows(load, mesh) * load.sequence_length
     residual = item * tokens // context * model.width
-    own = [kind for kind in map(model.kind, range(model.layers)) if not kind.borrows]
+    own = [kind for kind in map(model.kind, range(model.layers)) if not kind.reuses_kv]
     keys_values = 2 * item * tokens * sum(kind.kv_heads * kind.head_width for kind in own) / tensor
     again = int(model.remat == "full")
     rows = [

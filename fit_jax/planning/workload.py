@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from fit_jax.config import Config, MeshConfig, OptimizerConfig, RehearsalConfig, TokenizerConfig
 from fit_jax.errors import InputError
 from fit_jax.hub import local_folder
+from fit_jax.methods import compares_candidates
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import CONFIG_FILES
@@ -12,8 +13,6 @@ from fit_jax.runs.resolve import ResolvedConfig, resolve
 
 # Target positions of a row where the config leaves them to the data: as many as rows of short, packed examples have.
 TOKENS_PER_TARGET = 32
-# Methods whose loss compares all candidates of an example.
-ALL_CANDIDATES = ("poe", "group_dro")
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def workload(config: Config, slices: int = 1) -> Workload:
 
     Raises:
         InputError: The pretrained model's shape is not known, or what the config names is damaged or does not fit
-            together.
+            together; a method of another package is broken.
     """
     resolved, notes = _resolved(config)
     tokens = 0
@@ -73,7 +72,7 @@ def workload(config: Config, slices: int = 1) -> Workload:
     if targets is None:
         targets = max(config.train.sequence_length // TOKENS_PER_TARGET, 1)
         notes.append(f"train.targets_per_row is null: planned with {targets}, one per {TOKENS_PER_TARGET} tokens")
-    if config.train.method in ALL_CANDIDATES:
+    if compares_candidates(config.train.method):
         notes.append(
             f"train.method {config.train.method}: planned with the step of fit; a row answers every candidate of its "
             "examples, so it holds fewer of them and has more targets (train.targets_per_row)"
@@ -96,7 +95,7 @@ def workload(config: Config, slices: int = 1) -> Workload:
 
 
 def _resolved(config: Config) -> tuple[ResolvedConfig, list[str]]:
-    """The config resolved as a run resolves it, from the written shape where the pretrained model is not at hand."""
+    """The config resolved as a run resolves it, from the written shape where the pretrained model is not available."""
     model = config.model
     if model.pretrained is None:
         return resolve(config), []
@@ -105,8 +104,8 @@ def _resolved(config: Config) -> tuple[ResolvedConfig, list[str]]:
     except InputError as error:
         if model.vocab_size is None:
             raise InputError(f"{error}; or write the model's shape under `model`, vocab_size included") from error
-        note = f"model.pretrained {model.pretrained} is not at hand: planned with the shape written under `model`"
-        return resolve(config, at_hand=False), [note]
+        note = f"model.pretrained {model.pretrained} is not available: planned with the shape written under `model`"
+        return resolve(config, pretrained_found=False), [note]
     return resolve(config), []
 
 

@@ -95,7 +95,7 @@ def free_port(host: str, wanted: int | None) -> int:
     """
     if wanted is not None and not 0 < wanted < 2**16:
         raise InputError(f"--port {wanted}: is no port; take one from 1 to 65535")
-    told = ""
+    tried = ""
     for port in (PORT, 0) if wanted is None else (wanted,):
         with closing(socket.socket()) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -103,8 +103,8 @@ def free_port(host: str, wanted: int | None) -> int:
                 probe.bind((host, port))
                 return probe.getsockname()[1]
             except (OSError, TypeError, UnicodeError) as error:  # the latter two for what is no name of a host
-                told = f"port {port} ({reason(error)})"
-    raise InputError(f"--host {shown(host)}: cannot serve at {told}; choose another --port or --host")
+                tried = f"port {port} ({reason(error)})"
+    raise InputError(f"--host {shown(host)}: cannot serve at {tried}; choose another --port or --host")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The page, on Gradio: what one sees and what each control does. Nothing on it is fetched from, or told to, others."""
+"""The page, on Gradio: what one sees and what each control does. Nothing on it is fetched from, or sent to, others."""
 
 import os
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
@@ -85,8 +85,10 @@ def page(models: Mapping[str, FocusModel]) -> gr.Blocks:
         def explain(*values: Any) -> str:
             if not any(values[: len(model.slots)]):
                 return ""
-            found = _told(lambda: "".join(views.heat_map(*a) for a in attribute(models, controls.question(values))))
-            return "" if "fx-notice" in found else found  # it is told above
+            found = _or_notice(
+                lambda: "".join(views.heat_map(*a) for a in attribute(models, controls.question(values)))
+            )
+            return "" if "fx-notice" in found else found  # it is shown above
 
         def restore(request: gr.Request) -> list[str | list[str]]:
             return controls.values(from_query(parse_qs(str(request.query_params)), model) or start)
@@ -270,10 +272,10 @@ def _question_of_row(model: FocusModel, row: Any) -> Question:
 
 
 def _answers(models: Mapping[str, FocusModel], question: Question) -> str:
-    return _told(lambda: views.answers(ask(models, question)))
+    return _or_notice(lambda: views.answers(ask(models, question)))
 
 
-def _told(work: Callable[[], str]) -> str:
+def _or_notice(work: Callable[[], str]) -> str:
     try:
         return work()
     except InputError as error:

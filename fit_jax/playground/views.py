@@ -83,9 +83,9 @@ def _cell(answer: Answer, column: ModelAnswers, mark: str) -> str:
         for name, p in shown
     )
     rest = f"<li>and {len(ranked) - len(shown)} others</li>" if len(ranked) > len(shown) else ""
-    told = f'<span class="fx-mark">{mark}</span>' if mark else ""
+    marked = f'<span class="fx-mark">{mark}</span>' if mark else ""
     return (
-        f'<td data-column="{safe(_title(column))}"><strong class="fx-answer">{safe(answer.answer)}</strong>{told}'
+        f'<td data-column="{safe(_title(column))}"><strong class="fx-answer">{safe(answer.answer)}</strong>{marked}'
         f"<ul>{bars}{rest}</ul></td>"
     )
 

@@ -44,7 +44,7 @@ _ACCEPT = (
     "go on with what is there now with --changed_inputs accept of train, evaluate or steer (after train's, every "
     "command does)"
 )
-# The packages on which results depend most, told where they have changed.
+# The packages on which results depend most, reported where they have changed.
 _MAIN = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "transformers", "tokenizers")
 
 
@@ -128,7 +128,7 @@ def check_inputs(
     """
     names = [name for name, value in found.items() if kept.prints.get(name, value) != value]
     names += [name for name in needed if name not in kept.prints or name not in found]
-    names.sort(key=lambda name: name.startswith("the examples"))  # what they follow from is told first
+    names.sort(key=lambda name: name.startswith("the examples"))  # what they follow from is reported first
     if names and changed == "refuse":
         raise InputError(
             f"{named(folder)}: not what this run was made from: {listed(names, 2)}; put it back as it was, "
@@ -159,7 +159,7 @@ def fingerprints(
         prints = (_file_print(Path(file).expanduser(), digests) for file in files)
         found["the files of rehearsal.files"] = _digest(prints)
     if resolved.model.pretrained is not None:
-        # The weights are in the checkpoints where all are trained; those of the hub are then told by their commit.
+        # The weights are in the checkpoints where all are trained; those of the hub are then known by their commit.
         is_base = resolved.lora.rank > 0
         folder = local_folder(resolved.model.pretrained, HUB_FILES if is_base else CONFIG_FILES, "model")
         found["the config of model.pretrained"] = _print_of(folder, CONFIG_FILES, digests)

@@ -1,4 +1,4 @@
-"""What would fail hours later, told before the first step: examples, memory and disk."""
+"""What would fail hours later, reported before the first step: examples, memory and disk."""
 
 import copy
 import shutil

@@ -30,7 +30,7 @@ class RemoteStore:
         from fsspec.core import url_to_fs
 
         self.url = url.rstrip("/")
-        with self._told("opened"):
+        with self._reporting("opened"):
             self._fs, self._root = url_to_fs(self.url)
 
     def names(self) -> set[str]:
@@ -39,7 +39,7 @@ class RemoteStore:
         Raises:
             InputError: They cannot be listed, or one has a name that would lead out of a folder.
         """
-        with self._told("listed"):
+        with self._reporting("listed"):
             self._fs.invalidate_cache()
             found = self._fs.find(self._root) if self._fs.exists(self._root) else []
         prefix = self._root.rstrip("/") + "/"
@@ -52,7 +52,7 @@ class RemoteStore:
 
     def read(self, name: str) -> bytes:
         """An object's content; errors as `fetch`."""
-        with self._told(f"read ({name})", FileNotFoundError):
+        with self._reporting(f"read ({name})", FileNotFoundError):
             return self._fs.cat_file(self._path(name))
 
     def write(self, name: str, content: bytes) -> None:
@@ -61,7 +61,7 @@ class RemoteStore:
         Raises:
             InputError: It cannot be written.
         """
-        with self._told(f"written ({name})"):
+        with self._reporting(f"written ({name})"):
             self._fs.pipe_file(self._path(name), content)
 
     def fetch(self, name: str, path: Path) -> None:
@@ -72,7 +72,7 @@ class RemoteStore:
             InputError: It cannot be read.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._told(f"read ({name})", FileNotFoundError):
+        with self._reporting(f"read ({name})", FileNotFoundError):
             self._fs.get_file(self._path(name), str(path))
 
     def send(self, path: Path, name: str) -> None:
@@ -83,17 +83,17 @@ class RemoteStore:
             InputError: The object cannot be written.
         """
         path.stat()  # whatever a library makes of a file that has gone
-        with self._told(f"written ({name})"):
+        with self._reporting(f"written ({name})"):
             self._fs.put_file(str(path), self._path(name))
 
     def remove(self, name: str) -> None:
         """Deletes an object, where it is there."""
-        with self._told(f"deleted ({name})"), suppress(FileNotFoundError):
+        with self._reporting(f"deleted ({name})"), suppress(FileNotFoundError):
             self._fs.rm_file(self._path(name))
 
     def create(self, name: str, content: bytes) -> bool:
         """Writes a small object if there is none of that name; whether it has. Errors as `write`."""
-        with self._told(f"written ({name})"):
+        with self._reporting(f"written ({name})"):
             try:
                 self._fs.pipe_file(self._path(name), content, mode="create")
             except FileExistsError:
@@ -104,7 +104,7 @@ class RemoteStore:
         return f"{self._root.rstrip('/')}/{name}"
 
     @contextmanager
-    def _told(self, done: str, *meant: type[Exception]) -> Iterator[None]:
+    def _reporting(self, done: str, *meant: type[Exception]) -> Iterator[None]:
         try:
             yield
         except meant:

@@ -49,12 +49,13 @@ class ResolvedConfig:
         return with_vocabulary(self.model, tokens)
 
 
-def resolve(config: Config, at_hand: bool = True) -> ResolvedConfig:
+def resolve(config: Config, pretrained_found: bool = True) -> ResolvedConfig:
     """The config with what its pretrained model and its adapter settle.
 
     Args:
         config: As the user gave it.
-        at_hand: Whether the pretrained model's configs can be read; else its shape is the one written under `model`.
+        pretrained_found: Whether the pretrained model's configs are there to be read; else its shape is the one written
+            under `model`.
 
     Raises:
         InputError: There is no such model or adapter, it is damaged or of a kind that is not supported, or model and
@@ -65,7 +66,7 @@ def resolve(config: Config, at_hand: bool = True) -> ResolvedConfig:
         raise InputError(
             f"lora.adapter {named(adapter)}: was made for a pretrained model; name that as model.pretrained"
         )
-    model = resolve_model(config.model) if at_hand else config.model
+    model = resolve_model(config.model) if pretrained_found else config.model
     model.check()
     lora = resolve_lora(config.lora, model)
     lora.check()

@@ -198,8 +198,8 @@ def opened_config(folder: Path, overrides: Sequence[str]) -> Config:
     config = placed(overlaid(saved, overrides), Path())
     may_differ = _may_differ(saved, config)
     if rows := config_differences(saved, config, may_differ):
-        told = f"{listed(map(shown, rows), 2)}: cannot change in a trained run; may change: {', '.join(may_differ)}"
-        raise InputError(told)
+        message = f"{listed(map(shown, rows), 2)}: cannot change in a trained run; may change: {', '.join(may_differ)}"
+        raise InputError(message)
     return dataclasses.replace(config, run_dir=str(folder))
 
 

@@ -18,7 +18,7 @@ from fit_jax.foreign import named
 def logged(path: Path, title: str) -> Iterator[None]:
     """Sends to a file what is logged or written to standard error meanwhile, and how an error came about.
 
-    The error itself goes on, and is told to the user by the command's frame (`fit_jax.cli`).
+    The error itself goes on, and is reported to the user by the command's frame (`fit_jax.cli`).
 
     Args:
         path: The file; lines are appended.

@@ -1,4 +1,4 @@
-"""Runs in Weights & Biases, MLflow and Trackio; what fails there is told once and never stops a run.
+"""Runs in Weights & Biases, MLflow and Trackio; what fails there is reported once and never stops a run.
 
 Where each keeps its runs is for its own environment variables to say (`WANDB_MODE`, `MLFLOW_TRACKING_URI`,
 `TRACKIO_SPACE_ID` and others). The run's folder remembers by what name each tracker knows it, so that a resumed run

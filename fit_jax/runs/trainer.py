@@ -81,7 +81,7 @@ def train(run: Run, trackers: Trackers | None = None) -> Ending:
     config = run.config
     check_mesh(config, run.mesh)
     for task in run.task.each.values():
-        evaluated_splits(task, config)  # a misspelt split is to be told now, not after hours of training
+        evaluated_splits(task, config)  # a misspelt split is to be reported now, not after hours of training
     if _finished(run):
         return Ending.ALREADY
     check_batch(run.model, config, run.mesh)

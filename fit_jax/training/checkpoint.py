@@ -29,7 +29,7 @@ _STATE, _PROGRESS = "state", "progress"
 # Bytes from which on a replicated array is cut up and saved by all its replicas: for each cut a program is compiled,
 # which for a small model takes longer than training it.
 _LEAST_SLICE = 1 << 24
-# Seconds after which all arrays that were being read with one that cannot be have told of it too.
+# Seconds after which all arrays that were being read with one that cannot be have reported it too.
 _LATER = 0.5
 
 
@@ -234,7 +234,7 @@ class Checkpoints:
             with _reading():
                 tree = self._manager.item_metadata(step)[_STATE].tree
             shapes = {name: tuple(leaf.shape) for name, leaf in tree.items()}
-        except Exception:  # damaged, as reading it has told
+        except Exception:  # damaged, as reading it has reported
             return
         for name, leaf in wanted.items():
             if shapes.get(name, leaf.shape) != leaf.shape:

@@ -144,7 +144,7 @@ class Loop(Generic[BatchType]):
         Args:
             metrics: Of the step after `progress.step`.
             progress: Moves on by that step.
-            state: The state after the step, where it is at hand and not yet donated; only then can be validated.
+            state: The state after the step, where it is there and not yet donated; only then can be validated.
         """
         metrics = jax.device_get(metrics)
         step, sums, grad_norm = progress.step + 1, metrics.sums, float(metrics.grad_norm)

@@ -190,7 +190,7 @@ def test_the_scan_equals_its_layers_in_turn(config, build, row):
         ropes, x = decoder.ropes(positions), decoder.embed_tokens(tokens)
         angles = [ropes.of(config.slides(number), config.rotates(number)) for number in range(config.layers)]
         inputs = decoder.layer_inputs(tokens, x) if config.layer_input else [None] * config.layers
-        layers, lent = {config.layers - 1: decoder.last_block}, {}
+        layers, reused = {config.layers - 1: decoder.last_block}, {}
         for name, stack in all_stacks(config.scanned_kinds()).items():
             graphdef, stacked = nnx.split(decoder.stack(name))
             for n, number in enumerate(stack.layers):
@@ -199,9 +199,9 @@ def test_the_scan_equals_its_layers_in_turn(config, build, row):
             slides = config.slides(number)
             normed = block.read(x, None)
             if number < config.layers - config.sharing_layers:
-                lent[slides] = block.attention.keys_values(*normed, angles[number])
+                reused[slides] = block.attention.keys_values(*normed, angles[number])
             rule = scope, angles[number], decoder.window(slides)
-            x = block.write(x, normed, *lent[slides], *rule, None, as_it_is, inputs[number])
+            x = block.write(x, normed, *reused[slides], *rule, None, as_it_is, inputs[number])
         return decoder.final_norm(x)
 
     assert_close(model(tokens, positions, visible), unrolled(), TOLERANCE)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from fit_jax.errors import InputError
-from fit_jax.models.layer_kinds import all_stacks, layer_groups, lenders
+from fit_jax.models.layer_kinds import all_stacks, layer_groups, reused_layers
 
 GEMMA4_31B = {"layers": 60, "sliding_layers": tuple(n for n in range(60) if (n + 1) % 6), "full_head_dim": 16}
 E2B = {"layers": 35, "sliding_layers": tuple(n for n in range(35) if (n + 1) % 5), "sharing_layers": 20}
@@ -34,7 +34,7 @@ def test_every_layer_but_the_last_has_one_place_in_order(tiny, changes):
     for stack in stacks.values():
         assert list(stack.layers) == sorted(stack.layers)
         assert {config.kind(layer) for layer in stack.layers} == {stack.kind}
-        assert not stack.kind.lends or len(stack.layers) == 1
+        assert not stack.kind.kv_reused or len(stack.layers) == 1
     assert [*stacks][:1] == ["blocks"][: len(stacks)]
     taken = []
     for group in layer_groups(config.scanned_kinds()):
@@ -51,9 +51,9 @@ def test_windows_alone_make_no_kinds(tiny):
 
 
 def test_the_last_of_each_way_before_those_that_share_lends():
-    assert lenders((True, True, False, True, False, True), 2) == {2, 3}
-    assert lenders((True, False, True, False, False), 2) == {1}
-    assert lenders((True, False), 0) == frozenset()
+    assert reused_layers((True, True, False, True, False, True), 2) == {2, 3}
+    assert reused_layers((True, False, True, False, False), 2) == {1}
+    assert reused_layers((True, False), 0) == frozenset()
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def stand_in(data_dir, tmp_path):
             sequence_length=train.sequence_length,
             long_text=train.long_text,
         )
-        mesh, resolved = make_mesh(config.mesh), resolve(config, at_hand=False)
+        mesh, resolved = make_mesh(config.mesh), resolve(config, pretrained_found=False)
         return Run(config, tmp_path, task, encoder, mesh, resolved.decoder(600), resolved.lora)
 
     return make
@@ -88,7 +88,7 @@ def test_every_task_goes_with_every_model(task, model):
     config = composed(task, model)
     assert (config.task.name, config.run_dir) == (task, f"runs/paper/{task}")
     load = workload(config)
-    assert any(f"{config.model.pretrained} is not at hand" in note for note in load.notes)
+    assert any(f"{config.model.pretrained} is not available" in note for note in load.notes)
     assert (load.rows, load.lora.rank, load.steps) == (64, 16, None)
     assert load.model.vocab_size > 30000
 

@@ -5,9 +5,12 @@ import shutil
 
 import pytest
 
-from fit_jax.config import load_config
+from fit_jax.config import TaskConfig, load_config
+from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 from fit_jax.focus.tokenizers import save_tokenizer, train_tokenizer
+from fit_jax.methods import TRAINED, training_method
+from fit_jax.methods.candidates import CandidateLoss
 from fit_jax.planning.workload import workload
 from fit_jax.runs.resolve import resolve
 
@@ -21,16 +24,16 @@ def test_an_imported_model_with_an_adapter_is_planned_as_it_is_trained(imported,
     assert load.model == run.decoder(320)
     assert load.lora == run.lora
     assert load.lora.rank == ADAPTER.rank
-    assert not any("not at hand" in note for note in load.notes)
+    assert not any("not available" in note for note in load.notes)
 
 
-def test_a_model_that_is_not_at_hand_has_the_written_shape(tmp_path):
+def test_a_model_that_is_not_available_has_the_written_shape(tmp_path):
     absent = ["--model.pretrained", str(tmp_path / "none")]
     with pytest.raises(InputError, match="write the model's shape"):
         workload(load_config(absent))
     load = workload(load_config([*absent, "--model.vocab_size", "50", "--lora.rank", "4"]))
     assert (load.model.vocab_size, load.lora.rank, load.model.pretrained) == (50, 4, absent[1])
-    assert any("not at hand" in note for note in load.notes)
+    assert any("not available" in note for note in load.notes)
 
 
 def test_a_damaged_model_is_no_absent_one(tmp_path):
@@ -60,7 +63,15 @@ def test_the_shapes_are_the_configs():
     assert workload(load_config(["--train.targets_per_row", "7"])).targets == 7
 
 
-@pytest.mark.parametrize(("method", "noted"), [("fit", False), ("poe", True), ("group_dro", True)])
-def test_a_plan_says_that_it_counts_another_methods_rows(method, noted):
-    notes = workload(load_config(["--train.method", method])).notes
-    assert any(note.startswith(f"train.method {method}: planned with the step of fit") for note in notes) is noted
+@pytest.fixture(scope="module")
+def task():
+    return build_task(TaskConfig(train_examples=40, validation_examples=12, test_examples=10), 0)
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_a_plan_says_where_rows_hold_all_candidates(method, task):
+    """Of every method, and by what it trains with, whatever its module says of itself."""
+    config = load_config(["--train.method", method])
+    compares = isinstance(training_method(task, config).objective, CandidateLoss)
+    said = f"train.method {method}: planned with the step of fit; a row answers every candidate"
+    assert any(note.startswith(said) for note in workload(config).notes) is compares

@@ -29,11 +29,11 @@ _WORD = re.compile(r"\w+")
 
 def template_keys(items: Sequence[BBQQuestion]) -> Int[np.ndarray, " rows"]:
     """A number for each row; rows of the same or of nearly the same template have the same."""
-    told: dict[str, frozenset[str]] = {}
+    common: dict[str, frozenset[str]] = {}
     for template, story in dict.fromkeys((item.template, item.story) for item in items):
         words = frozenset(_words(story))
-        told[template] = told.get(template, words) & words
-    same = [(a, b) for a, b in combinations(told, 2) if _overlap(told[a], told[b]) > _SAME_STORY]
+        common[template] = common.get(template, words) & words
+    same = [(a, b) for a, b in combinations(common, 2) if _overlap(common[a], common[b]) > _SAME_STORY]
     questions = dict.fromkeys((item.template, item.slots["question"]) for item in items)
     number = components([*((template, ("question", _words(text))) for template, text in questions), *same])
     return np.array([number[item.template] for item in items], int)
@@ -44,7 +44,7 @@ def context_keys(items: Sequence[BBQQuestion]) -> Int[np.ndarray, " rows"]:
     groups = []
     for item in items:
         asked = ("asked", _words(item.slots["question"]), _people(item))
-        groups.append((item.number, asked, ("told", tuple(sorted(_words(item.story))))))
+        groups.append((item.number, asked, ("story", tuple(sorted(_words(item.story))))))
     number = components(groups)
     return np.array([number[item.number] for item in items], int)
 

@@ -66,8 +66,8 @@ def _heads_by_layer(fields: Fields, full: list[int]) -> dict[str, int]:
     """Head width and key/value heads of the full layers, where the config tells them layer by layer."""
     given = fields.section(_PER_LAYER) or Fields({}, fields.where)
     by_layer = {str(layer): changes for layer, changes in given.values.items()}
-    told = [by_layer.get(str(layer)) for layer in full]
-    if not {*by_layer} <= {*map(str, full)} or any(changes != told[0] for changes in told):
+    changed_in = [by_layer.get(str(layer)) for layer in full]
+    if not {*by_layer} <= {*map(str, full)} or any(changes != changed_in[0] for changes in changed_in):
         raise fields.error(_PER_LAYER, given.values, "not the same for all full layers, and none for others")
     changed = Fields(by_layer, given.where).section(str(full[0])) or Fields({}, given.where)
     if other := sorted({*changed.values} - {*_HEADS}):

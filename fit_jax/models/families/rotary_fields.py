@@ -100,7 +100,7 @@ def _scaling(kind: str, given: Fields, fields: Fields) -> dict[str, Any]:
     factor = given.number("factor", 0, LARGEST_NUMBER, fields.whole(LIMIT, 1, MOST_TOKENS) / original)
     attention = read_optional(given, "attention_factor")
     if kind == "longrope":
-        grown = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 and original > 1 else 1.0
+        longer = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 and original > 1 else 1.0
         factors = [given.numbers(f"{which}_factor", 0, LARGEST_NUMBER) for which in ("short", "long")]
         if None in factors:
             raise InputError(f"{given.where}: lacks short_factor or long_factor; fetch the file again")
@@ -108,7 +108,7 @@ def _scaling(kind: str, given: Fields, fields: Fields) -> dict[str, Any]:
         return {
             "short_factors": short,
             "long_factors": long,
-            "attention_factor": attention or grown,
+            "attention_factor": attention or longer,
             "original_max_positions": original,
         }
     return {
@@ -124,11 +124,11 @@ def _scaling(kind: str, given: Fields, fields: Fields) -> dict[str, Any]:
 def _yarn_attention(factor: float, given: Fields) -> float:
     """YaRN's factor on cosines and sines, of which DeepSeek's models divide one by another."""
 
-    def grown(by: float) -> float:
+    def scale(by: float) -> float:
         return 0.1 * by * math.log(factor) + 1.0 if factor > 1 else 1.0
 
     one, other = (given.number(name, -1e-9, LARGEST_NUMBER, 0.0) for name in ("mscale", "mscale_all_dim"))
-    return grown(one) / grown(other) if one and other else grown(1.0)
+    return scale(one) / scale(other) if one and other else scale(1.0)
 
 
 def _original(given: Fields, fields: Fields) -> int:

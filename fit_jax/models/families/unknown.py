@@ -7,7 +7,7 @@ from typing import Any
 from fit_jax.errors import InputError
 from fit_jax.foreign import Fields, quoted
 
-# By fields of config.json that only such a model has, in the order in which they are told.
+# By fields of config.json that only such a model has, in the order in which they are reported.
 _LACKS = {
     "its mixture of experts": ("num_experts", "num_local_experts", "n_routed_experts", "moe_intermediate_size"),
     "latent attention": ("kv_lora_rank",),
