@@ -10,7 +10,7 @@ from signal import SIGINT
 from typing import TYPE_CHECKING, NoReturn
 
 from fit_jax import signals
-from fit_jax.errors import explain
+from fit_jax.errors import CommandDone, explain
 from fit_jax.foreign import printable
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     try:
         try:
             status = main(arguments) or 0
-        except SystemExit as end:  # --help
+        except CommandDone as end:
             status = end.code or 0
         sys.stdout.flush()
         signals.check()

@@ -16,6 +16,10 @@ class InputError(Exception):
         self.usage = usage
 
 
+class CommandDone(SystemExit):
+    """What `--help` and `--version` end with, where any other `SystemExit` is an error of the code that raised it."""
+
+
 class RunFailed(RuntimeError):
     """Right input, and the work failed all the same; the message is one line as `InputError`'s."""
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import draccus
 import yaml
 
-from fit_jax.errors import InputError
+from fit_jax.errors import CommandDone, InputError
 from fit_jax.files import check_folder_name
 from fit_jax.foreign import exists, named, printable, shown
 
@@ -67,6 +67,10 @@ class Parser(argparse.ArgumentParser):
         if rest:
             raise InputError(f"unexpected argument {shown(rest[0])!r}: options are --NAME VALUE; --help lists them")
         return given, rest
+
+    def exit(self, status: int = 0, message: str | None = None) -> Any:
+        """As argparse's, for `--help` and `--version`."""
+        raise CommandDone(status)
 
     def error(self, message: str) -> Any:
         """As argparse's, but raises."""

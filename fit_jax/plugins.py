@@ -5,12 +5,16 @@ holds what one of this package holds (docs/plugins.md). Names of this package co
 """
 
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from fit_jax.errors import InputError
 from fit_jax.foreign import shown
+from fit_jax.user_code import guarded
 
 Kind = Literal["tasks", "families", "methods"]
+Built = TypeVar("Built")
+
+_REMEDY = "fix or uninstall the package"
 
 
 def plugin_names(kind: Kind) -> tuple[str, ...]:
@@ -34,15 +38,37 @@ def load_plugin(kind: Kind, name: str, *anyof: str) -> Any:
         owners = ", ".join(sorted(_owner(entry) for entry in found))
         raise InputError(f"{name}: several packages offer it in fit_jax.{kind} ({owners}); uninstall all but one")
     (entry,) = found
-    where = f"package {_owner(entry)}: {entry.value}, its {name} in fit_jax.{kind},"
-    try:
+    where = _where(kind, entry)
+    with guarded(f"{where} cannot be imported", _REMEDY):
         module = entry.load()
-    except Exception as error:  # the user's module does what it likes
-        reason = shown(" ".join(f"{type(error).__name__}: {error}".split()))
-        raise InputError(f"{where} cannot be imported ({reason}); fix or uninstall the package") from error
     if not any(hasattr(module, attribute) for attribute in anyof):
-        raise InputError(f"{where} has no {' or '.join(anyof)}; fix or uninstall the package")
+        raise InputError(f"{where} has no {' or '.join(anyof)}; {_REMEDY}")
     return module
+
+
+def build_plugin(kind: Kind, name: str, expected: type[Built], *arguments: object) -> Built:
+    """What the `build` of an installed package's module gives.
+
+    Args:
+        kind: The registry.
+        name: One of `plugin_names(kind)`.
+        expected: What it must be.
+        arguments: What `build` is called with.
+
+    Raises:
+        InputError: As `load_plugin`, or `build` fails or gives something else.
+    """
+    module = load_plugin(kind, name, "build")
+    (entry,) = entry_points(group=f"fit_jax.{kind}", name=name)
+    with guarded(f"{_where(kind, entry)} cannot be built", _REMEDY):
+        built = module.build(*arguments)
+    if not isinstance(built, expected):
+        raise InputError(f"{_where(kind, entry)} builds no {expected.__name__} but {shown(built)}; {_REMEDY}")
+    return built
+
+
+def _where(kind: Kind, entry: EntryPoint) -> str:
+    return f"package {_owner(entry)}: {entry.value}, its {entry.name} in fit_jax.{kind},"
 
 
 def _owner(entry: EntryPoint) -> str:

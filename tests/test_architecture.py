@@ -18,7 +18,7 @@ ROOT = Path(fit_jax.__file__).parent
 LEVELS = (
     {"errors", "signals", "units"},
     {"foreign"},
-    {"terminal", "markdown", "html"},
+    {"terminal", "markdown", "html", "user_code"},
     {"tables"},
     {"files", "hub", "plugins", "sums"},
     {"options"},
@@ -162,7 +162,7 @@ TESTED_IN = {
     "runs/test_methods_on_meshes.py": "methods.fit methods.group_balanced methods.method methods.sft_y*",
     "runs/test_remote_folder.py": "runs.remote_store",
     "runs/test_run_folder.py": "runs.run",
-    "runs/test_trainer.py": "training.display training.stream",
+    "runs/test_trainer.py": "training.stream",
     "test_api.py": "focus_model focus_results",
     "test_cli.py": "errors",
     "test_commands.py": "evaluate train",

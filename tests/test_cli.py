@@ -9,7 +9,7 @@ import pytest
 
 from fit_jax import signals
 from fit_jax.cli import COMMANDS, run
-from fit_jax.errors import InputError, RunFailed
+from fit_jax.errors import CommandDone, InputError, RunFailed
 from fit_jax.terminal import Terminal
 
 
@@ -22,6 +22,15 @@ def ends(command, monkeypatch, *arguments):
     with pytest.raises(SystemExit) as end:
         run(command)
     return end.value.code
+
+
+@pytest.mark.parametrize(("end", "status"), [(CommandDone(0), 0), (SystemExit(0), 1), (SystemExit(3), 1)])
+def test_only_help_ends_a_command_early_and_well(end, status, monkeypatch, capsys):
+    def command(arguments):
+        raise end
+
+    assert ends(command, monkeypatch) == status
+    assert ("SystemExit" in capsys.readouterr().err) == bool(status)
 
 
 @pytest.fixture(autouse=True)

@@ -90,6 +90,11 @@ def test_without_the_package_names_are_unknown(arguments, said):
         ("import absent_module", r"cannot be imported \(ModuleNotFoundError: .*absent_module"),
         ("x = (", r"cannot be imported \(SyntaxError"),
         ("made = 1", "has no build;"),
+        ("import sys; sys.exit(0)", r"cannot be imported \(SystemExit: 0\)"),
+        ("import os; os._exit(0)", r"cannot be imported \(_ExitCalled: os._exit\(0\) was called\)"),
+        ("def build(config, seed): raise SystemExit(0)", r"cannot be built \(SystemExit: 0\)"),
+        ("def build(config, seed): return 1 / 0", r"cannot be built \(ZeroDivisionError: division by zero\)"),
+        ("def build(config, seed): pass", "builds no Task but None;"),
     ],
 )
 def test_a_broken_package_is_one_line_with_its_name(text, said, tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from fit_jax.data.tasks import TASKS, build_task
 from fit_jax.errors import InputError
 from fit_jax.files import make_folder, write_text
 from fit_jax.focus.example import Example
+from fit_jax.foreign import named
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -111,11 +112,16 @@ def build_records(config: TaskConfig, seed: int, out: Path) -> Path:
         raise InputError(f"task.name: there is no task {config.name!r}; the tasks are {', '.join(BUILDERS)}")
     make_folder(out)
     tfds.disable_progress_bar()
-    logging.getLogger("absl").setLevel(logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # it warns that a config is one's own
     name = config_name(config, seed)
     wanted = name if name == "default" else FitConfig(name=name, task=config, seed=seed)
     builder = BUILDERS[config.name](task=config, config=wanted, data_dir=str(out), file_format="array_record")
-    builder.download_and_prepare()
+    try:
+        builder.download_and_prepare()
+    except FileExistsError as error:
+        raise InputError(
+            f"{named(out)}: another process has written the same data set there meanwhile; use it, or start again"
+        ) from error
     folder = Path(builder.data_dir)
     if not (folder / "README.md").exists():
         write_text(folder / "README.md", _metadata(builder)["card"])

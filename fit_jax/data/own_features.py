@@ -2,17 +2,15 @@
 
 import importlib
 import importlib.util
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from math import isnan
 from pathlib import Path
 from typing import Any
 
 from fit_jax.data.own_data import FeatureConfig
-from fit_jax.errors import InputError
 from fit_jax.foreign import check_regular, shown
+from fit_jax.user_code import guarded
 
 # A feature's value in a row, or None where the row has none.
 ValueOf = Callable[[Mapping[str, Any]], str | None]
@@ -48,56 +46,22 @@ def _is_gap(value: object) -> bool:
 def _function(feature: FeatureConfig, folder: Path) -> ValueOf:
     place, _, name = str(feature.function).partition(":")
     here = f"feature {feature.key}: function {shown(feature.function)!r}"
-    try:
-        with _staying():
-            if place.endswith(".py"):
-                check_regular(folder / place, "name a file with the function")
-                spec = importlib.util.spec_from_file_location(f"own_data_{feature.key}", folder / place)
-                assert spec is not None, "a name in .py"
-                assert spec.loader is not None
-                module = importlib.util.module_from_spec(spec)
-                spec.loader.exec_module(module)
-            else:
-                module = importlib.import_module(place)
+    remedy = "write package.module:name, or file.py:name relative to the description"
+    with guarded(f"{here} cannot be loaded", remedy):
+        if place.endswith(".py"):
+            check_regular(folder / place, "name a file with the function")
+            spec = importlib.util.spec_from_file_location(f"own_data_{feature.key}", folder / place)
+            assert spec is not None, "a name in .py"
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
         function = getattr(module, name)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # the user's module does what it likes
-        raise InputError(
-            f"{here} cannot be loaded ({_reason(error)}); "
-            "write package.module:name, or file.py:name relative to the description"
-        ) from error
 
     def value(row: Mapping[str, object]) -> str | None:
-        try:
-            with _staying():
-                found = function(dict(row))  # which it may change
-                return None if found is None else str(found)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise InputError(f"{here} failed ({_reason(error)}) on the row {shown(row)}; fix the function") from error
+        with guarded(f"{here} failed", "fix the function", row):
+            found = function(dict(row))  # which it may change
+            return None if found is None else str(found)
 
     return value
-
-
-class _ExitCalled(BaseException):
-    """The user's function tried to end the process."""
-
-
-@contextmanager
-def _staying() -> Iterator[None]:
-    """Keeps `os._exit`, which ends the process without a word, from the user's function."""
-
-    def refuse(status: int) -> None:
-        raise _ExitCalled(f"os._exit({status}) was called")
-
-    kept, os._exit = os._exit, refuse  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        yield
-    finally:
-        os._exit = kept
-
-
-def _reason(error: BaseException) -> str:
-    return shown(" ".join(f"{type(error).__name__}: {error}".split()))

@@ -8,19 +8,25 @@ from pathlib import Path
 from typing import NamedTuple, get_args, get_type_hints
 
 from fit_jax.config import Config
+from fit_jax.data.tasks import build_task
+from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate, evaluated_splits
 from fit_jax.evaluation.report import progress_bar
 from fit_jax.experiment.config import ExperimentConfig
 from fit_jax.experiment.method_tables import METHOD_NAMES
 from fit_jax.files import make_folder, remove_partials, write_text
 from fit_jax.foreign import Fields, named, read_object
+from fit_jax.hub import pin
 from fit_jax.methods import training_free_method, trains
 from fit_jax.methods.training_free import Base
 from fit_jax.parallel.processes import on_lead
+from fit_jax.runs.inputs import check_inputs, fingerprints, read_inputs
+from fit_jax.runs.resolve import resolve
 from fit_jax.runs.run import Run, TrainedModel, load_model, set_up, starting_state, subject_of
 from fit_jax.runs.run_folder import FIRST_STAGE, claimed
 from fit_jax.runs.trackers import check_trackers, tracked
 from fit_jax.runs.trainer import Ending, train
+from fit_jax.sums import Digests
 from fit_jax.train_config import TrainConfig
 from fit_jax.training.loop import TrainingFailed
 from fit_jax.training.metrics import FIGURE, read_metrics
@@ -117,6 +123,27 @@ def _trained(settings: Config) -> tuple[Run, TrainedModel]:
             if train(run, trackers) is Ending.STOPPED:
                 raise TrainingFailed(Ending.STOPPED.value)
     return run, load_model(run)
+
+
+def check_unchanged(config: ExperimentConfig, cell: Cell) -> None:
+    """Checks that the data, the base model and the adapter are those that a finished cell was made from.
+
+    Raises:
+        InputError: They are not, and other cells could not be compared with it.
+    """
+    settings = cell_config(config, cell)
+    folder = Path(settings.run_dir)
+    kept = read_inputs(folder)
+    if kept is None:
+        return
+    pin(kept.revisions)
+    task = build_task(settings.task, settings.seed)
+    try:
+        check_inputs(folder, kept, fingerprints(task, resolve(settings), digests=Digests(kept.files)), "refuse")
+    except InputError as error:
+        raise InputError(
+            f"{str(error).partition('; ')[0]}; put it back as it was, or start the experiment in another run_dir"
+        ) from error
 
 
 def choice_of(spent: Sequence[Budget]) -> str:

@@ -18,7 +18,7 @@ from fit_jax.errors import InputError, RunFailed
 from fit_jax.evaluation.evaluator import Evaluation, is_written
 from fit_jax.evaluation.report import FOLDER, write_predictions
 from fit_jax.experiment.answers import answers_of, report_cells
-from fit_jax.experiment.cells import BUDGET, Cell, cell_config, choice_of, do_cell, read_budget
+from fit_jax.experiment.cells import BUDGET, Cell, cell_config, check_unchanged, choice_of, do_cell, read_budget
 from fit_jax.experiment.config import ExperimentConfig, check_experiment, parts_of
 from fit_jax.experiment.other_models import CONFIG, models_beside
 from fit_jax.files import asked_name, is_url, make_folder, write_text
@@ -84,6 +84,7 @@ def _run(config: ExperimentConfig, do: DoCell) -> Path:
     for part in parts:
         with _mine(part):
             done = _with_steps(part)
+            _check_inputs(done)
             for number, cell in enumerate(cells_of(done), start=1):
                 if not as_lead_finds(partial(is_done, done, cell)):
                     _say(f"cell {number} of {len(cells_of(done))}: {cell.method}, seed {cell.seed}")
@@ -113,6 +114,7 @@ def share(parts: list[ExperimentConfig], do: DoCell) -> None:
     for part in parts:
         with _mine(part):
             settled.append(_with_steps(part))
+            _check_inputs(settled[-1])
     while left := [(part, cell) for part in settled for cell in cells_of(part) if not is_done(part, cell)]:
         busy = True
         for part, cell in left:
@@ -218,6 +220,14 @@ def _with_steps(config: ExperimentConfig) -> ExperimentConfig:
         found = budget_of(set_up(cell_config(config, Cell(method, config.seeds[0])), trust_code=True))
     on_lead(lambda: path.exists() or write_text(path, json.dumps(found._asdict()) + "\n"))
     return replace(config, run=replace(config.run, train=replace(train, **found._asdict())))
+
+
+def _check_inputs(config: ExperimentConfig) -> None:
+    """Where some cells are done and some are not: checks that the others would be made from the same data and model."""
+    cells = cells_of(config)
+    done = [cell for cell in cells if as_lead_finds(partial(is_done, config, cell))]
+    if done and len(done) < len(cells):
+        on_lead(partial(check_unchanged, config, done[0]))
 
 
 def _say_budget(path: Path) -> None:

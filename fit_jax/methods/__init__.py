@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, get_args
 from fit_jax.config import Config
 from fit_jax.errors import InputError
 from fit_jax.foreign import listed
-from fit_jax.plugins import load_plugin, plugin_names
+from fit_jax.plugins import build_plugin, load_plugin, plugin_names
 from fit_jax.train_config import TrainedMethod
 
 if TYPE_CHECKING:
@@ -42,7 +42,11 @@ def training_method(task: "Task", config: Config) -> "TrainingMethod":
         raise InputError(
             f"train.method: {config.train.method} knows one task; train a mixture with {listed(OF_MIXTURES, 3)}"
         )
-    return _module(config.train.method).build(task, config)
+    if config.train.method in TRAINED:
+        return _module(config.train.method).build(task, config)
+    from fit_jax.methods.method import TrainingMethod
+
+    return build_plugin("methods", config.train.method, TrainingMethod, task, config)
 
 
 def training_free_method(name: str) -> "TrainingFree":

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from fit_jax.foreign import printable
+
 
 class Display:
     """Shows a run; silent where `shown` is false (all processes but the lead)."""
@@ -59,6 +61,7 @@ class Display:
 
     def note(self, text: str) -> None:
         """Shows a line that stays."""
+        text = printable(text)  # it may hold words of the data
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False)
         elif self._shown:

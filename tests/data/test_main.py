@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from fit_jax.data.__main__ import main
+from fit_jax.data.builders import FitBuilder
 from fit_jax.errors import InputError
 from fit_jax.focus.tokenizers import train_tokenizer
 
@@ -68,9 +69,19 @@ def test_build_prints_no_json():
         main(["build", "--task", "demo", "--json"])
 
 
-def test_build_writes_records(capsys, tmp_path):
+def test_two_builds_of_one_data_set_are_told(monkeypatch, tmp_path):
+    def other_was_first(builder):
+        raise FileExistsError("Cannot rename it")
+
+    monkeypatch.setattr(FitBuilder, "download_and_prepare", other_was_first)
+    with pytest.raises(InputError, match="another process has written the same data set there meanwhile; use it"):
+        main(["build", "--task", "demo", "--out", str(tmp_path), *SMALL])
+
+
+def test_build_writes_records(capsys, caplog, tmp_path):
     main(["build", "--task", "demo", "--out", str(tmp_path), *SMALL])
     assert "--task.source array_record" in capsys.readouterr().out
+    assert not [record for record in caplog.records if record.name == "absl"]  # which would be on standard error
     main(
         [
             "inspect",

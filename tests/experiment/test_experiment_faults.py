@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -27,6 +28,8 @@ from fit_jax.files import make_folder
 from fit_jax.models.config import ModelConfig
 from fit_jax.runs.run import scorer, set_up, starting_state
 from fit_jax.training.loop import TrainingFailed
+
+from ..runs.reviews import config_of_reviews, rows
 
 HOW = SimpleNamespace(do=cell_module.do_cell)  # how a cell is done; a test may exchange it
 
@@ -66,6 +69,39 @@ def done(monkeypatch):
 
     monkeypatch.setattr(HOW, "do", do)
     return cells
+
+
+def test_with_other_data_no_further_cell_is_done(config, tmp_path, monkeypatch):
+    reviews = config_of_reviews(tmp_path)
+    run = replace(config.run, task=reviews.task, model=reviews.model, tokenizer=reviews.tokenizer, train=reviews.train)
+    config = replace(
+        config, run=replace(run, train=replace(run.train, examples_per_step=8), evaluation=reviews.evaluation)
+    )
+    done = []
+
+    def do(config, cell):
+        if done and not more:
+            raise KeyboardInterrupt
+        done.append(cell)
+        make_folder(Path(config.run_dir) / "cells" / cell.name)
+        set_up(cell_module.cell_config(config, cell), trains=True)
+        return Evaluation([], []), ""
+
+    more = False
+    monkeypatch.setattr(HOW, "do", do)
+    with pytest.raises(KeyboardInterrupt):
+        run_it(config)
+    (tmp_path / "rows.jsonl").write_text(rows(swapped=True))
+    more = True
+    with pytest.raises(
+        InputError, match=r"fit-seed0: not what this run was made from: the files of own.yaml.* run_dir$"
+    ):
+        run_it(config)
+    assert done == [Cell("fit", 0)]
+    (tmp_path / "rows.jsonl").write_text(rows())
+    with pytest.raises(InputError):  # there is nothing in the answers to report on
+        run_it(config)
+    assert len(done) == 4
 
 
 def test_a_killed_experiment_goes_on_without_repeating_a_cell(config, done, monkeypatch, tmp_path):

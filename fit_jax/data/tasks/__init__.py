@@ -7,7 +7,7 @@ from fit_jax.config import MIXTURE, TaskConfig
 from fit_jax.data.array_record import load_task
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
-from fit_jax.plugins import load_plugin, plugin_names
+from fit_jax.plugins import build_plugin, plugin_names
 
 TASKS = ("demo", "ss", "smnli", "shans", "bbq", "bbq_nlg", "jsonl")
 
@@ -33,5 +33,5 @@ def build_task(config: TaskConfig, seed: int) -> Task:
     if config.source == "array_record":
         return load_task(config, seed)
     if config.name in own:
-        return load_plugin("tasks", config.name, "build").build(config, seed)
+        return build_plugin("tasks", config.name, Task, config, seed)
     return importlib.import_module(f"fit_jax.data.tasks.{config.name}").build(config, seed)
