@@ -27,7 +27,8 @@ def fail(error):
         (lambda: os._exit(0), r"_ExitCalled: os._exit\(0\) was called"),
     ],
 )
-def test_whatever_happens_is_wrong_input(act, reason):
+def test_whatever_happens_is_wrong_input(act, reason, monkeypatch):
+    monkeypatch.setattr(os, "_exit", lambda status: fail(RuntimeError("the process would have ended")))
     before = os._exit
     said = rf"^it failed \({reason}\) on the row \{{'a': 1\}}; mend it$"
     with pytest.raises(InputError, match=said), guarded("it failed", "mend it", {"a": 1}):
