@@ -37,6 +37,11 @@ REPEATED = (
     "with two answers they are one distribution. It is no further evidence, and spreads, averages and tests leave it "
     "out."
 )
+# What a worst group is to be read against.
+WITHOUT_READING = (
+    "an answer at random reaches one over the number of answers there, and the commonest answer, y_s where y is asked "
+    "for, or y where y_s is, reaches 0"
+)
 REPEATING = f"A column that says so repeats another: {REPEATED}"
 
 
@@ -214,7 +219,8 @@ def _worst_table(predictions: Sequence[Prediction]) -> Table:
     caption = (
         "The group with the lowest focus accuracy over all splits, of the groups that have "
         f"{FEW} examples where there are "
-        "any. A group shares the spurious value s and the true label y or, with multiple choice, s and whether y = y_s."
+        "any. A group shares the spurious value s and the true label y or, with multiple choice, s and whether y = "
+        f"y_s; {WITHOUT_READING}."
     )
     header = ("focus instruction", "paraphrases", "split", "feature", "s", "y", "examples (n)", "accuracy")
     return Table("Weakest groups", caption, header, tuple(rows), texts=6)

@@ -125,7 +125,7 @@ def _tables(
     tables = [kinds_table(kinds, paraphrases, context) for paraphrases in paraphrase_sets]
     paper = paper_rows(task)
     if paper:
-        tables.append(paper_table(paper, types, paraphrase_sets[0]))
+        tables.append(paper_table(paper, types, paraphrase_sets[0], context.references))
     comparisons = compare(answers, reference)
     if comparisons:
         tables.append(comparison_table(comparisons, reference))

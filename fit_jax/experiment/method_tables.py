@@ -164,16 +164,20 @@ def measures_table(found: Mapping[tuple[str, str, str], tuple[float, float | Non
     caption = (
         "Further measures, mean and standard deviation over seeds. Spread: largest minus smallest accuracy of splits. "
         f"Worst group: lowest accuracy, on the standard splits, of a group of {FEW} examples or more that shares s and "
-        "y or, with multiple choice, s and whether y = y_s. Flip rate: share of x whose answer goes from y to y_s with "
+        f"y or, with multiple choice, s and whether y = y_s; {result_tables.WITHOUT_READING}. "
+        "Flip rate: share of x whose answer goes from y to y_s with "
         "the instruction (1 is best); false flip rate: share of x with y = y_s whose answer changes (0 is best)."
     )
     return Table("Further measures", caption, ("method", "paraphrases", *names), tuple(rows), texts=2, name="measures")
 
 
 def paper_table(
-    rows: Sequence[PaperRow], estimates: Mapping[tuple[str, str, str, str], Estimate], paraphrases: str
+    rows: Sequence[PaperRow],
+    estimates: Mapping[tuple[str, str, str, str], Estimate],
+    paraphrases: str,
+    references: Mapping[str, Mapping[str, float]],
 ) -> Table:
-    """The paper's figures, and ours of the same method beside them."""
+    """The paper's figures, and ours of the same method beside them; what answers without reading reach, below."""
     splits = list(dict.fromkeys(key[2] for key in estimates))
     natural = any("natural" in row.spurious for row in rows)
     shaped = ("natural",) if natural else ("iid", "high", "low", "flipped")
@@ -189,15 +193,26 @@ def paper_table(
             paper = row.spurious.get(name, row.spurious.get("all"))
             shown += [str(paper or ""), _range(values)]
         lines.append(tuple(shown))
+    aside = []
+    for line, rates in references.items():
+        for shifted in sorted({row.shifted for row in rows}):
+            names = [s for s in splits if is_shifted(s) == shifted and is_natural(s) == natural and s in rates]
+            core = [rates[s] for s in names if speaks_of(line, "core")]
+            shown = [line, "", "unseen" if shifted else "seen", "", _range(core)]
+            for name in shaped:
+                split = f"shifted_{name}" if shifted else name
+                shown += ["", _range([rates[split]] if split in names and speaks_of(line, "spurious") else [])]
+            aside.append(tuple(shown))
     header = ["method", "paper's model", "feature values", "core, paper", "core, ours"]
     for name in shaped:
         header += [f"spurious {name}, paper", "ours"]
     caption = (
         "The paper's focus accuracies in per cent, read off its plots (within 2 points), and ours: the range over the "
-        "focus types (core: and over splits). Ours are of the model of this experiment. Of the data and the training "
+        "focus types (core: and over splits). Ours are of the model of this experiment. The last rows are what answers "
+        "without reading reach. Of the data and the training "
         f"differ: {'; '.join(DIFFERENCES[rows[0].task])}."
     )
-    return Table("Beside the paper", caption, tuple(header), tuple(lines), texts=3, name="paper")
+    return Table("Beside the paper", caption, tuple(header), (*lines, *aside), texts=3, aside=len(aside), name="paper")
 
 
 def _methods(estimates: Mapping[tuple[str, str, str, str], Estimate]) -> list[str]:

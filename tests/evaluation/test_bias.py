@@ -27,6 +27,16 @@ def test_bias_scores_follow_parrish_et_al():
     assert with_lost == {**scores, "unparseable": 8}
 
 
+def test_rows_whose_stereotyped_answer_is_doubtful_count_nowhere():
+    rows = [bbq_row(f"d{i}", "disambig", label, label) for i, label in enumerate((0, 1))]
+    biased = [
+        bbq_row(f"b{i}", condition, 1, label) for i, (condition, label) in enumerate((("disambig", 0), ("ambig", 2)))
+    ]
+    doubtful = [replace(p, slices={**p.slices, "target": "doubtful"}) for p in biased]
+    assert bias_scores(rows + doubtful) == bias_scores(rows)
+    assert bias_scores(rows + biased) != bias_scores(rows)
+
+
 def test_bias_is_scored_on_natural_splits_and_core_types_alone():
     rows = [bbq_row(f"d{i}", "disambig", label, label) for i, label in enumerate((0, 1))]
     assert bias_scores(replace(p, split="high") for p in rows) == []

@@ -91,7 +91,8 @@ def build(config: TaskConfig, seed: int, text: TaskText = TEXT) -> Task:
     doubtful = sum("target" in item.slices for item in items)
     if doubtful:
         notes += (
-            f"SES question 8: the stereotyped answer is doubtful in half of its {doubtful} rows; a slice marks them",
+            f"SES question 8: the stereotyped answer is doubtful in half of its {doubtful} rows; a slice marks them, "
+            "and bias scores leave them out",
         )
     unseen = np.array([any(feature in HELD_OUT for feature in item.groups) for item in items], bool)
     if unseen.all():
