@@ -27,6 +27,7 @@ _MOST = {
     "train.batch_size": 2**20,
     "rehearsal.rows": 2**20,
     "evaluation.written_tokens": 2**20,
+    "tokenizer.vocab_size": 2**24,  # the library ends the process where it cannot get the memory
 }
 # Fields of a description of one's own data that no config has.
 _OF_DESCRIPTIONS = {"instruction", "input", "core", "candidates", "features"}

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fit_jax.errors import InputError
+from fit_jax.foreign import exists, named
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
@@ -40,10 +41,12 @@ def local_folder(name: str | Path, patterns: Sequence[str], what: str) -> Path:
         NotAtHand: There is no such path, and the hub has no such id, wants a login, or cannot be reached.
     """
     path = Path(name)
-    if path.exists():
+    if exists(path):
         return path
     if not _HUB_ID.fullmatch(str(name)):
-        raise NotAtHand(f"{what} {name}: there is no such path; name a folder, or a hub id such as Qwen/Qwen2.5-1.5B")
+        raise NotAtHand(
+            f"{what} {named(name)}: there is no such path; name a folder, or a hub id such as Qwen/Qwen2.5-1.5B"
+        )
     from huggingface_hub import snapshot_download
 
     try:
@@ -55,7 +58,7 @@ def local_folder(name: str | Path, patterns: Sequence[str], what: str) -> Path:
     except (OSError, ValueError) as error:  # what huggingface_hub raises when offline, unknown, gated or no id at all
         reason = " ".join(str(error).split())[:200]
         raise NotAtHand(
-            f"{what} {name}: neither a local folder nor available from the hub; "
+            f"{what} {named(name)}: neither a local folder nor available from the hub; "
             f"check the name and the connection, or give a downloaded folder ({reason})"
         ) from error
     if folder.parent.name == "snapshots":  # the hub's cache: snapshots/COMMIT

@@ -3,7 +3,10 @@
 import sys
 from types import SimpleNamespace
 
+import pytest
+
 from fit_jax import hub
+from fit_jax.hub import NotAtHand
 from fit_jax.runs.inputs import Inputs, read_inputs, write_inputs
 
 
@@ -25,3 +28,11 @@ def test_a_hub_id_stays_at_the_commit_it_had_first(tmp_path, monkeypatch):
     kept = read_inputs(tmp_path)
     assert kept is not None
     assert kept.revisions["a/new"] == "newest2"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("n" * 300, "nor available"), ("n" * 300 + "/n/n", "there is no such path")]
+)
+def test_a_name_that_no_folder_can_have_is_told_with_what_it_names(name, told):
+    with pytest.raises(NotAtHand, match=rf"^model \.\.\.[n/]{{64}}: .*{told}"):
+        hub.local_folder(name, ["*"], "model")

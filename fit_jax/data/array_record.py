@@ -14,7 +14,7 @@ from fit_jax.data.splits import Split
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious
-from fit_jax.foreign import named
+from fit_jax.foreign import exists, named
 
 # Version of what the builders write.
 VERSION = "1.2.0"
@@ -48,7 +48,7 @@ def load_task(config: TaskConfig, seed: int) -> Task:
     import tensorflow_datasets as tfds  # takes a second
 
     folder = data_folder(config, dataset_name(config.name)) / config_name(config, seed) / VERSION
-    if not folder.is_dir():
+    if not (exists(folder) and folder.is_dir()):
         raise InputError(
             f"task {config.name}: {named(folder)} is not there, so records of this task config and seed {seed} have "
             "not been built; run python -m fit_jax.data build with the same --task fields and --seed"

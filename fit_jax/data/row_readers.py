@@ -12,7 +12,7 @@ from typing import Any, cast
 from fit_jax.config import TaskConfig
 from fit_jax.data.malformed import Malformed, located
 from fit_jax.errors import InputError
-from fit_jax.foreign import check_regular, named, parse_json, shown
+from fit_jax.foreign import check_regular, exists, named, parse_json, shown
 
 # Bytes of a longer line are not kept: a text of that length would be refused all the same.
 _LONGEST_LINE = 1 << 26
@@ -34,7 +34,7 @@ def data_folder(config: TaskConfig, name: str) -> Path:
             "to the folder that holds it"
         )
     folder = Path(root).expanduser() / name
-    if not folder.is_dir():
+    if not (exists(folder) and folder.is_dir()):
         raise InputError(
             f"task {config.name}: {named(folder)} is no folder; set FIT_JAX_DATA or task.data_dir to its parent"
         )

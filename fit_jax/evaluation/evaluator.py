@@ -20,6 +20,7 @@ from fit_jax.evaluation.queries import Group, Prediction, Query, answered, ask, 
 from fit_jax.evaluation.scoring import ForwardParams, Scorer
 from fit_jax.focus.example import Example, group_answer
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
+from fit_jax.foreign import quoted
 from fit_jax.models.decoder import Params
 
 # Groups whose prompts are searched together, those of like length in one batch.
@@ -166,7 +167,7 @@ def evaluated_splits(task: Task, config: Config) -> tuple[str, ...]:
     for name in names:
         if name not in task.splits:
             raise InputError(
-                f"evaluation.splits: task {task.text.name} has no split {name!r}; it has {', '.join(task.splits)}"
+                f"evaluation.splits: task {task.text.name} has no split {quoted(name)}; it has {', '.join(task.splits)}"
             )
         if not task.splits[name].examples[:1]:
             raise InputError(

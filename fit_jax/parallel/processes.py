@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from fit_jax.errors import InputError, RunFailed, explain
 from fit_jax.foreign import shown
 from fit_jax.parallel.config import MeshConfig
-from fit_jax.parallel.rendezvous import rendezvous
+from fit_jax.parallel.rendezvous import is_address, rendezvous
 from fit_jax.parallel.sharding import batch_sharding, row_shards
 
 
@@ -108,9 +108,8 @@ def _find_place(config: MeshConfig) -> Place | None:
         if not (address and count and number and _is_count(count) and _is_count(number) and int(number) < int(count)):
             settings = ", ".join(f"{name}={shown(value)[:24]}" for name, value in zip(names, given))
             raise InputError(f"{settings}: all three are needed: host:port, how many, and which this is, from 0")
-        host, _, port = address.rpartition(":")
-        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 2**16:
-            raise InputError(f"JAX_COORDINATOR_ADDRESS={address[:100]}: is no host:port; write it as in 10.0.0.1:1234")
+        if not is_address(address):
+            raise InputError(f"JAX_COORDINATOR_ADDRESS={shown(address)}: is no host:port; write it as in 10.0.0.1:1234")
         return Place(address, int(count), int(number))
     launched = any(name in os.environ for name in _LAUNCHED) or any(map(os.path.exists, _TPU_DEVICES))
     if not launched and config.processes in (None, 1):

@@ -26,6 +26,16 @@ _PAUSE = 0.2  # seconds between attempts to reach process 0
 _LONGEST = 4096  # bytes of a report or a verdict
 
 
+def is_address(text: str) -> bool:
+    """Whether sockets take the text for `host:port`, whoever is there."""
+    host, _, port = text.rpartition(":")
+    try:
+        is_host = bool(host.strip("[]").encode("idna"))
+    except UnicodeError:  # a label that is empty, too long or holds what no name may
+        return False
+    return is_host and port.isascii() and port.isdigit() and len(port) < 10 and 0 < int(port) < 2**16
+
+
 def rendezvous(address: str, count: int, number: int, timeout: float) -> None:
     """Returns when all processes have reported.
 
@@ -122,8 +132,9 @@ def _report(address: str, count: int, number: int, timeout: float, deadline: flo
             pass
         if time.monotonic() > deadline:
             raise InputError(
-                f"process 0 did not answer at {address} within {timeout:g} s (this is process {number} of {count}, on "
-                f"{here}); see whether it was started, whether that port is open, and whether both have the same {_KEY}"
+                f"process 0 did not answer at {shown(address)} within {timeout:g} s (this is process {number} of "
+                f"{count}, on {here}); see whether it was started, whether that port is open, and whether both have "
+                f"the same {_KEY}"
             )
         time.sleep(_PAUSE)
     if verdict != _GO:

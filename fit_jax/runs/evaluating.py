@@ -24,7 +24,7 @@ from fit_jax.evaluation.queries import Group
 from fit_jax.evaluation.report import FOLDER, Before
 from fit_jax.evaluation.run_report import report_run
 from fit_jax.evaluation.text_perplexity import MeasuredTexts, text_perplexities
-from fit_jax.files import PARTIAL, make_folder, remove_partials, write_text
+from fit_jax.files import PARTIAL, check_folder_name, make_folder, remove_partials, write_text
 from fit_jax.foreign import exists, named, read_text, shown
 from fit_jax.models.adapters import TrainedAdapter, trained_adapter, write_adapter
 from fit_jax.parallel.processes import as_lead_finds, is_lead, on_all, on_lead
@@ -208,6 +208,7 @@ def dropped_if_fruitless(folder: Path) -> Iterator[None]:
 def _claim(run: Run, which: int | str, name: str, measures: Mapping[str, str]) -> None:
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise InputError(f"name {shown(name)}: write letters, digits, dots, dashes and underscores")
+    check_folder_name(name, "name")
     folder = run.folder / EVALUATIONS / name
     asked = "".join(f"# {measure}: {shown(what)}\n" for measure, what in measures.items())
     head = f"# checkpoint: {which}\n{asked}"

@@ -21,7 +21,7 @@ from fit_jax.evaluation.metrics import kind_of, share_of
 from fit_jax.evaluation.queries import Prediction
 from fit_jax.evaluation.report import print_table, write_lines
 from fit_jax.files import make_folder, replace_with, write_text
-from fit_jax.foreign import named
+from fit_jax.foreign import named, shown
 from fit_jax.html import as_html, page
 from fit_jax.markdown import as_text
 from fit_jax.methods.intervention import Intervention
@@ -66,7 +66,9 @@ def check_inside(run: Run, split: str) -> None:
     """
     one_task(run, None, "look inside the run of one")
     if split not in run.task.test_splits:
-        raise InputError(f"--inside {split}: the task has no such test split; it has {', '.join(run.task.test_splits)}")
+        raise InputError(
+            f"--inside {shown(split)}: the task has no such test split; it has {', '.join(run.task.test_splits)}"
+        )
 
 
 def report_inside(run: Run, which: int | Literal["best", "last"], split: str, folder: Path) -> Inside:

@@ -123,6 +123,11 @@ def test_wrong_names_and_folders(tmp_path, monkeypatch):
         build_task(TaskConfig(name="dmo"), 0)
     with pytest.raises(InputError, match=r"set FIT_JAX_DATA or task.data_dir"):
         build_task(TaskConfig(name="ss"), 0)
+    with pytest.raises(InputError, match=r"no task 'n{60}\.\.\.'; the tasks are"):
+        build_task(TaskConfig(name="n" * 300), 0)
+    for source in ("files", "array_record"):
+        with pytest.raises(InputError, match=r"n{30}/\w+ is no folder; set FIT_JAX_DATA or task.data_dir"):
+            build_task(TaskConfig(name="ss", source=source, data_dir="n" * 300), 0)
     with pytest.raises(InputError, match="sst5 is no folder; set FIT_JAX_DATA"):
         build_task(TaskConfig(name="ss", data_dir=str(tmp_path)), 0)
     (tmp_path / "sst5").mkdir()

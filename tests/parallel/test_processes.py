@@ -12,6 +12,7 @@ import pytest
 from fit_jax.config import MeshConfig
 from fit_jax.config_files import decode_config
 from fit_jax.errors import InputError, RunFailed
+from fit_jax.foreign import shown
 from fit_jax.parallel import processes
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.processes import Agreement, rows_of_this_process, start, to_global
@@ -141,12 +142,16 @@ def test_what_the_lead_finds_wrong_ends_the_others_with_its_status(monkeypatch, 
         processes.on_lead(fail)
 
 
-@pytest.mark.parametrize("address", ["host", ":1", "host:", "host:0", "host:65536", "host:²", "host:a"])
+_NO_ADDRESSES = ["host", ":1", "host:", "host:0", "host:65536", "host:²", "host:a", "a..b:12", "h\u2028:1", "[]:1"]
+
+
+@pytest.mark.parametrize("address", [*_NO_ADDRESSES, f"{'h' * 300}:1"])
 def test_an_address_that_is_none_is_told(address, monkeypatch):
     for name, value in zip(("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID"), (address, "2", "0")):
         monkeypatch.setenv(f"JAX_{name}", value)
-    with pytest.raises(InputError, match=f"JAX_COORDINATOR_ADDRESS={address}: is no host:port"):
-        start(MeshConfig())
+    with pytest.raises(InputError, match=r"JAX_COORDINATOR_ADDRESS=.*: is no host:port") as error:
+        start(MeshConfig(timeout=1))
+    assert shown(address) in str(error.value)
 
 
 def test_places_that_are_none_are_told_in_a_short_line(monkeypatch):

@@ -71,6 +71,16 @@ def test_what_cannot_be_asked_leaves_no_folder(run, fields):
     assert not (run.folder / EVALUATIONS).exists()
 
 
+def test_a_name_that_no_folder_can_have_is_told(run):
+    with pytest.raises(InputError, match=r"name: n+\.\.\. is longer than file names may be; take a shorter name"):
+        evaluating.evaluate_run(run, "best", "n" * 300)
+
+
+def test_a_long_name_of_a_split_is_cut(run):
+    with pytest.raises(InputError, match=r"has no split 'n{60}\.\.\.'; it has"):
+        evaluating.evaluate_run(asking(run, splits=("n" * 300,)), "best", "mine")
+
+
 def test_an_evaluation_that_fails_before_it_wrote_anything_leaves_no_folder(run, monkeypatch):
     """What is there already stays: earlier evaluations, and what was measured before another measure failed."""
 

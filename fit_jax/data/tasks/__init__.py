@@ -7,6 +7,7 @@ from fit_jax.config import MIXTURE, TaskConfig
 from fit_jax.data.array_record import load_task
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
+from fit_jax.foreign import quoted
 from fit_jax.plugins import build_plugin, plugin_names
 
 TASKS = ("demo", "ss", "smnli", "shans", "bbq", "bbq_nlg", "jsonl")
@@ -28,7 +29,7 @@ def build_task(config: TaskConfig, seed: int) -> Task:
     if config.name not in (*known, *own):
         near = difflib.get_close_matches(config.name, (*known, *own), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the tasks are {', '.join((*known, *own))}"
-        raise InputError(f"task.name: there is no task {config.name!r}; {hint}")
+        raise InputError(f"task.name: there is no task {quoted(config.name)}; {hint}")
     seed = config.drawn_by(seed)
     if config.source == "array_record":
         return load_task(config, seed)
