@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, whatever moment the process or the machine stops."""
 
+import errno
 import fcntl
 import glob
 import os
@@ -167,8 +168,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises:
         InputError: `folder` exists already and holds something, or cannot be made.
     """
+    there = InputError(f"{named(folder)}: exists already; name a new folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{named(folder)}: exists already; name a new folder")
+        raise there
     prefix = f"{PARTIAL}{folder.name[:50]}-"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -183,9 +185,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
             fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield partial
         partial.chmod(0o755)  # mkdtemp's folders are private
-        if folder.exists():
-            folder.rmdir()
-        os.replace(partial, folder)
+        try:  # another process may have made it meanwhile; an empty folder gives way
+            os.rename(partial, folder)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise there from error
+            raise cannot_write(named(folder), error) from error
     finally:
         os.close(holder)
         shutil.rmtree(partial, ignore_errors=True)

@@ -175,6 +175,20 @@ def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path):
     assert [file.name for file in target.iterdir()] == ["whole"]
     with pytest.raises(InputError, match="exists already"), new_folder(target):
         pass
+    (tmp_path / "empty").mkdir()
+    with new_folder(tmp_path / "empty") as partial:
+        (partial / "whole").touch()
+    assert (tmp_path / "empty" / "whole").exists()
+
+
+def test_of_two_that_make_one_folder_the_later_is_told(tmp_path):
+    target = tmp_path / "model"
+    with pytest.raises(InputError, match=r"model: exists already; name a new folder"), new_folder(target) as partial:
+        (partial / "second").touch()
+        target.mkdir()
+        (target / "first").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert [path.name for path in target.iterdir()] == ["first"]
 
 
 def test_what_a_killed_process_left_of_a_new_folder_is_removed_and_what_is_being_filled_is_not(tmp_path):
