@@ -183,10 +183,15 @@ def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path):
 
 def test_of_two_that_make_one_folder_the_later_is_told(tmp_path):
     target = tmp_path / "model"
-    with pytest.raises(InputError, match=r"model: exists already; name a new folder"), new_folder(target) as partial:
-        (partial / "second").touch()
-        target.mkdir()
-        (target / "first").touch()
+
+    def make():
+        with new_folder(target) as partial:
+            (partial / "second").touch()
+            target.mkdir()
+            (target / "first").touch()
+
+    with pytest.raises(InputError, match="model: exists already; name a new folder"):
+        make()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert [path.name for path in target.iterdir()] == ["first"]
 

@@ -72,7 +72,7 @@ def test_what_cannot_be_asked_leaves_no_folder(run, fields):
 
 
 def test_a_name_that_no_folder_can_have_is_told(run):
-    with pytest.raises(InputError, match="name: n+... is longer than file names may be; take a shorter name"):
+    with pytest.raises(InputError, match=r"name: n+\.\.\. is longer than file names may be; take a shorter name"):
         evaluating.evaluate_run(run, "best", "n" * 300)
 
 
