@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fit_jax.errors import InputError, cannot_write
+from fit_jax.errors import InputError, cannot_write, full_disk
 from fit_jax.foreign import named
 
 # Bytes of one name and of a whole path that file systems take.
@@ -135,6 +135,21 @@ def check_outputs(folder: Path, files: Iterable[str], folders: Iterable[str]) ->
                 raise InputError(f"{named(path)}: may not be read and written; change its permissions, or move it away")
 
 
+@contextmanager
+def naming_full_disk(folder: Path) -> Iterator[None]:
+    """Meanwhile an error of a full disk that names no file, as writing to an open one gives it, names the folder.
+
+    Raises:
+        InputError: The disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if full_disk(error) and error.filename is None:
+            raise cannot_write(f"in {named(folder)}", error, "then start the same command again") from error
+        raise
+
+
 def remove_partials(folder: Path) -> None:
     """Removes files and folders that a killed process was writing; for the one process that may write there."""
     for path in folder.glob(f"{PARTIAL}*"):
@@ -230,6 +245,25 @@ def replace_with(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     replace_with(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_new(path: Path, text: str) -> None:
+    """Writes a text file that must not be there yet; of two commands that write one, the later is told.
+
+    Raises:
+        InputError: It is there already, or cannot be written.
+    """
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError as error:
+        raise InputError(f"{named(path)}: is there already; nothing is overwritten, choose another name") from error
+    except OSError as error:
+        raise cannot_write(named(path), error) from error
+    try:
+        write_text(path, text)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _partial_name(suffix: str) -> str:

@@ -107,7 +107,8 @@ def test_a_batch_of_an_evaluation_beyond_the_memory_is_told_before_anything_is_m
 
 
 def test_parameters_that_do_not_fit_are_told_before_the_batch(config, tmp_path, monkeypatch):
-    run = set_up(replace(config, run_dir=str(tmp_path)), trains=True)
+    eight = replace(config.train, batch_size=8)  # one row for each device
+    run = set_up(replace(config, run_dir=str(tmp_path), train=eight), trains=True)
     monkeypatch.setattr(preflight, "host_memory", lambda: 1000)
     with pytest.raises(InputError, match=r"^the model's parameters"):
         train(run)
