@@ -26,6 +26,7 @@ _MOST = {
     "train.sequence_length": 2**20,
     "train.batch_size": 2**20,
     "rehearsal.rows": 2**20,
+    "evaluation.batch_size": 2**20,
     "evaluation.written_tokens": 2**20,
     "tokenizer.vocab_size": 2**24,  # the library ends the process where it cannot get the memory
 }

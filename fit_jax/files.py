@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, whatever moment the process or the machine stops."""
 
+import errno
 import fcntl
 import glob
 import os
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fit_jax.errors import InputError, cannot_write
+from fit_jax.errors import InputError, cannot_write, full_disk
 from fit_jax.foreign import named
 
 # Bytes of one name and of a whole path that file systems take.
@@ -134,6 +135,21 @@ def check_outputs(folder: Path, files: Iterable[str], folders: Iterable[str]) ->
                 raise InputError(f"{named(path)}: may not be read and written; change its permissions, or move it away")
 
 
+@contextmanager
+def naming_full_disk(folder: Path) -> Iterator[None]:
+    """Meanwhile an error of a full disk that names no file, as writing to an open one gives it, names the folder.
+
+    Raises:
+        InputError: The disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if full_disk(error) and error.filename is None:
+            raise cannot_write(f"in {named(folder)}", error, "then start the same command again") from error
+        raise
+
+
 def remove_partials(folder: Path) -> None:
     """Removes files and folders that a killed process was writing; for the one process that may write there."""
     for path in folder.glob(f"{PARTIAL}*"):
@@ -167,8 +183,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises:
         InputError: `folder` exists already and holds something, or cannot be made.
     """
+    there = InputError(f"{named(folder)}: exists already; name a new folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{named(folder)}: exists already; name a new folder")
+        raise there
     prefix = f"{PARTIAL}{folder.name[:50]}-"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -183,9 +200,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
             fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield partial
         partial.chmod(0o755)  # mkdtemp's folders are private
-        if folder.exists():
-            folder.rmdir()
-        os.replace(partial, folder)
+        try:  # another process may have made it meanwhile; an empty folder gives way
+            os.rename(partial, folder)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise there from error
+            raise cannot_write(named(folder), error) from error
     finally:
         os.close(holder)
         shutil.rmtree(partial, ignore_errors=True)
@@ -225,6 +245,25 @@ def replace_with(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     replace_with(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_new(path: Path, text: str) -> None:
+    """Writes a text file that must not be there yet; of two commands that write one, the later is told.
+
+    Raises:
+        InputError: It is there already, or cannot be written.
+    """
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError as error:
+        raise InputError(f"{named(path)}: is there already; nothing is overwritten, choose another name") from error
+    except OSError as error:
+        raise cannot_write(named(path), error) from error
+    try:
+        write_text(path, text)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _partial_name(suffix: str) -> str:

@@ -45,7 +45,7 @@ def _plan(given: Namespace) -> int:
     if given.slices < 1:
         raise InputError(f"--slices {given.slices}: must be 1 or more")
     config = load_config(given.config)
-    from fit_jax.files import write_text
+    from fit_jax.files import write_new
     from fit_jax.parallel.topology import Topology
     from fit_jax.planning.plan import make_plan
     from fit_jax.planning.plan_report import as_json, print_plan
@@ -57,7 +57,7 @@ def _plan(given: Namespace) -> int:
     else:
         plan = make_plan(config, topology)
     if given.write is not None:
-        write_text(given.write, dump_config(config))
+        write_new(given.write, dump_config(config))
     if given.json:
         print(json.dumps(as_json(plan, given.price), indent=1))
     else:

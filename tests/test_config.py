@@ -78,6 +78,7 @@ def test_configs_parse_and_begin_with_their_command(path):
         (["--evaluation.validation_examples", "0"], "evaluation.validation_examples"),
         (["--evaluation.beams", "0"], "evaluation.beams: 0 is less than 1"),
         (["--evaluation.written_tokens", "2000000"], "is more than 1048576, the most"),
+        (["--evaluation.batch_size", "10000000"], "evaluation.batch_size: 10000000 is more than 1048576"),
         (["--tokenizer.vocab_size", "2000000000"], "tokenizer.vocab_size: 2000000000 is more than 16777216"),
         (["--model.layers", "5000"], "model.layers: 5000 is more than 4096"),
         (["--model.feed_forward", "9000000"], "model.feed_forward: 9000000 is more than 8388608"),

@@ -14,9 +14,11 @@ from fit_jax.files import (
     check_outputs,
     check_run_folder,
     make_folder,
+    naming_full_disk,
     new_folder,
     remove_partials,
     replace_with,
+    write_new,
     write_text,
 )
 
@@ -175,6 +177,25 @@ def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path):
     assert [file.name for file in target.iterdir()] == ["whole"]
     with pytest.raises(InputError, match="exists already"), new_folder(target):
         pass
+    (tmp_path / "empty").mkdir()
+    with new_folder(tmp_path / "empty") as partial:
+        (partial / "whole").touch()
+    assert (tmp_path / "empty" / "whole").exists()
+
+
+def test_of_two_that_make_one_folder_the_later_is_told(tmp_path):
+    target = tmp_path / "model"
+
+    def make():
+        with new_folder(target) as partial:
+            (partial / "second").touch()
+            target.mkdir()
+            (target / "first").touch()
+
+    with pytest.raises(InputError, match="model: exists already; name a new folder"):
+        make()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert [path.name for path in target.iterdir()] == ["first"]
 
 
 def test_what_a_killed_process_left_of_a_new_folder_is_removed_and_what_is_being_filled_is_not(tmp_path):
@@ -187,3 +208,26 @@ def test_what_a_killed_process_left_of_a_new_folder_is_removed_and_what_is_being
         assert {path.name for path in tmp_path.iterdir()} == {".partial-mode", partial.name, other.name}
         (partial / "whole").touch()
     assert (tmp_path / "model" / "whole").exists()
+
+
+def test_a_new_file_is_written_once(tmp_path):
+    write_new(tmp_path / "a", "first")
+    with pytest.raises(InputError, match="a: is there already; nothing is overwritten"):
+        write_new(tmp_path / "a", "second")
+    assert (tmp_path / "a").read_text() == "first"
+    with pytest.raises(InputError, match=r"cannot write .*free space"):
+        write_new(tmp_path / "none" / "a", "")
+    with pytest.raises(UnicodeEncodeError):
+        write_new(tmp_path / "b", "\ud800")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_full_disk_is_told_with_the_folder_where_the_system_names_no_file(tmp_path):
+    with (
+        pytest.raises(InputError, match=r"cannot write in .*: No space.*; free space, then start"),
+        naming_full_disk(tmp_path),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    for error in (OSError(errno.ENOSPC, "No space", "a"), OSError(errno.EIO, "broken")):
+        with pytest.raises(OSError, match=str(error.strerror)), naming_full_disk(tmp_path):
+            raise error

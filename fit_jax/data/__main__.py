@@ -75,10 +75,10 @@ def _config(given: Namespace) -> Config:
 def _describe(given: Namespace) -> None:
     from fit_jax.data.describing import describe
     from fit_jax.data.inspection_tables import print_described
-    from fit_jax.files import write_text
+    from fit_jax.files import write_new
 
     found = describe(given.file, given.out, given.label)
-    write_text(given.out, found.text)
+    write_new(given.out, found.text)
     print_described(found)
     print(printable(f"{given.out}: read it, then python -m fit_jax.data inspect --task jsonl --task.file {given.out}"))
 
@@ -131,9 +131,9 @@ def _audit(given: Namespace) -> None:
     audit = dataclasses.replace(audit, balance=balance, notes=notes)
     prompts = shown_prompts(task, encoder)
     if given.html is not None:
-        from fit_jax.files import write_text
+        from fit_jax.files import write_new
 
-        write_text(given.html, audit_page(audit, prompts))
+        write_new(given.html, audit_page(audit, prompts))
     if given.json:
         found = {**dataclasses.asdict(audit), "prompts": prompts}
         print(printable(json.dumps(found, indent=1, ensure_ascii=False)))

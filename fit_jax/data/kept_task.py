@@ -17,7 +17,7 @@ from fit_jax.data.mixture import NAME, mix
 from fit_jax.data.splits import Rho, Split
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError, cannot_write
-from fit_jax.files import make_folder, write_text
+from fit_jax.files import check_outputs, make_folder, write_text
 from fit_jax.focus.example import Example, Spurious, TaskText
 from fit_jax.foreign import named, read_object, read_records, shown
 
@@ -58,6 +58,7 @@ def keep_task(folder: Path, task: Task, most: int = MOST_BYTES) -> bool:
                     lines.append(line)
     for place in (folder, *places):
         make_folder(place)
+        check_outputs(place, (TASK_FILE,), ())
         try:
             (place / TASK_FILE).unlink(missing_ok=True)  # until the new one is whole there is none
         except OSError as error:

@@ -14,6 +14,7 @@ from fit_jax.errors import InputError
 from fit_jax.evaluation.decoy_evaluation import decoy_queries
 from fit_jax.evaluation.evaluator import evaluated_splits
 from fit_jax.evaluation.queries import ask
+from fit_jax.evaluation.scoring import STEP
 from fit_jax.focus.example import Example
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.foreign import named
@@ -83,6 +84,24 @@ def check_batch(model: DecoderConfig, config: Config, mesh: jax.sharding.Mesh) -
         least += 4 * tokens * train.sequence_length * model.heads / mesh.shape[TENSOR]
     batch = 4 * of_step * train.sequence_length * 4  # tokens, positions, visibility and mask on the host
     _compare(least, batch, mesh, "at least ", config)
+
+
+def check_evaluation_batch(model: DecoderConfig, config: Config, mesh: jax.sharding.Mesh) -> None:
+    """Holds the least that a batch of an evaluation takes, all its rows as short as can be, against the memory.
+
+    Raises:
+        InputError: It is more.
+    """
+    rows = config.evaluation.batch_size
+    item = jnp.dtype(model.compute_dtype).itemsize
+    tokens = rows * STEP // (row_shards(mesh) * mesh.shape[CONTEXT])
+    batch = 4 * rows * STEP * 4  # as in training
+    if (short := _short_of(tokens * item * (4 * model.width + model.feed_forward), batch, mesh)) is not None:
+        raise InputError(
+            f"evaluation.batch_size {rows}: a batch needs at least {size(short.needed)} of memory, {short.place} has "
+            f"{size(short.there)} free; try an evaluation.batch_size of "
+            f"{max(int(rows * short.there / short.needed), 1)}"
+        )
 
 
 def check_state(state: Any, mesh: jax.sharding.Mesh) -> None:

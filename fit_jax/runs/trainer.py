@@ -84,6 +84,7 @@ def train(run: Run, trackers: Trackers | None = None) -> Ending:
         evaluated_splits(task, config)  # a misspelt split is to be reported now, not after hours of training
     if _finished(run):
         return Ending.ALREADY
+    shapes_of(run, None)  # no batch helps where the parameters do not fit
     check_batch(run.model, config, run.mesh)
     check_examples(run.task, run.encoder, config)
     check_measured(run)

@@ -28,6 +28,12 @@ def test_a_task_comes_back_as_it_was(name, tmp_path, request):
             assert list(kept.splits[split].examples) == list(whole.examples)
 
 
+def test_a_folder_in_the_place_of_its_file_is_told(tmp_path):
+    (tmp_path / TASK_FILE).mkdir()
+    with pytest.raises(InputError, match=r"/task\.json: is no file; move it away$"):
+        keep_task(tmp_path, build_task(TaskConfig(**SMALL), 0))
+
+
 def test_a_damaged_copy_is_one_line(tmp_path):
     keep_task(tmp_path, build_task(TaskConfig(**SMALL), 0))
     rows, words = tmp_path / "examples_low.jsonl", tmp_path / TASK_FILE
