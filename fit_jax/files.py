@@ -248,22 +248,22 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Writes a text file that must not be there yet; of two commands that write one, the later is told.
+    """Writes a text file that must not be there yet, whole or not at all; of two that write it, the later is refused.
 
     Raises:
         InputError: It is there already, or cannot be written.
     """
+    partial = path.with_name(_partial_name(path.suffix))
     try:
-        path.touch(exist_ok=False)
+        write_text(partial, text)
+        os.link(partial, path)  # a rename would replace what is there
+        _sync(path.parent)
     except FileExistsError as error:
         raise InputError(f"{named(path)}: is there already; nothing is overwritten, choose another name") from error
     except OSError as error:
         raise cannot_write(named(path), error) from error
-    try:
-        write_text(path, text)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _partial_name(suffix: str) -> str:
