@@ -23,6 +23,8 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _NO_STORE = ("http", "https", "file", "local", "memory", "data", "zip", "tar", "git", "github", "hf", "reference")
 # How the name of a file or folder begins while it is written; `remove_partials` clears away what a kill has left.
 PARTIAL = ".partial-"
+# What file systems without hard links say of one.
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 # The working copies of this process, and the URLs that they stand for.
 _COPIES: dict[str, str] = {}
 
@@ -253,17 +255,30 @@ def write_new(path: Path, text: str) -> None:
     Raises:
         InputError: It is there already, or cannot be written.
     """
-    partial = path.with_name(_partial_name(path.suffix))
+    partial = path.with_name(_partial_name(""))
     try:
-        write_text(partial, text)
-        os.link(partial, path)  # a rename would replace what is there
+        partial.write_text(text, encoding="utf-8")
+        _sync(partial)
+        try:
+            os.link(partial, path)  # a rename would replace what is there
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+            os.replace(partial, path)
         _sync(path.parent)
     except FileExistsError as error:
-        raise InputError(f"{named(path)}: is there already; nothing is overwritten, choose another name") from error
+        raise there_already(path) from error
     except OSError as error:
         raise cannot_write(named(path), error) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def there_already(path: Path) -> InputError:
+    """The error of a new file whose name is taken."""
+    return InputError(f"{named(path)}: is there already; nothing is overwritten, choose another name")
 
 
 def _partial_name(suffix: str) -> str:

@@ -16,7 +16,7 @@ import draccus
 import yaml
 
 from fit_jax.errors import CommandDone, InputError
-from fit_jax.files import check_folder_name
+from fit_jax.files import check_folder_name, there_already
 from fit_jax.foreign import exists, named, printable, shown
 
 
@@ -263,7 +263,7 @@ def new_file(option: str) -> Callable[[str], Path]:
     def read(text: str) -> Path:
         path = new_folder(option)(text)
         if exists(path):
-            raise InputError(f"{option}: {named(path)} is there already; nothing is overwritten, choose another name")
+            raise there_already(path)
         if not exists(path.parent) or not path.parent.is_dir():
             raise InputError(f"{option} {named(text)}: {named(path.parent)} is no folder; choose one that exists")
         return path

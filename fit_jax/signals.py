@@ -27,6 +27,10 @@ _IMPORTING = "<frozen importlib._bootstrap>"
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "told to stop"}
 
 
+# Which code of the user's own may exchange while a signal comes.
+_exit = os._exit
+
+
 class Terminated(BaseException):
     """The process is to end (SIGTERM); as little to be caught on the way as `KeyboardInterrupt`."""
 
@@ -148,7 +152,7 @@ def _imports(frame: FrameType | None) -> bool:
 def _end(number: int) -> NoReturn:
     with suppress(OSError):  # nobody may be there to read it
         os.write(2, f"{words(number)}\n".encode())
-    os._exit(128 + number)
+    _exit(128 + number)
 
 
 def _watch(reading: int) -> NoReturn:

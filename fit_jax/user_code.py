@@ -4,8 +4,12 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from fit_jax.errors import InputError
+from fit_jax.errors import InputError, RunFailed, full_disk
 from fit_jax.foreign import shown
+from fit_jax.signals import Terminated
+
+# Characters of a row that a line has room for, beside a feature's names and an error's text.
+_OF_ROW = 24
 
 
 class _ExitCalled(BaseException):
@@ -14,7 +18,9 @@ class _ExitCalled(BaseException):
 
 @contextmanager
 def guarded(what: str, remedy: str, row: Mapping[str, object] | None = None) -> Iterator[None]:
-    """Turns whatever the code within raises into an `InputError`; Ctrl-C and errors of this package pass.
+    """Turns whatever the code within raises into an `InputError`.
+
+    Signals, errors of this package and those of a machine without room pass.
 
     `os._exit`, which would end the process without a word, raises too.
 
@@ -24,16 +30,25 @@ def guarded(what: str, remedy: str, row: Mapping[str, object] | None = None) -> 
         row: Of the user's data, on which it is called.
     """
 
+    process = os.getpid()
+
     def refuse(status: int) -> None:
+        if os.getpid() != process:  # a child, which the user's code may start and end
+            kept(status)
         raise _ExitCalled(f"os._exit({status}) was called")
 
     kept, os._exit = os._exit, refuse  # pyright: ignore[reportAttributeAccessIssue]
     try:
         yield
-    except (KeyboardInterrupt, InputError):
+    except (KeyboardInterrupt, Terminated, InputError, RunFailed, MemoryError):
         raise
     except BaseException as error:
-        where = "" if row is None else f" on the row {shown(row)}"
+        if isinstance(error, OSError) and full_disk(error):
+            raise
+        beginning = shown(row)
+        if len(beginning) > _OF_ROW:
+            beginning = f"{beginning[:_OF_ROW]}..."
+        where = "" if row is None else f" on the row {beginning}"
         raise InputError(f"{what} ({_reason(error)}){where}; {remedy}") from error
     finally:
         os._exit = kept

@@ -215,11 +215,21 @@ def test_a_new_file_is_written_once(tmp_path):
     with pytest.raises(InputError, match="a: is there already; nothing is overwritten"):
         write_new(tmp_path / "a", "second")
     assert (tmp_path / "a").read_text() == "first"
-    with pytest.raises(InputError, match=r"cannot write .*free space"):
+    with pytest.raises(InputError, match=r"cannot write .*none/a: .*free space"):
         write_new(tmp_path / "none" / "a", "")
+    with pytest.raises(InputError, match="cannot write"):
+        write_new(tmp_path / ("b" * 300), "")
     with pytest.raises(UnicodeEncodeError):
         write_new(tmp_path / "b", "\ud800")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_new_file_is_written_once_where_nothing_can_be_linked(tmp_path, monkeypatch):
+    def no_links(*given):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", no_links)
+    test_a_new_file_is_written_once(tmp_path)
 
 
 def test_a_full_disk_is_told_with_the_folder_where_the_system_names_no_file(tmp_path):

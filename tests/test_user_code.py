@@ -1,10 +1,12 @@
 """Code of the user's own: whatever it does, one line tells it."""
 
+import errno
 import os
 
 import pytest
 
-from fit_jax.errors import InputError
+from fit_jax.errors import InputError, RunFailed
+from fit_jax.signals import Terminated
 from fit_jax.user_code import guarded
 
 
@@ -36,8 +38,27 @@ def test_whatever_happens_is_wrong_input(act, reason, monkeypatch):
     assert os._exit is before
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), InputError("as it is")])
-def test_interrupts_and_errors_of_this_package_pass(error):
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), Terminated(), InputError("as it is"), RunFailed("it is not"), MemoryError(), FULL]
+)
+def test_signals_and_errors_of_this_package_and_of_the_machine_pass(error):
     with pytest.raises(type(error)) as found, guarded("it failed", "mend it"):
         fail(error)
     assert found.value is error
+
+
+def test_a_child_of_the_code_ends_itself(tmp_path):
+    with guarded("it failed", "mend it"):
+        child = os.fork()
+        if child == 0:
+            os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_lines_are_short_whatever_fails():
+    with pytest.raises(InputError) as error, guarded("it failed", "mend it", {"a" * 99: "b" * 99}):
+        fail(ValueError("c" * 99))
+    assert len(str(error.value)) < 130

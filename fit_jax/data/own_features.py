@@ -12,6 +12,8 @@ from fit_jax.data.own_data import FeatureConfig
 from fit_jax.foreign import check_regular, shown
 from fit_jax.user_code import guarded
 
+# Characters of a function's name that a line has room for: its end.
+_OF_FUNCTION = 40
 # A feature's value in a row, or None where the row has none.
 ValueOf = Callable[[Mapping[str, Any]], str | None]
 
@@ -45,7 +47,8 @@ def _is_gap(value: object) -> bool:
 
 def _function(feature: FeatureConfig, folder: Path) -> ValueOf:
     place, _, name = str(feature.function).partition(":")
-    here = f"feature {feature.key}: function {shown(feature.function)!r}"
+    end = str(feature.function)[-_OF_FUNCTION:]
+    here = f"feature {feature.key}: function {shown(end)!r}"
     remedy = "write package.module:name, or file.py:name relative to the description"
     with guarded(f"{here} cannot be loaded", remedy):
         if place.endswith(".py"):

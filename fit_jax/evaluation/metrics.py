@@ -114,7 +114,17 @@ class WorstGroup(TypedDict):
 
 
 class FlipRates(TypedDict):
-    """The shares that `flip_rates` gives of a split, feature and set of paraphrases."""
+    """How often answers change with the instruction, as `flip_rates` gives it.
+
+    Attributes:
+        split: Of the cell, as the next two.
+        feature: The spurious feature.
+        paraphrases: Their set.
+        count: Examples with y != y_s.
+        false_count: Examples with y = y_s.
+        flip_rate: Share of the first whose answer goes from y to y_s; None where there is none.
+        false_flip_rate: Share of the second whose answer changes; None where there is none.
+    """
 
     split: str
     feature: str

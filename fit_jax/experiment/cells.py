@@ -138,8 +138,9 @@ def check_unchanged(config: ExperimentConfig, cell: Cell) -> None:
         return
     pin(kept.revisions)
     task = build_task(settings.task, settings.seed)
+    found = fingerprints(task, resolve(settings), digests=Digests(kept.files))
     try:
-        check_inputs(folder, kept, fingerprints(task, resolve(settings), digests=Digests(kept.files)), "refuse")
+        check_inputs(folder, kept, found, "refuse")
     except InputError as error:
         raise InputError(
             f"{str(error).partition('; ')[0]}; put it back as it was, or start the experiment in another run_dir"

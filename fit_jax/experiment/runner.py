@@ -227,7 +227,7 @@ def _check_inputs(config: ExperimentConfig) -> None:
     cells = cells_of(config)
     done = [cell for cell in cells if as_lead_finds(partial(is_done, config, cell))]
     if done and len(done) < len(cells):
-        on_lead(partial(check_unchanged, config, done[0]))
+        check_unchanged(config, done[0])  # in all processes, which are to use one commit of what is on the hub
 
 
 def _say_budget(path: Path) -> None:

@@ -120,7 +120,7 @@ def render_messages(
         if isinstance(source, Mapping):  # several, by name
             source = source.get("default")
         if not isinstance(source, str):
-            raise ValueError("there is no text of that name, or none named default")
+            raise ValueError("it is no text, or none is named default")
         return render_bounded(source, given | tokenizer.special_tokens_map | options)
     except (TemplateError, ValueError) as error:
         raise InputError(f"chat template of '{name}' fails: {shown(str(error))}; {_REMEDY}") from error

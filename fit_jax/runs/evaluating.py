@@ -31,6 +31,7 @@ from fit_jax.parallel.processes import as_lead_finds, is_lead, on_all, on_lead
 from fit_jax.runs.inputs import of_task as prints_of_task
 from fit_jax.runs.inputs import read_inputs
 from fit_jax.runs.parts import of_task
+from fit_jax.runs.preflight import check_evaluation_batch
 from fit_jax.runs.run import Run, load_model, scorer, starting_state, subject_of
 from fit_jax.runs.run_folder import CARD, CONFIG, EVALUATIONS, MAY_DIFFER, saved_config
 from fit_jax.runs.texts import measured_texts
@@ -82,6 +83,7 @@ def evaluate_run(
     config = replace(run.config, lora=run.lora)
 
     def load() -> Subject:
+        check_evaluation_batch(run.model, config, run.mesh)
         model = load_model(run, which)
         if name is not None:
             evaluation_folder(run, which, name)

@@ -7,7 +7,6 @@ from pathlib import Path
 from fit_jax import signals
 from fit_jax.config import Config
 from fit_jax.evaluation.mixture_report import focus_tables
-from fit_jax.files import naming_full_disk
 from fit_jax.parallel.processes import is_lead
 from fit_jax.runs.evaluating import evaluate_run, has_report
 from fit_jax.runs.inputs import Changed
@@ -33,7 +32,6 @@ def train_and_report(config: Config, changed: Changed = "refuse") -> Run:
         working_folder(config.run_dir, "run_dir") as folder,
         claimed(config := replace(config, run_dir=str(folder))),
         signals.telling(partial(_kept, folder)),
-        naming_full_disk(folder),
     ):
         check_trackers(config.train.trackers)
         run = set_up(config, trains=True, changed=changed)

@@ -36,7 +36,7 @@ from fit_jax.runs.inputs import (
     tokenizer_print,
     write_inputs,
 )
-from fit_jax.runs.preflight import check_evaluation_batch, check_state
+from fit_jax.runs.preflight import check_state
 from fit_jax.runs.pretrained import pretrained_state
 from fit_jax.runs.resolve import ResolvedConfig, resolve
 from fit_jax.runs.run_folder import (
@@ -262,7 +262,6 @@ def shapes_of(run: Run, optimizer: Optimizer | None) -> PlacedState:
     """Shapes and shardings of a training state, or of a model alone; an `InputError` where the memory has no room."""
     placed = abstract_state(run.model, run.lora, optimizer, run.mesh)
     check_state(placed.state, run.mesh)
-    check_evaluation_batch(run.model, run.config, run.mesh)
     return placed
 
 

@@ -20,6 +20,7 @@ from fit_jax.files import (
     check_folder_name,
     check_outputs,
     make_folder,
+    naming_full_disk,
     remove_partials,
     write_text,
 )
@@ -99,9 +100,7 @@ def claimed(config: Config) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path, prepare: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Keeps other commands that write out of a folder meanwhile; libraries' messages go to its `log.txt`.
-
-    The lead process does it for all; the others wait for it.
+    """Keeps other commands that write out of a folder, for all processes; libraries' messages go to its `log.txt`.
 
     Args:
         folder: A run's or an experiment's; made where it is not there.
@@ -112,7 +111,7 @@ def locked(folder: Path, prepare: Callable[[], object] = lambda: None) -> Iterat
     """
     from fit_jax.parallel.processes import on_lead  # JAX; `--help` needs the names above without it
 
-    with ExitStack() as stack:
+    with naming_full_disk(folder), ExitStack() as stack:
 
         def lock() -> None:
             make_folder(folder)

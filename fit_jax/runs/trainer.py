@@ -24,7 +24,7 @@ from fit_jax.parallel.processes import is_lead, on_lead
 from fit_jax.runs.evaluating import drop_report
 from fit_jax.runs.inputs import record_versions
 from fit_jax.runs.opening_lines import opening_lines
-from fit_jax.runs.preflight import check_batch, check_disk, check_examples, check_program
+from fit_jax.runs.preflight import check_batch, check_disk, check_evaluation_batch, check_examples, check_program
 from fit_jax.runs.resolve import check_mesh
 from fit_jax.runs.run import (
     Run,
@@ -86,6 +86,7 @@ def train(run: Run, trackers: Trackers | None = None) -> Ending:
         return Ending.ALREADY
     shapes_of(run, None)  # no batch helps where the parameters do not fit
     check_batch(run.model, config, run.mesh)
+    check_evaluation_batch(run.model, config, run.mesh)
     check_examples(run.task, run.encoder, config)
     check_measured(run)
     method = training_method(run.task, config)

@@ -119,7 +119,7 @@ def test_of_several_templates_the_default_one_is_used(with_template):
     alone, template = prompt_form(tokenizer, "Answer:", "auto"), tokenizer.chat_template
     several = {"tools": "{{ raise_exception('not this one') }}", "default": template}
     assert prompt_form(with_template(several), "Answer:", "auto").start == alone.start
-    with pytest.raises(InputError, match="fails: there is no text of that name, or none named default; set"):
+    with pytest.raises(InputError, match="fails: it is no text, or none is named default; set"):
         prompt_form(with_template({"tools": template}), "Answer:", "auto")
 
 

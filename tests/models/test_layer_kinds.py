@@ -1,4 +1,4 @@
-"""Layers are stacked so that each has one place, in few scans, and those that lend keys and values stand alone."""
+"""Layers are stacked so that each has one place, in few scans; those whose keys and values are reused stand alone."""
 
 import dataclasses
 
@@ -50,7 +50,7 @@ def test_windows_alone_make_no_kinds(tiny):
     assert len({config.kind(layer) for layer in range(6)}) == 1
 
 
-def test_the_last_of_each_way_before_those_that_share_lends():
+def test_the_last_of_each_way_before_those_that_share_is_reused():
     assert reused_layers((True, True, False, True, False, True), 2) == {2, 3}
     assert reused_layers((True, False, True, False, False), 2) == {1}
     assert reused_layers((True, False), 0) == frozenset()

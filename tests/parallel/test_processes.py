@@ -16,6 +16,7 @@ from fit_jax.foreign import shown
 from fit_jax.parallel import processes
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.processes import Agreement, rows_of_this_process, start, to_global
+from fit_jax.parallel.rendezvous import is_address
 
 
 class Rows(NamedTuple):
@@ -140,6 +141,13 @@ def test_what_the_lead_finds_wrong_ends_the_others_with_its_status(monkeypatch, 
     assert processes.on_lead(fail) is None
     with pytest.raises(told, match="process 0 of the job tells what is wrong; see its line"):
         processes.on_lead(fail)
+
+
+@pytest.mark.parametrize(
+    "host", ["10.0.0.1", "a_b-1.jobs.svc", "localhost.", "[::1]", "[fe80::1%eth0]", "bücher.example"]
+)
+def test_addresses_of_every_kind_are_ones(host):
+    assert is_address(f"{host}:1234")
 
 
 _NO_ADDRESSES = ["host", ":1", "host:", "host:0", "host:65536", "host:²", "host:a", "a..b:12", "h\u2028:1", "[]:1"]

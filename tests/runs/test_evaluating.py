@@ -22,6 +22,7 @@ from fit_jax.runs.run_folder import CARD, CONFIG, EVALUATIONS
 @pytest.fixture
 def run(monkeypatch, tmp_path, task):
     """A run whose evaluation gives the folder of its report alone."""
+    monkeypatch.setattr(evaluating, "check_evaluation_batch", lambda model, config, mesh: None)
     monkeypatch.setattr(evaluating, "load_model", lambda run, which: None)
     monkeypatch.setattr(evaluating, "subject_of", lambda run, model: None)
     monkeypatch.setattr(evaluating, "report_run", lambda folder, task, load, *_: (load(), folder)[1])
@@ -29,7 +30,7 @@ def run(monkeypatch, tmp_path, task):
     config = Config(run_dir=str(tmp_path / "run"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / CONFIG).write_text(dump_config(config))
-    return SimpleNamespace(config=config, folder=tmp_path / "run", lora=config.lora, task=task)
+    return SimpleNamespace(config=config, folder=tmp_path / "run", lora=config.lora, task=task, model=None, mesh=None)
 
 
 def asking(run, **fields):

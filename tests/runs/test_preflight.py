@@ -15,6 +15,7 @@ from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.models.config import DecoderConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.runs import preflight
+from fit_jax.runs.evaluating import evaluate_run
 from fit_jax.runs.preflight import check_batch, check_disk, check_examples, check_program, check_state, host_memory
 from fit_jax.runs.run import set_up, starting_state
 from fit_jax.runs.trainer import train
@@ -99,11 +100,13 @@ def test_a_batch_beyond_the_memory_is_told_at_once(config, mesh):
 
 def test_a_batch_of_an_evaluation_beyond_the_memory_is_told_before_anything_is_made(config, tmp_path, monkeypatch):
     large = replace(config.evaluation, batch_size=2**20)
-    run = set_up(replace(config, run_dir=str(tmp_path), evaluation=large), trains=True)
+    eight = replace(config.train, batch_size=8)  # one row for each device
+    run = set_up(replace(config, run_dir=str(tmp_path), evaluation=large, train=eight), trains=True)
     monkeypatch.setattr("fit_jax.training.state.jax.jit", lambda *a, **k: pytest.fail("the state is made"))
     monkeypatch.setattr(preflight, "host_memory", lambda: 2**29)
-    with pytest.raises(InputError, match=r"^evaluation.batch_size 1048576: a batch needs at least .*; try an eval"):
-        starting_state(run, None)
+    for command in (train, evaluate_run):
+        with pytest.raises(InputError, match=r"^evaluation.batch_size 1048576: a batch needs at least .*; try an eval"):
+            command(run)
 
 
 def test_parameters_that_do_not_fit_are_told_before_the_batch(config, tmp_path, monkeypatch):
