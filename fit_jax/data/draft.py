@@ -61,7 +61,7 @@ def draft(table: Profile, name: str, files: tuple[str, ...], label: str | None =
     labelled = labelled_rows(table, chosen, answers, texts)
     found = property_evidence(labelled, columns, (*texts, chosen))
     shortcuts = find_shortcuts(labelled, columns, found)
-    uid = next((column.name for column in columns.values() if column.kind == "identifier"), None)
+    uid = next((column.name for column in columns.values() if column.name and column.kind == "identifier"), None)
     base = OwnData(
         name=name,
         files=files,

@@ -64,7 +64,8 @@ def choose_label(table: Profile, texts: Sequence[str], asked: str | None) -> tup
     options = {}
     for column in table.columns.values():
         answers = _answers(column, table.rows)
-        if column.name not in texts and is_text(column.name) and 2 <= len(answers.rows) <= _MOST_ANSWERS:
+        usable = column.name and is_text(column.name)  # a description cannot name it otherwise
+        if column.name not in texts and usable and 2 <= len(answers.rows) <= _MOST_ANSWERS:
             options[column.name] = answers
     if asked is not None and asked not in options:
         raise InputError(f"--label {shown(asked)}: has no 2 to {_MOST_ANSWERS} answers of enough rows; name another")

@@ -14,7 +14,7 @@ from fit_jax.evaluation.perplexity import perplexity
 from fit_jax.evaluation.report import print_table
 from fit_jax.evaluation.scoring import Scorer
 from fit_jax.files import make_folder, write_text
-from fit_jax.foreign import exists, read_text, shown
+from fit_jax.foreign import exists, named, read_text
 from fit_jax.models.decoder import Params
 from fit_jax.models.families import position_limit
 from fit_jax.models.model_folder import open_pretrained
@@ -147,13 +147,13 @@ def load_task(manager: "TaskManager", task: str) -> list[Any]:
     from datasets.exceptions import DatasetsError
 
     if task not in manager.all_tasks and not (exists(Path(task)) and Path(task).is_file()):
-        raise InputError(f"--harness {shown(task)}: lm_eval knows no such task; see its list, or name a YAML file")
+        raise InputError(f"--harness {named(task)}: lm_eval knows no such task; see its list, or name a YAML file")
     try:
         found = manager.load([task])
     except (OSError, DatasetsError, yaml.YAMLError) as error:  # those of the connection and of the hub are OSErrors
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"--harness {shown(task)}: lm_eval cannot read the task or its data set; check the connection and any file "
+            f"--harness {named(task)}: lm_eval cannot read the task or its data set; check the connection and any file "
             f"of your own, or bring along the cache (HF_HOME) of a machine that has read it ({reason})"
         ) from error
     inner = {name for names in found.get("group_map", {}).values() for name in names}

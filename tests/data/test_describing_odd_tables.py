@@ -14,7 +14,7 @@ from fit_jax.data.describing import describe
 from fit_jax.data.tasks import build_task
 from fit_jax.errors import InputError
 
-from .ticket_tables import tickets
+from .ticket_tables import tickets, write_csv
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,20 @@ def messy_tables(draw):
         odd = draw(st.lists(st.sampled_from((None, 1, 2.5, True, ["a", "b"], {"k": 1}, float("inf"))), max_size=3))
         messy = [{n: rng.choice(odd) if odd and rng.random() < share else c for n, c in row.items()} for row in messy]
     return kind, messy
+
+
+@pytest.mark.parametrize("column", ["priority", "ticket", "channel", "message"])
+def test_a_column_without_a_name_is_neither_label_nor_anything_else(tmp_path, column):
+    rows = [{"" if name == column else name: cell for name, cell in row.items()} for row in tickets(90)]
+    path, out = write_csv(tmp_path / "t.csv", rows), tmp_path / "own.yaml"
+    if column == "message":
+        with pytest.raises(InputError, match="no column holds texts"):
+            describe(path, out)
+        return
+    own = describe(path, out).draft.own
+    assert own.label == ("code" if column == "priority" else "priority")
+    assert own.uid == (None if column == "ticket" else "ticket")
+    assert all(feature.column != "" for feature in own.features)
 
 
 @given(messy_tables())
