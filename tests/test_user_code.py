@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -62,3 +64,13 @@ def test_lines_are_short_whatever_fails():
     with pytest.raises(InputError) as error, guarded("it failed", "mend it", {"a" * 99: "b" * 99}):
         fail(ValueError("c" * 99))
     assert len(str(error.value)) < 130
+
+
+def test_a_signal_ends_the_process_amid_the_code():
+    program = (
+        "import os, signal, time\nfrom fit_jax import signals\nfrom fit_jax.user_code import guarded\n"
+        "signals.end_at_once()\nwith guarded('it failed', 'mend it'):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(60)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+    assert (ended.returncode, ended.stderr) == (143, "told to stop\n")

@@ -5,10 +5,13 @@ import shutil
 
 import pytest
 
+from fit_jax.data import describing
 from fit_jax.data.__main__ import main
 from fit_jax.data.builders import FitBuilder
 from fit_jax.errors import InputError
 from fit_jax.focus.tokenizers import train_tokenizer
+
+from .ticket_tables import tickets, write_csv
 
 SMALL = ["--task.train_examples", "80", "--task.validation_examples", "20", "--task.test_examples", "40"]
 TINY = [*SMALL, "--tokenizer.vocab_size", "300"]
@@ -67,6 +70,20 @@ def test_prompts_are_encoded_as_a_run_of_the_config_would(capsys, tmp_path, impo
 def test_build_prints_no_json():
     with pytest.raises(InputError, match="--json: there is no such option"):
         main(["build", "--task", "demo", "--json"])
+
+
+def test_a_description_written_meanwhile_stays(monkeypatch, tmp_path):
+    table, out = write_csv(tmp_path / "t.csv", tickets(90)), tmp_path / "own.yaml"
+    found = describing.describe(table, out)
+
+    def other_is_first(*given):
+        out.write_text("theirs")
+        return found
+
+    monkeypatch.setattr(describing, "describe", other_is_first)
+    with pytest.raises(InputError, match=r"own\.yaml: is there already; nothing is overwritten"):
+        main(["describe", str(table), "--out", str(out)])
+    assert out.read_text() == "theirs"
 
 
 def test_two_builds_of_one_data_set_are_told(monkeypatch, tmp_path):

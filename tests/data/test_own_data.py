@@ -261,6 +261,15 @@ def test_a_function_that_fails_or_exits(tmp_path, code, message):
         build(path)
 
 
+def test_lines_about_functions_are_short(tmp_path):
+    name, error = "f" * 200, "e" * 200
+    (tmp_path / "bad.py").write_text(f"def {name}(row): raise ValueError('{error}')\n")
+    path = write(tmp_path, map(ticket, range(20)), features=[{"key": "k" * 20, "function": f"bad.py:{name}"}])
+    with pytest.raises(InputError, match="; fix the function") as told:
+        build(path)
+    assert len(str(told.value).partition("; ")[0]) <= 200
+
+
 def test_a_truth_value_is_no_label(tmp_path):
     rows = [{**ticket(n), "urgent": n % 2 > 0} for n in range(100)]
     with pytest.raises(InputError, match="urgent True is none of no, yes"):

@@ -1,5 +1,6 @@
 """Whose a run folder is."""
 
+import errno
 import os
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from fit_jax.errors import InputError
 from fit_jax.experiment import __main__ as experiment
 from fit_jax.foreign import read_object
 from fit_jax.runs.run import read_progress
-from fit_jax.runs.run_folder import CONFIG, FIRST_STAGE, TOKENIZER, TRACKERS, claimed, held, saved_config
+from fit_jax.runs.run_folder import CONFIG, FIRST_STAGE, TOKENIZER, TRACKERS, claimed, held, locked, saved_config
 from fit_jax.runs.trainer import last_progress
 from fit_jax.training.checkpoint import Checkpoints
 
@@ -194,3 +195,11 @@ def test_damaged_checkpoints_are_told(config, tmp_path):
         last_progress(Damaged(), config)
     with pytest.raises(InputError, match="4: its progress is damaged"):
         read_progress(Damaged(), 4)  # as evaluation and steering ask for the best step
+
+
+def test_a_full_disk_is_reported_with_the_folder_that_a_command_works_in(tmp_path):
+    with (
+        pytest.raises(InputError, match=r"^cannot write in .*/run: No space left.*; free space"),
+        locked(tmp_path / "run"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
