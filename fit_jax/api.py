@@ -17,6 +17,7 @@ from fit_jax.focus_inputs import option_list
 from fit_jax.focus_model import Checkpoint, FocusModel
 from fit_jax.focus_results import Answer, Attribution, Scores
 from fit_jax.foreign import shown
+from fit_jax.parallel.processes import keep_compiled
 from fit_jax.runs.job import train_and_report
 from fit_jax.runs.run import set_up
 from fit_jax.runs.run_folder import ROWS, opened_config
@@ -55,6 +56,7 @@ def load(
         InputError: The folder holds no trained run, it does not fit this machine, or its data need code that is not
             trusted.
     """
+    keep_compiled()
     run = set_up(opened_config(Path(folder), option_list(settings)), trust_code=trust_code)
     return FocusModel(run, checkpoint, settings, trust_code)
 
@@ -84,6 +86,7 @@ def tune(
     """
     if not (config is None or isinstance(config, str | Path)):
         raise InputError(f"tune: config: {shown(config)} is no path; fields go by name, as in settings=...")
+    keep_compiled()
     folder = Path(run_dir)
     given = [] if config is None else ["--config", str(config)]
     given += [*option_list(settings), "--run_dir", str(folder)]

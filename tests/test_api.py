@@ -298,3 +298,11 @@ def test_the_package_names_its_api_and_loads_it_late():
         _ = fit_jax.nothing
     code = "import sys, fit_jax; assert not {'jax', 'numpy', 'fit_jax.api'} & set(sys.modules); fit_jax.InputError"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_a_program_compiled_the_next_one_finds(model, folder, tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    code = f"import fit_jax; print(fit_jax.load({str(folder)!r}).ask({TEXTS[0]!r}).answer)"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    assert any((tmp_path / "fit_jax" / "xla").iterdir())

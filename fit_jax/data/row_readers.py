@@ -54,7 +54,7 @@ def raw_lines(path: Path, bad: Malformed) -> Iterator[tuple[str, int, bytes, str
             while raw := file.readline(_LONGEST_LINE):
                 begin, end, number = end, end + len(raw), number + 1
                 where = f"{path}:{number}"
-                if number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                if number == 1 and _is_utf16(raw):
                     raise InputError(f"{named(path)} cannot be read: is UTF-16; save it as UTF-8")
                 if len(raw) == _LONGEST_LINE and not raw.endswith(b"\n"):
                     bad.add(where, f"a line of more than {_LONGEST_LINE} bytes")
@@ -74,6 +74,11 @@ def raw_lines(path: Path, bad: Malformed) -> Iterator[tuple[str, int, bytes, str
                     )
     except OSError as error:
         raise InputError(f"{named(path)} cannot be read: {error.strerror}; name a readable file") from error
+
+
+def _is_utf16(begin: bytes) -> bool:
+    """Whether a file that begins so is UTF-16, with its mark or, of Latin letters, without."""
+    return begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or (b"\0" in begin[:2] and b"\0" in begin[2:4])
 
 
 def read_lines(path: Path, bad: Malformed) -> Iterator[tuple[str, str]]:

@@ -252,10 +252,12 @@ class Decoder(nnx.Module):
     def logits(self, hidden: Float[Array, "B C D"]) -> Float[Array, "B C V"]:
         """Next-token logits of hidden states, fp32, scaled and soft-capped where the family does."""
         if self.lm_head is None:
-            kernel, contract = self.embed.embedding[...].astype(hidden.dtype), "bcd,vd->bcv"
+            kernel, width_axis = self.embed.embedding[...].astype(hidden.dtype), 1
         else:
-            kernel, contract = self.lm_head.weight(hidden.dtype), "bcd,dv->bcv"
-        logits = jnp.einsum(contract, hidden, kernel, preferred_element_type=jnp.float32)
+            kernel, width_axis = self.lm_head.weight(hidden.dtype), 0
+        # Not `jnp.einsum`, which makes a function to compile of each call that JAX then keeps (2,048 of them).
+        over_width = (((2,), (width_axis,)), ((), ()))
+        logits = jax.lax.dot_general(hidden, kernel, over_width, preferred_element_type=jnp.float32)
         if self.config.logit_divisor != 1:
             logits = logits / self.config.logit_divisor
         cap = self.config.logit_softcap

@@ -39,11 +39,21 @@ class Place(NamedTuple):
     number: int
 
 
+def keep_compiled() -> None:
+    """Lets JAX keep compiled programs on the disk, where the next process finds them.
+
+    They lie in `JAX_COMPILATION_CACHE_DIR` or under the user's cache folder.
+    """
+    if not jax.config.values["jax_compilation_cache_dir"]:
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        jax.config.update("jax_compilation_cache_dir", os.path.join(home, "fit_jax", "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
 def start(config: MeshConfig) -> None:
     """Sets JAX up for a command, before anything touches a device.
 
-    Compiled programs are kept on the disk, in `JAX_COMPILATION_CACHE_DIR` or under the user's cache folder, and found
-    again by the next process. In a job of several processes, all of them are brought together.
+    Compiled programs are kept (`keep_compiled`). In a job of several processes, all of them are brought together.
 
     Args:
         config: `processes` says how many are to take part, `timeout` how long to wait for them, and for one that has
@@ -52,11 +62,7 @@ def start(config: MeshConfig) -> None:
     Raises:
         InputError: Processes are missing, or there are others than expected; or JAX cannot use the devices.
     """
-    if not jax.config.values["jax_compilation_cache_dir"]:
-        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        jax.config.update("jax_compilation_cache_dir", os.path.join(home, "fit_jax", "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-
+    keep_compiled()
     place = _find_place(config)
     count = 1 if place is None else place.processes
     if config.processes not in (None, count):

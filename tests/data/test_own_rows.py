@@ -56,6 +56,8 @@ def test_a_line_that_is_no_object_is_counted(read, line, said):
     ("content", "said"),
     [
         ("id,text\nt1,a\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        ("id,text\nt1,a\n".encode("utf-16-le"), "is UTF-16; save it as UTF-8"),
+        ("id,text\nt1,a\n".encode("utf-16-be"), "is UTF-16; save it as UTF-8"),
         ("id,text,urgent,channel\nt1,é,no,mail\n".encode("latin-1"), r"rows\.csv:2: .*save the file as UTF-8"),
         ("id,text,urgent,channel,né\nt1,a,no,mail,b\n".encode("latin-1"), r"rows\.csv: the line of column names is no"),
         (b"id,text,urgent,channel\rt1,a,no,mail\r", "ordinary line ends"),
