@@ -12,6 +12,7 @@ from fit_jax.evaluation.decoding import SamplingParams, generate
 from fit_jax.foreign import exists, named, shown
 from fit_jax.models.adapter_config import CONFIG as ADAPTER
 from fit_jax.models.config import ModelConfig
+from fit_jax.models.families.quantization_fields import METHODS
 from fit_jax.models.model_folder import open_pretrained, resolve_pretrained
 from fit_jax.models.tensor_files import TensorFiles
 from fit_jax.models.weights import abstract_parameters, load_weights
@@ -35,9 +36,15 @@ def check_parity(name: str) -> list[Row]:
         name: Hugging Face folder or hub id.
 
     Raises:
-        InputError: There is no such model, transformers cannot load it, or PyTorch is not installed.
+        InputError: There is no such model, it is quantised, transformers cannot load it, or PyTorch is not installed.
     """
-    folder = open_pretrained(name).folder
+    found = open_pretrained(name)
+    folder = found.folder
+    if found.quantization and found.quantization.method in METHODS:
+        raise InputError(
+            f"{named(folder)}: is quantised ({found.quantization.method}), and transformers computes with such weights "
+            "in ways of its own; check the model that it was made from"
+        )
     if exists(folder / ADAPTER):  # transformers would follow it to another model
         raise InputError(f"{named(folder)}: holds an adapter ({ADAPTER}); check compares whole models, so name one")
     TensorFiles(folder)  # of what only PyTorch's pickles hold, nothing is ever loaded

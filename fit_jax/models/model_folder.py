@@ -13,7 +13,8 @@ from fit_jax.errors import InputError
 from fit_jax.foreign import exists, named, quoted, read_object, shown
 from fit_jax.hub import local_folder
 from fit_jax.models.config import DecoderConfig, ModelConfig
-from fit_jax.models.families import QUANTIZATION, config_from_hf, config_to_hf, text_of
+from fit_jax.models.families import config_from_hf, config_to_hf, quantization, text_of
+from fit_jax.models.families.quantization_fields import Quantization
 
 HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt")
 OWN = "fit_jax_model.json"
@@ -41,9 +42,9 @@ class Pretrained:
     left_out: tuple[str, ...] = ()
 
     @property
-    def packed(self) -> bool:
-        """Whether some of its tensors are packed, as its config says."""
-        return not self.own and self.hf.get(QUANTIZATION) is not None
+    def quantization(self) -> Quantization | None:
+        """How its files hold quantised weights, as its config says; None where they are plain."""
+        return None if self.own else quantization(self.hf, named(self.folder / "config.json"))
 
 
 def open_pretrained(name: str, files: Sequence[str] = HUB_FILES) -> Pretrained:

@@ -28,6 +28,9 @@ DTYPES = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "I8": np.dtype(np.int8),
     "U8": np.dtype(np.uint8),
+    "I32": np.dtype(np.int32),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E8M0": np.dtype(ml_dtypes.float8_e8m0fnu),
 }
 # Threads that write a file at once, each a tensor.
 _WRITERS = 2
@@ -36,6 +39,8 @@ _WRITERS = 2
 TensorBlocks = Callable[[], Iterable[np.ndarray]]
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
+# Dtypes that safetensors hands to no array of numpy.
+_MAPPED = (DTYPES["F8_E4M3"], DTYPES["F8_E8M0"])
 
 
 class Tensor(NamedTuple):
@@ -62,8 +67,9 @@ class TensorFiles:
         """
         self.folder = folder
         self._readers: dict[Path, Any] = {}
+        self._maps: dict[Path, tuple[np.ndarray, dict[str, Any]]] = {}
         self.tensors: dict[str, Tensor] = {}
-        self._stored: dict[str, tuple[Path, str]] = {}  # the file, and the name there
+        self._stored: dict[str, tuple[Path, str, np.dtype]] = {}  # the file, and the name there
         found = set()
         for file in _listed(folder):
             try:
@@ -78,7 +84,7 @@ class TensorFiles:
                             f"{named(file)}: {shown(name)} has dtype {view.get_dtype()}; known: {', '.join(DTYPES)}"
                         )
                     self.tensors[name] = Tensor(tuple(view.get_shape()), DTYPES[view.get_dtype()], file)
-                    self._stored[name] = file, stored
+                    self._stored[name] = file, stored, self.tensors[name].dtype
             except (SafetensorError, OSError) as error:
                 raise InputError(
                     f"{named(file)}: corrupt or truncated ({shown(str(error))}); fetch the file again"
@@ -92,9 +98,21 @@ class TensorFiles:
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
         """The entries of a tensor in these slices (none: all of it), in the stored dtype."""
-        file, stored = self._stored[name]
-        view = self._readers[file].get_slice(stored)
-        return view[index] if index else view[:]
+        file, stored, dtype = self._stored[name]
+        if dtype in _MAPPED:
+            return np.array(self._mapped(file, stored)[index])
+        if not index:
+            return self._readers[file].get_tensor(stored)
+        return self._readers[file].get_slice(stored)[index]
+
+    def _mapped(self, file: Path, name: str) -> np.ndarray:
+        if file not in self._maps:
+            content = np.memmap(file, np.uint8, "r")
+            begin = 8 + int.from_bytes(content[:8].tobytes(), "little")  # the header, which safetensors has checked
+            self._maps[file] = content[begin:], json.loads(content[8:begin].tobytes())
+        content, header = self._maps[file]
+        start, end = header[name]["data_offsets"]
+        return content[start:end].view(DTYPES[header[name]["dtype"]]).reshape(header[name]["shape"])
 
 
 def write_tensors(

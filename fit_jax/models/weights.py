@@ -17,10 +17,12 @@ from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.families import Source, leading_axes, sources, text_name, unread_tensors
 from fit_jax.models.families.family import turned
+from fit_jax.models.families.quantization_fields import METHODS
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import Pretrained, open_pretrained
 from fit_jax.models.mxfp4 import PackedFiles
 from fit_jax.models.quantize import Quantized, quantize
+from fit_jax.models.quantized_files import QuantizedFiles
 from fit_jax.models.tensor_files import TensorFiles
 from fit_jax.parallel.sharding import named_leaves, path_name
 
@@ -51,9 +53,13 @@ def load_weights(model: DecoderConfig, target: nnx.State) -> nnx.State:
 
 
 def tensor_files(found: Pretrained) -> TensorFiles:
-    """The files of a model, under the names of its text's tensors; packed ones are seen as what they stand for."""
-    kind = PackedFiles if found.packed else TensorFiles
-    return kind(found.folder, text_name) if found.left_out else kind(found.folder)
+    """The files of a model, under the names of its text's tensors; quantised ones are seen as what they stand for."""
+    said, renamed = found.quantization, text_name if found.left_out else str
+    if said is None:
+        return TensorFiles(found.folder, renamed)
+    if said.method in METHODS:
+        return QuantizedFiles(found.folder, said, renamed)
+    return PackedFiles(found.folder, renamed)
 
 
 def read_parameters(found: Pretrained, model: DecoderConfig, target: nnx.State) -> nnx.State:

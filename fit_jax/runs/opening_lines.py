@@ -28,8 +28,12 @@ def opening_lines(run: Run, placed: PlacedState, step: int, steps: int) -> list[
     if rows := run.config.rehearsal.rows_per_step:
         share = rows / (rows + train.batch_size)
         lines.append(f"rehearsal: {rows} rows more in each step, {share:.0%} of all")
-    if run.model.pretrained and (towers := open_pretrained(run.model.pretrained).left_out):
-        lines.append(f"{run.model.pretrained}: its text model alone; left out: {', '.join(towers)}")
+    found = open_pretrained(run.model.pretrained) if run.model.pretrained else None
+    if found and found.left_out:
+        lines.append(f"{run.model.pretrained}: its text model alone; left out: {', '.join(found.left_out)}")
+    if found and found.quantization:
+        held = run.model.param_dtype if run.model.quantize == "none" else f"{run.model.quantize}, quantised again"
+        lines.append(f"{run.model.pretrained}: comes quantised ({found.quantization.method}), is held in {held}")
     if run.model.pretrained and run.config.tokenizer.template == "auto" and not run.encoder.tokenizer.chat_template:
         lines.append(f"{run.model.pretrained}: its tokenizer has no chat template; prompts are plain text")
     if not run.model.pretrained and (why := unlike_family(run.model)):

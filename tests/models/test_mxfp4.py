@@ -117,12 +117,12 @@ def test_packed_tensors_that_do_not_fit_are_named(copied, change, message):
         load(copied)
 
 
-def test_only_gpt_oss_is_read_packed_and_only_in_mxfp4(copied):
+def test_only_gpt_oss_is_read_in_mxfp4(copied):
     path = copied / "config.json"
     hf = json.loads(path.read_text())
-    for change in ({"quantization_config": {"quant_method": "gptq"}}, {"quantization_config": []}):
+    for change in ({"model_type": "llama", "attention_bias": False}, {"quantization_config": []}):
         path.write_text(json.dumps(hf | change))
-        with pytest.raises(InputError, match=r"quantization_config .* is not supported; only mxfp4 is"):
+        with pytest.raises(InputError, match=r"quantization_config .* is not supported; quant_method bitsandbytes, "):
             open_pretrained(str(copied))
 
 

@@ -13,6 +13,7 @@ from fit_jax.models.config import DecoderConfig, Family
 from fit_jax.models.families import names
 from fit_jax.models.families.family import ATTENTION_BIAS, LIMIT, MOST_TOKENS, FamilyTraits, Source
 from fit_jax.models.families.names import LAYER_PREFIX, tensor_sources
+from fit_jax.models.families.quantization_fields import Quantization, read_quantization
 from fit_jax.models.families.rotary_fields import read_ropes, rope_scaling
 from fit_jax.models.families.text_part import TextPart, text_name, text_part
 from fit_jax.models.families.unknown import unknown_family
@@ -29,6 +30,7 @@ __all__ = [
     "family_traits",
     "leading_axes",
     "position_limit",
+    "quantization",
     "sources",
     "text_name",
     "text_of",
@@ -72,10 +74,7 @@ def config_from_hf(hf: Mapping[str, object], where: str) -> DecoderConfig:
     for name, only in {**_ONLY, **({} if ATTENTION_BIAS in traits.defaults else {ATTENTION_BIAS: (False,)})}.items():
         if hf.get(name) not in (*only, None):
             raise InputError(f"{where}: {name} {quoted(hf[name])} is not supported; only {only[0]!r} is")
-    stored = hf.get(QUANTIZATION)
-    method = stored.get("quant_method") if isinstance(stored, Mapping) else None
-    if stored is not None and (traits.packed is None or method != traits.packed):
-        raise InputError(f"{where}: {QUANTIZATION} {quoted(stored)} is not supported; only {traits.packed} is")
+    quantization(hf, where)
     fields = Fields({**traits.defaults, **hf}, where)
     if missing := [name for name in _SIZES if not fields.has(name)]:
         raise InputError(f"{where}: lacks {', '.join(missing)}; it is no complete config of a {family} model")
@@ -106,6 +105,17 @@ def config_from_hf(hf: Mapping[str, object], where: str) -> DecoderConfig:
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     return config
+
+
+def quantization(hf: Mapping[str, Any], where: str) -> Quantization | None:
+    """How the weights are stored that a `config.json` of a known family describes; None where they are plain.
+
+    Raises:
+        InputError: In a form that is not read.
+    """
+    if (stored := hf.get(QUANTIZATION)) is None:
+        return None
+    return read_quantization(stored, f"{where}: {QUANTIZATION}", family_traits(hf["model_type"]).packed)
 
 
 def text_of(hf: Mapping[str, object], where: str) -> TextPart:
