@@ -98,6 +98,7 @@ class Blocks4(Weight):
         scale_block = fields.whole("nested_blocksize", 1, 1 << 16, 256)
         if (
             len(shape) != 2
+            or min(shape) < 1
             or block % (2 * item)
             or math.prod(tensors["weight"].shape) * item != -(-count // 2)
             or tensors["weight.absmax"].shape != (blocks,)
@@ -180,21 +181,18 @@ class Words(Weight):
         """As `Weight.of`."""
         awq, each = said.method == "awq", 32 // said.bits
         words, scales = tensors["qweight"], tensors["scales"]
-        if len(words.shape) != 2 or len(scales.shape) != 2:
+        if len(words.shape) != 2 or len(scales.shape) != 2 or not math.prod(words.shape):
             raise Misfit("its qweight or scales are no matrices")
         count, outputs = scales.shape
         inputs = words.shape[0] * (1 if awq else each)
-        if "g_idx" in tensors:
-            groups = part("g_idx").astype(np.int64)
-        else:
-            groups = np.arange(inputs) // (said.group or max(inputs, 1))
+        by_place = np.arange(inputs) // (said.group or inputs)
+        groups = part("g_idx").astype(np.int64) if "g_idx" in tensors else by_place
         if (
             outputs % each
             or words.shape != ((inputs, outputs // each) if awq else (inputs // each, outputs))
             or tensors["qzeros"].shape != (count, outputs // each)
             or {words.dtype, tensors["qzeros"].dtype} != {np.dtype(np.int32)}
             or groups.shape != (inputs,)
-            or not inputs
             or not 0 <= groups.min() <= groups.max() < count
         ):
             raise Misfit(f"its tensors are of other sizes or dtypes than {said.bits} bits ask for")

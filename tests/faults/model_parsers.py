@@ -21,6 +21,7 @@ from fit_jax.models.families import config_to_hf
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import open_pretrained
 from fit_jax.models.tensor_files import TensorFiles, write_tensors
+from fit_jax.models.weights import tensor_files
 
 from . import hostile
 from .cases import Target
@@ -80,6 +81,16 @@ def _stored(*names: str) -> Mapping[str, bytes]:
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
+def _with_header(content: bytes, change: Callable[[Any], Any], size: int | None = None) -> bytes:
+    """A safetensors file whose header is changed; `size` is what it says of the header's length (None: the truth)."""
+    end = 8 + struct.unpack("<Q", content[:8])[0]
+    try:
+        header = hostile.to_json(change(json.loads(content[8:end])))
+    except UnicodeError:
+        header = b"{}"
+    return struct.pack("<Q", len(header) if size is None else size) + header + content[end:]
+
+
 def _weights(random: Random) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
     files = dict(_stored("a", "b", "c"))
     name = random.choice(sorted(files))
@@ -88,13 +99,9 @@ def _weights(random: Random) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
     elif random.random() < 0.2:
         del files[name]
     elif random.random() < 0.5:  # the header alone, which is JSON
-        content = files[name]
-        size = struct.unpack("<Q", content[:8])[0] if name.endswith("s") else 0
-        try:
-            header = hostile.to_json(hostile.mutated(random, json.loads(content[8 : 8 + size] or "{}")))
-        except UnicodeError:
-            header = b"{}"
-        files[name] = struct.pack("<Q", random.choice((len(header), size, 2**63, 0))) + header + content[8 + size :]
+        if name.endswith("s"):
+            size = random.choice((None, None, len(files[name]), 2**63, 0))
+            files[name] = _with_header(files[name], lambda header: hostile.mutated(random, header), size)
     else:
         files[name] = hostile.damaged(random, files[name])
     return files, ()
@@ -102,6 +109,36 @@ def _weights(random: Random) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
 
 def _read_weights() -> None:
     files = TensorFiles(Path())
+    for name in files.tensors:
+        files.read(name)
+
+
+# How the weights of `tests/models/quantised` are stored.
+STORED = Path(__file__).parents[1] / "models" / "quantised"
+METHODS = {"gptq": {"bits": 4, "group_size": 32}, "awq": {"bits": 4, "group_size": 32}, "bitsandbytes": {}}
+
+
+def _quantised(random: Random) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
+    """A quantised weight whose header, description or bytes are damaged, or whose config says otherwise."""
+    file = random.choice(sorted(STORED.iterdir()))
+    method = next(method for method in METHODS if file.name.startswith(method))
+    content, said = file.read_bytes(), {"quant_method": method, **METHODS[method]}
+    kind = random.randrange(4)
+    if kind == 0:
+        said = hostile.mutated(random, said)
+    elif kind == 1:
+        content = _with_header(content, lambda header: hostile.mutated(random, header))
+    elif kind == 2:
+        begin = content.find(b'{"quant_type"')
+        content = content[:begin] + hostile.damaged(random, content[begin:]) if begin > 0 else content
+    else:
+        content = hostile.damaged(random, content)
+    hf = {**_hf(random), "quantization_config": said}
+    return {"config.json": hostile.to_json(hf), "model.safetensors": content}, ()
+
+
+def _read_quantised() -> None:
+    files = tensor_files(open_pretrained("."))
     for name in files.tensors:
         files.read(name)
 
@@ -212,6 +249,7 @@ MODEL_TARGETS: Mapping[str, Target] = {
     "config.json": Target(lambda: open_pretrained("."), _json_file("config.json", _hf, _nothing)),
     "imported model": Target(lambda: open_pretrained("."), _json_file("fit_jax_model.json", _own_model, _nothing)),
     "weights": Target(_read_weights, _weights),
+    "quantised weights": Target(_read_quantised, _quantised),
     "adapter": Target(
         lambda: resolve_lora(LoraConfig(adapter="."), ModelConfig()),
         _json_file("adapter_config.json", lambda _: ADAPTER, _adapter_weights),

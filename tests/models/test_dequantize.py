@@ -19,6 +19,7 @@ from fit_jax.models.quantized_files import QuantizedFiles
 from fit_jax.models.tensor_files import write_tensors
 
 from .hugging_face import rewrite
+from .quantised_models import PACK
 
 STORED = Path(__file__).parent / "quantised"
 FORMATS = {
@@ -65,6 +66,14 @@ def test_parts_are_those_of_the_whole(folder, name, most, monkeypatch):
     for rows in (slice(0, 1), slice(3, 17), slice(8, 24, 2), slice(None)):
         for columns in (slice(0, 8), slice(5, 38), slice(33, None, 3), slice(4, 4)):
             np.testing.assert_array_equal(files.read("layer.weight", (rows, columns)), whole[rows, columns])
+
+
+def test_blocks_may_begin_within_a_row(tmp_path):
+    packed, expected = PACK["bitsandbytes"](np.random.default_rng(0).normal(size=(24, 40)).astype(np.float32))
+    write(tmp_path, {f"layer.{end}": value for end, value in packed.items()})
+    files = QuantizedFiles(tmp_path, Quantization("bitsandbytes"))
+    for rows in (slice(None), slice(1, 2), slice(3, 17), slice(20, 24)):
+        np.testing.assert_array_equal(files.read("layer.weight", (rows, slice(None))), expected[rows])
 
 
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
