@@ -12,7 +12,6 @@ from fit_jax.evaluation.decoding import SamplingParams, generate
 from fit_jax.foreign import exists, named, shown
 from fit_jax.models.adapter_config import CONFIG as ADAPTER
 from fit_jax.models.config import ModelConfig
-from fit_jax.models.families.quantization_fields import METHODS
 from fit_jax.models.model_folder import open_pretrained, resolve_pretrained
 from fit_jax.models.tensor_files import TensorFiles
 from fit_jax.models.weights import abstract_parameters, load_weights
@@ -40,7 +39,7 @@ def check_parity(name: str) -> list[Row]:
     """
     found = open_pretrained(name)
     folder = found.folder
-    if found.quantization and found.quantization.method in METHODS:
+    if found.quantization and found.quantization.of_any_family:
         raise InputError(
             f"{named(folder)}: is quantised ({found.quantization.method}), and transformers computes with such weights "
             "in ways of its own; check the model that it was made from"

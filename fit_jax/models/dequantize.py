@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from fit_jax.errors import InputError
 from fit_jax.foreign import Fields, parse_json
 from fit_jax.models.families.quantization_fields import Quantization
 from fit_jax.models.tensor_files import Tensor
@@ -20,7 +21,10 @@ from fit_jax.models.tensor_files import Tensor
 Part = Callable[..., np.ndarray]
 # The tensor that describes a weight of bitsandbytes in 4 bits, by the kind of its numbers.
 STATES = ("weight.quant_state.bitsandbytes__nf4", "weight.quant_state.bitsandbytes__fp4")
+# The scales of weights in FP8, by the programs that write them.
+SCALES = ("weight_scale_inv", "weight_scale")
 _LONGEST_STATE = 1 << 16
+_SMALL_FLOATS = {np.dtype(kind) for kind in (ml_dtypes.bfloat16, ml_dtypes.float8_e8m0fnu)}
 _FLOATS = {name: np.dtype(getattr(ml_dtypes, name, name)) for name in ("float32", "float16", "bfloat16")}
 # AWQ's order of the eight columns of a word, by how many half-bytes each lies above the lowest.
 _AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
@@ -89,8 +93,17 @@ class Blocks4(Weight):
             raise Misfit(f"{name} holds no JSON") from error
         if not isinstance(state, dict):
             raise Misfit(f"{name} holds no object")
-        fields = Fields(state, name)
-        shape = tuple(int(size) for size in fields.numbers("shape", 0, 2**31) or ())
+        try:
+            return Blocks4._of(Fields(state, name), tensors, part)
+        except InputError as error:
+            raise Misfit(str(error).partition("; ")[0]) from error
+
+    @staticmethod
+    def _of(fields: Fields, tensors: Mapping[str, Tensor], part: Part) -> "Blocks4":
+        sizes = fields.values.get("shape")
+        sizes = sizes if isinstance(sizes, list) else []
+        given = Fields({f"shape[{place}]": size for place, size in enumerate(sizes)}, fields.where)
+        shape = tuple(given.whole(name, 1, 2**31) for name in given.values)
         block = fields.whole("blocksize", 2, 1 << 16)
         nested = "weight.nested_absmax" in tensors
         count, item = math.prod(shape), tensors["weight"].dtype.itemsize
@@ -98,7 +111,6 @@ class Blocks4(Weight):
         scale_block = fields.whole("nested_blocksize", 1, 1 << 16, 256)
         if (
             len(shape) != 2
-            or min(shape) < 1
             or block % (2 * item)
             or math.prod(tensors["weight"].shape) * item != -(-count // 2)
             or tensors["weight.absmax"].shape != (blocks,)
@@ -146,7 +158,8 @@ class Rows8(Weight):
     def of(tensors: Mapping[str, Tensor], part: Part, said: Quantization) -> "Rows8":
         """As `Weight.of`."""
         shape = tensors["weight"].shape
-        if tensors["weight"].dtype != np.int8 or len(shape) != 2 or tensors["SCB"].shape != shape[:1]:
+        scales = tensors["SCB"]
+        if tensors["weight"].dtype != np.int8 or len(shape) != 2 or scales.shape != shape[:1] or not _floats(scales):
             raise Misfit("its weight and SCB are of other sizes or dtypes")
         if "weight_format" in tensors and part("weight_format").any():
             raise Misfit("it is stored in the order of a GPU's tiles")
@@ -180,22 +193,27 @@ class Words(Weight):
     def of(tensors: Mapping[str, Tensor], part: Part, said: Quantization) -> "Words":
         """As `Weight.of`."""
         awq, each = said.method == "awq", 32 // said.bits
-        words, scales = tensors["qweight"], tensors["scales"]
+        words, scales, zeros = (tensors[end] for end in ("qweight", "scales", "qzeros"))
+        order = tensors.get("g_idx")
         if len(words.shape) != 2 or len(scales.shape) != 2 or not math.prod(words.shape):
             raise Misfit("its qweight or scales are no matrices")
         count, outputs = scales.shape
         inputs = words.shape[0] * (1 if awq else each)
-        by_place = np.arange(inputs) // (said.group or inputs)
-        groups = part("g_idx").astype(np.int64) if "g_idx" in tensors else by_place
         if (
             outputs % each
             or words.shape != ((inputs, outputs // each) if awq else (inputs // each, outputs))
-            or tensors["qzeros"].shape != (count, outputs // each)
-            or {words.dtype, tensors["qzeros"].dtype} != {np.dtype(np.int32)}
-            or groups.shape != (inputs,)
-            or not 0 <= groups.min() <= groups.max() < count
+            or zeros.shape != (count, outputs // each)
+            or {words.dtype, zeros.dtype} != {np.dtype(np.int32)}
+            or not _floats(scales)
+            or (order is not None and (order.shape != (inputs,) or order.dtype != np.int32))
         ):
             raise Misfit(f"its tensors are of other sizes or dtypes than {said.bits} bits ask for")
+        group = said.group or inputs
+        if order is None and count != -(-inputs // group):
+            raise Misfit(f"it has {count} groups of {inputs} inputs, not groups of {group}")
+        groups = part("g_idx") if order is not None else np.arange(inputs, dtype=np.int32) // np.int32(group)
+        if not 0 <= groups.min() <= groups.max() < count:
+            raise Misfit(f"its g_idx names groups beyond its {count}")
         return Words((outputs, inputs), np.dtype(np.float32), said.bits, groups, awq, said.one_below)
 
     def read(self, part: Part, rows: slice, columns: slice) -> Float[np.ndarray, "rows columns"]:
@@ -222,30 +240,52 @@ class Words(Weight):
 
 @dataclass(frozen=True, eq=False)
 class Scaled8(Weight):
-    """FP8 (DeepSeek-V3, 2024): one scale for each tile of outputs and inputs, or one for all."""
+    """FP8: one scale for each tile of outputs and inputs (DeepSeek-V3, 2024), for each output, or for all numbers.
 
+    Attributes:
+        scales: The name's end of the scales.
+        tile: Outputs and inputs that share one; of a weight with a single scale, all.
+    """
+
+    scales: str
     tile: tuple[int, int]
 
     @staticmethod
     def of(tensors: Mapping[str, Tensor], part: Part, said: Quantization) -> "Scaled8":
         """As `Weight.of`."""
-        weight, scales = tensors["weight"], tensors["weight_scale_inv"].shape
-        whole, tile = math.prod(scales) == 1, said.tile
-        if len(weight.shape) != 2 or weight.dtype != ml_dtypes.float8_e4m3fn or (tile is None and not whole):
-            raise Misfit("it is no matrix in FP8 with the scales that config.json says")
-        size = weight.shape if tile is None or whole else tile
-        if not whole and scales != tuple(-(-n // of) for n, of in zip(weight.shape, size)):
-            raise Misfit(f"its scales {scales} are not one for each tile of {size[0]} x {size[1]}")
-        return Scaled8(weight.shape, np.dtype(np.float32), size)
+        name = next(end for end in SCALES if end in tensors)
+        weight, scales = tensors["weight"], tensors[name]
+        shape, of_tiles = weight.shape, said.tile or weight.shape
+        if (
+            len(shape) != 2
+            or weight.dtype != ml_dtypes.float8_e4m3fn
+            or not (_floats(scales) or scales.dtype == np.uint8)
+        ):
+            raise Misfit("its weight is no matrix in FP8 (E4M3), or its scales are no numbers")
+        shape = weight.shape[0], weight.shape[1]
+        of_tiles = said.tile or shape
+        if math.prod(scales.shape) == 1:
+            tile = shape
+        elif scales.shape == tuple(-(-n // size) for n, size in zip(shape, of_tiles)):
+            tile = of_tiles
+        elif scales.shape in ((shape[0],), (shape[0], 1)):
+            tile = (1, shape[1])
+        else:
+            raise Misfit(f"its scales {scales.shape} are not one for each tile of {of_tiles[0]} x {of_tiles[1]}")
+        return Scaled8(shape, np.dtype(np.float32), name, tile)
 
     def read(self, part: Part, rows: slice, columns: slice) -> Float[np.ndarray, "rows columns"]:
         """As `Weight.read`."""
-        scales = part("weight_scale_inv")
+        scales = part(self.scales)
         if scales.dtype == np.uint8:  # exponents
             scales = scales.view(ml_dtypes.float8_e8m0fnu)
+        grid = scales.astype(np.float32).reshape(-(-self.shape[0] // self.tile[0]), -(-self.shape[1] // self.tile[1]))
         own = [np.arange(s.start, s.stop) // size for s, size in zip((rows, columns), self.tile)]
-        grid = scales.astype(np.float32).reshape(scales.shape if scales.ndim == 2 else (1, 1))
         return part("weight", rows, columns).astype(np.float32) * grid[own[0]][:, own[1]]
+
+
+def _floats(tensor: Tensor) -> bool:
+    return np.issubdtype(tensor.dtype, np.floating) or tensor.dtype in _SMALL_FLOATS
 
 
 def _unpacked(words: Int[np.ndarray, "n words"], bits: int, order: Sequence[int]) -> UInt8[np.ndarray, "n numbers"]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fit_jax.errors import InputError
 from fit_jax.foreign import listed, named, shown
-from fit_jax.models.dequantize import STATES, Blocks4, Misfit, Part, Rows8, Scaled8, Weight, Words
+from fit_jax.models.dequantize import SCALES, STATES, Blocks4, Misfit, Part, Rows8, Scaled8, Weight, Words
 from fit_jax.models.families.quantization_fields import Quantization
 from fit_jax.models.tensor_files import Tensor, TensorFiles
 
@@ -27,6 +27,8 @@ class _Format(NamedTuple):
 
 
 _NESTED = ("weight.nested_absmax", "weight.nested_quant_map")
+# Of activations, of which FP8 has scales too: they stay as they are here.
+_ACTIVATIONS = ("activation_scale", "input_scale", "k_scale", "v_scale", "kv_scale")
 _FORMATS: dict[str, tuple[_Format, ...]] = {
     "bitsandbytes": (
         *(_Format(state, ("weight", "weight.absmax", "weight.quant_map"), _NESTED, Blocks4) for state in STATES),
@@ -34,7 +36,7 @@ _FORMATS: dict[str, tuple[_Format, ...]] = {
     ),
     "gptq": (_Format("qweight", ("qzeros", "scales"), ("g_idx",), Words),),
     "awq": (_Format("qweight", ("qzeros", "scales"), (), Words),),
-    "fp8": (_Format("weight_scale_inv", ("weight",), ("activation_scale", "input_scale"), Scaled8),),
+    "fp8": tuple(_Format(end, ("weight",), _ACTIVATIONS, Scaled8) for end in SCALES),
 }
 
 
@@ -70,10 +72,13 @@ class QuantizedFiles(TensorFiles):
         parts = {end: self.tensors.pop(f"{stem}.{end}") for end in ends}
         read = partial(self._part, stem)
         try:
+            if f"{stem}.weight" in self.tensors:
+                raise Misfit("it has a plain weight as well")
             weight = form.kind.of(parts, read, said)
         except Misfit as error:
             raise InputError(
-                f"{named(file)}: {shown(stem)} cannot be read as {said.method}: {error}; fetch the files again"
+                f"{named(file)}: {shown(stem)} cannot be read as {said.method}: {error}; fetch the files and "
+                "config.json again"
             ) from error
         self.tensors[f"{stem}.weight"] = Tensor(weight.shape, weight.dtype, file)
         self._weights[f"{stem}.weight"] = weight, read
@@ -93,6 +98,11 @@ class QuantizedFiles(TensorFiles):
             for some in _runs(rows, max(MOST_NUMBERS // weight.shape[1], 1)):
                 values[some.start - rows.start : some.stop - rows.start] = weight.read(part, some, columns)
         return values[tuple(slice(None, None, s.step) for s in index)]
+
+    def is_idle(self, name: str) -> bool:
+        """Whether a tensor is a bias of zeros, as AutoGPTQ writes for projections that have none."""
+        stem, _, end = name.rpartition(".")
+        return end == "bias" and f"{stem}.weight" in self._weights and not self.read(name).any()
 
 
 def _runs(rows: slice, most: int) -> Iterator[slice]:

@@ -39,8 +39,8 @@ _WRITERS = 2
 TensorBlocks = Callable[[], Iterable[np.ndarray]]
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
-# Dtypes that safetensors hands to no array of numpy.
-_MAPPED = (DTYPES["F8_E4M3"], DTYPES["F8_E8M0"])
+# Dtypes whose numbers mean something with scales alone; safetensors hands them to no array of numpy.
+CODES = (DTYPES["F8_E4M3"], DTYPES["F8_E8M0"])
 
 
 class Tensor(NamedTuple):
@@ -99,7 +99,7 @@ class TensorFiles:
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
         """The entries of a tensor in these slices (none: all of it), in the stored dtype."""
         file, stored, dtype = self._stored[name]
-        if dtype in _MAPPED:
+        if dtype in CODES:
             return np.array(self._mapped(file, stored)[index])
         if not index:
             return self._readers[file].get_tensor(stored)

@@ -17,13 +17,12 @@ from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.families import Source, leading_axes, sources, text_name, unread_tensors
 from fit_jax.models.families.family import turned
-from fit_jax.models.families.quantization_fields import METHODS
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import Pretrained, open_pretrained
 from fit_jax.models.mxfp4 import PackedFiles
 from fit_jax.models.quantize import Quantized, quantize
 from fit_jax.models.quantized_files import QuantizedFiles
-from fit_jax.models.tensor_files import TensorFiles
+from fit_jax.models.tensor_files import CODES, TensorFiles
 from fit_jax.parallel.sharding import named_leaves, path_name
 
 # Tensors that old exports hold and no model reads.
@@ -57,7 +56,7 @@ def tensor_files(found: Pretrained) -> TensorFiles:
     said, renamed = found.quantization, text_name if found.left_out else str
     if said is None:
         return TensorFiles(found.folder, renamed)
-    if said.method in METHODS:
+    if said.of_any_family:
         return QuantizedFiles(found.folder, said, renamed)
     return PackedFiles(found.folder, renamed)
 
@@ -129,10 +128,9 @@ class _Part:
         wanted = np.arange(math.prod(counts)).reshape(counts)[full[: self.leading]]
         sizes = tuple(s.stop - s.start for s in inner)
         shape = (wanted.size, *(turned(sizes) if self.source.transposed else sizes))
-        value, stored = np.empty(shape, self.files.tensors[self.names[0]].dtype), self.source.slices(inner)
+        value, stored = np.empty(shape, self.leaf.dtype), self.source.slices(inner)
         for row, number in enumerate(wanted.flat):
             value[row] = self.files.read(self.names[number], stored)
-        value = value.astype(self.leaf.dtype, copy=False)
         value = value.swapaxes(-2, -1) if self.source.transposed else value
         return value.reshape(*wanted.shape, *value.shape[1:])
 
@@ -144,6 +142,8 @@ def _check(files: TensorFiles, parts: dict[str, _Part], model: DecoderConfig) ->
     unused = [n for n in files.tensors if n not in needed and not n.endswith(_DERIVED)]
     if unread := unread_tensors(model):
         unused = [name for name in unused if name not in unread]
+    if isinstance(files, QuantizedFiles):
+        unused = [name for name in unused if not files.is_idle(name)]
     if model.tied and "lm_head.weight" in unused:
         _check_tie(files)
         unused.remove("lm_head.weight")
@@ -159,6 +159,10 @@ def _check(files: TensorFiles, parts: dict[str, _Part], model: DecoderConfig) ->
         tensor, expected = files.tensors[name], part.stored_shape()
         if tensor.shape != expected:
             raise InputError(f"{named(tensor.file)}: {name} has shape {tensor.shape}; config.json asks for {expected}")
+        if tensor.dtype in CODES:
+            raise InputError(
+                f"{named(tensor.file)}: {name} is in FP8 without a scale; fetch the files and config.json again"
+            )
         if jnp.issubdtype(part.leaf.dtype, jnp.floating) != jnp.issubdtype(tensor.dtype, jnp.floating):
             raise InputError(f"{named(tensor.file)}: {name} holds {tensor.dtype}; {part.leaf.dtype} is needed")
 

@@ -18,12 +18,12 @@ CONFIGS = {
 _GENERATOR = np.random.default_rng(0)
 
 
-def quantise(folder: Path, method: str) -> dict[str, np.ndarray]:
-    """Quantises a folder's projections in place; returns the numbers that each stands for now."""
+def quantise(folder: Path, method: str, but: str = "none") -> dict[str, np.ndarray]:
+    """Quantises a folder's projections in place, but not those named `but`; returns the numbers of each."""
     numbers = {}
 
     def change(tensors: dict[str, np.ndarray]) -> None:
-        for name in [name for name in tensors if name.endswith("_proj.weight")]:
+        for name in [name for name in tensors if name.endswith("_proj.weight") and but not in name]:
             stem = name.removesuffix(".weight")
             packed, numbers[name] = PACK[method](tensors.pop(name).astype(np.float32))
             tensors.update({f"{stem}.{end}": value for end, value in packed.items()})
@@ -44,7 +44,7 @@ def _coded(weight: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return codes, zeros, scales, ((codes - zeros[groups]) * spread).T.astype(np.float32)
 
 
-def _words(numbers: np.ndarray, order: tuple[int, ...] = tuple(range(8))) -> np.ndarray:
+def words(numbers: np.ndarray, order: tuple[int, ...] = tuple(range(8))) -> np.ndarray:
     """Eight numbers of a row in each word: the one named first in `order` in the lowest four bits."""
     words = np.zeros((len(numbers), numbers.shape[1] // 8), np.uint32)
     for place, column in enumerate(order):
@@ -55,15 +55,15 @@ def _words(numbers: np.ndarray, order: tuple[int, ...] = tuple(range(8))) -> np.
 def _gptq(weight: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
     groups = _GENERATOR.permutation(np.arange(weight.shape[1]) // GROUP)
     codes, zeros, scales, numbers = _coded(weight, groups)
-    qweight = np.ascontiguousarray(_words(codes.T).T)
-    packed = {"qweight": qweight, "qzeros": _words(zeros - 1), "scales": scales, "g_idx": groups.astype(np.int32)}
+    qweight = np.ascontiguousarray(words(codes.T).T)
+    packed = {"qweight": qweight, "qzeros": words(zeros - 1), "scales": scales, "g_idx": groups.astype(np.int32)}
     return packed, numbers
 
 
 def _awq(weight: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
     codes, zeros, scales, numbers = _coded(weight, np.arange(weight.shape[1]) // GROUP)
     order = (0, 2, 4, 6, 1, 3, 5, 7)
-    return {"qweight": _words(codes, order), "qzeros": _words(zeros, order), "scales": scales}, numbers
+    return {"qweight": words(codes, order), "qzeros": words(zeros, order), "scales": scales}, numbers
 
 
 def _bitsandbytes(weight: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -84,7 +84,7 @@ def _bitsandbytes(weight: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray
 
 def _fp8(weight: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
     grid = tuple(-(-size // of) for size, of in zip(weight.shape, TILE))
-    scales = np.exp2(_GENERATOR.integers(-9, -6, grid)).astype(np.float32)
+    scales = _GENERATOR.uniform(0.002, 0.02, grid).astype(np.float32)
     spread = np.kron(scales, np.ones(TILE, np.float32))[: weight.shape[0], : weight.shape[1]]
     stored = (weight / spread).astype(ml_dtypes.float8_e4m3fn)
     return {"weight": stored, "weight_scale_inv": scales}, stored.astype(np.float32) * spread

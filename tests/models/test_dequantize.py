@@ -19,7 +19,7 @@ from fit_jax.models.quantized_files import QuantizedFiles
 from fit_jax.models.tensor_files import write_tensors
 
 from .hugging_face import rewrite
-from .quantised_models import PACK
+from .quantised_models import PACK, words
 
 STORED = Path(__file__).parent / "quantised"
 FORMATS = {
@@ -76,6 +76,32 @@ def test_blocks_may_begin_within_a_row(tmp_path):
         np.testing.assert_array_equal(files.read("layer.weight", (rows, slice(None))), expected[rows])
 
 
+def test_scales_of_scales_are_of_runs_and_items_may_be_of_several_bytes(tmp_path):
+    """1,280 numbers in blocks of 8 have 160 scales, of which 50 share one; an item holds up to eight numbers."""
+    generator = np.random.default_rng(0)
+    table, scale_table = (np.sort(generator.uniform(-1, 1, n)).astype(np.float32) for n in (16, 256))
+    codes, scales = generator.integers(0, 16, (160, 8)), generator.integers(0, 256, 160).astype(np.uint8)
+    own = np.float32([2.0, 3.0, 5.0, 7.0])
+    state = {"blocksize": 8, "dtype": "float32", "shape": [16, 80], "nested_blocksize": 50, "nested_offset": 0.25}
+    pairs = codes.reshape(-1, 2)
+    packed = (pairs[:, 0] << 4 | pairs[:, 1]).astype(np.uint8)
+    expected = table[codes] * (scale_table[scales] * own[np.arange(160) // 50] + np.float32(0.25))[:, None]
+    stored = {
+        "weight.absmax": scales,
+        "weight.nested_absmax": own,
+        "weight.nested_quant_map": scale_table,
+        "weight.quant_map": table,
+        "weight.quant_state.bitsandbytes__nf4": np.frombuffer(json.dumps(state).encode(), np.uint8),
+    }
+    for storage in (np.uint8, ml_dtypes.bfloat16, np.float32):
+        stored["weight"] = packed.view(storage)[:, None]
+        write(tmp_path, {f"layer.{end}": value for end, value in stored.items()})
+        files = QuantizedFiles(tmp_path, Quantization("bitsandbytes"))
+        for rows in (slice(None), slice(3, 4), slice(7, 16)):
+            found = files.read("layer.weight", (rows, slice(None)))
+            np.testing.assert_array_equal(found, expected.reshape(16, 80)[rows])
+
+
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
 @pytest.mark.parametrize("nested", [True, False])
 def test_numbers_are_those_of_the_bitsandbytes_that_is_installed(tmp_path, kind, nested):
@@ -113,12 +139,35 @@ def test_fp8_has_a_scale_for_each_tile_or_one_for_all(tmp_path, tile, dtype):
     np.testing.assert_array_equal(files.read("layer.weight", index), expected[index])
 
 
-def test_scales_of_fp8_may_be_exponents_or_a_scalar(tmp_path):
+@pytest.mark.parametrize("tile", [None, (8, 16)])
+def test_scales_of_fp8_may_be_exponents_or_a_scalar(tmp_path, tile):
+    """One for all wherever there is one, whatever the config says of tiles."""
     weight, scales, expected = fp8(32, 32, None, ml_dtypes.float8_e8m0fnu)
     for given in (scales.view(np.uint8), scales.astype(np.float32).reshape(())):
         write(tmp_path, {"layer.weight": weight, "layer.weight_scale_inv": given})
-        found = QuantizedFiles(tmp_path, Quantization("fp8")).read("layer.weight")
+        found = QuantizedFiles(tmp_path, Quantization("fp8", tile=tile)).read("layer.weight")
         np.testing.assert_array_equal(found, expected)
+
+
+def test_fp8_of_other_programs_has_a_scale_for_each_output_or_one_for_all(tmp_path):
+    weight, _, _ = fp8(32, 48, None)
+    for scales in (np.arange(1, 33, dtype=np.float32), np.arange(1, 33, dtype=np.float32)[:, None], np.float32([3])):
+        write(tmp_path, {"layer.weight": weight, "layer.weight_scale": scales, "layer.input_scale": np.float32(1)})
+        files = QuantizedFiles(tmp_path, Quantization("fp8", tile=(128, 128)))
+        expected = weight.astype(np.float32) * scales.reshape(-1, 1)
+        assert files.tensors.keys() == {"layer.weight"}
+        np.testing.assert_array_equal(files.read("layer.weight", (slice(5, 20), slice(None))), expected[5:20])
+
+
+def test_gptq_without_an_order_of_inputs_has_its_groups_in_order(folder):
+    place = folder("awq")
+    expected = QuantizedFiles(place, FORMATS["awq"]).read("expected")
+    scale = np.abs(expected).max(axis=1, keepdims=True) / 7
+    codes = np.round(expected / scale).astype(np.int64) + 8
+    stored = {"qweight": words(codes).T, "qzeros": words(np.full((1, 32), 8)), "scales": scale.T.astype(np.float32)}
+    write(place, {f"layer.{end}": np.ascontiguousarray(value) for end, value in stored.items()})
+    found = QuantizedFiles(place, Quantization("gptq", 4, 0)).read("layer.weight")
+    np.testing.assert_allclose(found, (codes - 8) * scale, rtol=1e-6)
 
 
 def write(folder, tensors):
@@ -150,7 +199,11 @@ def state(**fields):
             lambda t: t.pop("layer.weight.absmax"),
             "layer lacks weight.absmax, which bitsandbytes has",
         ),
-        ("bitsandbytes_nf4", cut("layer.weight"), "of other sizes than its state says; fetch the files again"),
+        (
+            "bitsandbytes_nf4",
+            cut("layer.weight"),
+            "of other sizes than its state says; fetch the files and config.json",
+        ),
         ("bitsandbytes_nf4", cut("layer.weight.absmax"), "of other sizes than its state says"),
         ("bitsandbytes_nf4", cut("layer.weight.quant_map"), "of other sizes than its state says"),
         ("bitsandbytes_nf4", cut("layer.weight.nested_quant_map"), "of other sizes than its state says"),
@@ -160,7 +213,9 @@ def state(**fields):
         ("bitsandbytes_nf4", lambda t: t.update({STATE: np.frombuffer(b"[[]]", np.uint8)}), "holds no object"),
         ("bitsandbytes_nf4", lambda t: t.update({STATE: np.zeros(1 << 17, np.uint8)}), "is no description"),
         ("bitsandbytes_nf4", state(shape=[64]), "of other sizes than its state says"),
-        ("bitsandbytes_nf4", state(shape=["a", 64]), "'a' is no number"),
+        ("bitsandbytes_nf4", state(shape=["a", 64]), r"layer cannot .*: shape\[0\] 'a' is no integer from 1 to"),
+        ("bitsandbytes_nf4", state(shape=[1.5, 64]), r"shape\[0\] 1.5 is no integer"),
+        ("bitsandbytes_nf4", state(shape=None), "of other sizes than its state says"),
         ("bitsandbytes_nf4", state(blocksize=0), "blocksize 0 is no integer from 2 to"),
         ("bitsandbytes_nf4", state(dtype="complex64"), "dtype 'complex64' is not supported"),
         ("bitsandbytes_int8", cut("layer.SCB"), "its weight and SCB are of other sizes"),
@@ -172,11 +227,20 @@ def state(**fields):
         ("gptq4", lambda t: t.pop("layer.qzeros"), "layer lacks qzeros, which gptq has"),
         ("gptq4", cut("layer.qzeros"), "of other sizes or dtypes than 4 bits ask for"),
         ("gptq4", cut("layer.g_idx"), "of other sizes or dtypes than 4 bits ask for"),
-        ("gptq4", lambda t: t.update({"layer.g_idx": t["layer.g_idx"] + 1}), "of other sizes or dtypes"),
-        ("gptq4", lambda t: t.update({"layer.g_idx": t["layer.g_idx"] - 1}), "of other sizes or dtypes"),
+        ("gptq4", lambda t: t.update({"layer.g_idx": t["layer.g_idx"] + 1}), "its g_idx names groups beyond its 3"),
+        ("gptq4", lambda t: t.update({"layer.g_idx": t["layer.g_idx"] - 1}), "its g_idx names groups beyond its 3"),
+        ("gptq4", lambda t: t.update({"layer.g_idx": t["layer.g_idx"].astype(np.float32)}), "of other sizes or dtypes"),
+        ("gptq4", lambda t: t.update({"layer.scales": t["layer.scales"].astype(np.int8)}), "of other sizes or dtypes"),
+        ("gptq4", lambda t: t.update({"layer.weight": t["layer.scales"]}), "it has a plain weight as well"),
+        ("bitsandbytes_int8", lambda t: t.update({"layer.SCB": t["layer.SCB"].astype(np.int8)}), "weight and SCB are"),
         ("gptq4", lambda t: t.update({"layer.qweight": t["layer.qweight"].astype(np.float32)}), "of other sizes or"),
         ("gptq4", lambda t: t.update({"layer.scales": t["layer.scales"][0]}), "qweight or scales are no matrices"),
-        ("awq", cut("layer.qweight"), None),
+        ("awq", cut("layer.qweight"), None),  # its last group is shorter
+        (
+            "awq",
+            lambda t: t.update({"layer.qweight": t["layer.qweight"][:64]}),
+            "3 groups of 64 inputs, not groups of 32",
+        ),
         ("awq", cut("layer.scales"), "of other sizes or dtypes than 4 bits ask for"),
     ],
 )
@@ -195,7 +259,9 @@ def test_tensors_that_do_not_go_together_are_named(folder, name, change, message
     ("scales", "tile", "message"),
     [
         (np.ones((4, 2), np.float32), (16, 16), r"its scales \(4, 2\) are not one for each tile of 16 x 16"),
-        (np.ones((4, 4), np.float32), None, "no matrix in FP8 with the scales that config.json says"),
+        (np.ones((4, 4), np.float32), None, r"its scales \(4, 4\) are not one for each tile of 64 x 64"),
+        (np.ones((4, 4), np.int8), (16, 16), "its scales are no numbers"),
+        (np.ones((1, 64, 1), np.float32), (16, 16), "are not one for each tile of 16 x 16"),
     ],
 )
 def test_scales_that_do_not_fit_are_named(tmp_path, scales, tile, message):
@@ -211,6 +277,8 @@ def test_what_a_config_says():
     assert not read_quantization(said | {"checkpoint_format": "gptq_v2"}, "", None).one_below
     said = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "GEMM"}
     assert read_quantization(said, "", None) == Quantization("awq", 4, 128)
+    assert not read_quantization({"quant_method": "gptq", "bits": 4, "format": "gptq_v2"}, "", None).one_below
+    assert read_quantization({"quant_method": "fp8"}, "", None).tile == (128, 128)
     said = {"quant_method": "fp8", "weight_block_size": [128, 64], "activation_scheme": "dynamic"}
     assert read_quantization(said, "", None).tile == (128, 64)
     assert read_quantization(said | {"weight_block_size": None}, "", None).tile is None
@@ -220,10 +288,13 @@ def test_what_a_config_says():
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ([], r"\[\] is not supported; quant_method bitsandbytes, gptq, awq, fp8 are"),
-        ({"bits": 4}, "is not supported; quant_method bitsandbytes"),
-        ({"quant_method": ["gptq"]}, "is not supported"),
-        ({"quant_method": "mxfp4"}, "is not supported"),
+        ([], r"\[\] is not read; name a model in one of bitsandbytes, gptq, awq, fp8, or the plain one"),
+        ({"bits": 4}, "{'bits': 4} is not read"),
+        ({"quant_method": ["gptq"]}, r"of quant_method \['gptq'\] is not read"),
+        ({"quant_method": "compressed-tensors", "config_groups": {}}, "of quant_method compressed-tensors is not read"),
+        ({"quant_method": "gptq", "bits": 4, "format": "marlin"}, "format 'marlin' is not supported"),
+        ({"quant_method": "awq", "format": "gemv"}, "format 'gemv' is not supported"),
+        ({"quant_method": "awq", "backend": "llm-awq"}, "backend 'llm-awq' is not supported"),
         ({"quant_method": "gptq"}, "lacks bits"),
         ({"quant_method": "gptq", "bits": 3}, r"bits 3 is not what is read \(2, 4, 8\)"),
         ({"quant_method": "gptq", "bits": "4"}, "bits '4' is no integer"),
