@@ -205,13 +205,18 @@ def _joined(
 def _asked(cell: Sequence[MethodAnswer], seeds: Sequence[int] | None = None) -> dict[_Asked, np.ndarray]:
     """Share of right answers of each example by seed (by default of all seeds); NaN where a seed did not ask it."""
     column = {seed: at for at, seed in enumerate(sorted({a.seed for a in cell}) if seeds is None else seeds)}
-    counts: dict[_Asked, np.ndarray] = {}
+    place: dict[_Asked, int] = {}
+    places, right = [], []  # of each answer: its example and seed as one number, and whether it is right
     for answer in cell:
-        if answer.seed in column:
+        if (at := column.get(answer.seed)) is not None:
             example = (answer.prediction.uid, answer.prediction.cluster)
-            of_seed = counts.setdefault(example, np.zeros((2, len(column))))[:, column[answer.seed]]
-            of_seed += (answer.prediction.correct, 1)
-    return {e: np.where(asked > 0, right, np.nan) / np.maximum(asked, 1) for e, (right, asked) in counts.items()}
+            places.append(place.setdefault(example, len(place)) * len(column) + at)
+            right.append(answer.prediction.correct)
+    size = len(place) * len(column)
+    asked = np.bincount(np.array(places, int), minlength=size)
+    correct = np.bincount(np.array(places, int), np.array(right, float), minlength=size)
+    shares = np.where(asked > 0, correct, np.nan) / np.maximum(asked, 1)
+    return dict(zip(place, shares.reshape(len(place), len(column))))
 
 
 def _mean(by_example: Mapping[_Asked, np.ndarray]) -> Mean:
