@@ -171,7 +171,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # who has the folder's lock may have removed it among a killed process's files
     except OSError as error:
         raise InputError(f"cannot write to {named(folder)}: {error.strerror}; choose a writable folder") from error
 

@@ -241,3 +241,15 @@ def test_a_full_disk_is_told_with_the_folder_where_the_system_names_no_file(tmp_
     for error in (OSError(errno.ENOSPC, "No space", "a"), OSError(errno.EIO, "broken")):
         with pytest.raises(OSError, match=str(error.strerror)), naming_full_disk(tmp_path):
             raise error
+
+
+def test_a_folder_is_made_while_another_process_removes_what_a_killed_one_left(tmp_path, monkeypatch):
+    touch = Path.touch
+
+    def removed_at_once(path):
+        touch(path)
+        remove_partials(path.parent)
+
+    monkeypatch.setattr(Path, "touch", removed_at_once)
+    make_folder(tmp_path / "shared")
+    assert list((tmp_path / "shared").iterdir()) == []
