@@ -182,7 +182,7 @@ def written_gradient(placed, rows: list, path: Path) -> float:
     @jax.jit
     def sums_and_gradient(trainable, batch):
         def loss(trainable):
-            scores = target_scores(nnx.merge(placed.graphdef, trainable, placed.state.frozen), batch)
+            scores, _ = target_scores(nnx.merge(placed.graphdef, trainable, placed.state.frozen), batch)
             found = -(scores.log_prob * batch.target_weight).sum()
             return found, (found, batch.target_weight.sum())
 

@@ -248,7 +248,7 @@ class Config:
     def check(self) -> None:
         """Raises InputError for a seed that JAX does not take, a folder that cannot be, or far too large a size.
 
-        Also where rehearsal is to be held against a base that is not there.
+        Also where rehearsal is to be held against a base that is not there, or experts balanced by a router that stays.
         """
         seeds = {"seed": self.seed, "task.seed": self.task.seed, "evaluation.seed": self.evaluation.seed}
         seeds |= {f"task.parts.{number}.seed": part.seed for number, part in enumerate(self.task.parts)}
@@ -261,7 +261,13 @@ class Config:
             size = getattr(getattr(self, section), field_name)
             if size is not None and size > most:
                 raise InputError(f"{name}: {size} is more than {most}, the most that is allowed")
-        if self.rehearsal.files and self.rehearsal.kl and not self.lora.rank and self.lora.adapter is None:
+        adapted = self.lora.rank > 0 or self.lora.adapter is not None
+        if self.train.expert_balance and adapted:
+            raise InputError(
+                f"train.expert_balance: {self.train.expert_balance}, but with adapters (lora) the router stays as it "
+                "is; set lora.rank 0, or train.expert_balance 0"
+            )
+        if self.rehearsal.files and self.rehearsal.kl and not adapted:
             raise InputError(
                 f"rehearsal.kl: {self.rehearsal.kl}, but without an adapter (lora.rank 0) every weight moves and no "
                 "base is left to compare with; set lora.rank, or rehearsal.kl 0"

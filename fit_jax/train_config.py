@@ -84,6 +84,9 @@ class TrainConfig:
     dfr_rate: float = 10.0
     # Weight decay of the last layer in dfr, in the place of optimizer.weight_decay.
     dfr_decay: float = 0.1
+    # Weight of the loss that balances a mixture's experts, where the whole model is trained; 0 means none. Models were
+    # pretrained with 0.001 to 0.02.
+    expert_balance: float = 0.0
     # Microbatches whose gradients are summed in one optimizer step.
     accumulate: int = 1
     # An example longer than a row: `error`, or `cut` its input text (never the instruction, the focus or the answer).
@@ -118,7 +121,7 @@ class TrainConfig:
         for name in ("steps", "validate_every", "patience", "targets_per_row", "examples_per_step"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"train.{name}: {getattr(self, name)} is less than 1; null stands for none")
-        for name in ("poe_weight", "group_step", "group_decay", "dfr_decay", "profile"):
+        for name in ("poe_weight", "group_step", "group_decay", "dfr_decay", "profile", "expert_balance"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"train.{name}: {getattr(self, name)} is not a number from 0 up")
         if not 0 < self.dfr_rate < math.inf:

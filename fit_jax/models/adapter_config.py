@@ -8,7 +8,7 @@ from typing import Any
 from fit_jax.errors import InputError
 from fit_jax.foreign import exists, listed, named, quoted, read_object, shown
 from fit_jax.hub import local_folder
-from fit_jax.models.config import PROJECTIONS, DecoderConfig, ModelConfig
+from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
 from fit_jax.models.families import family_traits
 from fit_jax.models.lora_config import LARGEST_RANK, LoraConfig
 from fit_jax.models.tensor_files import TensorFiles
@@ -33,8 +33,8 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
         model: The model that it adapts.
 
     Raises:
-        InputError: A projection that does not exist, a quantised model without an adapter, no such adapter, or PEFT
-            settings that this decoder does not have.
+        InputError: A projection that does not exist, a quantised model without an adapter, experts that can have none,
+            no such adapter, or PEFT settings that this decoder does not have.
     """
     if other := sorted(set(lora.targets) - set(PROJECTIONS)):
         raise InputError(f"lora.targets: {listed(other)}: no such projection; choose among {', '.join(PROJECTIONS)}")
@@ -42,17 +42,43 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
         raise InputError(
             f"model.quantize {model.quantize}: a quantised model cannot be fully fine-tuned; set lora.rank"
         )
-    for fused, parts in fused_projections(model).items():
-        if lora.adapter is None and lora.rank and 0 < len({*parts} & {*lora.targets}) < len(parts):
+    return _of_adapter(lora, lora.adapter, model) if lora.adapter is not None else _as_asked(lora, model)
+
+
+def _as_asked(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
+    """The config of a new adapter, whose targets are those that the model has."""
+    if not lora.rank:
+        return lora
+    if lora.experts and not model.experts:
+        raise InputError("lora.experts: the model has no experts; leave it out")
+    if lora.experts and not _adaptable_experts(model):
+        raise InputError(
+            f"lora.experts: {model.family} stores all experts as one tensor, for which adapters have no one format; "
+            "leave it out, or train the whole model"
+        )
+    for name in ("dora", "rslora"):
+        if lora.experts and getattr(lora, name):
+            raise InputError(f"lora.experts: PEFT computes no lora.{name} of experts; leave one of the two out")
+    together = dict(fused_projections(model))
+    if lora.experts:
+        together["tensor"] = ("gate_proj", "up_proj")  # transformers 5 holds these of all experts so
+    for whole, parts in together.items():
+        if 0 < len({*parts} & {*lora.targets}) < len(parts):
             raise InputError(
-                f"lora.targets: {model.family} stores {', '.join(parts)} as one {fused}; name all of them or none"
+                f"lora.targets: {model.family} stores {', '.join(parts)} as one {whole}; name all of them or none"
             )
-    if lora.adapter is None:
-        targets = tuple(name for name in lora.targets if name in _adaptable(model))
-        if lora.rank and not targets:
-            raise InputError(f"lora.targets: experts have no adapters; choose among {', '.join(_adaptable(model))}")
-        return dataclasses.replace(lora, targets=targets) if lora.rank else lora
-    folder = adapter_folder(lora.adapter, (CONFIG,))
+    targets = tuple(name for name in lora.targets if name in _stored(model, lora.experts))
+    if not targets:
+        raise InputError(
+            f"lora.targets: experts have no adapters; choose among {', '.join(_stored(model, False))}, "
+            "or set lora.experts"
+        )
+    return dataclasses.replace(lora, targets=targets)
+
+
+def _of_adapter(lora: LoraConfig, adapter: str, model: ModelConfig) -> LoraConfig:
+    """The config with what the adapter says of itself."""
+    folder = adapter_folder(adapter, (CONFIG,))
     peft = read_object(folder / CONFIG)
     peft.choice("peft_type", ("LORA",))
     for name, allowed in _ONLY.items():
@@ -60,21 +86,30 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
             raise InputError(
                 f"{named(folder / CONFIG)}: {name} {quoted(peft.values[name])} is not supported; only {allowed[0]!r} is"
             )
-    stored = {projection: projection for projection in _adaptable(model)}
-    stored |= {part: fused for fused, parts in fused_projections(model).items() for part in parts}
+    if peft.values.get("target_parameters"):
+        raise InputError(
+            f"{named(folder / CONFIG)}: target_parameters is not supported; experts are adapted by the names of their "
+            f"projections (target_modules: {', '.join(EXPERT_PROJECTIONS)})"
+        )
+    stored = _stored(model, _adaptable_experts(model))
     listing = None if isinstance(peft.values.get("target_modules"), str) else peft.texts("target_modules")
-    modules = _adapted(lora.adapter, listing, {*stored.values()})
+    modules = _adapted(adapter, listing, {*stored.values()})
     if other := sorted(modules - {*stored.values()}):
         names = ", ".join(dict.fromkeys(stored.values()))
         raise InputError(f"{named(folder)}: adapts {listed(map(shown, other))}; only {names} can be adapted")
+    targets = tuple(name for name in stored if stored[name] in modules)
     found = dataclasses.replace(
         lora,
         rank=peft.whole("r", 1, LARGEST_RANK),
         alpha=float(peft.number("lora_alpha", 0, 1e9)),
-        targets=tuple(name for name in stored if stored[name] in modules),
+        targets=targets,
+        experts=any(name in model.expert_projections() for name in targets),
         rslora=peft.flag("use_rslora"),
         dora=peft.flag("use_dora"),
     )
+    if found.experts and (found.dora or found.rslora):
+        kind = "use_dora" if found.dora else "use_rslora"
+        raise InputError(f"{named(folder / CONFIG)}: {kind} is not supported where experts are adapted")
     for name, allowed in _patterns(found, model).items():
         if peft.values.get(name) not in (None, {}, allowed):
             raise InputError(
@@ -85,15 +120,15 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
 
 def peft_config(lora: LoraConfig, model: DecoderConfig) -> dict[str, object]:
     """`adapter_config.json` of the adapter that a resolved config describes."""
-    stored = {part: fused for fused, parts in fused_projections(model).items() for part in parts}
+    stored = _stored(model, lora.experts)
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": model.pretrained,
         "r": lora.rank,
         "lora_alpha": _plain(lora.alpha),
-        "lora_dropout": lora.dropout,
-        "target_modules": list(dict.fromkeys(stored.get(name, name) for name in lora.targets)),
+        "lora_dropout": 0.0 if lora.experts else lora.dropout,  # PEFT has none of experts
+        "target_modules": list(dict.fromkeys(stored[name] for name in lora.targets)),
         **_patterns(lora, model),
         "use_rslora": lora.rslora,
         "use_dora": lora.dora,
@@ -125,9 +160,20 @@ def fused_projections(model: ModelConfig) -> dict[str, tuple[str, ...]]:
     return {whole.rpartition(".")[2]: parts for whole, parts in family_traits(model.family).fused.items()}
 
 
-def _adaptable(model: ModelConfig) -> list[str]:
-    """The projections that may have adapters: all but those of experts, which PEFT adapts in no one way."""
-    return [name for name in PROJECTIONS if name not in model.expert_projections()]
+def _adaptable_experts(model: ModelConfig) -> bool:
+    """Whether experts can have adapters: where each one's projections have a name, by which PEFT knows them."""
+    own = family_traits(model.family).experts
+    return model.experts > 0 and not model.expert_width and all("{}" in own[name] for name in EXPERT_PROJECTIONS)
+
+
+def _stored(model: ModelConfig, experts: bool) -> dict[str, str]:
+    """The projections that may have adapters, those of experts or not, and the names that PEFT has for them."""
+    traits = family_traits(model.family)
+    stored = {name: name for name in PROJECTIONS if name not in model.expert_projections()}
+    stored |= {part: fused for fused, parts in fused_projections(model).items() for part in parts}
+    if experts:
+        stored |= {name: traits.experts[name].rpartition(".")[2] for name in EXPERT_PROJECTIONS}
+    return stored
 
 
 def _adapted(adapter: str, listing: list[str] | None, known: Collection[str]) -> set[str]:

@@ -18,11 +18,11 @@ from fit_jax.models.adapter_config import CONFIG, WEIGHTS, adapter_folder, fused
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import to_host
-from fit_jax.models.families import sources
+from fit_jax.models.families import leading_axes, sources
 from fit_jax.models.lora import LoraParam
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.tensor_files import TensorFiles, write_tensors
-from fit_jax.parallel.sharding import is_stacked, named_leaves, path_name
+from fit_jax.parallel.sharding import named_leaves, path_name
 
 _PREFIX = "base_model.model."
 _SUFFIXES = {"lora_a": ".lora_A.weight", "lora_b": ".lora_B.weight", "lora_magnitude": ".lora_magnitude_vector"}
@@ -107,14 +107,15 @@ def _read(lora: LoraConfig, model: DecoderConfig, leaves: Mapping[str, Any]) -> 
     def read(path: str, leaf: Any) -> np.ndarray:
         place = wanted[path]
         names = place.names
-        layers = np.stack([place.own(files.read(name), leaf.shape[-1], lora.rank) for name in names])
-        layers = layers.astype(leaf.dtype)
-        layers = layers.swapaxes(1, 2) if layers.ndim == 3 else layers
-        value = layers if is_stacked(path) else layers[0]
-        if value.shape != leaf.shape:
-            found, expected = value.shape[::-1], leaf.shape[::-1]
-            raise InputError(f"{named(files.folder)}: {names[0]} has shape {found}; the model asks for {expected}")
-        return value
+        stored = np.stack([place.own(files.read(name), leaf.shape[-1], lora.rank) for name in names])
+        stored = stored.astype(leaf.dtype)
+        stored = stored.swapaxes(1, 2) if stored.ndim == 3 else stored
+        found, expected = stored.shape[1:], leaf.shape[place.leading :]
+        if found != expected:
+            raise InputError(
+                f"{named(files.folder)}: {names[0]} has shape {found[::-1]}; the model asks for {expected[::-1]}"
+            )
+        return stored.reshape(leaf.shape)
 
     return {path: read(path, leaf) for path, leaf in leaves.items()}
 
@@ -123,7 +124,7 @@ def _write(folder: Path, leaves: Mapping[str, np.ndarray], model: DecoderConfig,
     parts: dict[str, dict[int, np.ndarray]] = {}
     for path, host in leaves.items():
         place = _place(path, model)
-        for name, value in zip(place.names, host if is_stacked(path) else host[None]):
+        for name, value in zip(place.names, host.reshape(-1, *host.shape[place.leading :])):
             parts.setdefault(name, {})[place.part] = value.T
     values = {name: _together(name, [of[part] for part in sorted(of)]) for name, of in parts.items()}
     tensors = {name: (values[name].shape, values[name].dtype) for name in sorted(values)}
@@ -139,7 +140,8 @@ class _Place(NamedTuple):
     One that PEFT began has one A for all parts.
 
     Attributes:
-        names: The tensors, one a layer.
+        names: The tensors, one a layer, and there one an expert where it is of experts.
+        leading: The parameter's axes of layers and experts.
         kind: `lora_a`, `lora_b` or `lora_magnitude`.
         part: Which part of a fused projection it is, from 0.
         parts: How many there are; 1 where the projection is not fused.
@@ -147,6 +149,7 @@ class _Place(NamedTuple):
     """
 
     names: list[str]
+    leading: int
     kind: str
     part: int
     parts: int
@@ -178,7 +181,8 @@ def _place(path: str, model: DecoderConfig) -> _Place:
     names = [_PREFIX + kernel.name.removesuffix(".weight") + _SUFFIXES[kind] for kernel in kernels]
     projection = module.rpartition(".")[2]
     parts = next((parts for parts in fused_projections(model).values() if projection in parts), (projection,))
-    return _Place(names, kind, parts.index(projection), len(parts), kernels[0].first)
+    leading = leading_axes(f"{module}.kernel", model)
+    return _Place(names, leading, kind, parts.index(projection), len(parts), kernels[0].first)
 
 
 def _together(name: str, parts: list[np.ndarray]) -> np.ndarray:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from fit_jax.models.attention import Attention, Scope
 from fit_jax.models.config import DecoderConfig
-from fit_jax.models.experts import Experts, ExpertsBeside
+from fit_jax.models.experts import Experts, ExpertsBeside, Routing
 from fit_jax.models.hash_random import Seed, dropout, folded
 from fit_jax.models.layer_inputs import LayerInput
 from fit_jax.models.layer_kinds import LayerKind
@@ -53,6 +53,10 @@ class LayerHook:
         """What the queries see of the keys, given both; `gather` tells what they gather of values under a scope."""
         return scope
 
+    def routed(self, layer: LayerNumber, routing: Routing, index_BC: Int[Array, "B C"] | None) -> Self:
+        """Where the layer's experts, if it has some, get their tokens: all, or those at `index_BC`."""
+        return self
+
     def output(
         self, layer: LayerNumber, x: Float[Array, "B T D"], index_BC: Int[Array, "B C"] | None
     ) -> tuple[Self, Float[Array, "B T D"]]:
@@ -79,7 +83,7 @@ class Block(nnx.Module):
         self.mlp_norm = RMSNorm(config.width, config) if config.pre_norms else None
         mixed, beside, seed_1 = config.experts > 0, config.expert_width is not None, seed.fold(1)
         dense = kind.feed_forward, config, lora
-        self.mlp = Experts(config, seed=seed_1) if mixed and not beside else FeedForward(*dense, seed=seed_1)
+        self.mlp = Experts(config, lora, seed=seed_1) if mixed and not beside else FeedForward(*dense, seed=seed_1)
         self.beside = ExpertsBeside(config, seed=seed.fold(3)) if mixed and beside else None
         self.attention_out_norm = RMSNorm(config.width, config) if config.post_norms else None
         self.mlp_out_norm = RMSNorm(config.width, config) if config.post_norms else None
@@ -103,8 +107,8 @@ class Block(nnx.Module):
         seed: Seed | None,
         rescope: Rescope,
         given: Float[Array, "B C P"] | None,
-    ) -> Float[Array, "B C D"]:
-        """The residual stream after the layer, of the tokens that `scope` takes as queries.
+    ) -> tuple[Float[Array, "B C D"], Routing | None]:
+        """The residual stream after the layer, of the tokens that `scope` takes as queries, and where experts got them.
 
         `rescope` is a hook's `scope` for this layer; `given` is its input besides the residual stream, where it has
         one.
@@ -114,15 +118,20 @@ class Block(nnx.Module):
         y = gather(v, rescope(scope, q, k, gather))
         y = self.attention.o_proj(y, dropout(y, self.adapter_dropout, folded(seed, 1)))
         x = x + self._out(y, self.attention_out_norm, folded(seed, 2))
-        y = self.mlp(_normed(x, self.mlp_norm), folded(seed, 3), folded(seed, 4))
-        y = y if self.beside is None else self.beside(x, y)
+        h, routing = _normed(x, self.mlp_norm), None
+        if isinstance(self.mlp, Experts):
+            y, routing = self.mlp(h)
+        else:
+            y = self.mlp(h, folded(seed, 3), folded(seed, 4))
+        if self.beside is not None:
+            y, routing = self.beside(x, y)
         x = x + self._out(y, self.mlp_out_norm, folded(seed, 5))
         if self.layer_input is not None and given is not None:
             x = x + self.layer_input(x, given)
-        if self.layer_scale is None:
-            return x
-        # Stored with the weights, and no more trained than in transformers.
-        return x * jax.lax.stop_gradient(self.layer_scale[...]).astype(x.dtype)[None, None]
+        if self.layer_scale is not None:
+            # Stored with the weights, and no more trained than in transformers.
+            x = x * jax.lax.stop_gradient(self.layer_scale[...]).astype(x.dtype)[None, None]
+        return x, routing
 
     def _out(self, y: Array, norm: RMSNorm | None, seed: Seed | None) -> Array:
         return dropout(scaled(_normed(y, norm), self.config.residual_multiplier), self.config.dropout, seed)

@@ -150,7 +150,8 @@ class Decoder(nnx.Module):
                 x, normed, rope, given = jax.tree.map(lambda a: take(a, index_BC), (x, normed, rope, given))
                 queries = scope.at(index_BC)
             rescope = partial(hook.scope, number)
-            x = block.write(x, normed, k, v, queries, rope, self.window(slides), layer_seed, rescope, given)
+            x, routing = block.write(x, normed, k, v, queries, rope, self.window(slides), layer_seed, rescope, given)
+            hook = hook if routing is None else hook.routed(number, routing, index_BC)
             hook, x = hook.output(number, x, index_BC)
             return x, hook, (k, v)
 

@@ -86,8 +86,8 @@ def parameter_count(config: DecoderConfig, lora: LoraConfig = LoraConfig()) -> t
     """Parameters of projections, embeddings and adapters: (base, adapters); norms and biases are left out."""
     base = _base_count(config, config.copies)
     layers = [config.projection_shapes(config.kind(layer)) for layer in range(config.layers)] if lora.rank else []
-    adapters = lora.rank * sum(sum(shapes.get(name, ())) for shapes in layers for name in lora.targets)
-    return base, adapters
+    sizes = (config.copies(name) * sum(shapes.get(name, ())) for shapes in layers for name in lora.targets)
+    return base, lora.rank * sum(sizes)
 
 
 def active_parameter_count(config: DecoderConfig) -> int:
@@ -117,7 +117,8 @@ def _count(
             n = layers * rows * (sequence_length if name in ("k_proj", "v_proj") else queries)
             projections += passes.projection(name) * 2 * n * config.uses(name) * inputs * outputs
             if name in adapted:
-                adapters += 2 * n * lora.rank * (passes.a(name) * inputs + passes.b(name) * outputs)
+                per_token = passes.a(name) * inputs + passes.b(name) * outputs
+                adapters += 2 * n * config.uses(name) * lora.rank * per_token
         projections += passes.projection("router") * 2 * layers * rows * queries * config.width * config.experts
         added = 2 * layers * rows * queries * config.width * config.layer_input
         projections += (passes.projection("layer_input") + passes.projection("down_proj")) * added

@@ -23,6 +23,8 @@ class LoraConfig:
     dropout: float = 0.05
     # Adapted projections.
     targets: tuple[str, ...] = PROJECTIONS
+    # Each expert of a mixture gets adapters too, on those of `targets` that it has, without dropout.
+    experts: bool = False
     # Scale by alpha / sqrt(rank) instead of alpha / rank (rsLoRA).
     rslora: bool = False
     # Train each output's magnitude apart from its direction (DoRA).

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from fit_jax.errors import InputError
 
 # The mesh's axes in their order, named as the fields of `MeshConfig` that give their sizes.
-AXES = DATA, FSDP, TENSOR, CONTEXT = ("data", "fsdp", "tensor", "context")
+AXES = DATA, FSDP, TENSOR, CONTEXT, EXPERT = ("data", "fsdp", "tensor", "context", "expert")
 # The axes over which the rows of a batch are split.
-ROWS = (DATA, FSDP)
+ROWS = (DATA, FSDP, EXPERT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,8 @@ class MeshConfig:
     tensor: int = 1
     # Splits long sequences.
     context: int = 1
+    # Parts among which rows are divided, and the experts of a mixture: tokens travel to their experts, and back.
+    expert: int = 1
     # TPU slices; `data` spans them.
     slices: int = 1
     # Processes that must take part, one a host or GPU; null means as many as the launcher has started.

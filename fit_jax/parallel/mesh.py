@@ -1,4 +1,4 @@
-"""The device mesh: axes `data`, `fsdp`, `tensor` and `context` over all devices of all processes."""
+"""The device mesh: axes `data`, `fsdp`, `tensor`, `context` and `expert` over all devices of all processes."""
 
 import math
 from collections.abc import Sequence

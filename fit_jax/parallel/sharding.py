@@ -8,12 +8,13 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from fit_jax.parallel.config import CONTEXT, FSDP, ROWS, TENSOR
+from fit_jax.parallel.config import CONTEXT, EXPERT, FSDP, ROWS, TENSOR
 
 # What splits each dimension of a batch's arrays: rows (B), tokens (T), target positions (C).
 BATCH_AXES = {"B": ROWS, "T": CONTEXT, "C": None}
 
-# First match wins. A spec is about the trailing dimensions; leading axes, of layers and experts, are never split.
+# First match wins. A spec is about the trailing dimensions; of leading axes, that of layers is never split, and that of
+# experts over `expert`.
 # Projections into heads or the feed-forward width split their output over `tensor`, those back to the model's width
 # split their input, so that a pair needs one sum over `tensor`. An adapter follows the kernel it stands beside; its
 # rank is never split.
@@ -40,8 +41,11 @@ RULES: tuple[tuple[re.Pattern[str], P], ...] = tuple(
 )
 
 
-# Stacks are blocks, blocks_1 and so on.
+# Stacks are blocks, blocks_1 and so on. Moments of an optimizer have names that end so.
 _STACKED = re.compile(r"blocks(_\d+)?\.")
+_WITHIN_STACK = re.compile(r"(^|\.)blocks(_\d+)?\.")
+# What experts have in a mixture, and a feed-forward part elsewhere.
+_FEED_FORWARD = re.compile(r"(gate|up|down)_proj\.(kernel(\.\w+)?|bias|lora_a|lora_b)$")
 
 
 class Layout(NamedTuple):
@@ -134,9 +138,12 @@ def _fitted(name: str, shape: tuple[int, ...], mesh: Mesh) -> tuple[P, list[str]
     first = len(shape) - len(rule)
     if first < 0:
         return P(), []
-    axes: list[str | None] = [None] * first
+    axes: list[str | None] = []
+    leading: list[str | None] = [None] * first
+    if _FEED_FORWARD.search(name) and first > (_WITHIN_STACK.search(name) is not None):
+        leading[-1] = EXPERT
     notes = []
-    for size, axis in zip(shape[first:], rule):
+    for size, axis in zip(shape, (*leading, *rule)):
         if axis is not None and size % mesh.shape[axis]:
             notes.append(f"{name}: {size} is not divisible by {axis} {mesh.shape[axis]}; that dimension is replicated")
             axis = None

@@ -73,7 +73,13 @@ def compile_train(load: Workload, topology: Topology) -> Program:
         batch = WithRehearsal(batch, abstract_batch(load.rehearsal_rows, T, T, mesh))
     return _program(
         lambda: compile_train_step(
-            placed.graphdef, optimizer, placed.state, batch, rehearsal=rehearsal, accumulate=load.accumulate
+            placed.graphdef,
+            optimizer,
+            placed.state,
+            batch,
+            rehearsal=rehearsal,
+            balance=load.expert_balance,
+            accumulate=load.accumulate,
         ),
         mesh,
     )

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from fit_jax.models.config import PROJECTIONS
 from fit_jax.models.head import chunks_of
 from fit_jax.models.layer_kinds import LayerKind
-from fit_jax.parallel.config import CONTEXT, FSDP, TENSOR
+from fit_jax.parallel.config import CONTEXT, EXPERT, FSDP, TENSOR
 from fit_jax.parallel.sharding import bytes_held, element_count, parts_held, row_shards
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.workload import Workload
@@ -78,15 +78,21 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
     model, tensor = load.model, mesh.shape[TENSOR]
     item = jnp.dtype(model.compute_dtype).itemsize
     tokens = microbatch_rows(load, mesh) * load.sequence_length // mesh.shape[CONTEXT]
+    # A device has room for all tokens of those that send it theirs, since none is dropped.
+    room = mesh.shape[EXPERT]
+
+    def uses(name: str) -> int:
+        return model.uses(name) * (room if name in model.expert_projections() else 1)
+
     split = {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}
 
     def outputs_of(kind: LayerKind) -> float:
         shapes = model.projection_shapes(kind).items()
         of_input = 0 if not model.layer_input else model.layer_input + model.width
         parts = {name: tensor if name.removeprefix("experts.") in split else 1 for name, _ in shapes}
-        return of_input + sum(model.uses(name) * outs / parts[name] for name, (_, outs) in shapes)
+        return of_input + sum(uses(name) * outs / parts[name] for name, (_, outs) in shapes)
 
-    adapters = load.lora.rank * len(set(load.lora.targets) & set(PROJECTIONS))
+    adapters = load.lora.rank * sum(map(uses, set(load.lora.targets) & set(PROJECTIONS)))
     scores = 0.0
     if not uses_fused_attention(load):
         scores = tokens * load.sequence_length * model.heads / tensor  # elements
@@ -94,8 +100,8 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
     # The experts' inputs lie there once for each expert that a token goes to.
     def in_flight(kind: LayerKind) -> float:
         ups = {name: outs for name, (_, outs) in model.projection_shapes(kind).items() if name.endswith("up_proj")}
-        hidden = sum(model.uses(name) * outs for name, outs in ups.items())
-        widths = WIDTHS_IN_FLIGHT + 2 * (sum(map(model.uses, ups)) - 1)
+        hidden = sum(uses(name) * outs for name, outs in ups.items())
+        widths = WIDTHS_IN_FLIGHT + 2 * (sum(map(uses, ups)) - 1)
         elements = outputs_of(kind) + adapters + widths * model.width + FEED_FORWARDS_IN_FLIGHT * hidden / tensor
         return item * tokens * elements + scores * (4 + 4 + item)
 
@@ -114,16 +120,22 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
     of_layers += item * tokens * model.layers * model.layer_input
     of_layers += item * tokens * sum(2 * kind.kv_heads * kind.head_width / tensor for kind in kinds if kind.kv_reused)
     # Over `fsdp` two layers' worth of weights, or of a gradient that is yet to be scattered, are whole at a time.
-    whole = 2 * _layer_weights(load) / tensor if mesh.shape[FSDP] > 1 else 0.0
+    whole = 2 * _layer_weights(load, mesh) / tensor if mesh.shape[FSDP] > 1 else 0.0
     return of_layers, max(map(in_flight, {*kinds, model.kind(model.layers - 1)})) + whole
 
 
-def _layer_weights(load: Workload) -> float:
-    """Bytes of the weights of the largest layer."""
+def _layer_weights(load: Workload, mesh: Mesh) -> float:
+    """Bytes of the weights of the largest layer, of its experts those that a device has."""
     model = load.model
     item = jnp.dtype(model.compute_dtype).itemsize
     layers = [model.projection_shapes(kind) for kind in {*map(model.kind, range(model.layers))}]
-    return item * max(sum(model.copies(name) * i * o for name, (i, o) in shapes.items()) for shapes in layers)
+    return item * max(sum(own_copies(load, mesh, name) * i * o for name, (i, o) in shapes.items()) for shapes in layers)
+
+
+def own_copies(load: Workload, mesh: Mesh, projection: str) -> float:
+    """How often a device has a projection in a layer: once, or once for each of its experts."""
+    copies = load.model.copies(projection)
+    return copies if copies == 1 or copies % mesh.shape[EXPERT] else copies // mesh.shape[EXPERT]
 
 
 def _head(load: Workload, mesh: Mesh) -> float:

@@ -4,18 +4,19 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from fit_jax.models.flops import Flops, forward_flops, train_flops
 from fit_jax.models.lora_config import LoraConfig
-from fit_jax.parallel.config import CONTEXT, DATA, FSDP, TENSOR
+from fit_jax.parallel.config import CONTEXT, DATA, EXPERT, FSDP, TENSOR
 from fit_jax.parallel.hlo import Collective
 from fit_jax.parallel.mesh import Device
 from fit_jax.parallel.sharding import bytes_held
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.attention import Platform, Work, kernel_work
-from fit_jax.planning.memory import microbatch_rows, uses_fused_attention
+from fit_jax.planning.memory import microbatch_rows, own_copies, uses_fused_attention
 from fit_jax.planning.workload import Workload
 from fit_jax.training.state import TrainState
 
@@ -26,7 +27,8 @@ ASSUMPTIONS = (
     f"matrix products reach {MATMUL_SHARE:.0%} of the bf16 peak; rows are one text each",
     "the attention kernel computes and reads the blocks that its lists name; cuDNN's skips the masked half",
     "each projection reads its input and weights and writes its output once a pass; elementwise work is fused",
-    "weight gathers and gradient sums overlap with arithmetic; sums over `tensor`, gathers over `context` do not",
+    "weight gathers and gradient sums overlap with arithmetic; sums over `tensor`, gathers over `context` do not, nor "
+    "do tokens that go to experts (`expert`), of which each gets its even share",
     "collectives run as rings at the published link rate; latency is left out",
     "the input pipeline keeps up",
 )
@@ -70,7 +72,7 @@ class Traffic(NamedTuple):
     """A planned collective of a step.
 
     Attributes:
-        kind: `all-gather`, `all-reduce` or `reduce-scatter`.
+        kind: `all-gather`, `all-reduce`, `reduce-scatter` or `all-to-all`.
         axis: The mesh axis it runs along.
         bytes: A device receives in a step.
     """
@@ -82,10 +84,7 @@ class Traffic(NamedTuple):
 
 def plan_step(load: Workload, state: TrainState, mesh: Mesh, topology: Topology) -> StepTime:
     """The roofline from shapes alone."""
-    collectives = (
-        (t.bytes / topology.rate(_along(mesh, t.axis)), t.axis in (TENSOR, CONTEXT))
-        for t in plan_traffic(load, state, mesh)
-    )
+    collectives = (_seconds(traffic, mesh, topology) for traffic in plan_traffic(load, state, mesh))
     return _step_time(load, state, mesh, topology, collectives)
 
 
@@ -101,7 +100,9 @@ def compiled_step(
         ids = {d.id for d in group}
         return collective.wire / topology.rate(group), len(ids) > 1 and any(ids <= axis for axis in fixed)
 
-    return _step_time(load, state, mesh, topology, map(timed, found))
+    # How many tokens an all-to-all of experts sends depends on the data.
+    tokens = [t for t in plan_traffic(load, state, mesh) if t.kind == "all-to-all"]
+    return _step_time(load, state, mesh, topology, [*map(timed, found), *(_seconds(t, mesh, topology) for t in tokens)])
 
 
 def plan_evaluation(load: Workload, state: TrainState, mesh: Mesh, topology: Topology) -> float:
@@ -123,7 +124,7 @@ def plan_traffic(load: Workload, state: TrainState, mesh: Mesh) -> list[Traffic]
     """The collectives that the sharding rules imply, by axis."""
     model = load.model
     item = jnp.dtype(model.compute_dtype).itemsize
-    tensor, fsdp, data, context = (mesh.shape[a] for a in (TENSOR, FSDP, DATA, CONTEXT))
+    tensor, fsdp, data, context, expert = (mesh.shape[a] for a in (TENSOR, FSDP, DATA, CONTEXT, EXPERT))
     repeats = load.accumulate
     weights = bytes_held((state.trainable, state.frozen)) * fsdp  # of one group over fsdp, whole
     trained = bytes_held(state.trainable)
@@ -132,6 +133,9 @@ def plan_traffic(load: Workload, state: TrainState, mesh: Mesh) -> list[Traffic]
     own = [kind for kind in map(model.kind, range(model.layers)) if not kind.reuses_kv]
     keys_values = 2 * item * tokens * sum(kind.kv_heads * kind.head_width for kind in own) / tensor
     again = int(model.remat == "full")
+    # What all devices along `expert` have alike.
+    shared = bytes_held([leaf for leaf in jax.tree.leaves(state.trainable) if EXPERT not in leaf.sharding.spec])
+    sent = item * tokens // context * model.width * model.experts_per_token
     rows = [
         # Weights are gathered for the forward and for the backward pass; what remat repeats uses the latter.
         Traffic("all-gather", FSDP, 2 * repeats * weights * _share(fsdp)),
@@ -139,10 +143,19 @@ def plan_traffic(load: Workload, state: TrainState, mesh: Mesh) -> list[Traffic]
         Traffic("all-reduce", DATA, 2 * repeats * trained * _share(data)),
         # After o_proj and down_proj, and in the backward pass before q/k/v and gate/up.
         Traffic("all-reduce", TENSOR, 2 * repeats * (4 + again) * model.layers * residual * _share(tensor)),
+        Traffic("all-reduce", EXPERT, 2 * repeats * shared * _share(expert)),
+        # Tokens to their experts and back, forward and backward.
+        Traffic("all-to-all", EXPERT, repeats * (4 + 2 * again) * model.layers * sent * _share(expert)),
         Traffic("all-gather", CONTEXT, repeats * (1 + again) * keys_values * _share(context)),
         Traffic("reduce-scatter", CONTEXT, repeats * keys_values * _share(context)),
     ]
     return [row for row in rows if row.bytes]
+
+
+def _seconds(traffic: Traffic, mesh: Mesh, topology: Topology) -> tuple[float, bool]:
+    """What a planned collective takes, and whether the step waits for it."""
+    exposed = traffic.axis in (TENSOR, CONTEXT) or traffic.kind == "all-to-all"
+    return traffic.bytes / topology.rate(_along(mesh, traffic.axis)), exposed
 
 
 def _share(size: int) -> float:
@@ -203,7 +216,8 @@ def _moved(load: Workload, state: TrainState, mesh: Mesh) -> float:
     passes = 3 + (model.remat == "full")
     tokens = microbatch_rows(load, mesh) * load.sequence_length // mesh.shape[CONTEXT]
     layers = [model.projection_shapes(model.kind(layer)).items() for layer in range(model.layers)]
-    weights = item * sum(model.copies(name) * ins * outs for shapes in layers for name, (ins, outs) in shapes) / tensor
+    copies = {name: own_copies(load, mesh, name) for shapes in layers for name, _ in shapes}
+    weights = item * sum(copies[name] * ins * outs for shapes in layers for name, (ins, outs) in shapes) / tensor
     numbers = sum(model.uses(name) * (ins + outs) for shapes in layers for name, (ins, outs) in shapes)
     activations = item * tokens * numbers / math.sqrt(tensor)
     scores = 0.0

@@ -96,7 +96,7 @@ def candidates(load: Workload, topology: Topology) -> Iterator[Candidate]:
 
 
 def mesh_sizes(load: Workload, devices: int, slices: int) -> Iterator[MeshConfig]:
-    """Meshes over all devices that divide the rows, the heads and, where rows are long, the tokens."""
+    """Meshes over all devices that divide the rows, the heads, the experts and, where rows are long, the tokens."""
     model = load.model
     longest = devices if load.sequence_length >= CONTEXT_FROM else 1
     for tensor in _powers(devices, LARGEST_TENSOR):
@@ -106,9 +106,13 @@ def mesh_sizes(load: Workload, devices: int, slices: int) -> Iterator[MeshConfig
             if context > 1 and load.sequence_length % context:
                 continue
             rows = devices // tensor // context
-            for data in (d for d in range(1, rows + 1) if rows % d == 0):
-                if data % slices == 0 and gcd(load.rows, load.rehearsal_rows) % rows == 0:
-                    yield MeshConfig(data=data, fsdp=rows // data, tensor=tensor, context=context, slices=slices)
+            if gcd(load.rows, load.rehearsal_rows) % rows:
+                continue
+            for expert in _powers(gcd(rows, model.experts) if model.experts else 1):
+                parts = rows // expert
+                for data in (d for d in range(slices, parts + 1, slices) if parts % d == 0):
+                    fsdp = parts // data
+                    yield MeshConfig(data=data, fsdp=fsdp, tensor=tensor, context=context, expert=expert, slices=slices)
 
 
 def _powers(number: int, limit: int | None = None) -> list[int]:

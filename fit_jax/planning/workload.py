@@ -31,6 +31,7 @@ class Workload:
         evaluation_rows: B of an evaluation batch.
         steps: Optimizer steps of the run; None where they follow from the data.
         rehearsal: What is rehearsed; of its rows nearly every token is a target.
+        expert_balance: Weight of the loss that balances experts.
         notes: What was assumed.
     """
 
@@ -45,6 +46,7 @@ class Workload:
     evaluation_rows: int
     steps: int | None
     rehearsal: RehearsalConfig
+    expert_balance: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property
@@ -90,6 +92,7 @@ def workload(config: Config, slices: int = 1) -> Workload:
         evaluation_rows=config.evaluation.batch_size,
         steps=config.train.steps,
         rehearsal=config.rehearsal,
+        expert_balance=config.train.expert_balance,
         notes=tuple(notes),
     )
 

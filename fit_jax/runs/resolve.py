@@ -68,6 +68,8 @@ def resolve(config: Config, pretrained_found: bool = True) -> ResolvedConfig:
         )
     model = resolve_model(config.model) if pretrained_found else config.model
     model.check()
+    if config.train.expert_balance and not model.experts:
+        raise InputError("train.expert_balance: the model has no experts; set it to 0")
     lora = resolve_lora(config.lora, model)
     lora.check()
     tokenizer = config.tokenizer
@@ -89,7 +91,7 @@ def check_mesh(config: Config, mesh: Mesh) -> None:
         if count % parts:
             raise InputError(
                 f"{name}: {count} rows do not divide into {train.accumulate} microbatch(es) over "
-                f"{shards} parts of the mesh (mesh.data x mesh.fsdp); take a multiple of {parts}"
+                f"{shards} parts of the mesh (mesh.data x mesh.fsdp x mesh.expert); take a multiple of {parts}"
             )
     if train.sequence_length % context:
         raise InputError(

@@ -278,6 +278,7 @@ def _step_of_each_width(
                 abstract_like(loader.empty(width), run.mesh),
                 objective=method.objective,
                 rehearsal=Rehearsal.of(run.config.rehearsal, run.model),
+                balance=run.config.train.expert_balance,
                 accumulate=run.config.train.accumulate,
                 seed=run.config.seed,
             )

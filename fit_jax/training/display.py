@@ -47,6 +47,8 @@ class Display:
         ]
         if "rehearsal_loss" in record:
             parts.insert(1, f"rehearsal loss {record['rehearsal_loss']:.4f}")
+        if "expert_imbalance" in record:
+            parts.insert(1, f"expert imbalance {record['expert_imbalance']:.3f}")
         if "validation_loss" in record:
             parts.append(
                 f"validation loss {record['validation_loss']:.4f}, "

@@ -38,6 +38,7 @@ class Totals:
     rehearsal_loss: float = 0.0
     rehearsal_divergence: float = 0.0
     rehearsal_targets: int = 0
+    uneven: float = 0.0
 
     def add(self, metrics: StepMetrics) -> None:
         """Adds one step's sums."""
@@ -53,6 +54,8 @@ class Totals:
             self.rehearsal_loss += float(metrics.rehearsal.loss)
             self.rehearsal_divergence += float(metrics.rehearsal.divergence)
             self.rehearsal_targets += int(metrics.rehearsal.targets)
+        if metrics.uneven is not None:
+            self.uneven += float(metrics.uneven)
 
     def record(self, step: int, learning_rate: float, grad_norm: float, seconds: float) -> dict[str, Any]:
         """The record of a logged step: means per target and sums since the last record, of rehearsal too.
@@ -63,13 +66,15 @@ class Totals:
             grad_norm: The last step's.
             seconds: Training time since the last record.
         """
-        rehearsed = {}
+        more = {}
         if self.rehearsal_targets:
-            rehearsed = {
+            more = {
                 "rehearsal_loss": self.rehearsal_loss / self.rehearsal_targets,
                 "rehearsal_kl": self.rehearsal_divergence / self.rehearsal_targets,
                 "rehearsal_tokens": self.rehearsal_targets,
             }
+        if self.uneven:
+            more["expert_imbalance"] = self.uneven / self.steps
         return {
             "step": step,
             "loss": self.loss / self.targets,
@@ -77,7 +82,7 @@ class Totals:
             "tokens": self.tokens,
             "target_tokens": self.target_tokens,
             "examples": self.examples,
-            **rehearsed,
+            **more,
             "learning_rate": learning_rate,
             "grad_norm": grad_norm,
             "seconds": round(seconds, 3),

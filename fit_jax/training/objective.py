@@ -13,7 +13,10 @@ from jaxtyping import Array, Bool, Float, Key
 
 from fit_jax.data.packing import Batch
 from fit_jax.data.sampler import BatchType
-from fit_jax.models.decoder import Decoder
+from fit_jax.models.attention import Scope
+from fit_jax.models.block import LayerHook
+from fit_jax.models.decoder import Decoder, Hook
+from fit_jax.models.hash_random import Seed
 from fit_jax.models.head import target_log_probs
 
 
@@ -55,27 +58,33 @@ class LossSums(NamedTuple):
     correct: Float[Array, ""]
 
 
-def target_scores(decoder: Decoder, rows: Batch, dropout_key: Key[Array, ""] | None = None) -> TargetScores:
+def target_scores(
+    decoder: Decoder,
+    rows: Batch,
+    dropout_key: Key[Array, ""] | None = None,
+    hook: Hook = LayerHook(),  # noqa: B008
+) -> tuple[TargetScores, Hook]:
     """Runs the model; only target positions reach the vocabulary projection.
 
     Args:
         decoder: The model.
         rows: Packed or unpacked rows.
         dropout_key: Draws the dropout; None means none.
+        hook: Takes part in each layer; returned as the last one hands it on.
     """
-    return TargetScores(*target_log_probs(decoder, hidden_at_targets(decoder, rows, dropout_key), rows.target_ids))
+    hidden, hook = hidden_at_targets(decoder, rows, dropout_key, hook)
+    return TargetScores(*target_log_probs(decoder, hidden, rows.target_ids)), hook
 
 
-def hidden_at_targets(decoder: Decoder, rows: Batch, dropout_key: Key[Array, ""] | None) -> Float[Array, "B C D"]:
-    """The hidden states that predict the targets of rows; without a `dropout_key` there is no dropout."""
-    return decoder(
-        rows.tokens,
-        rows.positions,
-        rows.visible_until,
-        rows.target_index,
-        deterministic=dropout_key is None,
-        dropout_key=dropout_key,
-    )
+def hidden_at_targets(
+    decoder: Decoder,
+    rows: Batch,
+    dropout_key: Key[Array, ""] | None,
+    hook: Hook = LayerHook(),  # noqa: B008
+) -> tuple[Float[Array, "B C D"], Hook]:
+    """The hidden states that predict the targets of rows, and the hook; without a `dropout_key` there is no dropout."""
+    seed = None if dropout_key is None else Seed.of(dropout_key)
+    return decoder.walk(rows.tokens, Scope.of_rows(rows.positions, rows.visible_until), hook, rows.target_index, seed)
 
 
 class Objective(ABC, Generic[BatchType]):

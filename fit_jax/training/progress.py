@@ -9,8 +9,8 @@ from fit_jax.training.metrics import Totals
 from fit_jax.training.stopping import Stopping
 
 Finished = Literal["steps", "patience"]
-# What checkpoints of versions without rehearsal leave out.
-_NOTHING_REHEARSED = {"rehearsal_loss": 0.0, "rehearsal_divergence": 0.0, "rehearsal_targets": 0}
+# What checkpoints of versions without rehearsal, or without a loss over the balance of experts, leave out.
+_NOT_THERE = {"rehearsal_loss": 0.0, "rehearsal_divergence": 0.0, "rehearsal_targets": 0, "uneven": 0.0}
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Progress:
         if isinstance(values, dict):
             values = {"metrics_sha256": None, **values}
             if isinstance(values.get("totals"), dict):
-                values["totals"] = _NOTHING_REHEARSED | values["totals"]
+                values["totals"] = _NOT_THERE | values["totals"]
         checked = _checked(cls, values, "progress")
         checked["stopping"] = Stopping(**_checked(Stopping, values["stopping"], "stopping"))
         checked["totals"] = Totals(**_checked(Totals, values["totals"], "totals"))

@@ -75,12 +75,12 @@ class Rehearsal:
             rows: The rows.
             dropout_key: Draws the model's dropout; the base has none.
         """
-        hidden = hidden_at_targets(decoder, rows, dropout_key)
+        hidden, _ = hidden_at_targets(decoder, rows, dropout_key)
         if self.base is None:
             log_prob, _ = target_log_probs(decoder, hidden, rows.target_ids)
             return -log_prob, jnp.zeros_like(log_prob)
         base = nnx.merge(self.base, frozen)
-        expected = hidden_at_targets(base, rows, None)
+        expected, _ = hidden_at_targets(base, rows, None)
         log_prob, divergence = target_divergences(decoder, hidden, base, expected, rows.target_ids)
         return -log_prob, divergence
 

@@ -12,8 +12,10 @@ from jaxtyping import Array, Float, Int
 
 from fit_jax.data.packing import Batch, stack
 from fit_jax.data.sampler import BatchType, TrainBatch
+from fit_jax.models.block import LayerHook
 from fit_jax.parallel.mesh import mesh_of
 from fit_jax.parallel.sharding import batch_sharding
+from fit_jax.training.expert_balance import ExpertBalance, row_shares
 from fit_jax.training.objective import CROSS_ENTROPY, Losses, LossSums, Objective, target_scores
 from fit_jax.training.optimizer import Optimizer
 from fit_jax.training.rehearsal import Rehearsal, RehearsalSums, rehearsal_sums, shares
@@ -31,6 +33,8 @@ class StepMetrics(NamedTuple):
         grad_norm: Global norm of the gradient, before clipping.
         learning_rate: The update's.
         rehearsal: Sums of rehearsal before the update; None where there is none.
+        uneven: How unevenly tokens are spread over the experts before the update, 1 for evenly; None where no loss is
+            over it.
     """
 
     sums: LossSums
@@ -40,6 +44,7 @@ class StepMetrics(NamedTuple):
     grad_norm: Float[Array, ""]
     learning_rate: Float[Array, ""]
     rehearsal: RehearsalSums | None = None
+    uneven: Float[Array, ""] | None = None
 
 
 def compile_train_step(
@@ -50,6 +55,7 @@ def compile_train_step(
     *,
     objective: Objective[Any] = CROSS_ENTROPY,
     rehearsal: Rehearsal | None = None,
+    balance: float = 0.0,
     accumulate: int = 1,
     seed: int = 0,
 ) -> jax.stages.Compiled:
@@ -62,6 +68,7 @@ def compile_train_step(
         batch: Likewise; `WithRehearsal` where there is `rehearsal`.
         objective: What is minimised; by default the cross-entropy of the targets.
         rehearsal: What is minimised besides; by default nothing.
+        balance: Weight of the loss that balances a mixture's experts (`expert_balance`); 0 means none.
         accumulate: Microbatches of a step; divides the batch's rows, and those of rehearsal.
         seed: Draws the dropout, with the step and the microbatch.
     """
@@ -74,14 +81,19 @@ def compile_train_step(
 
         def loss(trainable: nnx.State, part: Weighed, number: int | Array) -> tuple[Array, _StepLosses]:
             decoder, key = nnx.merge(graphdef, trainable, state.frozen), jax.random.fold_in(step_key, number)
-            losses = objective.losses(target_scores(decoder, part.task.rows, key), part.task)
+            hook = LayerHook() if part.shares is None else ExpertBalance.of(part.task.rows)
+            scores, hook = target_scores(decoder, part.task.rows, key, hook)
+            losses, uneven, rehearsed = objective.losses(scores, part.task), None, None
             total = jnp.sum(part.weights * losses.loss)
-            if rehearsal is None or part.texts is None:
-                return total, (losses, None)
-            key = jax.random.fold_in(key, 1)  # other masks than those of the task's rows
-            rows, share = part.texts
-            rehearsed = rehearsal.losses(decoder, state.frozen, rows, key)
-            return total + rehearsal.total(*rehearsed, share), (losses, rehearsed)
+            if isinstance(hook, ExpertBalance):
+                uneven = hook.uneven / decoder.config.layers
+                total += balance * jnp.sum(part.shares * uneven)
+            if rehearsal is not None and part.texts is not None:
+                key = jax.random.fold_in(key, 1)  # other masks than those of the task's rows
+                rows, share = part.texts
+                rehearsed = rehearsal.losses(decoder, state.frozen, rows, key)
+                total += rehearsal.total(*rehearsed, share)
+            return total, _StepLosses(losses, rehearsed, uneven)
 
         def gradient(part: Weighed, number: int | Array) -> tuple[nnx.State, _StepLosses]:
             grads, losses = jax.grad(loss, has_aux=True)(state.trainable, part, number)
@@ -90,8 +102,9 @@ def compile_train_step(
 
         task, texts = (batch, None) if rehearsal is None else (batch.task, batch.rehearsal)
         weights = objective.weights(task, state.objective)
-        whole = Weighed(task, weights, None if texts is None else (texts, shares(texts)))
-        grads, (losses, rehearsed) = _over_microbatches(gradient, state.trainable, whole, accumulate)
+        shared = row_shares(task.rows) if balance else None
+        whole = Weighed(task, weights, None if texts is None else (texts, shares(texts)), shared)
+        grads, (losses, rehearsed, uneven) = _over_microbatches(gradient, state.trainable, whole, accumulate)
         own = objective.update(state.objective, task, losses.loss)
         counted = objective.counted(task)
         metrics = StepMetrics(
@@ -102,6 +115,7 @@ def compile_train_step(
             optax.global_norm(grads),
             optimizer.schedule(state.step),
             None if texts is None or rehearsed is None else rehearsal_sums(texts, *rehearsed),
+            None if shared is None or uneven is None else jnp.sum(shared * uneven),
         )
         return _updated(state, grads, optimizer)._replace(objective=own), metrics
 
@@ -116,15 +130,21 @@ class Weighed(NamedTuple):
         task: The method's batch.
         weights: Of its losses.
         texts: The rows of rehearsal, and what each of their targets weighs in a mean; None where there are none.
+        shares: What each row weighs in the mean of how evenly experts are used; None where no loss is over that.
     """
 
     task: TrainBatch
     weights: Float[Array, "B C"]
     texts: tuple[Batch, Float[Array, "B C"]] | None
+    shares: Float[Array, " B"] | None
 
 
-# The losses of the task's batch, and of rehearsal's where there is any.
-_StepLosses = tuple[Losses, tuple[Array, Array] | None]
+class _StepLosses(NamedTuple):
+    """The losses of the task's batch, of rehearsal's, and each row's unevenness of experts, where there are such."""
+
+    task: Losses
+    rehearsed: tuple[Array, Array] | None
+    uneven: Float[Array, " B"] | None
 
 
 def _over_microbatches(

@@ -28,13 +28,18 @@ KINDS = {
     "lora": LoraConfig(rank=4, alpha=16.0, targets=("q_proj", "v_proj", "down_proj")),
     "rslora": LoraConfig(rank=4, alpha=6.0, rslora=True),
     "dora": LoraConfig(rank=2, alpha=8.0, dora=True),
+    "experts": LoraConfig(rank=4, alpha=16.0, dropout=0.0, experts=True),
 }
 
 
 # Phi-3 has fused projections, whose adapters PEFT knows as one.
-BASES = ("llama", "phi4_mini", "qwen3_moe", "gpt_oss", "gemma4", "gemma4_e2b", "gemma4_moe")
-WRITTEN = [("llama", kind) for kind in KINDS] + [
+BASES = ("llama", "phi4_mini", "qwen3_moe", "mixtral", "olmoe", "gpt_oss", "gemma4", "gemma4_e2b", "gemma4_moe")
+DENSE = ("lora", "rslora", "dora")
+WRITTEN = [("llama", kind) for kind in DENSE] + [
     ("qwen3_moe", "rslora"),
+    ("qwen3_moe", "experts"),
+    ("mixtral", "experts"),
+    pytest.param("olmoe", "experts", marks=pytest.mark.slow),
     ("gpt_oss", "lora"),
     ("gemma4", "lora"),
     pytest.param("gemma4_e2b", "rslora", marks=pytest.mark.slow),
@@ -42,7 +47,7 @@ WRITTEN = [("llama", kind) for kind in KINDS] + [
     ("phi4_mini", "dora"),
     *(pytest.param("phi4_mini", kind, marks=pytest.mark.slow) for kind in ("lora", "rslora")),
 ]
-MADE = [("llama", kind) for kind in KINDS] + [
+MADE = [("llama", kind) for kind in DENSE] + [
     ("qwen3_moe", "lora"),
     ("gpt_oss", "rslora"),
     ("gemma4_e2b", "lora"),
@@ -74,7 +79,7 @@ def split(model: DecoderConfig, lora: LoraConfig):
 def asked(family: str, kind: str) -> LoraConfig:
     """An adapter that the family can have."""
     targets = (*PROJECTIONS[:3], *PROJECTIONS[4:]) if family == "phi4_mini" else KINDS[kind].targets
-    if family in ("qwen3_moe", "gpt_oss"):
+    if family in ("qwen3_moe", "gpt_oss") and kind != "experts":
         targets = tuple(name for name in targets if name not in EXPERT_PROJECTIONS)
     return dataclasses.replace(KINDS[kind], targets=targets)
 
@@ -88,7 +93,7 @@ def test_an_adapter_written_here_computes_the_same_in_peft(bases, family, kind, 
     model = resolve_model(ModelConfig(pretrained=str(base)))
     graphdef, adapter, frozen = split(model, lora)
     generator = np.random.default_rng(0)
-    trained = jax.tree.map(lambda a: jax.numpy.asarray(generator.normal(0, 0.2, a.shape), a.dtype), adapter)
+    trained = jax.tree.map(lambda a: jax.numpy.asarray(generator.normal(0, 0.1, a.shape), a.dtype), adapter)
     params = (trained, load_weights(model, frozen))
     write_adapter(tmp_path, trained_adapter(nnx.merge(graphdef, *params), lora))
 

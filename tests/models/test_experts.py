@@ -11,8 +11,11 @@ from flax import nnx
 from fit_jax.errors import InputError
 from fit_jax.models.adapter_config import resolve_lora
 from fit_jax.models.config import PROJECTIONS
+from fit_jax.models.decoder import Decoder
 from fit_jax.models.experts import Experts
+from fit_jax.models.flops import parameter_count
 from fit_jax.models.hash_random import Seed
+from fit_jax.models.lora import LoraParam
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import unlike_family
 from fit_jax.parallel.config import MeshConfig
@@ -26,11 +29,21 @@ E, K = 5, 2
 GPT_OSS = {"experts_bias": True, "activation": "clamped_swiglu", "swiglu_limit": 0.8}
 
 
-@pytest.fixture(params=[{}, {"normalize_router": False}, GPT_OSS], ids=["normalized", "as it is", "biased"])
+LORA = LoraConfig(rank=3, alpha=6.0, experts=True)
+KINDS = {
+    "normalized": ({}, LoraConfig()),
+    "as it is": ({"normalize_router": False}, LoraConfig()),
+    "biased": (GPT_OSS, LoraConfig()),
+    "adapted": ({}, LORA),
+}
+
+
+@pytest.fixture(params=KINDS)
 def experts(tiny, request) -> Experts:
-    config = dataclasses.replace(tiny, experts=E, experts_per_token=K, **request.param)
-    graphdef, state = nnx.split(Experts(config, seed=Seed.of(jax.random.key(0))))
-    # Biases, which begin as zeros, show too.
+    switches, lora = KINDS[request.param]
+    config = dataclasses.replace(tiny, experts=E, experts_per_token=K, **switches)
+    graphdef, state = nnx.split(Experts(config, lora, seed=Seed.of(jax.random.key(0))))
+    # Biases and adapters, which begin as zeros, show too.
     return nnx.merge(graphdef, jax.tree.map(lambda a: a + 0.3 * jnp.cos(jnp.arange(a.size)).reshape(a.shape), state))
 
 
@@ -49,7 +62,8 @@ def looped(experts: Experts, x: jax.Array) -> jax.Array:
     """Each expert on every token, times its weight there, which is 0 where the router did not choose it."""
 
     def projected(part, x, n):
-        return added(x @ part.kernel[...][n], None if part.bias is None else part.bias[...][n])
+        y = added(x @ part.kernel[...][n], None if part.bias is None else part.bias[...][n])
+        return y if part.lora is None else y + 2.0 * (x @ part.lora_a[...][n]) @ part.lora_b[...][n]
 
     router = experts.router
     scores = jax.nn.softmax(added(x @ router.kernel[...], None if router.bias is None else router.bias[...]), axis=-1)
@@ -74,7 +88,7 @@ def test_grouped_products_equal_a_loop_over_the_experts(experts, tiny):
 
         return jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))(state, x)
 
-    ours, theirs = both(lambda experts, x: experts(x, None, None)), both(looped)
+    ours, theirs = both(lambda experts, x: experts(x)[0]), both(looped)
     jax.tree.map(lambda a, b: assert_close(a, b, 1e-4), ours, theirs)
 
 
@@ -82,7 +96,7 @@ def test_grouped_products_equal_a_loop_over_the_experts(experts, tiny):
 def test_rows_and_tokens_that_the_mesh_does_not_divide_are_computed_too(experts, tiny, shape):
     x = jax.random.normal(jax.random.key(1), (*shape, tiny.width))
     graphdef, state = nnx.split(experts)
-    run = jax.jit(lambda state, x: nnx.merge(graphdef, state)(x, None, None))
+    run = jax.jit(lambda state, x: nnx.merge(graphdef, state)(x)[0])
     alone = run(state, x)
     with jax.set_mesh(make_mesh(MeshConfig(fsdp=2, tensor=2, context=2))):
         assert_close(run(state, x), alone, 1e-5)
@@ -92,13 +106,56 @@ def test_rows_and_tokens_that_the_mesh_does_not_divide_are_computed_too(experts,
 def test_each_expert_is_quantised_by_itself(tiny, kind, error):
     config = dataclasses.replace(tiny, experts=E, experts_per_token=K)
     plain, stored = (
-        Experts(dataclasses.replace(config, quantize=how), seed=Seed.of(jax.random.key(0))) for how in ("none", kind)
+        Experts(dataclasses.replace(config, quantize=how), LoraConfig(), seed=Seed.of(jax.random.key(0)))
+        for how in ("none", kind)
     )
     for name in ("gate_proj", "up_proj", "down_proj"):
         kernel, found = getattr(plain, name).weight(jnp.float32), getattr(stored, name).weight(jnp.float32)
         assert 0 < apart(found, kernel) < error
         assert not np.array_equal(found[0], found[1])
     np.testing.assert_array_equal(stored.router.kernel[...], plain.router.kernel[...])
+
+
+def test_merged_kernels_compute_what_experts_and_their_adapters_do(tiny):
+    config = dataclasses.replace(tiny, experts=E, experts_per_token=K)
+    adapted = Experts(config, LORA, seed=Seed.of(jax.random.key(0)))
+    x = jax.random.normal(jax.random.key(1), (2, 7, tiny.width))
+    before = adapted(x)[0]
+    plain = Experts(config, LoraConfig(), seed=Seed.of(jax.random.key(0)))
+    assert_close(before, plain(x)[0], 1e-6)  # adapters begin as the identity, and leave the base as it is
+    for part in (adapted.gate_proj, adapted.up_proj, adapted.down_proj):
+        part.lora_b[...] = jax.random.normal(jax.random.key(2), part.lora_b.shape)
+    for name in ("gate_proj", "up_proj", "down_proj"):
+        getattr(plain, name).kernel[...] = getattr(adapted, name).merged_kernel()
+    assert apart(adapted(x)[0], before) > 0.1
+    assert_close(adapted(x)[0], plain(x)[0], 1e-5)
+
+
+def test_experts_get_adapters_where_they_are_asked_for(tiny):
+    model = dataclasses.replace(tiny, experts=E, family="mixtral")
+    assert resolve_lora(LORA, model).targets == PROJECTIONS
+    without = dataclasses.replace(LORA, targets=("q_proj", "down_proj"))
+    assert resolve_lora(without, model) == without
+    decoder = nnx.eval_shape(lambda: Decoder(model, LORA, rngs=nnx.Rngs(0)))
+    held = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(decoder, LoraParam)))
+    assert parameter_count(model, LORA)[1] == held
+
+
+@pytest.mark.parametrize(
+    ("asked", "changes", "message"),
+    [
+        ({}, {"experts": 0}, "the model has no experts"),
+        ({}, {"family": "gpt_oss"}, "gpt_oss stores all experts as one tensor"),
+        ({}, {"family": "gemma4_text", "expert_width": 24}, "gemma4_text stores all experts as one tensor"),
+        ({"dora": True}, {}, "computes no lora.dora of experts"),
+        ({"rslora": True}, {}, "computes no lora.rslora of experts"),
+        ({"targets": ("q_proj", "up_proj")}, {}, "stores gate_proj, up_proj as one tensor; name all of them or none"),
+    ],
+)
+def test_adapters_that_experts_cannot_have_are_refused(tiny, asked, changes, message):
+    model = dataclasses.replace(tiny, **{"experts": E, "family": "mixtral", **changes})
+    with pytest.raises(InputError, match=message):
+        resolve_lora(dataclasses.replace(LORA, **asked), model)
 
 
 def test_adapters_are_those_of_attention(tiny):

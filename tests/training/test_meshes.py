@@ -33,6 +33,7 @@ KINDS = {
     "nf4": (LORA, "nf4"),
     "experts": (LoraConfig(), "none"),
     "experts_nf4": (LORA, "nf4"),
+    "experts_lora": (LoraConfig(rank=4, dropout=0.1, experts=True), "none"),
     "gemma4": (LoraConfig(), "none"),
     "gemma4_nf4": (LORA, "nf4"),
     "gemma4_experts": (LoraConfig(), "none"),
@@ -68,13 +69,22 @@ SHAPES = [
     for tensor in (1, 2, 4, 8)
     if 8 % (data * fsdp * tensor) == 0
 ]
+# With the experts of a mixture on devices of their own; eight devices do not divide four experts.
+APART = [(2, 1, 1, 1, 4), (1, 2, 1, 1, 4), (1, 1, 2, 1, 4), (1, 1, 1, 2, 4), (1, 2, 2, 1, 2), (1, 1, 1, 1, 8)]
 MANY_KINDS_ON = ((2, 2, 2, 1), (1, 2, 2, 2))
 # What the default run of the tests looks at; `pytest -m slow` looks at all the others.
-FEW = {("full", (2, 2, 2, 1)), ("nf4", (1, 2, 2, 2)), ("experts", (1, 2, 2, 2))}
+FEW = {
+    ("full", (2, 2, 2, 1)),
+    ("nf4", (1, 2, 2, 2)),
+    ("experts", (1, 2, 2, 2)),
+    ("experts", (1, 1, 2, 1, 4)),
+    ("experts_lora", (1, 2, 1, 1, 4)),
+}
 
 
 # Layers of many kinds take long to compile.
 CASES = [(kind, shape) for kind in KINDS for shape in SHAPES if not kind.startswith("gemma4") or shape in MANY_KINDS_ON]
+CASES += [(kind, shape) for kind in KINDS for shape in APART if "experts" in kind]
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +95,13 @@ def base(tiny, smallest, tmp_path_factory):
     def make(kind: str) -> str:
         shape = tiny if KINDS[kind][1] == "none" else smallest
         if kind.startswith("experts"):
-            shape = replace(smallest, experts=3)
+            shape = replace(smallest, experts=4)
         if kind == "experts":
             shape = replace(shape, **GPT_OSS)
         if kind.startswith("gemma4"):
             shape = replace(smallest, **GEMMA4)
         if kind == "gemma4_experts":
-            shape = replace(smallest, layers=2, experts=3, expert_width=24, layer_scale=True)
+            shape = replace(smallest, layers=2, experts=4, expert_width=24, layer_scale=True)
         placed = init_state(shape, LoraConfig(), None, make_mesh(MeshConfig(), jax.devices()[:1]), 0)
         folder = tmp_path_factory.mktemp("base")
         decoder = nnx.merge(placed.graphdef, *placed.state.params)
@@ -114,7 +124,8 @@ def trained(base, random_batch):
         state, step, losses = placed.state, None, []
         for number in range(5):
             batch = to_global(random_batch(8, number % 2), grid)  # of random tokens only what recurs can be learnt
-            step = step or compile_train_step(placed.graphdef, optimizer, state, batch)
+            balance = 0.1 if kind == "experts" else 0.0
+            step = step or compile_train_step(placed.graphdef, optimizer, state, batch, balance=balance)
             state, metrics = step(state, batch)
             losses.append(float(metrics.sums.loss / metrics.sums.targets))
         return np.array(losses), state
@@ -147,3 +158,7 @@ def test_a_mesh_trains_as_one_device_and_compiles_once(kind, shape, alone, train
         kernel = named_leaves(state.trainable)["blocks.attention.q_proj.kernel"]
         assert len(kernel.addressable_shards) == 8
         assert kernel.addressable_shards[0].data.shape == (1, 32 // mesh.fsdp, 32 // mesh.tensor)
+    if mesh.expert > 1:
+        parameters = named_leaves(state.trainable) | named_leaves(state.frozen)
+        kernel = next(value for path, value in parameters.items() if re.search(r"up_proj\.(lora_b|kernel)", path))
+        assert kernel.addressable_shards[0].data.shape[-3] == (4 if 4 % mesh.expert else 4 // mesh.expert)
