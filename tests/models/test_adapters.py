@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from fit_jax.conversion.parity import probe_logits, probe_tokens
 from fit_jax.errors import InputError, RunFailed
-from fit_jax.models.adapter_config import resolve_lora
+from fit_jax.models.adapter_config import peft_config, resolve_lora
 from fit_jax.models.adapters import load_adapter, trained_adapter, write_adapter
 from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
@@ -149,6 +149,37 @@ def written(base, tmp_path):
     ones = jax.tree.map(lambda a: jax.numpy.ones(a.shape, a.dtype), (adapter, frozen))
     write_adapter(tmp_path, trained_adapter(nnx.merge(graphdef, *ones), lora))
     return tmp_path, model, graphdef, adapter
+
+
+def test_an_adapter_of_experts_is_told_in_names_that_peft_has(bases):
+    model, lora = resolve_model(ModelConfig(pretrained=str(bases["mixtral"]))), LoraConfig(rank=4, experts=True)
+    written = peft_config(resolve_lora(lora, model), model)
+    assert written["target_modules"] == ["q_proj", "k_proj", "v_proj", "o_proj", "w1", "w3", "w2"]
+    assert lora.dropout > 0
+    assert written["lora_dropout"] == 0.0
+    assert peft_config(dataclasses.replace(lora, experts=False, targets=("q_proj",)), model)["lora_dropout"] == 0.05
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"target_parameters": ["mlp.experts.gate_up_proj"]},
+            "target_parameters is not supported; experts are adapted",
+        ),
+        ({"use_rslora": True}, "use_rslora is not supported where experts are adapted"),
+        ({"use_dora": True}, "use_dora is not supported where experts are adapted"),
+        ({"target_modules": ["gate", "w1"]}, "adapts gate; only q_proj, k_proj, v_proj, o_proj, w1, w3, w2 can be"),
+    ],
+)
+def test_adapters_of_experts_in_other_forms_are_refused(bases, tmp_path, changes, message):
+    model = resolve_model(ModelConfig(pretrained=str(bases["mixtral"])))
+    config = peft_config(resolve_lora(LoraConfig(rank=4, experts=True), model), model) | changes
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    save_file({"base_model.model.model.layers.0.block_sparse_moe.gate.lora_A.weight": np.zeros((4, 32), np.float32)},
+              tmp_path / "adapter_model.safetensors")  # fmt: skip
+    with pytest.raises(InputError, match=message):
+        resolve_lora(LoraConfig(adapter=str(tmp_path)), model)
 
 
 def test_a_plan_asks_the_config_alone_what_is_adapted(written):

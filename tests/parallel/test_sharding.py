@@ -92,3 +92,22 @@ def test_a_device_holds_its_part_of_what_is_split_and_the_whole_of_what_is_not()
     assert bytes_held(laid) == 2 * 8 * 4 // 4 + 4
     made = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding), laid)
     assert bytes_held(made) == bytes_held(laid)
+
+
+def test_experts_are_split_over_their_axis_and_layers_are_not():
+    def of(*leading):
+        kernel = jax.ShapeDtypeStruct((*leading, 32, 64), jnp.float32)
+        return {"mlp": {"up_proj": {"kernel": kernel, "bias": jax.ShapeDtypeStruct((*leading, 64), jnp.float32)}}}
+
+    tree = {
+        "blocks": of(4, 8),
+        "blocks_1": of(4),
+        "last_block": of(8),
+        "opt": {"mu": {"blocks": of(4), "other": of(8)}},
+    }
+    found = specs(lay_out_tree(tree, make_mesh(MeshConfig(data=1, fsdp=2, tensor=1, expert=4))))
+    apart, alike = P("expert", "fsdp", "tensor"), P("fsdp", "tensor")
+    assert found["blocks.mlp.up_proj.kernel"] == P(None, *apart)
+    assert found["blocks.mlp.up_proj.bias"] == P(None, "expert", "tensor")
+    assert found["blocks_1.mlp.up_proj.kernel"] == found["opt.mu.blocks.mlp.up_proj.kernel"] == P(None, *alike)
+    assert found["last_block.mlp.up_proj.kernel"] == found["opt.mu.other.mlp.up_proj.kernel"] == apart

@@ -203,3 +203,21 @@ def test_where_the_best_checkpoint_is_gone_the_last_is_used(folder, straight, mo
     monkeypatch.setattr(runs, "read_progress", lambda checkpoints, step: Progress(Stopping("loss", None, best_step=13)))
     assert load_model(opened).step == 14
     assert "its best checkpoint, 13, is gone; the last" in capfd.readouterr().out
+
+
+def test_a_mixture_of_experts_is_balanced_and_goes_on_from_where_it_stopped(folder):
+    mixed = ("--model.experts", "3", "--train.expert_balance", "0.5")
+    whole = folder / "balanced"
+    assert start(config_of(whole, *mixed)) is Ending.ALL_STEPS
+    found = [record["expert_imbalance"] for record in records(whole) if "loss" in record]
+    assert all(1 <= value < 3 / 2 for value in found)  # two of three experts, at worst
+    assert len({*found}) == len(found)
+    # Between two records, whose sums the checkpoint keeps.
+    parts = folder / "balanced_in_parts"
+    shutil.copytree(whole, parts)
+    for step in ("14", "12"):
+        shutil.rmtree(parts / "checkpoints" / step)
+        (parts / "checkpoints" / f"{step}.whole").unlink(missing_ok=True)
+    (parts / CARD).unlink(missing_ok=True)
+    assert start(config_of(parts, *mixed)) is Ending.ALL_STEPS
+    assert records(parts) == records(whole)
