@@ -80,6 +80,15 @@ def test_activations_follow_the_tokens_on_a_device(planned, machine):
         assert memory_of(planned, machine, *PLAIN, *option, **sizes).activations == base.activations / 2
 
 
+def test_a_device_has_room_for_the_tokens_of_all_that_send_it_theirs(planned, machine):
+    mixture = (*PLAIN, "--model.family", "mixtral", "--model.experts", "8", "--model.remat", "dots")
+    alone, apart = (memory_of(planned, machine, *mixture, **{axis: 4}) for axis in ("data", "expert"))
+    # Besides what a device makes of its own 4 x 1024 tokens, what experts, two a token, make of three times as many.
+    outputs = 128 + 128 + 64
+    assert apart.activations - alone.activations == 2 * 4 * 4 * 1024 * 3 * 2 * outputs
+    assert apart.parameters < 0.5 * alone.parameters
+
+
 def test_scores_are_held_where_no_kernel_computes_them(planned, machine):
     fused, plain = (memory_of(planned, machine, *PLAIN, "--model.attention", kind) for kind in ("auto", "xla"))
     scores = 16 * 4 * 1024 * 1024  # rows, heads, tokens of queries and of keys

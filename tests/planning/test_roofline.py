@@ -6,7 +6,7 @@ import pytest
 
 from fit_jax.models.flops import forward_flops, train_flops
 from fit_jax.parallel.hlo import Collective
-from fit_jax.parallel.sharding import bytes_held
+from fit_jax.parallel.sharding import bytes_held, named_leaves
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.attention import kernel_work
 from fit_jax.planning.memory import plan_memory
@@ -89,6 +89,27 @@ def test_tensor_sums_and_context_gathers_follow_the_activations(planned):
     found = traffic(planned, "--model.remat", "full", context=2)
     assert found["all-gather", "context"] == 2 * 3 * keys_values / 2  # forward, and once more for the backward pass
     assert found["reduce-scatter", "context"] == 3 * keys_values / 2
+
+
+MIXTURE = ("--model.family", "mixtral", "--model.experts", "8", "--lora.rank", "0", "--model.remat", "dots")
+
+
+def test_tokens_go_to_their_experts_and_back_and_gradients_of_what_all_have_are_summed(planned, machine):
+    _, state, _ = planned(*MIXTURE, expert=4)
+    trained = named_leaves(state.trainable)
+    of_experts = {name for name in trained if "mlp." in name and "_proj" in name}
+    shared = sum(leaf.size * 4 for name, leaf in trained.items() if name not in of_experts)
+    assert bytes_held(state.trainable) == shared + sum(trained[name].size * 4 for name in of_experts) / 4
+    sent = 4 * (8 // 4) * 32 * 64 * 2  # bytes, rows of a device, tokens, width, experts of a token
+    assert traffic(planned, *MIXTURE, expert=4) == {
+        ("all-reduce", "expert"): 2 * 3 / 4 * shared,
+        ("all-to-all", "expert"): 4 * 3 * sent * 3 / 4,  # four times in each of three layers
+    }
+    load, state, mesh = planned(*MIXTURE, expert=4)
+    tokens = traffic(planned, *MIXTURE, expert=4)["all-to-all", "expert"] / machine.accelerator.link
+    assert plan_step(load, state, mesh, machine).exposed == pytest.approx(tokens)
+    # What a compiled program sends there it does not say.
+    assert compiled_step(load, state, mesh, machine, []).exposed == pytest.approx(tokens)
 
 
 def test_planned_collectives_are_exposed_by_their_axis(planned, machine):

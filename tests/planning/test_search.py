@@ -43,6 +43,17 @@ def test_meshes_cover_the_machine_and_divide_the_run(tiny):
     assert all(m.data % 2 == 0 and m.slices == 2 for m in mesh_sizes(replace(load, rows=8), 8, 2))
 
 
+def test_meshes_divide_the_experts_of_a_mixture_alone(tiny):
+    load = workload(tiny("--model.family", "mixtral", "--model.experts", "4"))
+    found = list(mesh_sizes(load, 8, 1))
+    assert {m.expert for m in found} == {1, 2, 4}
+    assert len({tuple(getattr(m, axis) for axis in AXES) for m in found}) == len(found)
+    assert all(math.prod(getattr(m, axis) for axis in AXES) == 8 for m in found)
+    assert all(load.rows % (m.data * m.fsdp * m.expert) == 0 for m in found)
+    assert {m.expert for m in mesh_sizes(replace(load, model=replace(load.model, experts=0)), 8, 1)} == {1}
+    assert {m.expert for m in mesh_sizes(replace(load, rows=2), 8, 1)} <= {1, 2}
+
+
 def test_meshes_divide_the_rows_of_rehearsal(tiny):
     load = workload(tiny("--rehearsal.files", "[a.txt]", "--rehearsal.rows", "2"))
     assert {m.data * m.fsdp for m in mesh_sizes(load, 8, 1)} <= {1, 2}
