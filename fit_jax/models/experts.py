@@ -49,17 +49,10 @@ class ExpertLinear(nnx.Module):
     """
 
     def __init__(
-        self,
-        name: str,
-        inputs: int,
-        outputs: int,
-        config: DecoderConfig,
-        lora: LoraConfig,
-        *,
-        scale: float = 1.0,
-        seed: Seed,
+        self, config: DecoderConfig, lora: LoraConfig, name: str, sizes: tuple[int, int], seed: Seed, scale: float = 1.0
     ) -> None:
         """Random kernels with entries of variance `scale`² / inputs; the adapters start as the identity."""
+        inputs, outputs = sizes
         shape, dtype = (config.experts, inputs, outputs), jnp.dtype(config.param_dtype)
         kernel = seed.weights(shape, scale * inputs**-0.5, dtype)
         if config.quantize == "none":
@@ -104,10 +97,9 @@ class Experts(nnx.Module):
         self.config = config
         router = ("router", D, config.experts, config, LoraConfig())
         self.router = Linear(*router, bias=config.experts_bias, seed=seed.fold(3))
-        self.gate_proj = ExpertLinear("gate_proj", D, F, config, lora, seed=seed.fold(0))
-        self.up_proj = ExpertLinear("up_proj", D, F, config, lora, seed=seed.fold(1))
-        scale = (2 * config.layers) ** -0.5
-        self.down_proj = ExpertLinear("down_proj", F, D, config, lora, scale=scale, seed=seed.fold(2))
+        self.gate_proj = ExpertLinear(config, lora, "gate_proj", (D, F), seed.fold(0))
+        self.up_proj = ExpertLinear(config, lora, "up_proj", (D, F), seed.fold(1))
+        self.down_proj = ExpertLinear(config, lora, "down_proj", (F, D), seed.fold(2), (2 * config.layers) ** -0.5)
 
     def __call__(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T D"], Routing]:
         """Transforms normalised inputs."""
