@@ -259,6 +259,7 @@ def compiled(topology: str, platform: str, C: int, heads: int, kv_heads: int, wi
         ("v5p:1x1x1", (3000, 8, 8, 96, 50.0, 512)),
         ("v6e:1x1", (3000, 4, 1, 256, None, 512)),
         ("v6e:1x1", (24, 8, 2, 64, None, None)),
+        *((topology, (3000, 8, 1, 512, None, None)) for topology in ("v5e:1x1", "v5p:1x1x1", "v6e:1x1")),  # Gemma 4
     ],
 )
 def test_compiles_for_tpus(topology, shape):
