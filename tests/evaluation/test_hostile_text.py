@@ -24,11 +24,13 @@ TABLE_ELEMENTS = {
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
-@pytest.mark.parametrize("text", [HOSTILE, LONG])
+@pytest.mark.parametrize("text", [HOSTILE, LONG, 'x" onmouseover="alert(1)'])
 def test_a_table_shows_text_as_it_is_in_every_form(text):
-    table = Table(text, text, (text, "n"), ((text, "1"), (text, text)), name="t")
+    table = Table(text, text, (text, text), ((text, "1"), (text, text)), name="t")
     markup = Markup(table.html())
     assert {name for name, _ in markup.elements} <= TABLE_ELEMENTS
+    labels = {attributes["data-label"] for name, attributes in markup.elements if name == "td"}
+    assert {label[:100] for label in labels} == {printable(text)[:100]}
     assert printable(text)[:100] in markup.text
     lines = [line for line in table.markdown().splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {3}

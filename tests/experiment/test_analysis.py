@@ -107,8 +107,9 @@ def wrong_if(answer, wrong: bool):
 
 
 def test_only_shared_seeds_are_compared(answers):
-    fewer = [a for a in answers if a.method == "fit" or a.seed == 1]
+    other = [a._replace(prediction=wrong_if(a, a.seed != 1)) for a in answers if a.method == "fit"]
     same = [a for a in answers if a.seed == 1]
+    fewer = other + [a for a in same if a.method != "fit"]
     differences = [[c.difference for c in compare(part, "fit")] for part in (fewer, same)]
     assert differences[0] == pytest.approx(differences[1])
 
@@ -121,6 +122,10 @@ def test_measures_tell_the_methods_apart(answers):
     assert found["fit", "heldout", "flip rate"][0] == 1.0
     assert found["sft_y", "heldout", "flip rate"][0] < 0.6
     assert found["fit", "heldout", "worst group, spurious types"][0] == 1.0
+    # The worst over all types is that of the type which is always wrong.
+    wrong = [wrong_if(a, a.prediction.focus == "focus(spurious)") for a in many]
+    found = measures([a._replace(prediction=p) for a, p in zip(many, wrong) if a.method == "fit"])
+    assert found["fit", "heldout", "worst group, spurious types"][0] == 0.0
     assert not any("worst group" in name for *_, name in measures(answers))
 
 

@@ -27,14 +27,25 @@ def test_phrases_come_from_training_sentences_alone(built):
     task = built("ss", phrases=True)
     train, held_out = task.splits["train"].examples, [*task.splits["validation"].examples, *task.splits["iid"].examples]
     assert len(train) > 40_000
-    sentences = {text_key(e.slots["text"].replace(e.spurious["keyword"].value, "", 1)) for e in held_out}
+
+    def key(example):
+        """The sentence without its keyword, in whatever case and spacing."""
+        return re.sub(r"[\W_]", "", example.slots["text"].replace(example.spurious["keyword"].value, "", 1)).casefold()
+
+    sentences = {key(example) for example in held_out}
     parses = {e.uid.partition("#")[0] for e in held_out}
     for example in train:
         assert example.uid.partition("#")[0].partition("/")[0] not in parses
-        assert text_key(example.slots["text"].replace(example.spurious["keyword"].value, "", 1)) not in sentences
+        assert key(example) not in sentences
     counts = Counter((e.spurious["keyword"].value, e.label) for e in train)
     assert max(counts.values()) - min(counts.values()) <= 2
     assert task.splits["validation"].examples == built("ss").splits["validation"].examples
+
+
+def test_the_same_words_in_another_case_and_spacing_are_the_same_text():
+    assert text_key("It 's GOOD , really .") == text_key("it's good, REALLY") == text_key("ITSGOODREALLY")
+    assert text_key("It 's good") != text_key("It 's goods")
+    assert text_key("a", "b") != text_key("ab", "")
 
 
 @pytest.mark.parametrize(
