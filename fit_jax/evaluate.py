@@ -2,7 +2,8 @@
 
 What is asked otherwise than after training goes to RUN/evaluations/NAME; the training's own report stays as it is.
 With --perplexity or --harness it measures instead what the tuning did to the language model, before and after, with
---inside where the model switches between features, and writes that to RUN/evaluations/NAME too.
+--sensitivity whether its answers lean on a spurious feature, with --inside where the model switches between features,
+and writes that to RUN/evaluations/NAME too.
 """
 
 from argparse import Namespace
@@ -15,7 +16,7 @@ from fit_jax.config import Config
 from fit_jax.options import Parser, add_changed_inputs, add_checkpoint, add_fields, add_trust_code
 
 # Options that measure something else than focus accuracy.
-MEASURES = ("perplexity", "harness", "inside")
+MEASURES = ("perplexity", "harness", "sensitivity", "inside")
 
 
 def add_options(parser: Parser) -> None:
@@ -30,6 +31,8 @@ def add_options(parser: Parser) -> None:
     add_trust_code(parser)
     parser.add_argument("--perplexity", metavar="FILE", help="perplexity of the text of a file", type=Path)
     parser.add_argument("--harness", metavar="TASK,TASK", help="tasks of lm-evaluation-harness")
+    about = "whether answers change with a spurious feature alone, before and after tuning, on a test split such as iid"
+    parser.add_argument("--sensitivity", metavar="SPLIT", help=about)
     about = "after which layer the model switches between core and spurious features, on a test split such as iid"
     parser.add_argument("--inside", metavar="SPLIT", help=about)
     add_fields(parser, Config, shown=MAY_DIFFER, hidden=("run_dir",), file=False)
@@ -49,6 +52,7 @@ def _evaluate(given: Namespace) -> None:
     from fit_jax.runs.remote_folder import working_folder
     from fit_jax.runs.run import set_up
     from fit_jax.runs.run_folder import EVALUATIONS, locked, opened_config
+    from fit_jax.runs.sensitivity import check_sensitivity, report_sensitivity
 
     with working_folder(given.folder) as folder:
         config = opened_config(folder, given.config)
@@ -69,6 +73,9 @@ def _evaluate(given: Namespace) -> None:
             if given.harness is not None:
                 tasks = harness_tasks(given.harness.split(","))
                 reports.append(partial(report_harness, run, given.checkpoint, tasks))
+            if given.sensitivity is not None:
+                check_sensitivity(run, given.sensitivity)
+                reports.append(partial(report_sensitivity, run, given.checkpoint, given.sensitivity))
             if given.inside is not None:
                 check_inside(run, given.inside)
                 reports.append(partial(report_inside, run, given.checkpoint, given.inside))

@@ -7,7 +7,7 @@ lm-evaluation-harness, show it.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation.perplexity import perplexity
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Which = int | Literal["best", "last"]
 Measures = dict[str, float]
+Found = TypeVar("Found")
 
 
 def text_of(file: Path) -> str:
@@ -64,7 +65,7 @@ def report_perplexity(run: Run, which: Which, file: Path, text: str, folder: Pat
             "tokens": p.tokens,
         }
 
-    found = _of_both(run, which, measure)
+    found = of_both(run, which, measure)
     title = f"{file.name} in windows of {sequence_length} tokens"
     on_lead(lambda: _report(folder, "perplexity", title, {"file": str(file)}, found))
     return found
@@ -132,7 +133,7 @@ def report_harness(run: Run, which: Which, tasks: HarnessTasks, folder: Path) ->
             if isinstance(value, float) and "stderr" not in metric
         }
 
-    found = _of_both(run, which, measure)
+    found = of_both(run, which, measure)
     on_lead(lambda: _report(folder, "harness", "lm-evaluation-harness", {"tasks": list(tasks.names)}, found))
     return found
 
@@ -161,8 +162,8 @@ def load_task(manager: "TaskManager", task: str) -> list[Any]:
     return [group for name, group in groups if name not in inner] or list(found.get("tasks", {}).values())
 
 
-def _of_both(run: Run, which: Which, measure: Callable[[Scorer, Params], Measures]) -> dict[str, Measures]:
-    """Measures of the checkpoint's model, and of the pretrained one it was tuned from, where there is one.
+def of_both(run: Run, which: Which, measure: Callable[[Scorer, Params], Found]) -> dict[str, Found]:
+    """What is found of the checkpoint's model, and of the pretrained one it was tuned from, where there is one.
 
     The first is let go before the second is read: a device may not hold both.
     """

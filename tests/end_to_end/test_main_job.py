@@ -91,11 +91,22 @@ def test_evaluate_measures_perplexity_and_leaves_the_report(run_dir, tmp_path, c
     assert report.read_bytes() == before
     with pytest.raises(InputError, match="name a text file"):
         evaluate.main([str(run_dir), "--perplexity", str(tmp_path / "absent.txt")])
-    with pytest.raises(InputError, match="no such test split"):
-        evaluate.main([str(run_dir), "--inside", "nowhere"])
+    for measure in ("--inside", "--sensitivity"):
+        with pytest.raises(InputError, match="no such test split"):
+            evaluate.main([str(run_dir), measure, "nowhere"])
     with pytest.raises(InputError, match="no checkpoint of step 99"):
         evaluate.main([str(run_dir), "--inside", "iid", "--checkpoint", "99"])
     assert [kept.name for kept in place.parent.iterdir()] == [place.name]  # what was wrong got no folder
+
+
+def test_evaluate_tells_whether_answers_lean_on_the_keyword(run_dir, capsys):
+    asked = ["--sensitivity", "iid", "--evaluation.examples", "4", "--name", "leans"]
+    assert not evaluate.main([str(run_dir), *asked])
+    assert "Exchanging the keyword alone changes the answer in" in " ".join(capsys.readouterr().out.split())
+    (found,) = json.loads((run_dir / "evaluations" / "leans" / "sensitivity.json").read_text())["models"].values()
+    assert [row["focus"] for row in found["changes"]] == list(FOCUS_TYPES)
+    assert {row["count"] for row in found["changes"]} == {4}
+    assert found["decoys"]["count"] == 4
 
 
 def test_steer_shows_answers_side_by_side(run_dir, capsys):
