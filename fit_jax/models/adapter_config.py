@@ -47,6 +47,8 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
 
 def _as_asked(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
     """The config of a new adapter, whose targets are those that the model has."""
+    if not lora.rank and lora.experts:
+        raise InputError("lora.experts: there are no adapters without a rank; set lora.rank, or leave it out")
     if not lora.rank:
         return lora
     if lora.experts and not model.experts:
@@ -61,17 +63,22 @@ def _as_asked(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
             raise InputError(f"lora.experts: PEFT computes no lora.{name} of experts; leave one of the two out")
     together = dict(fused_projections(model))
     if lora.experts:
-        together["tensor"] = ("gate_proj", "up_proj")  # transformers 5 holds these of all experts so
+        together["tensor in transformers 5"] = ("gate_proj", "up_proj")
     for whole, parts in together.items():
         if 0 < len({*parts} & {*lora.targets}) < len(parts):
             raise InputError(
                 f"lora.targets: {model.family} stores {', '.join(parts)} as one {whole}; name all of them or none"
             )
+    if lora.experts and not {*lora.targets} & {*EXPERT_PROJECTIONS}:
+        raise InputError(
+            f"lora.experts: lora.targets names none of their projections, {', '.join(EXPERT_PROJECTIONS)}; add some, "
+            "or leave lora.experts out"
+        )
     targets = tuple(name for name in lora.targets if name in _stored(model, lora.experts))
     if not targets:
+        more = ", or set lora.experts" if _adaptable_experts(model) else ""
         raise InputError(
-            f"lora.targets: experts have no adapters; choose among {', '.join(_stored(model, False))}, "
-            "or set lora.experts"
+            f"lora.targets: experts have no adapters; choose among {', '.join(_stored(model, False))}{more}"
         )
     return dataclasses.replace(lora, targets=targets)
 

@@ -22,6 +22,7 @@ from fit_jax.models.lora import Linear, LoraParam
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.quantize import QuantizedKernel
 from fit_jax.parallel.config import CONTEXT, EXPERT, ROWS, TENSOR
+from fit_jax.parallel.sharding import experts_apart
 
 
 class Routing(NamedTuple):
@@ -125,7 +126,7 @@ class Experts(nnx.Module):
         mesh = jax.sharding.get_abstract_mesh()
         if not mesh.empty:  # each device sorts its own tokens, so that none travels but to an expert
             split = TENSOR if kernels[0].shape[-1] % mesh.shape[TENSOR] == 0 else None
-            held = EXPERT if mesh.shape[EXPERT] > 1 and self.config.experts % mesh.shape[EXPERT] == 0 else None
+            held = EXPERT if experts_apart(mesh, self.config.experts) else None
             rows = ROWS if x.shape[0] % math.prod(mesh.shape[axis] for axis in ROWS) == 0 else None
             tokens = P(rows, CONTEXT if x.shape[1] % mesh.shape[CONTEXT] == 0 else None, None)
             inner, outer, whole = P(held, None, split), P(held, split, None), P(held, None, None)
@@ -223,7 +224,8 @@ def _grouped(
 
     def inner(part: int) -> Array:
         y, offset = product(rows, part), offsets[part]
-        return y if offset is None else y + offset[jnp.minimum(experts, offset.shape[0] - 1)]
+        # Rows of no expert, whose products and gradients are anything, get a row of their own.
+        return y if offset is None else y + jnp.pad(offset, ((0, 1), (0, 0)))[experts]
 
     return product(gated(config, inner(0), inner(1)), 2)
 

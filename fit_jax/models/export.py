@@ -219,18 +219,26 @@ class _Part(NamedTuple):
 def _assembled(held: _DeviceTensor) -> Iterator[np.ndarray]:
     """Blocks of a tensor's rows, put together from the devices' shards in one buffer that stays in the cache."""
     array, index, transposed, _ = held
-    shape = array.shape[len(index) :]
-    own = [shard for shard in array.addressable_shards if not shard.replica_id]
-    places = [tuple(slice(*at.indices(size)[:2]) for at, size in zip(s.index[len(index) :], shape)) for s in own]
-    device = own[0].device
-    if device.platform == "cpu":  # its memory is read where it lies
-        parts = [_Part(at, np.asarray(shard.data)[index]) for at, shard in zip(places, own)]
-        yield from _turned(parts, shape, device) if transposed else _rows(parts, shape)
-    elif transposed:  # other devices turn a layer themselves, and send it alone
-        parts = [_Part(at[::-1], np.asarray(shard.data[index].T)) for at, shard in zip(places, own)]
-        yield from _rows(parts, shape[::-1])
+    shape, parts = array.shape[len(index) :], []
+    device = array.addressable_shards[0].device
+    on_host = device.platform == "cpu"  # memory that is read where it lies
+    for shard in array.addressable_shards:
+        starts, stops = zip(*(at.indices(size)[:2] for at, size in zip(shard.index, array.shape)))
+        inside = all(start <= n < stop for start, n, stop in zip(starts, index, stops))
+        if shard.replica_id or not inside:  # experts may lie on other devices
+            continue
+        at = tuple(map(slice, starts[len(index) :], stops[len(index) :]))
+        own = tuple(n - start for n, start in zip(index, starts))
+        if on_host:
+            parts.append(_Part(at, np.asarray(shard.data)[own]))
+        elif transposed:  # other devices turn a layer themselves, and send it alone
+            parts.append(_Part(at[::-1], np.asarray(shard.data[own].T)))
+        else:
+            parts.append(_Part(at, np.asarray(shard.data[own])))
+    if transposed and on_host:
+        yield from _turned(parts, shape, device)
     else:
-        yield from _rows([_Part(at, np.asarray(shard.data[index])) for at, shard in zip(places, own)], shape)
+        yield from _rows(parts, shape[::-1] if transposed else shape)
 
 
 def _rows(parts: list[_Part], shape: tuple[int, ...]) -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Where activations lie on the mesh in context: rows over `data` and `fsdp`, tokens over `context`."""
+"""Where activations lie on the mesh in context: rows over `data`, `fsdp` and `expert`, tokens over `context`."""
 
 import jax
 from jax.sharding import PartitionSpec as P

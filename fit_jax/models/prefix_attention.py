@@ -43,8 +43,8 @@ def prefix_attention(
 ) -> tuple[Float[Array, "B C H G"], Float[Array, "B H C"]]:
     """Grouped-query attention, under `shard_map` on the mesh in context; differentiable in queries, keys and values.
 
-    Rows are split over `data` and `fsdp`, heads over `tensor` where it divides the key heads, queries over `context`
-    where it divides them; keys and values are then gathered over `context`.
+    Rows are split over `data`, `fsdp` and `expert`, heads over `tensor` where it divides the key heads, queries over
+    `context` where it divides them; keys and values are then gathered over `context`.
 
     Args:
         q_BCHG: Queries of some tokens of the rows; query heads of one group are neighbours.

@@ -23,6 +23,7 @@ class MeshConfig:
     # Splits long sequences.
     context: int = 1
     # Parts among which rows are divided, and the experts of a mixture: tokens travel to their experts, and back.
+    # Without experts, or with a number that it does not divide, it divides rows alone, as `data` does.
     expert: int = 1
     # TPU slices; `data` spans them.
     slices: int = 1

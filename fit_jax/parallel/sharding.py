@@ -5,7 +5,7 @@ import re
 from typing import Any, NamedTuple
 
 import jax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fit_jax.parallel.config import CONTEXT, EXPERT, FSDP, ROWS, TENSOR
@@ -35,7 +35,7 @@ RULES: tuple[tuple[re.Pattern[str], P], ...] = tuple(
         (r"attention\.sinks", P(TENSOR)),
         (r"(embed|layer_inputs)\.embedding", P(TENSOR, FSDP)),
         (r"lm_head\.kernel", P(FSDP, TENSOR)),
-        (r"(o|down)_proj\.(bias|kernel\.scale_max|lora_magnitude)", P()),
+        (r"(o|down)_proj\.(bias|kernel\.scale_max|lora_magnitude)", P(None)),
         (r"\w*norm\.(scale|bias)", P()),
     )
 )
@@ -45,7 +45,9 @@ RULES: tuple[tuple[re.Pattern[str], P], ...] = tuple(
 _STACKED = re.compile(r"blocks(_\d+)?\.")
 _WITHIN_STACK = re.compile(r"(^|\.)blocks(_\d+)?\.")
 # What experts have in a mixture, and a feed-forward part elsewhere.
-_FEED_FORWARD = re.compile(r"(gate|up|down)_proj\.(kernel(\.\w+)?|bias|lora_a|lora_b)$")
+_FEED_FORWARD = re.compile(
+    r"^(?!.*\b(v_row|v_col|ns_coeffs)\b).*(gate|up|down)_proj\.(kernel(\.\w+)?|bias|lora_a|lora_b)$"
+)
 
 
 class Layout(NamedTuple):
@@ -101,6 +103,11 @@ def lay_out_tree(tree: Any, mesh: Mesh) -> Layout:
 def batch_sharding(mesh: Mesh, axes: str) -> NamedSharding:
     """How an array of a batch lies whose dimensions are, by letter, `axes`: BT or BC, say."""
     return NamedSharding(mesh, P(*(BATCH_AXES[axis] for axis in axes)))
+
+
+def experts_apart(mesh: Mesh | AbstractMesh, experts: int) -> bool:
+    """Whether each device has some of so many experts alone, to which tokens travel."""
+    return experts > 0 and mesh.shape[EXPERT] > 1 and experts % mesh.shape[EXPERT] == 0
 
 
 def row_shards(mesh: Mesh) -> int:

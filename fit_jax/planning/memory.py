@@ -10,7 +10,7 @@ from fit_jax.models.config import PROJECTIONS
 from fit_jax.models.head import chunks_of
 from fit_jax.models.layer_kinds import LayerKind
 from fit_jax.parallel.config import CONTEXT, EXPERT, FSDP, TENSOR
-from fit_jax.parallel.sharding import bytes_held, element_count, parts_held, row_shards
+from fit_jax.parallel.sharding import bytes_held, element_count, experts_apart, parts_held, row_shards
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.workload import Workload
 from fit_jax.training.state import TrainState
@@ -79,7 +79,7 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
     item = jnp.dtype(model.compute_dtype).itemsize
     tokens = microbatch_rows(load, mesh) * load.sequence_length // mesh.shape[CONTEXT]
     # A device has room for all tokens of those that send it theirs, since none is dropped.
-    room = mesh.shape[EXPERT]
+    room = mesh.shape[EXPERT] if experts_apart(mesh, model.experts) else 1
 
     def uses(name: str) -> int:
         return model.uses(name) * (room if name in model.expert_projections() else 1)
@@ -135,7 +135,7 @@ def _layer_weights(load: Workload, mesh: Mesh) -> float:
 def own_copies(load: Workload, mesh: Mesh, projection: str) -> float:
     """How often a device has a projection in a layer: once, or once for each of its experts."""
     copies = load.model.copies(projection)
-    return copies if copies == 1 or copies % mesh.shape[EXPERT] else copies // mesh.shape[EXPERT]
+    return copies / mesh.shape[EXPERT] if experts_apart(mesh, copies) and copies > 1 else copies
 
 
 def _head(load: Workload, mesh: Mesh) -> float:

@@ -7,12 +7,13 @@ from typing import NamedTuple
 from jax.sharding import Mesh
 
 from fit_jax.config import Config
+from fit_jax.parallel.config import CONTEXT, EXPERT, FSDP, TENSOR
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.sharding import bytes_held
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.compiled import Program, compile_evaluation, compile_train, place
 from fit_jax.planning.memory import Memory, plan_memory
-from fit_jax.planning.roofline import StepTime, compiled_step, plan_evaluation, plan_step, plan_traffic
+from fit_jax.planning.roofline import EXCHANGE, StepTime, compiled_step, plan_evaluation, plan_step, plan_traffic
 from fit_jax.planning.workload import Workload, workload
 from fit_jax.runs.resolve import check_mesh
 from fit_jax.training.state import TrainState
@@ -128,6 +129,8 @@ def _time(
         return plan_step(load, state, mesh, topology), dict(traffic)
     for collective in train.collectives:
         traffic[collective.kind] += collective.wire
+    if sent := sum(row.bytes for row in plan_traffic(load, state, mesh) if row.kind == EXCHANGE):
+        traffic["tokens to experts"] = sent
     return compiled_step(load, state, mesh, topology, train.collectives), dict(traffic)
 
 
@@ -135,9 +138,11 @@ def _advice(load: Workload, planned: Memory, topology: Topology) -> tuple[str, .
     """Remedies for the parts that take most, in order of their size."""
     remedies: dict[str, list[str]] = {"parameters": [], "optimizer": [], "activations": [], "temp": []}
     split = topology.accelerator.devices_per_chip * topology.chips
-    fsdp = load.mesh.fsdp
-    if fsdp not in (-1, split) and load.rows % split == 0:
-        remedies["parameters"].append(f"split the parameters over all devices: --mesh.data 1 --mesh.fsdp {split}")
+    mesh = vars(load.mesh)
+    if mesh[FSDP] not in (-1, split) and load.rows % split == 0:
+        sizes = {"data": 1, "fsdp": split} | {axis: 1 for axis in (TENSOR, CONTEXT, EXPERT) if mesh[axis] != 1}
+        options = " ".join(f"--mesh.{axis} {size}" for axis, size in sizes.items())
+        remedies["parameters"].append(f"split the parameters over all devices: {options}")
     if load.lora.rank and load.model.quantize == "none":
         remedies["parameters"].append("store the frozen weights in 8 or 4 bits: --model.quantize int8 (or nf4)")
     if load.model.param_dtype == "float32" and load.lora.rank:

@@ -13,7 +13,7 @@ from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.config import CONTEXT, DATA, EXPERT, FSDP, TENSOR
 from fit_jax.parallel.hlo import Collective
 from fit_jax.parallel.mesh import Device
-from fit_jax.parallel.sharding import bytes_held
+from fit_jax.parallel.sharding import bytes_held, experts_apart, row_shards
 from fit_jax.parallel.topology import Topology
 from fit_jax.planning.attention import Platform, Work, kernel_work
 from fit_jax.planning.memory import microbatch_rows, own_copies, uses_fused_attention
@@ -22,6 +22,9 @@ from fit_jax.training.state import TrainState
 
 # Share of the peak that large bf16 matrix products reach; training runs that are published come to 0.45 to 0.67 in all.
 MATMUL_SHARE = 0.7
+
+# How tokens travel to their experts. How many go where depends on the data, so that no program tells it.
+EXCHANGE = "all-to-all"
 
 ASSUMPTIONS = (
     f"matrix products reach {MATMUL_SHARE:.0%} of the bf16 peak; rows are one text each",
@@ -100,15 +103,15 @@ def compiled_step(
         ids = {d.id for d in group}
         return collective.wire / topology.rate(group), len(ids) > 1 and any(ids <= axis for axis in fixed)
 
-    # How many tokens an all-to-all of experts sends depends on the data.
-    tokens = [t for t in plan_traffic(load, state, mesh) if t.kind == "all-to-all"]
+    tokens = [t for t in plan_traffic(load, state, mesh) if t.kind == EXCHANGE]
     return _step_time(load, state, mesh, topology, [*map(timed, found), *(_seconds(t, mesh, topology) for t in tokens)])
 
 
 def plan_evaluation(load: Workload, state: TrainState, mesh: Mesh, topology: Topology) -> float:
     """Seconds of scoring one evaluation batch of whole rows, from shapes alone.
 
-    A forward pass: the slower of its arithmetic and of reading the weights, which a split over `fsdp` gathers first.
+    A forward pass: the slower of its arithmetic and of reading the weights, which a split over `fsdp` gathers first;
+    and tokens that go to experts.
     """
     figures = topology.accelerator
     flops = forward_flops(load.model, load.lora, load.evaluation_rows, load.sequence_length, load.targets)
@@ -117,7 +120,9 @@ def plan_evaluation(load: Workload, state: TrainState, mesh: Mesh, topology: Top
     kernel = _kernel_work(load, topology, load.evaluation_rows, backward=False)
     total = flops.total if kernel is None else flops.total - flops.attention + kernel.flops
     compute = total / (mesh.size * figures.flops * MATMUL_SHARE)
-    return max(compute, weights / figures.bandwidth, gathered)
+    tokens = load.evaluation_rows * load.sequence_length // row_shards(mesh) // mesh.shape[CONTEXT]
+    exchanged, _ = _seconds(tokens_to_experts(load, mesh, tokens, 2), mesh, topology)
+    return max(compute, weights / figures.bandwidth, gathered) + exchanged
 
 
 def plan_traffic(load: Workload, state: TrainState, mesh: Mesh) -> list[Traffic]:
@@ -135,7 +140,6 @@ def plan_traffic(load: Workload, state: TrainState, mesh: Mesh) -> list[Traffic]
     again = int(model.remat == "full")
     # What all devices along `expert` have alike.
     shared = bytes_held([leaf for leaf in jax.tree.leaves(state.trainable) if EXPERT not in leaf.sharding.spec])
-    sent = item * tokens // context * model.width * model.experts_per_token
     rows = [
         # Weights are gathered for the forward and for the backward pass; what remat repeats uses the latter.
         Traffic("all-gather", FSDP, 2 * repeats * weights * _share(fsdp)),
@@ -145,16 +149,31 @@ def plan_traffic(load: Workload, state: TrainState, mesh: Mesh) -> list[Traffic]
         Traffic("all-reduce", TENSOR, 2 * repeats * (4 + again) * model.layers * residual * _share(tensor)),
         Traffic("all-reduce", EXPERT, 2 * repeats * shared * _share(expert)),
         # Tokens to their experts and back, forward and backward.
-        Traffic("all-to-all", EXPERT, repeats * (4 + 2 * again) * model.layers * sent * _share(expert)),
+        tokens_to_experts(load, mesh, repeats * tokens // context, 4 + 2 * again),
         Traffic("all-gather", CONTEXT, repeats * (1 + again) * keys_values * _share(context)),
         Traffic("reduce-scatter", CONTEXT, repeats * keys_values * _share(context)),
     ]
     return [row for row in rows if row.bytes]
 
 
+def tokens_to_experts(load: Workload, mesh: Mesh, tokens: int, times: int) -> Traffic:
+    """What a device gets of tokens for its experts, evenly spread, or back from those of others.
+
+    Args:
+        load: The run's shapes.
+        mesh: The mesh.
+        tokens: Of a device.
+        times: How often each layer sends them.
+    """
+    model = load.model
+    sent = tokens * model.experts_per_token * model.width * jnp.dtype(model.compute_dtype).itemsize
+    sent *= experts_apart(mesh, model.experts)
+    return Traffic(EXCHANGE, EXPERT, times * model.layers * sent * _share(mesh.shape[EXPERT]))
+
+
 def _seconds(traffic: Traffic, mesh: Mesh, topology: Topology) -> tuple[float, bool]:
     """What a planned collective takes, and whether the step waits for it."""
-    exposed = traffic.axis in (TENSOR, CONTEXT) or traffic.kind == "all-to-all"
+    exposed = traffic.axis in (TENSOR, CONTEXT) or traffic.kind == EXCHANGE
     return traffic.bytes / topology.rate(_along(mesh, traffic.axis)), exposed
 
 

@@ -71,6 +71,40 @@ def test_experts_on_other_devices_compute_what_they_do_here(tiny, request, excha
     jax.tree.map(lambda a, b: assert_close(a, b, 1e-4), apart, alone)
 
 
+@pytest.fixture
+def open_ended(monkeypatch):
+    """Grouped products that leave rows of no group open, as a platform may: they are NaN, forward and backward."""
+    product = jax.lax.ragged_dot
+
+    def rows(x, sizes, instead):
+        return jnp.where((jnp.arange(x.shape[0]) < sizes.sum())[:, None], x, instead)
+
+    @jax.custom_vjp
+    def opened(x, kernels, sizes):
+        return rows(product(x, kernels, sizes), sizes, jnp.nan)
+
+    def forward(x, kernels, sizes):
+        return opened(x, kernels, sizes), (x, kernels, sizes)
+
+    def backward(kept, dy):
+        x, kernels, sizes = kept
+        _, back = jax.vjp(lambda x, kernels: product(x, kernels, sizes), rows(x, sizes, 0), kernels)
+        dx, dkernels = back(rows(dy, sizes, 0))
+        return rows(dx, sizes, jnp.nan), dkernels, None
+
+    opened.defvjp(forward, backward)
+    return lambda: monkeypatch.setattr(jax.lax, "ragged_dot", opened)
+
+
+def test_rows_of_no_expert_change_nothing_whatever_is_made_of_them(tiny, open_ended):
+    x = jax.random.normal(jax.random.key(1), (8, 6, tiny.width))
+    alone = experts(tiny, x, False)
+    open_ended()
+    with jax.set_mesh(make_mesh(MeshConfig(data=1, expert=8))):
+        apart = experts(tiny, x, False)
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-4), apart, alone)
+
+
 def test_rows_that_the_mesh_does_not_divide_go_to_experts_too(tiny):
     x = jax.random.normal(jax.random.key(1), (3, 5, tiny.width))
     alone = experts(tiny, x, False)

@@ -149,7 +149,18 @@ def test_experts_get_adapters_where_they_are_asked_for(tiny):
         ({}, {"family": "gemma4_text", "expert_width": 24}, "gemma4_text stores all experts as one tensor"),
         ({"dora": True}, {}, "computes no lora.dora of experts"),
         ({"rslora": True}, {}, "computes no lora.rslora of experts"),
-        ({"targets": ("q_proj", "up_proj")}, {}, "stores gate_proj, up_proj as one tensor; name all of them or none"),
+        ({"targets": ("q_proj", "up_proj")}, {}, "stores gate_proj, up_proj as one tensor in transformers 5; name all"),
+        (
+            {"targets": ("q_proj",)},
+            {},
+            "lora.targets names none of their projections, gate_proj, up_proj, down_proj; add",
+        ),
+        ({"rank": 0}, {}, "there are no adapters without a rank; set lora.rank"),
+        (
+            {"experts": False, "targets": ("up_proj",)},
+            {"family": "gpt_oss"},
+            "choose among q_proj, k_proj, v_proj, o_proj$",
+        ),
     ],
 )
 def test_adapters_that_experts_cannot_have_are_refused(tiny, asked, changes, message):
@@ -162,7 +173,8 @@ def test_adapters_are_those_of_attention(tiny):
     model = dataclasses.replace(tiny, experts=E)
     assert resolve_lora(LoraConfig(rank=2), model).targets == PROJECTIONS[:4]
     assert resolve_lora(LoraConfig(rank=2), tiny).targets == PROJECTIONS
-    with pytest.raises(InputError, match="experts have no adapters; choose among q_proj"):
+    model = dataclasses.replace(model, family="mixtral")
+    with pytest.raises(InputError, match=r"experts have no adapters; choose among q_proj, .*, or set lora\.experts"):
         resolve_lora(LoraConfig(rank=2, targets=("up_proj",)), model)
 
 

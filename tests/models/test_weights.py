@@ -21,7 +21,7 @@ from fit_jax.models.tensor_files import INDEX
 from fit_jax.models.weights import abstract_parameters, load_weights
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.mesh import make_mesh
-from fit_jax.parallel.sharding import lay_out_tree
+from fit_jax.parallel.sharding import lay_out_tree, named_leaves
 
 from .hugging_face import random_model, rewrite, saved
 
@@ -55,6 +55,24 @@ def test_every_device_gets_its_own_shard_and_the_file_is_whole_again(llama, tmp_
     jax.tree.map(np.testing.assert_array_equal, split, whole)
     kernel = split["blocks"]["mlp"]["down_proj"]["kernel"][...]
     assert {shard.data.shape for shard in kernel.addressable_shards} == {(2, 40, 24)}
+
+
+@pytest.mark.parametrize(("family", "parts"), [("qwen3_moe", 3), ("gpt_oss", 5), ("gemma4_moe", 5)])
+def test_experts_on_other_devices_are_exported(family, parts, tmp_path):
+    """Of families whose experts have a tensor each, one for all with outputs in turn, and one for all turned round."""
+    folder = saved(random_model(family), tmp_path / "theirs")
+    model, graphdef, whole = load(folder)
+    mesh = make_mesh(MeshConfig(data=1, expert=parts), jax.devices()[:parts])
+    _, shapes = abstract_parameters(model, lambda tree: lay_out_tree(tree, mesh).shardings)
+    apart = load_weights(model, shapes)
+    jax.tree.map(np.testing.assert_array_equal, apart, whole)
+    kernels = [leaf for name, leaf in named_leaves(apart).items() if name.endswith("up_proj.kernel") and leaf.ndim > 2]
+    assert any(leaf.addressable_shards[0].data.shape[-3] == model.experts // parts for leaf in kernels)
+    for name, state in (("apart", apart), ("whole", whole)):
+        (tmp_path / name).mkdir()
+        save_merged(tmp_path / name, nnx.merge(graphdef, state), np.dtype(np.float32))
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("apart", "whole")]
+    assert files[0] == files[1]
 
 
 def test_experts_are_read_shard_by_shard_and_quantised_one_by_one(tmp_path):

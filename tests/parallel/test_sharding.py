@@ -111,3 +111,22 @@ def test_experts_are_split_over_their_axis_and_layers_are_not():
     assert found["blocks.mlp.up_proj.bias"] == P(None, "expert", "tensor")
     assert found["blocks_1.mlp.up_proj.kernel"] == found["opt.mu.blocks.mlp.up_proj.kernel"] == P(None, *alike)
     assert found["last_block.mlp.up_proj.kernel"] == found["opt.mu.other.mlp.up_proj.kernel"] == apart
+
+
+def test_what_has_no_experts_is_not_split_as_though_it_had():
+    def shape(*sizes):
+        return jax.ShapeDtypeStruct(sizes, jnp.float32)
+
+    tree = {
+        "blocks": {"mlp": {"down_proj": {"bias": shape(4, 8, 32), "kernel": {"scale_max": shape(4, 8, 32)}}}},
+        "blocks_1": {"mlp": {"down_proj": {"bias": shape(4, 32), "lora_magnitude": shape(4, 32)}}},
+        "v_row": {"blocks": {"mlp": {"up_proj": {"kernel": shape(4, 8, 32)}}}},
+        "v_col": {"last_block": {"mlp": {"up_proj": {"kernel": shape(1)}}}},
+    }
+    layout = lay_out_tree(tree, make_mesh(MeshConfig(data=1, fsdp=2, tensor=1, expert=4)))
+    found = specs(layout)
+    assert layout.replicated == ()
+    assert (
+        found["blocks.mlp.down_proj.bias"] == found["blocks.mlp.down_proj.kernel.scale_max"] == P(None, "expert", None)
+    )
+    assert not any("expert" in spec for name, spec in found.items() if not name.startswith("blocks.mlp"))

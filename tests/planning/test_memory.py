@@ -87,6 +87,9 @@ def test_a_device_has_room_for_the_tokens_of_all_that_send_it_theirs(planned, ma
     outputs = 128 + 128 + 64
     assert apart.activations - alone.activations == 2 * 4 * 4 * 1024 * 3 * 2 * outputs
     assert apart.parameters < 0.5 * alone.parameters
+    stays = (*mixture, "--model.experts", "3")
+    alone, stayed = (memory_of(planned, machine, *stays, **{axis: 4}) for axis in ("data", "expert"))
+    assert stayed == alone
 
 
 def test_scores_are_held_where_no_kernel_computes_them(planned, machine):

@@ -41,7 +41,7 @@ def printed(plan, price=None) -> str:
 def test_the_facts_are_the_plans(plan):
     facts = json.loads(json.dumps(as_json(plan, price=1.5)))
     assert (facts["topology"], facts["devices"], facts["fits"]) == ("v5e:2x4", 8, True)
-    assert facts["mesh"] == {"data": 8, "fsdp": 1, "tensor": 1, "context": 1, "slices": 1}
+    assert facts["mesh"] == {"data": 8, "fsdp": 1, "tensor": 1, "context": 1, "expert": 1, "slices": 1}
     assert (facts["rows"], facts["sequence_length"], facts["targets_per_row"]) == (8, 32, 4)
     assert facts["compiled_bytes"]["train"]["total"] == 7 * MIB
     assert facts["spare_bytes"] == facts["available_bytes"] - 7 * MIB

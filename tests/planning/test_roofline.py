@@ -112,6 +112,19 @@ def test_tokens_go_to_their_experts_and_back_and_gradients_of_what_all_have_are_
     assert compiled_step(load, state, mesh, machine, []).exposed == pytest.approx(tokens)
 
 
+def test_no_token_travels_where_experts_stay(planned, machine):
+    stays = ("--model.experts", "3")
+    for options in ((*MIXTURE, *stays), ("--lora.rank", "0")):
+        assert {kind for kind, _ in traffic(planned, *options, expert=4)} == {"all-reduce"}
+    data, stayed = (plan_evaluation(*planned(*MIXTURE, *stays, **{a: 4}), machine) for a in ("data", "expert"))
+    assert data == stayed
+    load, state, mesh = planned(*MIXTURE, expert=4)
+    sent = 4 * (8 // 4) * 32 * 64 * 2 * 2 * 3 * 3 / 4  # there and back in each of three layers
+    without = replace(load, model=replace(load.model, experts=0))
+    assert plan_evaluation(load, state, mesh, machine) > sent / machine.accelerator.link
+    assert plan_evaluation(without, state, mesh, machine) < sent / machine.accelerator.link
+
+
 def test_planned_collectives_are_exposed_by_their_axis(planned, machine):
     for axis in ("data", "fsdp", "tensor", "context"):
         time = plan_step(*planned(**{axis: 2}), machine)
