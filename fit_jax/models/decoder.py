@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int, Key
 from fit_jax.models.attention import Scope, take
 from fit_jax.models.block import Block, LayerHook
 from fit_jax.models.config import DecoderConfig
+from fit_jax.models.delta_rule import paths_of
 from fit_jax.models.hash_random import Seed, dropout, folded
 from fit_jax.models.layer_inputs import LayerInputs
 from fit_jax.models.layer_kinds import Stack, all_stacks, layer_groups
@@ -127,6 +128,8 @@ class Decoder(nnx.Module):
         """
         ropes, last = self.ropes(scope.query_positions, scope.lengths), self.config.layers - 1
 
+        linear = self.config.linear
+        paths = paths_of(scope, linear.conv_width - 1) if linear.layers else None
         reused: dict[bool | None, _KeysValues] = {}  # of layers that slide, and of those that do not
 
         def visit(
@@ -137,22 +140,28 @@ class Decoder(nnx.Module):
             layers: tuple[int, ...],
             given: Array | None,
             index_BC: Array | None = None,
-        ) -> tuple[Array, Hook, _KeysValues]:
+        ) -> tuple[Array, Hook, _KeysValues | None]:
             """The layer `number`, one of `layers`, which may be traced where these are several."""
             slides, layer_seed = self._flag(self.config.slides, number, layers), folded(seed, number)
-            rope, queries = ropes.of(slides, self._flag(self.config.rotates, number, layers)), scope
-            normed = block.read(x, layer_seed)
-            if block.kind.reuses_kv:
-                k, v = reused[block.kind.slides]
+            rope, queries, held = ropes.of(slides, self._flag(self.config.rotates, number, layers)), scope, None
+            normed, rule = block.read(x, layer_seed), block.linear_attention
+            y = None
+            if rule is not None:
+                hook, y = hook.carried(number, partial(rule, *normed, paths, index_BC))
+            elif block.kind.reuses_kv:
+                held = reused[block.kind.slides]
             else:
-                hook, k, v = hook.keys_values(number, *block.attention.keys_values(*normed, rope))
+                hook, *held = hook.keys_values(number, *block.attention.keys_values(*normed, rope))
             if index_BC is not None:
                 x, normed, rope, given = jax.tree.map(lambda a: take(a, index_BC), (x, normed, rope, given))
                 queries = scope.at(index_BC)
-            rescope = partial(hook.scope, number)
-            x = block.write(x, normed, k, v, queries, rope, self.window(slides), layer_seed, rescope, given)
+            if rule is not None:
+                x = block.finish(x, y, rule.out_proj, layer_seed, given)
+            else:
+                rescope = partial(hook.scope, number)
+                x = block.write(x, normed, *held, queries, rope, self.window(slides), layer_seed, rescope, given)
             hook, x = hook.output(number, x, index_BC)
-            return x, hook, (k, v)
+            return x, hook, held
 
         def through(
             stack: Stack, carry: tuple[Array, Hook], each: tuple[nnx.State, Array, Array | None]
