@@ -281,10 +281,12 @@ def _inverse(below: Float[Array, "*n N N"]) -> Float[Array, "*n N N"]:
     *leading, N, _ = below.shape
     inverse, width = jnp.ones((*leading, N, 1, 1), below.dtype), 1
     while width < N:
-        pairs = inverse.reshape(*leading, N // (2 * width), 2, width, width)
+        count = N // (2 * width)
+        pairs = inverse.reshape(*leading, count, 2, width, width)
         first, second = pairs[..., 0, :, :], pairs[..., 1, :, :]
-        blocks = below.reshape(*leading, N // width, width, N // width, width)
-        between = jnp.stack([blocks[..., n + 1, :, n, :] for n in range(0, N // width, 2)], axis=-3)
+        blocks = below.reshape(*leading, count, 2, width, count, 2, width)[..., 1, :, :, 0, :]
+        own = jnp.expand_dims(jnp.eye(count, dtype=bool)[:, None, :, None], tuple(range(len(leading))))
+        between = jnp.sum(jnp.where(own, blocks, 0.0), axis=-2)
         corner = -jnp.matmul(second, jnp.matmul(between, first, precision=_EXACT), precision=_EXACT)
         above = jnp.concatenate([first, jnp.zeros_like(first)], axis=-1)
         inverse, width = jnp.concatenate([above, jnp.concatenate([corner, second], axis=-1)], axis=-2), 2 * width
