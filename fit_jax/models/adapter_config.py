@@ -8,7 +8,7 @@ from typing import Any
 from fit_jax.errors import InputError
 from fit_jax.foreign import exists, listed, named, quoted, read_object, shown
 from fit_jax.hub import local_folder
-from fit_jax.models.config import PROJECTIONS, DecoderConfig, ModelConfig
+from fit_jax.models.config import LINEAR_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
 from fit_jax.models.families import family_traits
 from fit_jax.models.lora_config import LARGEST_RANK, LoraConfig
 from fit_jax.models.tensor_files import TensorFiles
@@ -36,8 +36,9 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
         InputError: A projection that does not exist, a quantised model without an adapter, no such adapter, or PEFT
             settings that this decoder does not have.
     """
-    if other := sorted(set(lora.targets) - set(PROJECTIONS)):
-        raise InputError(f"lora.targets: {listed(other)}: no such projection; choose among {', '.join(PROJECTIONS)}")
+    known = _projections(model)
+    if other := sorted(set(lora.targets) - set(known)):
+        raise InputError(f"lora.targets: {listed(other)}: no such projection; choose among {', '.join(known)}")
     if model.quantize != "none" and lora.rank == 0 and lora.adapter is None:
         raise InputError(
             f"model.quantize {model.quantize}: a quantised model cannot be fully fine-tuned; set lora.rank"
@@ -125,9 +126,14 @@ def fused_projections(model: ModelConfig) -> dict[str, tuple[str, ...]]:
     return {whole.rpartition(".")[2]: parts for whole, parts in family_traits(model.family).fused.items()}
 
 
+def _projections(model: ModelConfig) -> tuple[str, ...]:
+    """The projections that layers of such a model have."""
+    return (*PROJECTIONS, *LINEAR_PROJECTIONS) if model.linear.layers else PROJECTIONS
+
+
 def _adaptable(model: ModelConfig) -> list[str]:
     """The projections that may have adapters: all but those of experts, which PEFT adapts in no one way."""
-    return [name for name in PROJECTIONS if name not in model.expert_projections()]
+    return [name for name in _projections(model) if name not in model.expert_projections()]
 
 
 def _adapted(adapter: str, listing: list[str] | None, known: Collection[str]) -> set[str]:

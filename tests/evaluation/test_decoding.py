@@ -77,8 +77,8 @@ def test_layers_that_keep_a_state_decode_as_plain_passes_whatever_the_padding():
     """The first and the last of three keep one; prompts are shorter than what its convolution sees, and longer."""
     state = LinearConfig(layers=(0, 2), value_heads=2, key_width=8, value_width=10)
     model = random_model(dataclasses.replace(CONFIG, window=None, sliding_layers=None, linear=state, output_gate=True))
-    expected = [passes(*model)(prompt, 12) for prompt in PROMPTS]
-    sampling = SamplingParams(tokens=12)
+    continued = passes(*model)
+    expected, sampling = [continued(prompt, 12) for prompt in PROMPTS], SamplingParams(tokens=12)
     np.testing.assert_array_equal(generate(*model, PROMPTS, sampling), expected)
     made, _ = decode(model[0], sampling, model[1], *left_padded(), jax.random.key(0))
     np.testing.assert_array_equal(made, expected)
