@@ -156,7 +156,7 @@ def delta_rule(
         Outputs, and where there was a state the one after the row.
     """
     (B, T, K, d), (H, e) = k_BTKd.shape, v_BTHe.shape[2:]
-    size = _block_of(T)
+    size = block_of(T)
 
     def by_head(x_BTX: Array) -> Array:
         """Heads before tokens, these filled up to whole blocks."""
@@ -178,7 +178,7 @@ def delta_rule(
 
     queries = keys._replace(x=by_head(_unit(q_BTKd) * d**-0.5))
     if index_BC is not None:
-        queries = queries.at(_filled(index_BC, _block_of(index_BC.shape[1])))
+        queries = queries.at(_filled(index_BC, block_of(index_BC.shape[1])))
     o = _gathered(queries, keys, u)
     after = None
     if memory is not None:
@@ -235,7 +235,7 @@ def _solved(
 def _gathered(queries: _Tokens, keys: _Tokens, u: Float[Array, "B K R T e"]) -> Float[Array, "B K R C e"]:
     """What queries gather of the u of their ancestors and of themselves."""
     of_block = jax.checkpoint(lambda block: jnp.matmul(_weights(block, keys, itself=True), u))
-    return _together(jax.lax.map(of_block, queries.blocks(_block_of(queries.index.shape[1]))))
+    return _together(jax.lax.map(of_block, queries.blocks(block_of(queries.index.shape[1]))))
 
 
 def _recalled(tokens: _Tokens, memory: Float[Array, "B K R d e"]) -> Float[Array, "B K R M e"]:
@@ -299,7 +299,7 @@ def _unit(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
     return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-6)
 
 
-def _block_of(tokens: int) -> int:
+def block_of(tokens: int) -> int:
     """Tokens of a block of rows so long."""
     return min(BLOCK, 1 << (tokens - 1).bit_length())
 
