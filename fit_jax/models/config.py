@@ -212,7 +212,9 @@ class ModelConfig:
     def kind(self, layer: int) -> LayerKind:
         """The shapes of a layer."""
         if self.linear.has(layer):
-            return LayerKind(None, 0, 0, self.feed_forward, own_values=False, reuses_kv=False, kv_reused=False, linear=True)
+            return LayerKind(
+                None, 0, 0, self.feed_forward, own_values=False, reuses_kv=False, kv_reused=False, linear=True
+            )
         apart = self.full_head_dim or self.full_kv_heads or self.keys_as_values or self.sharing_layers
         full, reuses_kv = not self.slides(layer), layer >= self.layers - self.sharing_layers
         return LayerKind(
@@ -244,7 +246,7 @@ class ModelConfig:
         if kind.linear:
             values, heads = self.linear.values, self.linear.value_heads
             pairs = ((D, self.linear.mixed), (D, values), (D, heads), (D, heads), (values, D))
-            found = dict(zip(LINEAR_PROJECTIONS, pairs))
+            found = {name: shape for name, shape in zip(LINEAR_PROJECTIONS, pairs)}
         found |= zip(EXPERT_PROJECTIONS, ((D, F), (D, F), (F, D)))
         if self.experts and (E := self.expert_width):
             found |= zip(self.expert_projections(), ((D, E), (D, E), (E, D)))

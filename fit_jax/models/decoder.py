@@ -19,7 +19,6 @@ from jaxtyping import Array, Float, Int, Key
 from fit_jax.models.attention import Scope, take
 from fit_jax.models.block import Block, LayerHook
 from fit_jax.models.config import DecoderConfig
-from fit_jax.models.delta_rule import paths_of
 from fit_jax.models.hash_random import Seed, dropout, folded
 from fit_jax.models.layer_inputs import LayerInputs
 from fit_jax.models.layer_kinds import Stack, all_stacks, layer_groups
@@ -28,6 +27,7 @@ from fit_jax.models.lora import Linear
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.partition import by_rows
 from fit_jax.models.rope import Ropes, ropes_at, sequence_lengths
+from fit_jax.models.token_paths import paths_of
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -143,21 +143,23 @@ class Decoder(nnx.Module):
         ) -> tuple[Array, Hook, _KeysValues | None]:
             """The layer `number`, one of `layers`, which may be traced where these are several."""
             slides, layer_seed = self._flag(self.config.slides, number, layers), folded(seed, number)
-            rope, queries, held = ropes.of(slides, self._flag(self.config.rotates, number, layers)), scope, None
+            rope, queries = ropes.of(slides, self._flag(self.config.rotates, number, layers)), scope
             normed, rule = block.read(x, layer_seed), block.linear_attention
-            y = None
+            y: Array | None = None
+            held: _KeysValues | None = None
             if rule is not None:
                 hook, y = hook.carried(number, partial(rule, *normed, paths, index_BC))
             elif block.kind.reuses_kv:
                 held = reused[block.kind.slides]
-            else:
-                hook, *held = hook.keys_values(number, *block.attention.keys_values(*normed, rope))
+            elif block.attention is not None:
+                hook, k, v = hook.keys_values(number, *block.attention.keys_values(*normed, rope))
+                held = k, v
             if index_BC is not None:
                 x, normed, rope, given = jax.tree.map(lambda a: take(a, index_BC), (x, normed, rope, given))
                 queries = scope.at(index_BC)
-            if rule is not None:
+            if rule is not None and y is not None:
                 x = block.finish(x, y, rule.out_proj, layer_seed, given)
-            else:
+            elif held is not None:
                 rescope = partial(hook.scope, number)
                 x = block.write(x, normed, *held, queries, rope, self.window(slides), layer_seed, rescope, given)
             hook, x = hook.output(number, x, index_BC)

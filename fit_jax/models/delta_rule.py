@@ -1,24 +1,25 @@
 """The gated delta rule along the paths of a prefix tree (Yang et al. 2025, "Gated Delta Networks").
 
-Along a path each token decays a state S (key width by value width), takes out what it holds of the token's key, and puts
-the token's value there:
+Along a path each token decays a state S (key width by value width), takes out what it holds of the token's key, and
+puts the token's value there:
 
     S <- a S,    u = beta (v - S' k),    S <- S + k u',    o = S' q    (' is the transposed)
 
-With G the sum of log a over a path, u_i = beta_i (v_i - sum_j exp(G_i - G_j) (k_i . k_j) u_j) over the ancestors j of i,
-and o_i is the same sum of its ancestors and itself with q_i in place of k_i. In this form no state is carried: which
-tokens are ancestors is the rule of `Scope`, so that plain rows, packed rows and trees are one case. The u of a row are a
-triangular system, which is solved block by block; the gradient is that of the solution (implicit differentiation), so
-that no array of tokens by tokens is kept. All of it is in fp32.
+With G the sum of log a over a path, u_i = beta_i (v_i - sum_j exp(G_i - G_j) (k_i . k_j) u_j) over the ancestors j of
+i, and o_i is the same sum over its ancestors and itself with q_i in place of k_i. In this form no state is carried:
+which tokens are ancestors is the rule of `Scope`, so that plain rows, packed rows and trees are one case. The u of a
+row are a triangular system, which is solved block by block; its gradient is that of a solution (by the transposed
+system), so that no array of tokens by tokens is kept. All of it is in fp32.
 """
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from fit_jax.models.attention import MASKED, Scope, take
+from fit_jax.models.attention import MASKED, take
+from fit_jax.models.token_paths import Paths
 
 # Tokens of a block at most; a power of two.
 BLOCK = 64
@@ -26,69 +27,6 @@ BLOCK = 64
 # and a small rest. So the difference of two large sums is exact, however long a row is.
 _STEP = 2.0**-6
 _EXACT = jax.lax.Precision.HIGHEST
-
-
-class Paths(NamedTuple):
-    """How the T tokens of each row follow each other.
-
-    Attributes:
-        index: Where each stands in its row.
-        until: `visible_until` of each; a token that does not see itself is padding.
-        taps: The n nearest ancestors of each, the nearest first, among n tokens read before the row and the row's own.
-        tail: The n nearest ancestors of a token that would follow the last one, the farthest first.
-    """
-
-    index: Int[Array, "B T"]
-    until: Int[Array, "B T"]
-    taps: Int[Array, "B T n"]
-    tail: Int[Array, "B n"]
-
-    @property
-    def valid(self) -> Bool[Array, "B T"]:
-        """Which tokens are no padding."""
-        return self.index < self.until
-
-
-def paths_of(scope: Scope, ancestors: int) -> Paths:
-    """The paths of the tokens that a scope takes as queries, and so many nearest ancestors of each."""
-    index, n = scope.query_index, ancestors
-    until, place = take(scope.visible_until, index), jnp.arange(index.shape[1], dtype=jnp.int32)
-    earlier = (index[:, None] < index[:, :, None]) & (index[:, :, None] < until[:, None])
-    # A token without an ancestor in the row follows the last one before it.
-    parent = jnp.where(earlier, place[None, None], -1).max(axis=2) + n
-    before = jnp.broadcast_to(jnp.maximum(jnp.arange(n, dtype=jnp.int32) - 1, 0)[None], (index.shape[0], n))
-    parents = jnp.concatenate([before, parent], axis=1)
-    last = jnp.where(index < until, place[None], -1).max(axis=1, keepdims=True) + n
-
-    def chain(at: Int[Array, "B C"], count: int) -> list[Array]:
-        """So many tokens upwards, from those at these places on."""
-        found = [at]
-        while len(found) < count:
-            found.append(jnp.take_along_axis(parents, found[-1], axis=1))
-        return found[:count]
-
-    taps, tail = chain(parent, n), chain(last, n)
-    nothing = [jnp.zeros((*index.shape, 0), jnp.int32)], [jnp.zeros((index.shape[0], 0), jnp.int32)]
-    joined = jnp.concatenate(nothing[0] + [at[:, :, None] for at in taps], axis=2)
-    return Paths(index, until, joined, jnp.concatenate(nothing[1] + tail[::-1], axis=1))
-
-
-def convolved(
-    extended: Float[Array, "B nT C"], weights: Float[Array, "C n1"], paths: Paths
-) -> Float[Array, "B T C"]:
-    """Each channel's causal convolution along the paths, in fp32.
-
-    Args:
-        extended: The n inputs before the row, or zeros, and those of the row.
-        weights: Of n + 1 tokens, that of the token itself last.
-        paths: Of the row.
-    """
-    n = paths.taps.shape[2]
-    x, w = extended.astype(jnp.float32), weights.astype(jnp.float32)
-    y = x[:, n:] * w[:, n][None, None]
-    for number in range(n):
-        y = y + take(x, paths.taps[:, :, number]) * w[:, n - 1 - number][None, None]
-    return y
 
 
 class _Sums(NamedTuple):
@@ -108,26 +46,26 @@ class _Tokens(NamedTuple):
     Attributes:
         x: Of unit length, or queries of that times a factor.
         sums: Of (B, K, R, M).
-        index: Where they stand.
+        place: Where they stand.
         until: `visible_until`.
     """
 
     x: Float[Array, "B K M d"]
     sums: _Sums
-    index: Int[Array, "B M"]
+    place: Int[Array, "B M"]
     until: Int[Array, "B M"]
 
     def blocks(self, size: int) -> "_Tokens":
         """Blocks of so many tokens, ahead of all other axes."""
         sums = _Sums(*(_blocks(x, 3, size) for x in self.sums))
-        return _Tokens(_blocks(self.x, 2, size), sums, _blocks(self.index, 1, size), _blocks(self.until, 1, size))
+        return _Tokens(_blocks(self.x, 2, size), sums, _blocks(self.place, 1, size), _blocks(self.until, 1, size))
 
     def at(self, index_BC: Int[Array, "B C"]) -> "_Tokens":
         """Those at some places of the row."""
         one = index_BC[:, None]
         sums = _Sums(*(jnp.take_along_axis(x, one[:, None], axis=3) for x in self.sums))
         x = jnp.take_along_axis(self.x, one[..., None], axis=2)
-        return _Tokens(x, sums, take(self.index, index_BC), take(self.until, index_BC))
+        return _Tokens(x, sums, take(self.place, index_BC), take(self.until, index_BC))
 
 
 def delta_rule(
@@ -168,8 +106,8 @@ def delta_rule(
 
     valid = paths.valid[:, :, None]
     beta, decay = (by_value_head(jnp.where(valid, x, 0.0)) for x in (beta_BTH, decay_BTH))
-    index, until = _filled(paths.index, size), _filled(paths.until, size)
-    keys = _Tokens(by_head(_unit(k_BTKd)), _summed(decay, index, until, size), index, until)
+    place, until = _filled(paths.place, size), _filled(paths.until, size)
+    keys = _Tokens(by_head(_unit(k_BTKd)), _summed(decay, place, until, size), place, until)
     memory = None if state is None else state.reshape(B, K, H // K, d, e)
     found = by_value_head(v_BTHe)
     if memory is not None:
@@ -235,7 +173,7 @@ def _solved(
 def _gathered(queries: _Tokens, keys: _Tokens, u: Float[Array, "B K R T e"]) -> Float[Array, "B K R C e"]:
     """What queries gather of the u of their ancestors and of themselves."""
     of_block = jax.checkpoint(lambda block: jnp.matmul(_weights(block, keys, itself=True), u))
-    return _together(jax.lax.map(of_block, queries.blocks(block_of(queries.index.shape[1]))))
+    return _together(jax.lax.map(of_block, queries.blocks(block_of(queries.place.shape[1]))))
 
 
 def _recalled(tokens: _Tokens, memory: Float[Array, "B K R d e"]) -> Float[Array, "B K R M e"]:
@@ -246,7 +184,7 @@ def _recalled(tokens: _Tokens, memory: Float[Array, "B K R d e"]) -> Float[Array
 def _weights(queries: _Tokens, keys: _Tokens, *, itself: bool) -> Float[Array, "B K R N M"]:
     """exp(G_i - G_j) (x_i . x_j) of the ancestors j of i, and with `itself` of i; else 0."""
     scores = jnp.matmul(queries.x, keys.x.mT)
-    here, there = queries.index[:, :, None], keys.index[:, None]
+    here, there = queries.place[:, :, None], keys.place[:, None]
     seen = ((there <= here) if itself else (there < here)) & (here < keys.until[:, None])
     gaps = _Sums(*(x[..., None] for x in queries.sums)).minus(_Sums(*(x[..., None, :] for x in keys.sums)))
     return jnp.exp(jnp.where(seen[:, None, None], gaps, MASKED)) * scores[:, :, None]
@@ -258,23 +196,21 @@ def _parts(decay: Float[Array, "*n"]) -> _Sums:
     return _Sums(whole, decay - whole)
 
 
-def _summed(
-    decay: Float[Array, "B K R T"], index: Int[Array, "B T"], until: Int[Array, "B T"], size: int
-) -> _Sums:
+def _summed(decay: Float[Array, "B K R T"], place: Int[Array, "B T"], until: Int[Array, "B T"], size: int) -> _Sums:
     """The sums of log decays over each token's ancestors and itself."""
     both = jnp.stack(_parts(decay), axis=-1).reshape(decay.shape[0], -1, decay.shape[3], 2)
 
     @jax.checkpoint
     def of_block(here: Int[Array, "B N"]) -> Float[Array, "B KR N 2"]:
-        seen = (index[:, None] <= here[:, :, None]) & (here[:, :, None] < until[:, None])
+        seen = (place[:, None] <= here[:, :, None]) & (here[:, :, None] < until[:, None])
         return jnp.matmul(seen[:, None].astype(jnp.float32), both, precision=_EXACT)
 
-    sums = _together(jax.lax.map(of_block, _blocks(index, 1, size))).reshape(*decay.shape, 2)
+    sums = _together(jax.lax.map(of_block, _blocks(place, 1, size))).reshape(*decay.shape, 2)
     return _Sums(sums[..., 0], sums[..., 1])
 
 
 def _inverse(below: Float[Array, "*n N N"]) -> Float[Array, "*n N N"]:
-    """The inverse of 1 + `below`, which is strictly lower triangular, from those of diagonal blocks twice as wide a time.
+    """The inverse of 1 + `below`, which is strictly lower triangular, from those of ever wider diagonal blocks.
 
     As exact as substitution; a series of powers would cancel where keys are alike.
     """

@@ -121,7 +121,7 @@ def _count(
 ) -> Flops:
     adapted = set(lora.targets) if lora.rank else set()
     projections = adapters = attention = states = 0.0
-    # The last layer reads keys and values of every token, or what its state comes from, but computes the rest at the targets alone.
+    # The last layer reads every token for keys and values, or for its state; the rest is at the targets alone.
     kinds = [*Counter(config.scanned_kinds()).items(), (config.kind(config.layers - 1), 1)]
     for number, (kind, layers) in enumerate(kinds):
         queries = sequence_length if number < len(kinds) - 1 else targets

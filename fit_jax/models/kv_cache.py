@@ -64,10 +64,10 @@ def _held(config: DecoderConfig) -> dict[tuple[int, int], list[int]]:
 def repeated(cache: Cache, times: int) -> Cache:
     """A cache in which each row stands `times` times, one after another."""
     by_layer = cache.keys, cache.values, cache.states
+    keys, values, states = jax.tree.map(lambda held: jnp.repeat(held, times, axis=1), by_layer)
     by_row = (cache.positions, cache.visible_until, cache.limits)
     positions, visible_until, limits = (jnp.repeat(held, times, axis=0) for held in by_row)
-    repeats = jax.tree.map(lambda held: jnp.repeat(held, times, axis=1), by_layer)
-    return Cache(*repeats, positions, visible_until, cache.length, limits)
+    return Cache(keys, values, states, positions, visible_until, cache.length, limits)
 
 
 def select(cache: Cache, chosen_BW: Int[Array, "B W"], start: int) -> Cache:

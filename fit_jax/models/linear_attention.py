@@ -10,12 +10,13 @@ from jaxtyping import Array, Float, Int
 
 from fit_jax.models.attention import take
 from fit_jax.models.config import DecoderConfig
-from fit_jax.models.delta_rule import Paths, convolved, delta_rule
+from fit_jax.models.delta_rule import delta_rule
 from fit_jax.models.hash_random import Seed
 from fit_jax.models.layers import RMSNorm
 from fit_jax.models.lora import Linear
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.partition import by_heads
+from fit_jax.models.token_paths import Paths, convolved
 
 # Rates from which decays start, per token where its step is 1.
 _FASTEST, _SLOWEST = 16.0, 0.01

@@ -21,8 +21,8 @@ class LoraConfig:
     alpha: float = 32.0
     # Dropout on the adapters' inputs.
     dropout: float = 0.05
-    # Adapted projections: those of attention and of feed-forward layers; where layers keep a state, those of these may be
-    # named as well (in_proj_qkv, in_proj_z, in_proj_b, in_proj_a, out_proj).
+    # Adapted projections: those of attention and of feed-forward parts. Of layers that keep a state in_proj_qkv,
+    # in_proj_z, in_proj_b, in_proj_a and out_proj may be named as well.
     targets: tuple[str, ...] = PROJECTIONS
     # Scale by alpha / sqrt(rank) instead of alpha / rank (rsLoRA).
     rslora: bool = False

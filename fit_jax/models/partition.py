@@ -1,4 +1,4 @@
-"""Where activations lie on the mesh in context: rows over `data` and `fsdp`, tokens over `context`, heads over `tensor`."""
+"""Where activations lie on the mesh in context: split by rows and by tokens, or by rows and by heads."""
 
 import jax
 from jax.sharding import PartitionSpec as P

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from fit_jax.models.delta_rule import block_of
 from fit_jax.models.flops import Flops, forward_flops, train_flops
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.config import CONTEXT, DATA, FSDP, TENSOR
@@ -130,7 +131,8 @@ def plan_traffic(load: Workload, state: TrainState, mesh: Mesh) -> list[Traffic]
     tokens = microbatch_rows(load, mesh) * load.sequence_length
     residual = item * tokens // context * model.width
     own = [kind for kind in map(model.kind, range(model.layers)) if not kind.reuses_kv]
-    keys_values = 2 * item * tokens * sum(kind.kv_heads * kind.head_width for kind in own) / tensor
+    gathered = sum(model.linear.mixed if kind.linear else 2 * kind.kv_heads * kind.head_width for kind in own)
+    keys_values = item * tokens * gathered / tensor
     again = int(model.remat == "full")
     rows = [
         # Weights are gathered for the forward and for the backward pass; what remat repeats uses the latter.
@@ -206,9 +208,12 @@ def _moved(load: Workload, state: TrainState, mesh: Mesh) -> float:
     weights = item * sum(model.copies(name) * ins * outs for shapes in layers for name, (ins, outs) in shapes) / tensor
     numbers = sum(model.uses(name) * (ins + outs) for shapes in layers for name, (ins, outs) in shapes)
     activations = item * tokens * numbers / math.sqrt(tensor)
+    keeping, T = len(model.linear.layers or ()), load.sequence_length
+    # Each block of queries reads the keys and what was made of the values of its whole row, to solve and to gather.
+    states = 2 * 4 * tokens * T / block_of(T) * keeping * (model.linear.mixed / 2 + model.linear.values) / tensor
     scores = 0.0
     if not uses_fused_attention(load):
         # Written, normalised and read, fp32.
-        scores = 3 * 4 * tokens * load.sequence_length * model.layers * model.heads / tensor
+        scores = 3 * 4 * tokens * T * (model.layers - keeping) * model.heads / tensor
     update = 2 * (bytes_held(state.trainable) + bytes_held(state.opt_state))
-    return load.accumulate * passes * (weights + activations + scores) + update
+    return load.accumulate * passes * (weights + activations + scores + states) + update

@@ -11,11 +11,11 @@ from flax import nnx
 
 from fit_jax.models.attention import Scope
 from fit_jax.models.decoder import Decoder
-from fit_jax.models.delta_rule import paths_of
 from fit_jax.models.layer_kinds import all_stacks
 from fit_jax.models.linear_config import LinearConfig
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.rope_config import RopeConfig
+from fit_jax.models.token_paths import paths_of
 from fit_jax.parallel.sharding import named_leaves
 
 from ..closeness import assert_close

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fit_jax.models.attention import Scope
-from fit_jax.models.delta_rule import BLOCK, convolved, delta_rule, paths_of
+from fit_jax.models.delta_rule import BLOCK, delta_rule
+from fit_jax.models.token_paths import convolved, paths_of
 
 from ..closeness import assert_close
 
@@ -31,7 +32,8 @@ def random_tree(generator, tokens):
     for token in range(tokens):
         while open_until[-1] <= token:
             open_until.pop()
-        ends.append(int(generator.integers(token + 1, open_until[-1] + 1)) if generator.random() < 0.3 else open_until[-1])
+        branches = generator.random() < 0.3
+        ends.append(int(generator.integers(token + 1, open_until[-1] + 1)) if branches else open_until[-1])
         open_until.append(ends[-1])
     return np.where(generator.random(tokens) < 0.1, 0, ends)
 
@@ -47,8 +49,8 @@ def draw(generator, tokens, fastest=1.0):
 def recurrence(q, k, v, decay, beta, until):
     """The rule of each token's own path, in float64; zeros of padding."""
     q, k, v, decay, beta = (np.asarray(x[0], np.float64) for x in (q, k, v, decay, beta))
-    unit = lambda x: x / np.sqrt((x * x).sum(-1, keepdims=True) + 1e-6)
-    q, k = unit(q) * KEY**-0.5, unit(k)
+    q, k = (x / np.sqrt((x * x).sum(-1, keepdims=True) + 1e-6) for x in (q, k))
+    q = q * KEY**-0.5
     found, states = np.zeros(v.shape), {None: np.zeros((H, KEY, VALUE))}
     for token in range(len(v)):
         path = ancestors(until, token)
