@@ -174,8 +174,8 @@ class ModelConfig:
             raise InputError(f"model.family: {shown(self.family)!r} is unknown; choose among {', '.join(known)}")
         check_numbers(self)
         self.rope.check()
+        self.linear.check()
         check_layers(self)
-        self.linear.check(self.layers, self.sharing_layers)
         if self.experts < 0:
             raise InputError(f"model.experts: {self.experts} is less than 0; 0 stands for none")
         if self.experts and not 1 <= self.experts_per_token <= self.experts:

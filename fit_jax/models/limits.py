@@ -72,14 +72,17 @@ def check_numbers(model: object) -> None:
 
 def check_layers(model: Any) -> None:
     """Raises InputError for layers of a `ModelConfig` that there are not, and for heads that do not divide."""
-    for name in ("sliding_layers", "nope_layers"):
-        for layer in getattr(model, name) or ():
+    named = {"sliding_layers": model.sliding_layers, "nope_layers": model.nope_layers}
+    for name, layers in {**named, "linear.layers": model.linear.layers}.items():
+        for layer in layers or ():
             if not 0 <= layer < model.layers:
                 raise InputError(f"model.{name}: there is no layer {layer}; they are 0 to {model.layers - 1}")
     for name in ("kv_heads", "full_kv_heads"):
         count = getattr(model, name) or 1
         if model.heads % count:
             raise InputError(f"model.heads: {model.heads} heads do not divide into {count} key/value heads")
+    if model.linear.layers and model.sharing_layers:
+        raise InputError("model.sharing_layers: not beside layers that keep a state (model.linear.layers); set it to 0")
     own = model.layers - model.sharing_layers
     if model.sharing_layers < 0 or own < 1:
         raise InputError(

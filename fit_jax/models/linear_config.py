@@ -45,8 +45,8 @@ class LinearConfig:
         """Whether the layer is one of these."""
         return layer in (self.layers or ())
 
-    def check(self, layers: int, sharing_layers: int) -> None:
-        """Raises InputError for shapes that no such layers have, in a model of so many layers."""
+    def check(self) -> None:
+        """Raises InputError for shapes that no such layers have."""
         for name, most in LARGEST_LINEAR.items():
             if not 1 <= getattr(self, name) <= most:
                 raise InputError(f"model.linear.{name}: {getattr(self, name)} is not from 1 to {most}")
@@ -54,8 +54,3 @@ class LinearConfig:
             raise InputError(
                 f"model.linear.value_heads: {self.value_heads} heads do not divide into {self.key_heads} key heads"
             )
-        for layer in self.layers or ():
-            if not 0 <= layer < layers:
-                raise InputError(f"model.linear.layers: there is no layer {layer}; they are 0 to {layers - 1}")
-        if self.layers and sharing_layers:
-            raise InputError("model.linear.layers: beside layers that share keys and values (model.sharing_layers)")
