@@ -74,8 +74,8 @@ def left_padded():
 
 
 def test_layers_that_keep_a_state_decode_as_plain_passes_whatever_the_padding():
-    """The first and the last of three keep one; prompts are shorter than what its convolution sees, and longer."""
-    state = LinearConfig(layers=(0, 2), value_heads=2, key_width=8, value_width=10)
+    """The last two of three keep one; prompts are shorter than what its convolution sees, and longer."""
+    state = LinearConfig(layers=(1, 2), value_heads=2, key_width=8, value_width=10)
     model = random_model(dataclasses.replace(CONFIG, window=None, sliding_layers=None, linear=state, output_gate=True))
     continued = passes(*model)
     expected, sampling = [continued(prompt, 12) for prompt in PROMPTS], SamplingParams(tokens=12)

@@ -92,12 +92,13 @@ def test_equal_keys_and_long_rows_of_strong_decay_stay_exact():
     generator = np.random.default_rng(1)
     tokens = 40 * BLOCK
     q, k, v, decay, beta = draw(generator, tokens, fastest=30.0)
-    decay[0, :, 0] *= 1e-4
-    k[:] = k[:, :1]
+    k[:, :, 0], beta[..., : H // K] = k[:, :1, 0], 1
+    decay[..., : H // K] *= 1e-4
+    decay[:, -40:] *= 1e-3
     until = np.full(tokens, tokens)
     index = np.arange(tokens - 6, tokens, dtype=np.int32)[None]
-    found = run((q, k, v, decay, np.ones_like(beta)), rows(until), index)[0][0]
-    assert_close(found, recurrence(q, k, v, decay, np.ones_like(beta), until)[-6:], 1e-4)
+    found = run((q, k, v, decay, beta), rows(until), index)[0][0]
+    assert_close(found, recurrence(q, k, v, decay, beta, until)[-6:], 1e-4)
 
 
 def test_gradients_are_those_of_the_recurrence_and_none_comes_from_padding():
