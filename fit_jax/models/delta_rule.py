@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fit_jax.models.attention import MASKED, take
 from fit_jax.models.token_paths import Paths
 
-# Tokens of a block at most; a power of two.
-BLOCK = 64
+# Tokens of a block at most; a power of two. Wider ones are fewer, but their inverses cost more than all else.
+BLOCK = 32
 # Sums of decays are kept in two parts: one of multiples of this, which float32 adds without rounding up to 2**18 nats,
 # and a small rest. So the difference of two large sums is exact, however long a row is.
 _STEP = 2.0**-6
@@ -210,23 +211,23 @@ def _summed(decay: Float[Array, "B K R T"], place: Int[Array, "B T"], until: Int
 
 
 def _inverse(below: Float[Array, "*n N N"]) -> Float[Array, "*n N N"]:
-    """The inverse of 1 + `below`, which is strictly lower triangular, from those of ever wider diagonal blocks.
+    """The inverse of 1 + `below`, which is strictly lower triangular, from those of diagonal blocks ever wider.
 
     As exact as substitution; a series of powers would cancel where keys are alike.
     """
-    *leading, N, _ = below.shape
-    inverse, width = jnp.ones((*leading, N, 1, 1), below.dtype), 1
-    while width < N:
-        count = N // (2 * width)
-        pairs = inverse.reshape(*leading, count, 2, width, width)
-        first, second = pairs[..., 0, :, :], pairs[..., 1, :, :]
-        blocks = below.reshape(*leading, count, 2, width, count, 2, width)[..., 1, :, :, 0, :]
-        own = jnp.expand_dims(jnp.eye(count, dtype=bool)[:, None, :, None], tuple(range(len(leading))))
-        between = jnp.sum(jnp.where(own, blocks, 0.0), axis=-2)
-        corner = -jnp.matmul(second, jnp.matmul(between, first, precision=_EXACT), precision=_EXACT)
-        above = jnp.concatenate([first, jnp.zeros_like(first)], axis=-1)
-        inverse, width = jnp.concatenate([above, jnp.concatenate([corner, second], axis=-1)], axis=-2), 2 * width
-    return inverse[..., 0, :, :]
+    N = below.shape[-1]
+    row, column = np.arange(N)[:, None], np.arange(N)[None]
+
+    def corners(width: int) -> Array:
+        """Of each block twice so wide what lies below its first half and beside its second."""
+        within = (row // (2 * width) == column // (2 * width)) & (row // width > column // width)
+        return jnp.where(jnp.broadcast_to(within, below.shape), below, 0.0)
+
+    inverse = jnp.broadcast_to(jnp.eye(N), below.shape) - corners(1)
+    for doublings in range(1, (N - 1).bit_length()):
+        beside = jnp.matmul(corners(1 << doublings), inverse, precision=_EXACT)
+        inverse = inverse - jnp.matmul(inverse, beside, precision=_EXACT)
+    return inverse
 
 
 def _unit(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:

@@ -149,9 +149,9 @@ def _rule(shape: LinearConfig, tokens: int, queries: int, passes: _Passes) -> fl
     T, C = -(-tokens // block) * block, -(-queries // asked) * asked
     keys, values = 2 * shape.key_heads * shape.key_width, 2 * shape.values  # of a pair of tokens
     sums = 2 * T * T * 2 * shape.value_heads
-    inverses = 2 * T * (block * block - 1) / 3 * shape.value_heads
-    solved = T * T * (keys + values) + T * block * (keys + values) + inverses
+    inverses = 4 * T * block * block * max((block - 1).bit_length() - 1, 0) * shape.value_heads + T * block * keys
+    solved = T * T * (keys + values) + T * block * values
     gathered = C * T * (keys + values)
-    # The transposed system, and the gradient of its matrix; scores are computed again for each.
+    # The transposed system, whose inverses are there, and the gradients of both products; scores are computed again.
     backward = sums + solved + T * T * (3 * keys + values) + C * T * (3 * keys + 2 * values)
-    return passes.rule * (sums + solved + gathered) + passes.rule_gradient * backward
+    return passes.rule * (sums + inverses + solved + gathered) + passes.rule_gradient * backward

@@ -79,9 +79,9 @@ LINEAR = {
         (GEMMA4, "none", 0, 1e-6),
         (GEMMA4, "dots", 4, 0.01),
         (GEMMA4, "full", 4, 0.02),
-        (LINEAR, "none", 0, 0.02),
-        (LINEAR, "dots", 4, 0.03),
-        (LINEAR, "full", 4, 0.03),
+        (LINEAR, "none", 0, 1e-6),
+        (LINEAR, "dots", 4, 0.02),
+        (LINEAR, "full", 4, 0.02),
     ],
 )
 @pytest.mark.slow
