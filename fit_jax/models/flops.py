@@ -136,15 +136,16 @@ def _count(
         pairs = layers * rows * queries * sequence_length * config.heads
         attention += (passes.scores + passes.values) * 2 * pairs * kind.head_width
         if kind.linear:
-            states += layers * rows * _rule(config.linear, sequence_length, queries, passes)
+            scanned = number < len(kinds) - 1
+            states += layers * rows * _rule(config.linear, sequence_length, queries, passes, scanned=scanned)
     projections += passes.inputs * 2 * rows * sequence_length * config.width * config.layers * config.layer_input
     computed = math.prod(chunks_of(targets))
     head = passes.head * 2 * rows * computed * config.width * config.vocab_size
     return Flops(projections, adapters, attention, head, states)
 
 
-def _rule(shape: LinearConfig, tokens: int, queries: int, passes: _Passes) -> float:
-    """The delta rule of one layer and row, which are filled up to whole blocks; as `delta_rule` computes it."""
+def _rule(shape: LinearConfig, tokens: int, queries: int, passes: _Passes, *, scanned: bool) -> float:
+    """The delta rule of one layer, the last or one that is scanned, on a row, which is filled up to whole blocks."""
     block, asked = block_of(tokens), block_of(queries)
     T, C = -(-tokens // block) * block, -(-queries // asked) * asked
     keys, values = 2 * shape.key_heads * shape.key_width, 2 * shape.values  # of a pair of tokens
@@ -152,6 +153,8 @@ def _rule(shape: LinearConfig, tokens: int, queries: int, passes: _Passes) -> fl
     inverses = 4 * T * block * block * max((block - 1).bit_length() - 1, 0) * shape.value_heads + T * block * keys
     solved = T * T * (keys + values) + T * block * values
     gathered = C * T * (keys + values)
-    # The transposed system, whose inverses are there, and the gradients of both products; scores are computed again.
-    backward = sums + solved + T * T * (3 * keys + values) + C * T * (3 * keys + 2 * values)
+    # The transposed system, whose inverses the last layer still has, and the gradients of both products, for which scores
+    # are computed again.
+    backward = sums + (inverses if scanned else 0) + solved
+    backward += T * T * (3 * keys + values) + C * T * (3 * keys + 2 * values)
     return passes.rule * (sums + inverses + solved + gathered) + passes.rule_gradient * backward
