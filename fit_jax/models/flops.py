@@ -153,8 +153,8 @@ def _rule(shape: LinearConfig, tokens: int, queries: int, passes: _Passes, *, sc
     inverses = 4 * T * block * block * max((block - 1).bit_length() - 1, 0) * shape.value_heads + T * block * keys
     solved = T * T * (keys + values) + T * block * values
     gathered = C * T * (keys + values)
-    # The transposed system, whose inverses the last layer still has, and the gradients of both products, for which scores
-    # are computed again.
+    # The transposed system, whose inverses the last layer still has, and the gradients of both products, for which
+    # scores are computed again.
     backward = sums + (inverses if scanned else 0) + solved
     backward += T * T * (3 * keys + values) + C * T * (3 * keys + 2 * values)
     return passes.rule * (sums + inverses + solved + gathered) + passes.rule_gradient * backward

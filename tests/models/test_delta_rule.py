@@ -90,7 +90,7 @@ def test_tokens_asked_for_are_those_of_all():
 def test_equal_keys_and_long_rows_of_strong_decay_stay_exact():
     """A series of powers would cancel where keys are alike, and plain sums of decays would round."""
     generator = np.random.default_rng(1)
-    tokens = 40 * BLOCK
+    tokens = 1280
     q, k, v, decay, beta = draw(generator, tokens, fastest=30.0)
     k[:, :, 0], beta[..., : H // K] = k[:, :1, 0], 1
     decay[..., : H // K] *= 1e-4
