@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 from fit_jax.models.attention import MASKED, take
 from fit_jax.models.token_paths import Paths
 
-# Tokens of a block at most; a power of two. Wider ones are fewer, but their inverses cost more than all else.
+# Tokens of a block at most; a power of two. Of wider ones there are fewer, but their inverses cost a token more.
 BLOCK = 32
 # Sums of decays are kept in two parts: one of multiples of this, which float32 adds without rounding up to 2**18 nats,
 # and a small rest. So the difference of two large sums is exact, however long a row is.

@@ -50,8 +50,7 @@ MADE = [("llama", kind) for kind in KINDS] + [
     ("gemma4_e2b", "lora"),
     pytest.param("gemma4", "dora", marks=pytest.mark.slow),
     pytest.param("gemma4_moe", "lora", marks=pytest.mark.slow),
-    ("qwen3_5", "rslora"),
-    *(pytest.param("qwen3_5", kind, marks=pytest.mark.slow) for kind in ("lora", "dora")),
+    *(pytest.param("qwen3_5", kind, marks=pytest.mark.slow) for kind in KINDS),
     ("phi4_mini", "lora"),
     *(pytest.param("phi4_mini", kind, marks=pytest.mark.slow) for kind in ("dora", "rslora")),
 ]
