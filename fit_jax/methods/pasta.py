@@ -10,7 +10,8 @@ are ranked by how well answers then follow the focus. How many of the first are 
 validation.
 
 Differences: the paper profiles on several tasks and takes the heads that stand in the first k of all; here it is one
-task, the one that is evaluated. In models that cap their scores by a tanh the bias goes through the cap.
+task, the one that is evaluated. In models that cap their scores by a tanh the bias goes through the cap. Layers that
+keep a state have no attention to steer, so that heads are those of the others.
 """
 
 from math import log
@@ -21,6 +22,7 @@ from flax import nnx
 
 from fit_jax.config import Config
 from fit_jax.data.task import Task
+from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject
 from fit_jax.methods.instruction_marks import InstructionMarks
 from fit_jax.methods.intervention import Intervention
@@ -38,22 +40,27 @@ def pasta(base: Base, task: Task, config: Config, shots: int) -> tuple[Subject, 
         Who to evaluate, and how many heads are steered.
 
     Raises:
-        InputError: No example's spurious label differs from its true one.
+        InputError: No example's spurious label differs from its true one, or no layer attends.
     """
     marks, unchanged = InstructionMarks(base.encoder), nothing(base)
     shape = nnx.merge(base.graphdef, *base.states).config
     L, H = shape.layers, shape.heads
+    heads = [layer * H + head for layer in range(L) if not shape.linear.has(layer) for head in range(H)]
+    if not heads:
+        raise InputError(
+            "pasta: no layer of this model attends, so that there is nothing to steer; take another method"
+        )
 
     def steered(heads: list[int]) -> Intervention:
         chosen = np.zeros(L * H, np.float32)
         chosen[heads] = log(1 / ALPHA)
         return unchanged._replace(head_bias=jnp.asarray(chosen.reshape(L, H)))
 
-    alone = {str(head): steered([head]) for head in range(L * H)}
+    alone = {str(head): steered([head]) for head in heads}
     profile = following(base, opposed(task, "train", config.seed), alone, marks)
-    ranked = sorted(range(L * H), key=lambda head: -profile[str(head)])
-    counts = sorted({max(round(share * L * H), 1) for share in SHARES})
-    options = {f"{count} of {L * H} heads": steered(ranked[:count]) for count in counts}
+    ranked = sorted(heads, key=lambda head: -profile[str(head)])
+    counts = sorted({max(round(share * len(heads)), 1) for share in SHARES})
+    options = {f"{count} of {len(heads)} heads": steered(ranked[:count]) for count in counts}
     return best_intervention(base, opposed(task, "validation", config.seed), options, marks)
 
 

@@ -8,7 +8,7 @@ on validation.
 Differences: the bias is the one that brings the share s to the target t exactly, log(t / (1 - t)) - log(s / (1 - s)).
 It acts on the tokens of the prompt behind the instruction too, in whose keys and values later layers read, as in a
 prompt that is processed under steering from its beginning. In models that cap their scores by a tanh the bias goes
-through the cap.
+through the cap. Layers that keep a state have no attention, and stay as they are.
 """
 
 import jax.numpy as jnp

@@ -8,7 +8,7 @@ from typing import Any
 from fit_jax.errors import InputError
 from fit_jax.foreign import exists, listed, named, quoted, read_object, shown
 from fit_jax.hub import local_folder
-from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
+from fit_jax.models.config import EXPERT_PROJECTIONS, LINEAR_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
 from fit_jax.models.families import family_traits
 from fit_jax.models.lora_config import LARGEST_RANK, LoraConfig
 from fit_jax.models.tensor_files import TensorFiles
@@ -36,8 +36,9 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
         InputError: A projection that does not exist, a quantised model without an adapter, experts that can have none,
             no such adapter, or PEFT settings that this decoder does not have.
     """
-    if other := sorted(set(lora.targets) - set(PROJECTIONS)):
-        raise InputError(f"lora.targets: {listed(other)}: no such projection; choose among {', '.join(PROJECTIONS)}")
+    known = _projections(model)
+    if other := sorted(set(lora.targets) - set(known)):
+        raise InputError(f"lora.targets: {listed(other)}: no such projection; choose among {', '.join(known)}")
     if model.quantize != "none" and lora.rank == 0 and lora.adapter is None:
         raise InputError(
             f"model.quantize {model.quantize}: a quantised model cannot be fully fine-tuned; set lora.rank"
@@ -167,6 +168,11 @@ def fused_projections(model: ModelConfig) -> dict[str, tuple[str, ...]]:
     return {whole.rpartition(".")[2]: parts for whole, parts in family_traits(model.family).fused.items()}
 
 
+def _projections(model: ModelConfig) -> tuple[str, ...]:
+    """The projections that layers of such a model have."""
+    return (*PROJECTIONS, *LINEAR_PROJECTIONS) if model.linear.layers else PROJECTIONS
+
+
 def _adaptable_experts(model: ModelConfig) -> bool:
     """Whether experts can have adapters: where each one's projections have a name, by which PEFT knows them."""
     own = family_traits(model.family).experts
@@ -176,7 +182,7 @@ def _adaptable_experts(model: ModelConfig) -> bool:
 def _stored(model: ModelConfig, experts: bool) -> dict[str, str]:
     """The projections that may have adapters, those of experts or not, and the names that PEFT has for them."""
     traits = family_traits(model.family)
-    stored = {name: name for name in PROJECTIONS if name not in model.expert_projections()}
+    stored = {name: name for name in _projections(model) if name not in model.expert_projections()}
     stored |= {part: fused for fused, parts in fused_projections(model).items() for part in parts}
     if experts:
         stored |= {name: traits.experts[name].rpartition(".")[2] for name in EXPERT_PROJECTIONS}

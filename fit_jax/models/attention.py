@@ -153,7 +153,8 @@ class Attention(nnx.Module):
         D, H, K, G = config.width, config.heads, kind.kv_heads, kind.head_width
         bias, depth = config.qkv_bias, (2 * config.layers) ** -0.5
         self.config, self.kind = config, kind
-        self.q_proj = Linear("q_proj", D, H * G, config, lora, bias=bias, seed=seed.fold(0))
+        queries = H * G * (1 + config.output_gate)
+        self.q_proj = Linear("q_proj", D, queries, config, lora, bias=bias, seed=seed.fold(0))
         own_values = kind.own_values and not kind.reuses_kv
         inputs = D, K * G, config, lora
         self.k_proj = None if kind.reuses_kv else Linear("k_proj", *inputs, bias=bias, seed=seed.fold(1))
@@ -167,12 +168,17 @@ class Attention(nnx.Module):
 
     def queries(
         self, x: Float[Array, "B C D"], adapter_x: Float[Array, "B C D"], rope: Rope
-    ) -> Float[Array, "B C H G"]:
-        """Rotated queries of normalised inputs."""
-        q = rotate(self._heads(self.q_proj(x, adapter_x), self.q_norm), rope)
-        if rope.temperature is None:
-            return q
-        return q * rope.temperature.astype(q.dtype)[:, :, None, None]
+    ) -> tuple[Float[Array, "B C H G"], Float[Array, "B C HG"] | None]:
+        """Rotated queries of normalised inputs, and the gates of what they gather, where there are some."""
+        projected, gates = self.q_proj(x, adapter_x), None
+        if self.config.output_gate:  # of each head the query, then the gate
+            both = projected.reshape(*x.shape[:2], -1, 2, self.kind.head_width)
+            projected, gates = (both[:, :, :, n].reshape(*x.shape[:2], -1) for n in range(2))
+            gates = jax.nn.sigmoid(gates)
+        q = rotate(self._heads(projected, self.q_norm), rope)
+        if rope.temperature is not None:
+            q = q * rope.temperature.astype(q.dtype)[:, :, None, None]
+        return q, gates
 
     def keys_values(
         self, x: Float[Array, "B T D"], adapter_x: Float[Array, "B T D"], rope: Rope

@@ -17,12 +17,15 @@ from fit_jax.models.hash_random import Seed, dropout, folded
 from fit_jax.models.layer_inputs import LayerInput
 from fit_jax.models.layer_kinds import LayerKind
 from fit_jax.models.layers import FeedForward, RMSNorm, scaled
+from fit_jax.models.linear_attention import LinearAttention, LinearState
+from fit_jax.models.lora import Linear
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.rope import Rope
 
 LayerNumber = int | Int[Array, ""]
 Gather = Callable[[Array, Scope], Array]
 Rescope = Callable[[Scope, Array, Array, Gather], Scope]
+Read = Callable[[LinearState | None], tuple[Array, LinearState | None]]
 
 
 @jax.tree_util.register_dataclass
@@ -47,10 +50,20 @@ class LayerHook:
         """
         return self, k, v
 
+    def carried(self, layer: LayerNumber, read: Read) -> tuple[Self, Float[Array, "B C He"]]:
+        """What a layer that keeps a state gathers: what `read` gives for the state before these tokens.
+
+        `read` takes None where nothing was read before, and gives the state after the tokens where it took one.
+        """
+        return self, read(None)[0]
+
     def scope(
         self, layer: LayerNumber, scope: Scope, q: Float[Array, "B C H G"], k: Float[Array, "B S K G"], gather: Gather
     ) -> Scope:
-        """What the queries see of the keys, given both; `gather` tells what they gather of values under a scope."""
+        """What the queries see of the keys, given both; `gather` tells what they gather of values under a scope.
+
+        A layer that keeps a state has neither, and is not asked.
+        """
         return scope
 
     def routed(self, layer: LayerNumber, routing: Routing, index_BC: Int[Array, "B C"] | None) -> Self:
@@ -79,7 +92,8 @@ class Block(nnx.Module):
         self.config, self.kind = config, kind
         self.adapter_dropout = lora.dropout if lora.rank else 0.0
         self.attention_norm = RMSNorm(config.width, config) if config.pre_norms else None
-        self.attention = Attention(kind, config, lora, seed=seed.fold(0))
+        self.attention = None if kind.linear else Attention(kind, config, lora, seed=seed.fold(0))
+        self.linear_attention = LinearAttention(config, lora, seed=seed.fold(0)) if kind.linear else None
         self.mlp_norm = RMSNorm(config.width, config) if config.pre_norms else None
         mixed, beside, seed_1 = config.experts > 0, config.expert_width is not None, seed.fold(1)
         dense = kind.feed_forward, config, lora
@@ -113,10 +127,23 @@ class Block(nnx.Module):
         `rescope` is a hook's `scope` for this layer; `given` is its input besides the residual stream, where it has
         one.
         """
-        q = self.attention.queries(*normed, rope)
+        assert self.attention is not None, "of a layer that attends"
+        q, gates = self.attention.queries(*normed, rope)
         gather = partial(self.attention.attend, q, k, window=window)
         y = gather(v, rescope(scope, q, k, gather))
-        y = self.attention.o_proj(y, dropout(y, self.adapter_dropout, folded(seed, 1)))
+        y = y if gates is None else y * gates
+        return self.finish(x, y, self.attention.o_proj, seed, given)
+
+    def finish(
+        self,
+        x: Float[Array, "B C D"],
+        y: Float[Array, "B C X"],
+        project: Linear,
+        seed: Seed | None,
+        given: Float[Array, "B C P"] | None,
+    ) -> tuple[Float[Array, "B C D"], Routing | None]:
+        """As `write` gives it, from what the layer's tokens gathered and its projection; `given` as above."""
+        y = project(y, dropout(y, self.adapter_dropout, folded(seed, 1)))
         x = x + self._out(y, self.attention_out_norm, folded(seed, 2))
         h, routing = _normed(x, self.mlp_norm), None
         if isinstance(self.mlp, Experts):

@@ -6,13 +6,20 @@ from typing import Any, Literal, get_args
 from fit_jax.errors import InputError
 from fit_jax.foreign import shown
 from fit_jax.models.layer_kinds import LayerKind, reused_layers
-from fit_jax.models.limits import check_numbers
+from fit_jax.models.limits import check_layers, check_numbers
+from fit_jax.models.linear_config import LinearConfig
 from fit_jax.models.rope_config import RopeConfig
 from fit_jax.plugins import plugin_names
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 EXPERT_PROJECTIONS = PROJECTIONS[4:]
+
+# Those of layers that keep a state, in place of the four of attention.
+LINEAR_PROJECTIONS = ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj")
+
+# All but the two that give one number a head.
+QUANTIZED_PROJECTIONS = (*PROJECTIONS, "in_proj_qkv", "in_proj_z", "out_proj")
 
 # The families of this package, each a module of `fit_jax.models.families`; others come from entry points
 # (`fit_jax.plugins`).
@@ -35,6 +42,7 @@ Family = Literal[
     "qwen3_moe",
     "olmoe",
     "gpt_oss",
+    "qwen3_5_text",
 ]
 
 
@@ -99,6 +107,10 @@ class ModelConfig:
     layer_input: int = 0
     # Vocabulary of its embeddings; null means that of all.
     layer_input_vocab: int | None = None
+    # Layers that keep a state where others attend.
+    linear: LinearConfig = field(default_factory=LinearConfig)
+    # What a head gathers is multiplied by the sigmoid of a gate, which the query projection gives too (Qwen 3.5).
+    output_gate: bool = False
     # Biases on the query, key and value projections (Qwen 2).
     qkv_bias: bool = False
     # Bias on attention's output projection (gpt-oss).
@@ -162,15 +174,8 @@ class ModelConfig:
             raise InputError(f"model.family: {shown(self.family)!r} is unknown; choose among {', '.join(known)}")
         check_numbers(self)
         self.rope.check()
-        for name in ("sliding_layers", "nope_layers"):
-            for layer in getattr(self, name) or ():
-                if not 0 <= layer < self.layers:
-                    raise InputError(f"model.{name}: there is no layer {layer}; they are 0 to {self.layers - 1}")
-        for name in ("kv_heads", "full_kv_heads"):
-            count = getattr(self, name) or 1
-            if self.heads % count:
-                raise InputError(f"model.heads: {self.heads} heads do not divide into {count} key/value heads")
-        self._check_sharing()
+        self.linear.check()
+        check_layers(self)
         if self.experts < 0:
             raise InputError(f"model.experts: {self.experts} is less than 0; 0 stands for none")
         if self.experts and not 1 <= self.experts_per_token <= self.experts:
@@ -194,21 +199,6 @@ class ModelConfig:
         if not 0 <= self.dropout < 1:
             raise InputError(f"model.dropout: {self.dropout} is not in [0, 1)")
 
-    def _check_sharing(self) -> None:
-        own = self.layers - self.sharing_layers
-        if self.sharing_layers < 0 or own < 1:
-            raise InputError(
-                f"model.sharing_layers: {self.sharing_layers} of {self.layers} layers; choose from 0 to all but one"
-            )
-        kinds = [self.slides(layer) for layer in range(self.layers)]
-        if not {*kinds[own:]} <= {*kinds[:own]}:
-            raise InputError(
-                f"model.sharing_layers: of the last {self.sharing_layers} layers some slide, or some do not, and none "
-                "before them does so, whose keys and values they could share; take fewer"
-            )
-        if self.layer_input < 0:
-            raise InputError(f"model.layer_input: {self.layer_input} is less than 0; 0 stands for none")
-
     @property
     def head_width(self) -> int:
         """G, given or derived."""
@@ -221,6 +211,10 @@ class ModelConfig:
 
     def kind(self, layer: int) -> LayerKind:
         """The shapes of a layer."""
+        if self.linear.has(layer):
+            return LayerKind(
+                None, 0, 0, self.feed_forward, own_values=False, reuses_kv=False, kv_reused=False, linear=True
+            )
         apart = self.full_head_dim or self.full_kv_heads or self.keys_as_values or self.sharing_layers
         full, reuses_kv = not self.slides(layer), layer >= self.layers - self.sharing_layers
         return LayerKind(
@@ -246,10 +240,14 @@ class ModelConfig:
         """(inputs, outputs) of each projection that such a layer has; of those of experts, of one."""
         D, F = self.width, kind.feed_forward
         H, K = self.heads * kind.head_width, kind.kv_heads * kind.head_width
-        pairs = ((D, H), (D, K), (D, K), (H, D), (D, F), (D, F), (F, D))
-        shapes = dict(zip(PROJECTIONS, pairs))
+        shapes = dict(zip(PROJECTIONS, ((D, H * (1 + self.output_gate)), (D, K), (D, K), (H, D))))
         lacking = {"k_proj", "v_proj"} if kind.reuses_kv else set() if kind.own_values else {"v_proj"}
         found = {name: shape for name, shape in shapes.items() if name not in lacking}
+        if kind.linear:
+            values, heads = self.linear.values, self.linear.value_heads
+            pairs = ((D, self.linear.mixed), (D, values), (D, heads), (D, heads), (values, D))
+            found = {name: shape for name, shape in zip(LINEAR_PROJECTIONS, pairs)}
+        found |= zip(EXPERT_PROJECTIONS, ((D, F), (D, F), (F, D)))
         if self.experts and (E := self.expert_width):
             found |= zip(self.expert_projections(), ((D, E), (D, E), (E, D)))
         return found

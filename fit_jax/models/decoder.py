@@ -27,6 +27,7 @@ from fit_jax.models.lora import Linear
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.partition import by_rows
 from fit_jax.models.rope import Ropes, ropes_at, sequence_lengths
+from fit_jax.models.token_paths import paths_of
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -127,6 +128,8 @@ class Decoder(nnx.Module):
         """
         ropes, last = self.ropes(scope.query_positions, scope.lengths), self.config.layers - 1
 
+        linear = self.config.linear
+        paths = paths_of(scope, linear.conv_width - 1) if linear.layers else None
         reused: dict[bool | None, _KeysValues] = {}  # of layers that slide, and of those that do not
 
         def visit(
@@ -137,23 +140,32 @@ class Decoder(nnx.Module):
             layers: tuple[int, ...],
             given: Array | None,
             index_BC: Array | None = None,
-        ) -> tuple[Array, Hook, _KeysValues]:
+        ) -> tuple[Array, Hook, _KeysValues | None]:
             """The layer `number`, one of `layers`, which may be traced where these are several."""
             slides, layer_seed = self._flag(self.config.slides, number, layers), folded(seed, number)
             rope, queries = ropes.of(slides, self._flag(self.config.rotates, number, layers)), scope
-            normed = block.read(x, layer_seed)
-            if block.kind.reuses_kv:
-                k, v = reused[block.kind.slides]
-            else:
+            normed, rule = block.read(x, layer_seed), block.linear_attention
+            y: Array | None = None
+            held: _KeysValues | None = None
+            if rule is not None:
+                hook, y = hook.carried(number, partial(rule, *normed, paths, index_BC))
+            elif block.kind.reuses_kv:
+                held = reused[block.kind.slides]
+            elif block.attention is not None:
                 hook, k, v = hook.keys_values(number, *block.attention.keys_values(*normed, rope))
+                held = k, v
             if index_BC is not None:
                 x, normed, rope, given = jax.tree.map(lambda a: take(a, index_BC), (x, normed, rope, given))
                 queries = scope.at(index_BC)
-            rescope = partial(hook.scope, number)
-            x, routing = block.write(x, normed, k, v, queries, rope, self.window(slides), layer_seed, rescope, given)
+            routing = None
+            if rule is not None and y is not None:
+                x, routing = block.finish(x, y, rule.out_proj, layer_seed, given)
+            elif held is not None:
+                rescope, window = partial(hook.scope, number), self.window(slides)
+                x, routing = block.write(x, normed, *held, queries, rope, window, layer_seed, rescope, given)
             hook = hook if routing is None else hook.routed(number, routing, index_BC)
             hook, x = hook.output(number, x, index_BC)
-            return x, hook, (k, v)
+            return x, hook, held
 
         def through(
             stack: Stack, carry: tuple[Array, Hook], each: tuple[nnx.State, Array, Array | None]

@@ -9,26 +9,33 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fit_jax.models.config import PROJECTIONS, DecoderConfig
+from fit_jax.models.config import DecoderConfig
+from fit_jax.models.delta_rule import block_of
 from fit_jax.models.head import chunks_of
+from fit_jax.models.linear_config import LinearConfig
 from fit_jax.models.lora_config import LoraConfig
+
+# What the last layer computes of all tokens and not of the targets alone.
+_OF_EVERY_TOKEN = ("k_proj", "v_proj", "in_proj_qkv", "in_proj_b", "in_proj_a")
 
 
 class Flops(NamedTuple):
     """Operations by part; `total` is their sum.
 
     Attributes:
-        projections: The seven projections of the layers; of those of experts, as many as a token goes to, and the
-            router; and those around the layers' own inputs.
+        projections: The projections of the layers; of those of experts, as many as a token goes to, and the router; and
+            those around the layers' own inputs.
         adapters: Low-rank updates on them.
         attention: Scores and weighted values.
         head: The vocabulary projection.
+        states: The delta rule of layers that keep a state.
     """
 
     projections: float
     adapters: float
     attention: float
     head: float
+    states: float
 
     @property
     def total(self) -> float:
@@ -46,6 +53,8 @@ class _Passes(NamedTuple):
     values: int
     head: int
     inputs: int
+    rule: int
+    rule_gradient: bool
 
 
 def train_flops(config: DecoderConfig, lora: LoraConfig, rows: int, sequence_length: int, targets: int) -> Flops:
@@ -72,13 +81,16 @@ def train_flops(config: DecoderConfig, lora: LoraConfig, rows: int, sequence_len
         values=3 + values_again,
         head=2 + trained + (chunks_of(targets)[0] > 1),
         inputs=1 + 2 * trained,
+        rule=1 + (config.remat != "none"),
+        rule_gradient=True,
     )
     return _count(config, lora, passes, rows, sequence_length, targets)
 
 
 def forward_flops(config: DecoderConfig, lora: LoraConfig, rows: int, sequence_length: int, targets: int) -> Flops:
     """Of one forward pass over a batch of this size."""
-    passes = _Passes(projection=lambda _: 1, a=lambda _: 1, b=lambda _: 1, scores=1, values=1, head=1, inputs=1)
+    once = {name: 1 for name in ("scores", "values", "head", "inputs", "rule")}
+    passes = _Passes(projection=lambda _: 1, a=lambda _: 1, b=lambda _: 1, **once, rule_gradient=False)
     return _count(config, lora, passes, rows, sequence_length, targets)
 
 
@@ -107,14 +119,14 @@ def _base_count(config: DecoderConfig, times: Callable[[str], int]) -> int:
 def _count(
     config: DecoderConfig, lora: LoraConfig, passes: _Passes, rows: int, sequence_length: int, targets: int
 ) -> Flops:
-    adapted = set(lora.targets) & set(PROJECTIONS) if lora.rank else set()
-    projections = adapters = attention = 0.0
-    # The last layer reads keys and values of every token but computes the rest at the targets alone.
+    adapted = set(lora.targets) if lora.rank else set()
+    projections = adapters = attention = states = 0.0
+    # The last layer reads every token for keys and values, or for its state; the rest is at the targets alone.
     kinds = [*Counter(config.scanned_kinds()).items(), (config.kind(config.layers - 1), 1)]
     for number, (kind, layers) in enumerate(kinds):
         queries = sequence_length if number < len(kinds) - 1 else targets
         for name, (inputs, outputs) in config.projection_shapes(kind).items():
-            n = layers * rows * (sequence_length if name in ("k_proj", "v_proj") else queries)
+            n = layers * rows * (sequence_length if name in _OF_EVERY_TOKEN else queries)
             projections += passes.projection(name) * 2 * n * config.uses(name) * inputs * outputs
             if name in adapted:
                 per_token = passes.a(name) * inputs + passes.b(name) * outputs
@@ -124,7 +136,26 @@ def _count(
         projections += (passes.projection("layer_input") + passes.projection("down_proj")) * added
         pairs = layers * rows * queries * sequence_length * config.heads
         attention += (passes.scores + passes.values) * 2 * pairs * kind.head_width
+        if kind.linear:
+            scanned = number < len(kinds) - 1
+            states += layers * rows * _rule(config.linear, sequence_length, queries, passes, scanned=scanned)
     projections += passes.inputs * 2 * rows * sequence_length * config.width * config.layers * config.layer_input
     computed = math.prod(chunks_of(targets))
     head = passes.head * 2 * rows * computed * config.width * config.vocab_size
-    return Flops(projections, adapters, attention, head)
+    return Flops(projections, adapters, attention, head, states)
+
+
+def _rule(shape: LinearConfig, tokens: int, queries: int, passes: _Passes, *, scanned: bool) -> float:
+    """The delta rule of one layer, the last or one that is scanned, on a row, which is filled up to whole blocks."""
+    block, asked = block_of(tokens), block_of(queries)
+    T, C = -(-tokens // block) * block, -(-queries // asked) * asked
+    keys, values = 2 * shape.key_heads * shape.key_width, 2 * shape.values  # of a pair of tokens
+    sums = 2 * T * T * 2 * shape.value_heads
+    inverses = 4 * T * block * block * max((block - 1).bit_length() - 1, 0) * shape.value_heads + T * block * keys
+    solved = T * T * (keys + values) + T * block * values
+    gathered = C * T * (keys + values)
+    # The transposed system, whose inverses the last layer still has, and the gradients of both products, for which
+    # scores are computed again.
+    backward = sums + (inverses if scanned else 0) + solved
+    backward += T * T * (3 * keys + values) + C * T * (3 * keys + 2 * values)
+    return passes.rule * (sums + inverses + solved + gathered) + passes.rule_gradient * backward

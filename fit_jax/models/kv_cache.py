@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from fit_jax.models.attention import Scope
-from fit_jax.models.block import LayerHook, LayerNumber
+from fit_jax.models.block import LayerHook, LayerNumber, Read
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
+from fit_jax.models.linear_attention import LinearState, empty_state
 
 _ALWAYS = jnp.iinfo(jnp.int32).max
 
@@ -22,11 +23,13 @@ class Cache(NamedTuple):
     A slot that holds padding has `visible_until` 0, so that rows may be padded on either side. `limits` says how many
     tokens each row's sequence may come to hold, which some rotary embeddings ask beforehand (longrope).
 
-    Keys and values are those of layers that have their own, stacked by their shape (`_held`).
+    Keys and values are those of layers that have their own, stacked by their shape (`_held`); `states` are those of
+    layers that keep one, stacked, and None where none does.
     """
 
     keys: tuple[Float[Array, "L B S K G"], ...]
     values: tuple[Float[Array, "L B S K G"], ...]
+    states: LinearState | None
     positions: Int[Array, "B S"]
     visible_until: Int[Array, "B S"]
     length: Int[Array, ""]
@@ -42,7 +45,10 @@ def empty_cache(config: DecoderConfig, rows: int, slots: int) -> Cache:
     )
     nothing = jnp.zeros((rows, slots), jnp.int32)
     limits = jnp.full((rows,), slots, jnp.int32)
-    return Cache(keys, values, nothing, nothing, jnp.int32(0), limits)
+    states = None
+    if count := len(config.linear.layers or ()):
+        states = jax.tree.map(lambda one: jnp.zeros((count, *one.shape), one.dtype), empty_state(config, rows))
+    return Cache(keys, values, states, nothing, nothing, jnp.int32(0), limits)
 
 
 def _held(config: DecoderConfig) -> dict[tuple[int, int], list[int]]:
@@ -50,35 +56,38 @@ def _held(config: DecoderConfig) -> dict[tuple[int, int], list[int]]:
     found: dict[tuple[int, int], list[int]] = {}
     for layer in range(config.layers):
         kind = config.kind(layer)
-        if not kind.reuses_kv:
+        if not (kind.reuses_kv or kind.linear):
             found.setdefault((kind.kv_heads, kind.head_width), []).append(layer)
     return found
 
 
 def repeated(cache: Cache, times: int) -> Cache:
     """A cache in which each row stands `times` times, one after another."""
-    keys, values = jax.tree.map(lambda held: jnp.repeat(held, times, axis=1), (cache.keys, cache.values))
+    by_layer = cache.keys, cache.values, cache.states
+    keys, values, states = jax.tree.map(lambda held: jnp.repeat(held, times, axis=1), by_layer)
     by_row = (cache.positions, cache.visible_until, cache.limits)
     positions, visible_until, limits = (jnp.repeat(held, times, axis=0) for held in by_row)
-    return Cache(keys, values, positions, visible_until, cache.length, limits)
+    return Cache(keys, values, states, positions, visible_until, cache.length, limits)
 
 
 def select(cache: Cache, chosen_BW: Int[Array, "B W"], start: int) -> Cache:
     """The cache of B rows of W beams in which beam w of row b holds what the row's beam `chosen[b, w]` held.
 
     That is from slot `start` on. Slots before it stay as they are, and so do positions: this is for beams that were
-    read in step.
+    read in step. A state goes whole from beam to beam.
     """
-    index = chosen_BW[None, :, :, None, None, None]
+
+    def taken(held: Array) -> Array:
+        # Taken row by row, so that a row's beams stay on the device that holds the row.
+        by_row = held.reshape(held.shape[0], *chosen_BW.shape, *held.shape[2:])
+        index = jnp.expand_dims(chosen_BW, (0, *range(3, by_row.ndim)))
+        return jnp.take_along_axis(by_row, index, axis=2).reshape(held.shape)
 
     def moved(held: Array) -> Array:
-        part = held[:, :, start:]
-        # Taken row by row, so that a row's beams stay on the device that holds the row.
-        by_row = part.reshape(part.shape[0], *chosen_BW.shape, *part.shape[2:])
-        return held.at[:, :, start:].set(jnp.take_along_axis(by_row, index, axis=2).reshape(part.shape))
+        return held.at[:, :, start:].set(taken(held[:, :, start:]))
 
     keys, values = jax.tree.map(moved, (cache.keys, cache.values))
-    return cache._replace(keys=keys, values=values)
+    return cache._replace(keys=keys, values=values, states=jax.tree.map(taken, cache.states))
 
 
 def extend(
@@ -111,18 +120,22 @@ def extend(
     )
     lengths = jnp.broadcast_to(cache.limits[:, None], tokens_BT.shape)
     scope = Scope(index_BT, positions_BT, cache.positions, cache.visible_until, lengths=lengths)
-    writer = _CacheWriter(cache.keys, cache.values, start, decoder.config)
+    writer = _CacheWriter(cache.keys, cache.values, cache.states, start, decoder.config)
     hidden, held = decoder.walk(tokens_BT, scope, writer, out_index_BC)
-    return hidden, cache._replace(keys=held.keys, values=held.values)
+    return hidden, cache._replace(keys=held.keys, values=held.values, states=held.states)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("keys", "values", "start"), meta_fields=("config",))
+@partial(jax.tree_util.register_dataclass, data_fields=("keys", "values", "states", "start"), meta_fields=("config",))
 @dataclass(frozen=True)
 class _CacheWriter(LayerHook):
-    """A cache's keys and values, to which each layer adds those of the tokens that are read, from slot `start` on."""
+    """A cache's keys and values, to which each layer adds those of the tokens that are read, from slot `start` on.
+
+    A layer that keeps a state puts the one after these tokens in place of the one before.
+    """
 
     keys: tuple[Float[Array, "L B S K G"], ...]
     values: tuple[Float[Array, "L B S K G"], ...]
+    states: LinearState | None
     start: Int[Array, ""]
     config: DecoderConfig
 
@@ -141,12 +154,26 @@ class _CacheWriter(LayerHook):
         (keys, k), (values, v) = put(self.keys, k), put(self.values, v)
         return replace(self, keys=keys, values=values), k, v
 
+    def carried(self, layer: LayerNumber, read: Read) -> tuple["_CacheWriter", Float[Array, "B C He"]]:
+        """What the layer gathers of all tokens that were ever read."""
+        place = self._number(layer, list(self.config.linear.layers or ()))
+        before = jax.tree.map(lambda held: jax.lax.dynamic_index_in_dim(held, place, keepdims=False), self.states)
+        y, after = read(before)
+
+        def put(held: Array, new: Array) -> Array:
+            return jax.lax.dynamic_update_index_in_dim(held, new, place, axis=0)
+
+        return replace(self, states=jax.tree.map(put, self.states, after)), y
+
     def _place(self, layer: LayerNumber, shape: tuple[int, ...]) -> tuple[int, LayerNumber]:
         """In which stack a layer's keys of this shape (K, G) are, and at which place there."""
         held = _held(self.config)
         at = list(held).index((shape[0], shape[1]))
-        if len(held) == 1 and not self.config.sharing_layers:
-            return at, layer
-        # Of other layers no place is ever asked for.
-        places = {number: place for place, number in enumerate(held[shape[0], shape[1]])}
-        return at, jnp.array([places.get(number, 0) for number in range(self.config.layers)], jnp.int32)[layer]
+        return at, self._number(layer, held[shape[0], shape[1]])
+
+    def _number(self, layer: LayerNumber, layers: list[int]) -> LayerNumber:
+        """Which of these layers it is; of others that is never asked."""
+        if len(layers) == self.config.layers:
+            return layer
+        places = {number: place for place, number in enumerate(layers)}
+        return jnp.array([places.get(number, 0) for number in range(self.config.layers)], jnp.int32)[layer]

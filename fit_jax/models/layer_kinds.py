@@ -17,6 +17,7 @@ class LayerKind(NamedTuple):
         own_values: Whether it has a projection of values, which else are its keys.
         reuses_kv: Whether it attends to the keys and values of an earlier layer, and has none.
         kv_reused: Whether later layers attend to its keys and values.
+        linear: Whether it keeps a state and attends to nothing; what is said of attention is then nothing.
     """
 
     slides: bool | None
@@ -26,6 +27,7 @@ class LayerKind(NamedTuple):
     own_values: bool
     reuses_kv: bool
     kv_reused: bool
+    linear: bool = False
 
 
 class Stack(NamedTuple):

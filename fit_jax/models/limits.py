@@ -1,6 +1,7 @@
 """What the numbers of a model may be."""
 
 import math
+from typing import Any
 
 from fit_jax.errors import InputError
 
@@ -67,3 +68,31 @@ def check_numbers(model: object) -> None:
         value = getattr(model, name)
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"model.{name}: {value} is not a number above 0")
+
+
+def check_layers(model: Any) -> None:
+    """Raises InputError for layers of a `ModelConfig` that there are not, and for heads that do not divide."""
+    named = {"sliding_layers": model.sliding_layers, "nope_layers": model.nope_layers}
+    for name, layers in {**named, "linear.layers": model.linear.layers}.items():
+        for layer in layers or ():
+            if not 0 <= layer < model.layers:
+                raise InputError(f"model.{name}: there is no layer {layer}; they are 0 to {model.layers - 1}")
+    for name in ("kv_heads", "full_kv_heads"):
+        count = getattr(model, name) or 1
+        if model.heads % count:
+            raise InputError(f"model.heads: {model.heads} heads do not divide into {count} key/value heads")
+    if model.linear.layers and model.sharing_layers:
+        raise InputError("model.sharing_layers: not beside layers that keep a state (model.linear.layers); set it to 0")
+    own = model.layers - model.sharing_layers
+    if model.sharing_layers < 0 or own < 1:
+        raise InputError(
+            f"model.sharing_layers: {model.sharing_layers} of {model.layers} layers; choose from 0 to all but one"
+        )
+    slide = [model.slides(layer) for layer in range(model.layers)]
+    if not {*slide[own:]} <= {*slide[:own]}:
+        raise InputError(
+            f"model.sharing_layers: of the last {model.sharing_layers} layers some slide, or some do not, and none "
+            "before them does so, whose keys and values they could share; take fewer"
+        )
+    if model.layer_input < 0:
+        raise InputError(f"model.layer_input: {model.layer_input} is less than 0; 0 stands for none")

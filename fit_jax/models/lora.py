@@ -6,7 +6,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from fit_jax.models.config import PROJECTIONS, DecoderConfig
+from fit_jax.models.config import QUANTIZED_PROJECTIONS, DecoderConfig
 from fit_jax.models.hash_random import Seed
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.quantize import QuantizedKernel
@@ -43,7 +43,7 @@ class Linear(nnx.Module):
         """Random kernel with entries of variance `scale`² / inputs; the adapter starts as the identity."""
         dtype = jnp.dtype(config.param_dtype)
         kernel = seed.fold(0).weights((inputs, outputs), scale * inputs**-0.5, dtype)
-        if config.quantize != "none" and name in PROJECTIONS:
+        if config.quantize != "none" and name in QUANTIZED_PROJECTIONS:
             self.kernel = QuantizedKernel(kernel, config.quantize)
         else:
             self.kernel = nnx.Param(kernel)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fit_jax.errors import InputError
 from fit_jax.foreign import shown
-from fit_jax.models.config import PROJECTIONS
+from fit_jax.models.config import LINEAR_PROJECTIONS, PROJECTIONS
 
 # Largest rank that is believed, in a config here as in PEFT's.
 LARGEST_RANK = 1 << 16
@@ -21,7 +21,8 @@ class LoraConfig:
     alpha: float = 32.0
     # Dropout on the adapters' inputs.
     dropout: float = 0.05
-    # Adapted projections.
+    # Adapted projections: those of attention and of feed-forward parts. Of layers that keep a state in_proj_qkv,
+    # in_proj_z, in_proj_b, in_proj_a and out_proj may be named as well.
     targets: tuple[str, ...] = PROJECTIONS
     # Each expert of a mixture gets adapters too, on those of `targets` that it has, without dropout.
     experts: bool = False
@@ -34,10 +35,10 @@ class LoraConfig:
 
     def check(self) -> None:
         """Raises InputError for an adapter that cannot be made."""
-        unknown = [target for target in self.targets if target not in PROJECTIONS]
-        if unknown:
+        known = (*PROJECTIONS, *LINEAR_PROJECTIONS)
+        if unknown := [target for target in self.targets if target not in known]:
             raise InputError(
-                f"lora.targets: no projection {', '.join(map(shown, unknown))}; there are {', '.join(PROJECTIONS)}"
+                f"lora.targets: no projection {', '.join(map(shown, unknown))}; there are {', '.join(known)}"
             )
         if self.rank < 0 or not 0 <= self.dropout < 1:
             raise InputError(f"lora: rank {self.rank}, dropout {self.dropout}; rank is 0 or more, dropout in [0, 1)")

@@ -15,7 +15,7 @@ from fit_jax.errors import InputError
 from fit_jax.foreign import listed, named
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
-from fit_jax.models.families import Source, leading_axes, sources, text_name, unread_tensors
+from fit_jax.models.families import Source, leading_axes, sources, text_name, without_unread
 from fit_jax.models.families.family import turned
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import Pretrained, open_pretrained
@@ -139,9 +139,7 @@ def _check(files: TensorFiles, parts: dict[str, _Part], model: DecoderConfig) ->
     """Strict agreement between the tensors that are needed and those that are there."""
     needed = {name: part for part in parts.values() for name in part.names}
     missing = [name for name in needed if name not in files.tensors]
-    unused = [n for n in files.tensors if n not in needed and not n.endswith(_DERIVED)]
-    if unread := unread_tensors(model):
-        unused = [name for name in unused if name not in unread]
+    unused = without_unread((n for n in files.tensors if n not in needed and not n.endswith(_DERIVED)), model)
     if isinstance(files, QuantizedFiles):
         unused = [name for name in unused if not files.is_idle(name)]
     if model.tied and "lm_head.weight" in unused:

@@ -100,10 +100,12 @@ def layer_work(
 def kernel_work(
     config: DecoderConfig, rows: int, sequence_length: int, targets: int, platform: Platform, *, backward: bool
 ) -> Work:
-    """Of all layers on rows that are each one text; with `backward`, of a train step, what remat repeats included."""
+    """Of all layers that attend, on rows of one text each; with `backward`, of a train step, remat's repeats too."""
     item, total = jnp.dtype(config.compute_dtype).itemsize, np.zeros(2)
     forwards = 1 + (backward and config.remat != "none")
     for layer in range(config.layers):
+        if config.linear.has(layer):
+            continue
         queries = targets if layer == config.layers - 1 else sequence_length
         window, kind = config.window if config.slides(layer) else None, config.kind(layer)
         found = _of_whole_row(queries, sequence_length, kind.head_width, platform, window)

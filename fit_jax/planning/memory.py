@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from fit_jax.models.config import PROJECTIONS
+from fit_jax.models.delta_rule import block_of
 from fit_jax.models.head import chunks_of
 from fit_jax.models.layer_kinds import LayerKind
 from fit_jax.parallel.config import CONTEXT, EXPERT, FSDP, TENSOR
@@ -19,6 +20,9 @@ from fit_jax.training.state import TrainState
 # the model's width and of the feed-forward width. Fitted to the TPU compiler's figures (docs/scaling.md).
 WIDTHS_IN_FLIGHT = 10
 FEED_FORWARDS_IN_FLIGHT = 3
+# Numbers in fp32 that the delta rule needs of a token in the backward pass: so often what is convolved, and the values;
+# and of each pair of a block's tokens with those of its row. Fitted to XLA's figures for CPUs alone.
+MIXED_IN_FLIGHT, VALUES_IN_FLIGHT, PAIRS_IN_FLIGHT = 12, 14, 4
 
 
 class Memory(NamedTuple):
@@ -84,7 +88,7 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
     def uses(name: str) -> int:
         return model.uses(name) * (room if name in model.expert_projections() else 1)
 
-    split = {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}
+    split = {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "in_proj_qkv", "in_proj_z"}
 
     def outputs_of(kind: LayerKind) -> float:
         shapes = model.projection_shapes(kind).items()
@@ -92,7 +96,10 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
         parts = {name: tensor if name.removeprefix("experts.") in split else 1 for name, _ in shapes}
         return of_input + sum(uses(name) * outs / parts[name] for name, (_, outs) in shapes)
 
-    adapters = load.lora.rank * sum(map(uses, set(load.lora.targets) & set(PROJECTIONS)))
+    def adapters_of(kind: LayerKind) -> int:
+        names = {*model.projection_shapes(kind)} if kind.linear else {*PROJECTIONS}
+        return load.lora.rank * sum(map(uses, {*load.lora.targets} & names))
+
     scores = 0.0
     if not uses_fused_attention(load):
         scores = tokens * load.sequence_length * model.heads / tensor  # elements
@@ -102,15 +109,16 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
         ups = {name: outs for name, (_, outs) in model.projection_shapes(kind).items() if name.endswith("up_proj")}
         hidden = sum(uses(name) * outs for name, outs in ups.items())
         widths = WIDTHS_IN_FLIGHT + 2 * (sum(map(uses, ups)) - 1)
-        elements = outputs_of(kind) + adapters + widths * model.width + FEED_FORWARDS_IN_FLIGHT * hidden / tensor
-        return item * tokens * elements + scores * (4 + 4 + item)
+        elements = outputs_of(kind) + adapters_of(kind) + widths * model.width
+        elements += FEED_FORWARDS_IN_FLIGHT * hidden / tensor
+        return item * tokens * elements + (_rule(load, mesh) if kind.linear else scores * (4 + 4 + item))
 
     residual = item * tokens * model.width
 
     def kept(kind: LayerKind) -> float:
         return {
             "full": residual,
-            "dots": residual + item * tokens * (outputs_of(kind) + adapters),
+            "dots": residual + item * tokens * (outputs_of(kind) + adapters_of(kind)),
             "none": residual + in_flight(kind),
         }[model.remat]
 
@@ -122,6 +130,14 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
     # Over `fsdp` two layers' worth of weights, or of a gradient that is yet to be scattered, are whole at a time.
     whole = 2 * _layer_weights(load, mesh) / tensor if mesh.shape[FSDP] > 1 else 0.0
     return of_layers, max(map(in_flight, {*kinds, model.kind(model.layers - 1)})) + whole
+
+
+def _rule(load: Workload, mesh: Mesh) -> float:
+    """Bytes of the delta rule of a layer in flight, which has whole rows on each device, all in fp32."""
+    shape, T = load.model.linear, load.sequence_length
+    of_token = MIXED_IN_FLIGHT * shape.mixed + VALUES_IN_FLIGHT * shape.values
+    of_token += PAIRS_IN_FLIGHT * block_of(T) * shape.value_heads
+    return 4 * microbatch_rows(load, mesh) * T * of_token / mesh.shape[TENSOR]
 
 
 def _layer_weights(load: Workload, mesh: Mesh) -> float:

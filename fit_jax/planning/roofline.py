@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from fit_jax.models.delta_rule import block_of
 from fit_jax.models.flops import Flops, forward_flops, train_flops
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.config import CONTEXT, DATA, EXPERT, FSDP, TENSOR
@@ -136,7 +137,8 @@ def plan_traffic(load: Workload, state: TrainState, mesh: Mesh) -> list[Traffic]
     tokens = microbatch_rows(load, mesh) * load.sequence_length
     residual = item * tokens // context * model.width
     own = [kind for kind in map(model.kind, range(model.layers)) if not kind.reuses_kv]
-    keys_values = 2 * item * tokens * sum(kind.kv_heads * kind.head_width for kind in own) / tensor
+    gathered = sum(model.linear.mixed if kind.linear else 2 * kind.kv_heads * kind.head_width for kind in own)
+    keys_values = item * tokens * gathered / tensor
     again = int(model.remat == "full")
     # What all devices along `expert` have alike.
     shared = bytes_held([leaf for leaf in jax.tree.leaves(state.trainable) if EXPERT not in leaf.sharding.spec])
@@ -239,9 +241,12 @@ def _moved(load: Workload, state: TrainState, mesh: Mesh) -> float:
     weights = item * sum(copies[name] * ins * outs for shapes in layers for name, (ins, outs) in shapes) / tensor
     numbers = sum(model.uses(name) * (ins + outs) for shapes in layers for name, (ins, outs) in shapes)
     activations = item * tokens * numbers / math.sqrt(tensor)
+    keeping, T = len(model.linear.layers or ()), load.sequence_length
+    # Each block of queries reads the keys and what was made of the values of its whole row, to solve and to gather.
+    states = 2 * 4 * tokens * T / block_of(T) * keeping * (model.linear.mixed / 2 + model.linear.values) / tensor
     scores = 0.0
     if not uses_fused_attention(load):
         # Written, normalised and read, fp32.
-        scores = 3 * 4 * tokens * load.sequence_length * model.layers * model.heads / tensor
+        scores = 3 * 4 * tokens * T * (model.layers - keeping) * model.heads / tensor
     update = 2 * (bytes_held(state.trainable) + bytes_held(state.opt_state))
-    return load.accumulate * passes * (weights + activations + scores) + update
+    return load.accumulate * passes * (weights + activations + scores + states) + update

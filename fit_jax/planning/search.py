@@ -100,7 +100,8 @@ def mesh_sizes(load: Workload, devices: int, slices: int) -> Iterator[MeshConfig
     model = load.model
     longest = devices if load.sequence_length >= CONTEXT_FROM else 1
     for tensor in _powers(devices, LARGEST_TENSOR):
-        if any(size % tensor for size in (model.kv_heads, model.full_kv_heads or 0, model.feed_forward)):
+        of_states = model.linear.key_heads if model.linear.layers else 0
+        if any(size % tensor for size in (model.kv_heads, model.full_kv_heads or 0, of_states, model.feed_forward)):
             continue
         for context in _powers(devices // tensor, longest):
             if context > 1 and load.sequence_length % context:

@@ -13,6 +13,7 @@ from fit_jax.evaluation.scoring import Scorer
 from fit_jax.focus.prompts import EncodedPrompt
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
+from fit_jax.models.linear_config import LinearConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.processes import split_by_rows
 from fit_jax.parallel.sharding import lay_out_tree
@@ -22,10 +23,20 @@ from ..closeness import assert_close
 VOCAB, PROMPTS = 23, 12
 
 
-@pytest.fixture(scope="module", params=[0, 1])
+MORE = (
+    {},
+    {"window": 6, "sliding_layers": (0,), "kv_heads": 1, "tied": False},
+    {"linear": LinearConfig(layers=(0,), value_heads=2, key_width=8, value_width=10), "output_gate": True},
+)
+
+
+@pytest.fixture(scope="module", params=[0, 1, pytest.param(2, marks=pytest.mark.slow)])
 def model(request):
-    """A random model whose predictions are far from uniform; the second one has sliding layers and grouped heads."""
-    more = {"window": 6, "sliding_layers": (0,), "kv_heads": 1, "tied": False} if request.param else {}
+    """A random model whose predictions are far from uniform.
+
+    The second has sliding layers and grouped heads; the first layer of the third keeps a state.
+    """
+    more = MORE[request.param]
     config = DecoderConfig(vocab_size=VOCAB, layers=2, width=16, feed_forward=24, heads=2, **{"kv_heads": 2, **more})
 
     def draw():

@@ -1,5 +1,7 @@
 """Decoding with the cache against plain forward passes, whatever the padding; sampling; stop tokens."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from fit_jax.evaluation import decoding
 from fit_jax.evaluation.decoding import SamplingParams, decode, generate, generate_all, nucleus
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
+from fit_jax.models.linear_config import LinearConfig
 from fit_jax.parallel.mesh import make_mesh
 from fit_jax.parallel.sharding import lay_out_tree
 
@@ -21,18 +24,25 @@ CONFIG = DecoderConfig(
 PROMPTS = [np.array(ids, np.int32) for ids in ([5, 9, 2, 40, 7, 7, 1], [3], [60, 11, 12, 13])]
 
 
-@pytest.fixture(scope="module")
-def model():
-    graphdef, shapes = nnx.split(nnx.eval_shape(lambda: Decoder(CONFIG, rngs=nnx.Rngs(0))))
+def random_model(config):
+    graphdef, shapes = nnx.split(nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0))))
     generator = np.random.default_rng(0)
     draw = lambda a: jnp.asarray(generator.normal(0, 1 if a.ndim == 1 else a.shape[-2] ** -0.5, a.shape), a.dtype)  # noqa: E731
     return graphdef, (jax.tree.map(draw, shapes),)
 
 
 @pytest.fixture(scope="module")
+def model():
+    return random_model(CONFIG)
+
+
+@pytest.fixture(scope="module")
 def plain(model):
-    """The likeliest tokens after a prompt, each from a pass over everything before it."""
-    graphdef, params = model
+    return passes(*model)
+
+
+def passes(graphdef, params):
+    """What gives the likeliest tokens after a prompt, each from a pass over everything before it."""
 
     @jax.jit
     def following(tokens, length):
@@ -56,10 +66,26 @@ def test_greedy_decoding_equals_plain_passes(model, plain):
         np.testing.assert_array_equal(made, plain(prompt, 12))
 
 
-def test_padding_on_either_side_changes_nothing(model, plain):
+def left_padded():
     tokens, valid = np.zeros((3, 32), np.int32), np.zeros((3, 32), bool)
     for row, prompt in enumerate(PROMPTS):
         tokens[row, -len(prompt) :], valid[row, -len(prompt) :] = prompt, True
+    return tokens, valid
+
+
+def test_layers_that_keep_a_state_decode_as_plain_passes_whatever_the_padding():
+    """The last two of three keep one; prompts are shorter than what its convolution sees, and longer."""
+    state = LinearConfig(layers=(1, 2), value_heads=2, key_width=8, value_width=10)
+    model = random_model(dataclasses.replace(CONFIG, window=None, sliding_layers=None, linear=state, output_gate=True))
+    continued = passes(*model)
+    expected, sampling = [continued(prompt, 12) for prompt in PROMPTS], SamplingParams(tokens=12)
+    np.testing.assert_array_equal(generate(*model, PROMPTS, sampling), expected)
+    made, _ = decode(model[0], sampling, model[1], *left_padded(), jax.random.key(0))
+    np.testing.assert_array_equal(made, expected)
+
+
+def test_padding_on_either_side_changes_nothing(model, plain):
+    tokens, valid = left_padded()
     made, count = decode(model[0], SamplingParams(tokens=12), model[1], tokens, valid, jax.random.key(0))
     assert count.tolist() == [12] * 3
     for row, prompt in zip(made, PROMPTS):

@@ -132,7 +132,7 @@ def test_every_head_gives_the_marked_key_its_target_share_and_no_less(target):
     rope = decoder.ropes(plain.positions).of(False)
     normed = block.read(x, None)
     k, v = block.attention.keys_values(*normed, rope)
-    q = np.asarray(block.attention.queries(*normed, rope))[0, -1]
+    q = np.asarray(block.attention.queries(*normed, rope)[0])[0, -1]
     keys, values = (np.repeat(np.asarray(a)[0], 2, axis=1).transpose(1, 0, 2) for a in (k, v))  # (H, T, G)
     weights = np.exp(np.einsum("hg,htg->ht", q, keys) * shape.head_width**-0.5)
     weights /= weights.sum(axis=1, keepdims=True)

@@ -21,6 +21,7 @@ from fit_jax.methods.intervention import AWAY, INSTRUCTION, TOWARDS, intervened,
 from fit_jax.methods.steering import best_intervention, following, nothing, opposed
 from fit_jax.methods.training_free import Base
 from fit_jax.models.decoder import Decoder
+from fit_jax.models.linear_config import LinearConfig
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.mesh import make_mesh
 
@@ -231,6 +232,20 @@ def test_the_heads_that_follow_the_focus_best_alone_are_steered_first(base, task
         assert_close(np.ravel(profiled[str(head)].head_bias), np.log(100) * (np.arange(8) == head), 1e-6)
     chosen = {name: sorted(np.flatnonzero(np.ravel(change.head_bias))) for name, change in options.items()}
     assert chosen == {f"{n} of 8 heads": sorted(order[:n]) for n in (1, 2, 4, 8)}
+
+
+def test_layers_that_keep_a_state_have_no_heads_to_steer(base, asked_by, monkeypatch):
+    def of(*layers):
+        shape = replace(nnx.merge(base.graphdef, *base.states).config, linear=LinearConfig(layers=layers))
+        graphdef, shapes = nnx.split(nnx.eval_shape(lambda: Decoder(shape, rngs=nnx.Rngs(0))))
+        return asked_by(pasta, replace(base, graphdef=graphdef, states=(shapes,))).options
+
+    monkeypatch.setattr(pasta, "following", lambda base, groups, options, prepare: dict.fromkeys(options, 0.0))
+    options = of(0)
+    assert [*options] == [f"{n} of 4 heads" for n in (1, 2, 4)]
+    assert not any(np.ravel(change.head_bias)[:4].any() for change in options.values())
+    with pytest.raises(InputError, match="no layer of this model attends"):
+        of(0, 1)
 
 
 def test_spotlight_has_targets_to_choose_from(asked_by):

@@ -52,6 +52,10 @@ GEMMA4_E2B |= {"num_kv_shared_layers": 3, "use_double_wide_mlp": True}
 GEMMA4_MOE = {**GEMMA4, "attention_k_eq_v": True, "num_global_key_value_heads": 1, "num_hidden_layers": 4}
 GEMMA4_MOE |= {"enable_moe_block": True, "num_experts": 5, "top_k_experts": 2, "moe_intermediate_size": 24}
 GEMMA4_MOE |= {"layer_types": ["sliding_attention"] * 3 + ["full_attention"]}
+# The norm of what its states give, which may be little, magnifies rounding there as here; so epsilon is large.
+QWEN35 = {"hidden_size": 32, "num_hidden_layers": 6, "head_dim": 16, "linear_num_key_heads": 2}
+QWEN35 |= {"linear_num_value_heads": 4, "linear_key_head_dim": 12, "linear_value_head_dim": 10}
+QWEN35 |= {"rms_norm_eps": 1e-3}
 GEMMA = {"head_dim": 20, "sliding_window": 6, "query_pre_attn_scalar": 32}
 
 # Name of the config class, and its fields besides `SHAPE`.
@@ -150,6 +154,21 @@ FAMILIES = {
             "num_experts_per_tok": 1,
             "tie_word_embeddings": True,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+        },
+    ),
+    "qwen3_5": ("Qwen3_5TextConfig", {**QWEN35, "full_attention_interval": 3}),
+    # One head of values a head of keys, another convolution, and a last layer that keeps a state.
+    "qwen3_5_tied": (
+        "Qwen3_5TextConfig",
+        {
+            **QWEN35,
+            "num_hidden_layers": 3,
+            "linear_num_key_heads": 3,
+            "linear_num_value_heads": 3,
+            "linear_conv_kernel_dim": 2,
+            "num_key_value_heads": 4,
+            "tie_word_embeddings": True,
+            "layer_types": ["full_attention", "linear_attention", "linear_attention"],
         },
     ),
     "ministral3": ("Ministral3Config", {"head_dim": 20, "rope_parameters": MINISTRAL3, "pad_token_id": 0}),

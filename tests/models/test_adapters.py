@@ -13,7 +13,7 @@ from fit_jax.conversion.parity import probe_logits, probe_tokens
 from fit_jax.errors import InputError, RunFailed
 from fit_jax.models.adapter_config import peft_config, resolve_lora
 from fit_jax.models.adapters import load_adapter, trained_adapter, write_adapter
-from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
+from fit_jax.models.config import EXPERT_PROJECTIONS, LINEAR_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged
 from fit_jax.models.lora import LoraParam
@@ -33,7 +33,18 @@ KINDS = {
 
 
 # Phi-3 has fused projections, whose adapters PEFT knows as one.
-BASES = ("llama", "phi4_mini", "qwen3_moe", "mixtral", "olmoe", "gpt_oss", "gemma4", "gemma4_e2b", "gemma4_moe")
+BASES = (
+    "llama",
+    "phi4_mini",
+    "qwen3_moe",
+    "mixtral",
+    "olmoe",
+    "gpt_oss",
+    "gemma4",
+    "gemma4_e2b",
+    "gemma4_moe",
+    "qwen3_5",
+)
 DENSE = ("lora", "rslora", "dora")
 WRITTEN = [("llama", kind) for kind in DENSE] + [
     ("qwen3_moe", "rslora"),
@@ -44,6 +55,8 @@ WRITTEN = [("llama", kind) for kind in DENSE] + [
     ("gemma4", "lora"),
     pytest.param("gemma4_e2b", "rslora", marks=pytest.mark.slow),
     pytest.param("gemma4_moe", "rslora", marks=pytest.mark.slow),
+    ("qwen3_5", "dora"),
+    *(pytest.param("qwen3_5", kind, marks=pytest.mark.slow) for kind in ("lora", "rslora")),
     ("phi4_mini", "dora"),
     *(pytest.param("phi4_mini", kind, marks=pytest.mark.slow) for kind in ("lora", "rslora")),
 ]
@@ -53,6 +66,7 @@ MADE = [("llama", kind) for kind in DENSE] + [
     ("gemma4_e2b", "lora"),
     pytest.param("gemma4", "dora", marks=pytest.mark.slow),
     pytest.param("gemma4_moe", "lora", marks=pytest.mark.slow),
+    *(pytest.param("qwen3_5", kind, marks=pytest.mark.slow) for kind in KINDS),
     ("phi4_mini", "lora"),
     *(pytest.param("phi4_mini", kind, marks=pytest.mark.slow) for kind in ("dora", "rslora")),
 ]
@@ -81,6 +95,8 @@ def asked(family: str, kind: str) -> LoraConfig:
     targets = (*PROJECTIONS[:3], *PROJECTIONS[4:]) if family == "phi4_mini" else KINDS[kind].targets
     if family in ("qwen3_moe", "gpt_oss") and kind != "experts":
         targets = tuple(name for name in targets if name not in EXPERT_PROJECTIONS)
+    if family == "qwen3_5" and kind != "lora":
+        targets = (*PROJECTIONS, *LINEAR_PROJECTIONS)
     return dataclasses.replace(KINDS[kind], targets=targets)
 
 
@@ -253,5 +269,7 @@ def test_an_adapter_that_does_nothing_is_not_written(written, tmp_path):
 def test_what_cannot_be_adapted_is_named(tiny):
     with pytest.raises(InputError, match=r"lora.targets: lm_head: no such projection"):
         resolve_lora(LoraConfig(rank=2, targets=("lm_head",)), tiny)
+    with pytest.raises(InputError, match=r"lora.targets: out_proj: no such projection; choose .*, down_proj$"):
+        resolve_lora(LoraConfig(rank=2, targets=("q_proj", "out_proj")), tiny)
     with pytest.raises(InputError, match=r"cannot be fully fine-tuned; set lora.rank"):
         resolve_lora(LoraConfig(), dataclasses.replace(tiny, quantize="nf4"))

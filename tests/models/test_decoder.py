@@ -12,8 +12,10 @@ from flax import nnx
 from fit_jax.models.attention import Scope
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.layer_kinds import all_stacks
+from fit_jax.models.linear_config import LinearConfig
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.rope_config import RopeConfig
+from fit_jax.models.token_paths import paths_of
 from fit_jax.parallel.sharding import named_leaves
 
 from ..closeness import assert_close
@@ -97,12 +99,21 @@ VARIANTS = {
         "layer_input_vocab": 98,
         "layer_scale": True,
     },
+    # Layers that keep a state take turns with those that attend, with gates; the last keeps one too.
+    "linear": {
+        "layers": 5,
+        "linear": LinearConfig(layers=(0, 2, 4), key_heads=2, value_heads=4, key_width=8, value_width=10),
+        "output_gate": True,
+        "qk_norm": True,
+        "norm_offset": True,
+        "rope": RopeConfig(partial=0.5),
+    },
     "norms": {"pre_norms": False, "post_norms": True, "qk_norm": True, "qk_norm_whole": True, "logit_divisor": 3.0},
 }
 
 
 # Families with these compute as transformers does in the default run of the tests, too (test_families.py).
-SLOW = ("experts beside", "shares", "norms")
+SLOW = ("experts beside", "shares", "linear", "norms")
 
 
 @pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in VARIANTS])
@@ -198,6 +209,10 @@ def test_the_scan_equals_its_layers_in_turn(config, build, row):
         for number, block in sorted(layers.items()):
             slides = config.slides(number)
             normed = block.read(x, None)
+            if (rule := block.linear_attention) is not None:
+                y, _ = rule(*normed, paths_of(scope, config.linear.conv_width - 1), None, None)
+                x = block.finish(x, y, rule.out_proj, None, None)
+                continue
             if number < config.layers - config.sharing_layers:
                 reused[slides] = block.attention.keys_values(*normed, angles[number])
             rule = scope, angles[number], decoder.window(slides)

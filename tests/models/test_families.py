@@ -179,6 +179,11 @@ def test_configs_of_earlier_transformers_are_read():
             {"altup_num_inputs": 4, "num_kv_shared_layers": 2},
             "lacks several residual streams; the nearest that it has is gemma3_text;",
         ),
+        (
+            "qwen3_next",
+            {"linear_num_value_heads": 8},
+            "lacks its state-space or linear-attention layers; the nearest that it has is qwen3_5_text;",
+        ),
         ("deepseek_v3", {"kv_lora_rank": 8}, "lacks latent attention; the nearest that it has is llama;"),
         (
             "mistral3",
@@ -212,6 +217,10 @@ FIELDS = {
         "rope_parameters", "sliding_window",
     ),
     "mixtral": ("num_local_experts", "num_experts_per_tok", "sliding_window"),
+    "qwen3_5_text": (
+        "layer_types", "full_attention_interval", "linear_num_key_heads", "linear_num_value_heads",
+        "linear_key_head_dim", "linear_value_head_dim", "linear_conv_kernel_dim", "partial_rotary_factor",
+    ),
     "qwen3_moe": ("num_experts", "moe_intermediate_size", "norm_topk_prob", "decoder_sparse_step", "mlp_only_layers"),
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ import pytest
 from fit_jax.config import MeshConfig, OptimizerConfig
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.flops import active_parameter_count, forward_flops, parameter_count, train_flops
+from fit_jax.models.linear_config import LinearConfig
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.rope_config import RopeConfig
 from fit_jax.parallel.hlo import ARRAY, INSTRUCTION, executed
@@ -60,6 +61,12 @@ GEMMA4 = {
     "post_norms": True,
 }
 
+LINEAR = {
+    "layers": 5,
+    "linear": LinearConfig(layers=(1, 3, 4), key_heads=2, value_heads=4, key_width=12, value_width=20),
+    "output_gate": True,
+}
+
 
 # Without norms on inputs, the compiler finds that the last layer's queries, keys and values need not be computed again.
 @pytest.mark.parametrize(
@@ -72,6 +79,9 @@ GEMMA4 = {
         (GEMMA4, "none", 0, 1e-6),
         (GEMMA4, "dots", 4, 0.01),
         (GEMMA4, "full", 4, 0.02),
+        (LINEAR, "none", 0, 1e-6),
+        (LINEAR, "dots", 4, 0.02),
+        (LINEAR, "full", 4, 0.02),
     ],
 )
 @pytest.mark.slow
@@ -139,6 +149,24 @@ def test_layers_of_several_kinds_and_experts_beside_a_layer_are_stored_and_compu
     assert active_parameter_count(mixed) == pytest.approx(3.8e9, rel=0.01)
     layers = active_parameter_count(mixed) - mixed.vocab_size * mixed.width
     assert forward_flops(mixed, LoraConfig(), 4, 128, 128).projections == pytest.approx(2 * layers * 4 * 128)
+
+
+def test_layers_that_keep_a_state_are_stored_and_computed():
+    linear = LinearConfig(layers=tuple(n for n in range(32) if (n + 1) % 4), key_heads=16, value_heads=32)
+    model = DecoderConfig(
+        layers=32, width=4096, feed_forward=12288, heads=16, kv_heads=4, head_dim=256, vocab_size=248320,
+        linear=linear, output_gate=True,
+    )  # fmt: skip
+    # By its makers a model of 9 billion parameters.
+    assert parameter_count(model)[0] == pytest.approx(8.95e9, rel=0.005)
+    lora = LoraConfig(rank=2, targets=("q_proj", "in_proj_z"))
+    assert parameter_count(model, lora)[1] == 2 * (8 * (4096 + 2 * 16 * 256) + 24 * (4096 + 32 * 128))
+    found = forward_flops(model, LoraConfig(), 2, 512, 512)
+    base = parameter_count(model)[0] - 2 * model.vocab_size * model.width
+    assert found.projections == pytest.approx(2 * base * 2 * 512)
+    assert found.attention == 8 * 2 * 4 * 512 * 512 * 16 * 256  # of 8 layers
+    # Queries by keys, keys by keys, and twice what is gathered, by heads as wide as 128; and less for the rest.
+    assert found.states == pytest.approx(24 * 2 * 512 * 512 * 4 * (16 + 32) * 128, rel=0.25)
 
 
 def test_rules_of_thumb():

@@ -1,8 +1,11 @@
 """The kernel's work is counted from the blocks that it visits: against counts by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from fit_jax.models.linear_config import LinearConfig
 from fit_jax.models.prefix_blocks import Tiles
 from fit_jax.planning.attention import Visits, Work, kernel_work, layer_work, visits
 
@@ -56,3 +59,10 @@ def test_layers_of_a_row_count_their_own_queries_and_windows(planned):
     found = kernel_work(model, 3, T, 64, "tpu", backward=False)
     pairs = (10 + 7) * 512 * 512 + 4 * 64 * 512  # whole, sliding, and the last at 64 targets
     assert found.flops == 3 * model.heads * 2 * 2 * pairs * model.head_width
+
+
+def test_layers_that_keep_a_state_run_no_kernel(planned):
+    model = planned()[0].model
+    keeping = replace(model, linear=LinearConfig(layers=(0, 1)))
+    alone = kernel_work(replace(model, layers=1), 3, T, 64, "tpu", backward=True)
+    assert kernel_work(keeping, 3, T, 64, "tpu", backward=True) == alone

@@ -99,6 +99,17 @@ def test_scores_are_held_where_no_kernel_computes_them(planned, machine):
     assert plain.temp > fused.temp
 
 
+def test_layers_that_keep_a_state_hold_no_scores_but_what_their_rule_needs_of_whole_rows(planned, machine):
+    shape = ("--model.linear.key_heads", "2", "--model.linear.key_width", "8", "--model.linear.value_width", "10")
+    keeping = (*PLAIN, *shape, "--model.linear.value_heads", "4", "--model.linear.layers")
+    fused, plain = (memory_of(planned, machine, *keeping, "[0]", "--model.attention", kind) for kind in ("auto", "xla"))
+    assert plain.activations - fused.activations == 16 * 4 * 1024 * 1024 * (4 + 4 + 4)  # of the one that attends
+    none, both = (memory_of(planned, machine, *options) for options in (PLAIN, (*keeping, "[0, 1]")))
+    assert both.activations - fused.activations == fused.activations - none.activations > 4 * 16 * 1024 * 4 * 4 * 32
+    halved = memory_of(planned, machine, *keeping, "[0]", context=2)
+    assert fused.activations / 2 < halved.activations < fused.activations
+
+
 def test_accumulation_sums_gradients_in_fp32(planned, machine):
     options = ("--lora.rank", "0", "--model.param_dtype", "bfloat16")
     halved = planned("--train.accumulate", "2", *options)

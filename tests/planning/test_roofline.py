@@ -89,6 +89,9 @@ def test_tensor_sums_and_context_gathers_follow_the_activations(planned):
     found = traffic(planned, "--model.remat", "full", context=2)
     assert found["all-gather", "context"] == 2 * 3 * keys_values / 2  # forward, and once more for the backward pass
     assert found["reduce-scatter", "context"] == 3 * keys_values / 2
+    shape = ("--model.linear.key_width", "8", "--model.linear.value_width", "10", "--model.linear.layers", "[0]")
+    keeping = traffic(planned, *shape, context=2)  # what it convolves: queries and keys of 8, values of 10
+    assert keeping["reduce-scatter", "context"] == (2 * keys_values + 4 * 8 * 32 * (8 + 8 + 10)) / 2
 
 
 MIXTURE = ("--model.family", "mixtral", "--model.experts", "8", "--lora.rank", "0", "--model.remat", "dots")

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from fit_jax.errors import InputError
+from fit_jax.models.linear_config import LinearConfig
 from fit_jax.parallel.config import AXES
 from fit_jax.parallel.topology import ACCELERATORS
 from fit_jax.planning import search as searching
@@ -39,6 +40,8 @@ def test_meshes_cover_the_machine_and_divide_the_run(tiny):
         assert mesh.context == 1
     narrow = replace(load, rows=8, model=replace(load.model, kv_heads=4, feed_forward=6))
     assert {m.tensor for m in mesh_sizes(narrow, 8, 1)} == {1, 2}
+    keeping = replace(load.model, kv_heads=4, linear=LinearConfig(layers=(0,), key_heads=2, value_heads=4))
+    assert {m.tensor for m in mesh_sizes(replace(load, rows=8, model=keeping), 8, 1)} == {1, 2}
     assert {m.context for m in mesh_sizes(replace(load, sequence_length=8192), 8, 1)} > {1, 2}
     assert all(m.data % 2 == 0 and m.slices == 2 for m in mesh_sizes(replace(load, rows=8), 8, 2))
 

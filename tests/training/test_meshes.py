@@ -11,9 +11,10 @@ import pytest
 from flax import nnx
 
 from fit_jax.config import MeshConfig, OptimizerConfig
-from fit_jax.models.config import ModelConfig
+from fit_jax.models.config import LINEAR_PROJECTIONS, PROJECTIONS, ModelConfig
 from fit_jax.models.export import save_own
 from fit_jax.models.families import config_to_hf
+from fit_jax.models.linear_config import LinearConfig
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import resolve_model
 from fit_jax.parallel.config import AXES
@@ -37,6 +38,8 @@ KINDS = {
     "gemma4": (LoraConfig(), "none"),
     "gemma4_nf4": (LORA, "nf4"),
     "gemma4_experts": (LoraConfig(), "none"),
+    "linear": (LoraConfig(), "none"),
+    "linear_nf4": (LoraConfig(rank=4, dropout=0.1, targets=(*PROJECTIONS, *LINEAR_PROJECTIONS)), "nf4"),
 }
 # Besides the experts.
 GPT_OSS = {
@@ -62,6 +65,14 @@ GEMMA4 = {
     "qk_norm": True,
     "layer_scale": True,
 }
+# Layers that keep a state, whose heads of keys `tensor` divides on some meshes.
+LINEAR = {
+    "layers": 3,
+    "linear": LinearConfig(layers=(0, 2), key_heads=2, value_heads=4, key_width=8, value_width=10),
+    "output_gate": True,
+    "qk_norm": True,
+    "norm_epsilon": 1e-3,
+}
 SHAPES = [
     (data, fsdp, tensor, 8 // (data * fsdp * tensor))
     for data in (1, 2, 4, 8)
@@ -71,6 +82,7 @@ SHAPES = [
 ]
 # With the experts of a mixture on devices of their own; eight devices do not divide four experts.
 APART = [(2, 1, 1, 1, 4), (1, 2, 1, 1, 4), (1, 1, 2, 1, 4), (1, 1, 1, 2, 4), (1, 2, 2, 1, 2), (1, 1, 1, 1, 8)]
+MANY_KINDS = ("gemma4", "linear")
 MANY_KINDS_ON = ((2, 2, 2, 1), (1, 2, 2, 2))
 # What the default run of the tests looks at; `pytest -m slow` looks at all the others.
 FEW = {
@@ -83,7 +95,9 @@ FEW = {
 
 
 # Layers of many kinds take long to compile.
-CASES = [(kind, shape) for kind in KINDS for shape in SHAPES if not kind.startswith("gemma4") or shape in MANY_KINDS_ON]
+CASES = [
+    (kind, shape) for kind in KINDS for shape in SHAPES if not kind.startswith(MANY_KINDS) or shape in MANY_KINDS_ON
+]
 CASES += [(kind, shape) for kind in KINDS for shape in APART if "experts" in kind]
 
 
@@ -100,6 +114,8 @@ def base(tiny, smallest, tmp_path_factory):
             shape = replace(shape, **GPT_OSS)
         if kind.startswith("gemma4"):
             shape = replace(smallest, **GEMMA4)
+        if kind.startswith("linear"):
+            shape = replace(smallest, **LINEAR)
         if kind == "gemma4_experts":
             shape = replace(smallest, layers=2, experts=4, expert_width=24, layer_scale=True)
         placed = init_state(shape, LoraConfig(), None, make_mesh(MeshConfig(), jax.devices()[:1]), 0)

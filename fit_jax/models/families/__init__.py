@@ -4,7 +4,7 @@ A family is a module of this package with `FAMILY`, under its `model_type`; `fit
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from fit_jax.errors import InputError
@@ -34,7 +34,7 @@ __all__ = [
     "sources",
     "text_name",
     "text_of",
-    "unread_tensors",
+    "without_unread",
 ]
 
 QUANTIZATION = "quantization_config"
@@ -174,9 +174,11 @@ def sources(path: str, config: DecoderConfig) -> list[Source]:
     return tensor_sources(path, config, family_traits(config.family))
 
 
-def unread_tensors(config: DecoderConfig) -> frozenset[str]:
-    """Tensors that checkpoints of such a model may hold, and that neither transformers nor this decoder reads."""
-    return frozenset(family_traits(config.family).unread(config))
+def without_unread(names: Iterable[str], config: DecoderConfig) -> list[str]:
+    """The names but those of tensors that such a model's checkpoints may hold, and that this decoder does not read."""
+    traits = family_traits(config.family)
+    unread = frozenset(traits.unread(config))
+    return [name for name in names if name not in unread and not name.startswith(traits.unread_from)]
 
 
 def family_traits(family: str) -> FamilyTraits:

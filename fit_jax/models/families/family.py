@@ -84,6 +84,7 @@ class FamilyTraits:
             and `NAME_bias` their biases.
         experts_turned: That tensor is (E, out, in) instead, and the outputs of those that share it follow each other.
         unread: Names of tensors that its checkpoints may hold and that nothing computes with.
+        unread_from: What the names of others begin with that are left out as well.
         packed: The `quant_method` in which its checkpoints may be stored; None means that they are not.
     """
 
@@ -107,6 +108,7 @@ class FamilyTraits:
     )
     experts_turned: bool = False
     unread: Callable[[DecoderConfig], Iterable[str]] = nothing_more
+    unread_from: tuple[str, ...] = ()
     packed: str | None = None
 
 

@@ -29,7 +29,12 @@ _ALONE = {
     "layer_scale": "layer_scalar",
     "beside.router_scale": "router.scale",
     "beside.expert_scale": "router.per_expert_scale",
+    "linear_attention.log_rate": "linear_attn.A_log",
+    "linear_attention.step_bias": "linear_attn.dt_bias",
+    "linear_attention.conv": "linear_attn.conv1d.weight",
 }
+# Where their names begin alike.
+_BEGINNINGS = {"attention.": "self_attn.", "linear_attention.": "linear_attn."}
 _NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
 _POST_NORMS = {
     "attention_norm": "input_layernorm",
@@ -69,8 +74,8 @@ def tensor_sources(path: str, config: DecoderConfig, traits: FamilyTraits) -> li
             first, whole_outputs = sum(outputs[: parts.index(projection)]), sum(outputs)
             module = whole
             break
-    if module.startswith("attention."):
-        module = module.replace("attention.", "self_attn.", 1)
+    if ours := next((ours for ours in _BEGINNINGS if module.startswith(ours)), None):
+        module = _BEGINNINGS[ours] + module.removeprefix(ours)
     else:
         module = {**(_POST_NORMS if config.post_norms else _NORMS), **_MORE}.get(module, module)
     name = _ALONE.get(rest, f"{module}.{'bias' if leaf == 'bias' else 'weight'}")

@@ -24,7 +24,7 @@ class TextPart(NamedTuple):
 
     Attributes:
         hf: Its `config.json`.
-        left_out: The other encoders of the checkpoint that it came from; empty where it came alone.
+        left_out: What else the checkpoint holds that it came from, other encoders first; empty where it came alone.
     """
 
     hf: dict[str, Any]
@@ -50,6 +50,7 @@ def text_part(hf: Mapping[str, object], where: str, known: Iterable[str]) -> Tex
     own |= {name: hf[name] for name in _SHARED if own.get(name) is None and hf.get(name) is not None}
     towers = {name for name, value in hf.items() if name.endswith("_config") and isinstance(value, Mapping)}
     left_out = sorted(name.removesuffix("_config") for name in towers - {"text_config", "quantization_config"})
+    left_out += ["layers that predict further tokens"] if text.values.get("mtp_num_hidden_layers") else []
     return TextPart(own, tuple(left_out))
 
 

@@ -11,7 +11,7 @@ from fit_jax.foreign import Fields, quoted
 _LACKS = {
     "its mixture of experts": ("num_experts", "num_local_experts", "n_routed_experts", "moe_intermediate_size"),
     "latent attention": ("kv_lora_rank",),
-    "state-space or linear-attention layers": (
+    "its state-space or linear-attention layers": (
         "state_size",
         "mamba_d_state",
         "linear_num_value_heads",
@@ -45,10 +45,10 @@ def unknown_family(hf: Mapping[str, Any], where: str, known: Iterable[str]) -> I
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    """The newest family of the same maker, or the one whose name is most like it; Llama where none is."""
+    """The family whose name is most like it, of the same maker where it has some; Llama where none is."""
     maker = name.split("_")[0].rstrip("0123456789")
     if kin := [family for family in known if maker and family.startswith(maker)]:
-        return kin[-1]
+        return (difflib.get_close_matches(name, kin, n=1) or kin[-1:])[0]
     return (difflib.get_close_matches(name, known, n=1) or ["llama"])[0]
 
 

@@ -16,13 +16,18 @@ from fit_jax.models.model_folder import open_pretrained, resolve_model
 from fit_jax.models.weights import abstract_parameters, load_weights
 
 from ...closeness import assert_close
-from ..hugging_face import GEMMA, MINISTRAL3, SHAPE, draw, saved, stored_tensors, their_logits
+from ..hugging_face import GEMMA, MINISTRAL3, QWEN35, SHAPE, draw, saved, stored_tensors, their_logits
 
 PIXTRAL = {"model_type": "pixtral", "num_attention_heads": 2, "head_dim": 8, "image_size": 16, "patch_size": 8}
 SIGLIP = {"model_type": "siglip_vision_model", "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
 SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
 TEXT = {**SHAPE, "num_hidden_layers": 2}
 WHOLE = {
+    "qwen3_5": (
+        "Qwen3_5",
+        {**TEXT, **QWEN35, "model_type": "qwen3_5_text", "num_hidden_layers": 2, "full_attention_interval": 2},
+        {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32},
+    ),
     "mistral3": (
         "Mistral3",
         {**TEXT, "model_type": "ministral3", "head_dim": 20, "rope_parameters": MINISTRAL3, "pad_token_id": 0},
@@ -32,7 +37,9 @@ WHOLE = {
 }
 
 
-@pytest.mark.parametrize("kind", ["mistral3", pytest.param("gemma3", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", ["mistral3", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gemma3", "qwen3_5"))]
+)
 def test_the_text_computes_and_comes_back_as_it_was(kind, tmp_path):
     import transformers
 
