@@ -211,12 +211,12 @@ def test_the_scan_equals_its_layers_in_turn(config, build, row):
             normed = block.read(x, None)
             if (rule := block.linear_attention) is not None:
                 y, _ = rule(*normed, paths_of(scope, config.linear.conv_width - 1), None, None)
-                x = block.finish(x, y, rule.out_proj, None, None)
+                x, _ = block.finish(x, y, rule.out_proj, None, None)
                 continue
             if number < config.layers - config.sharing_layers:
                 reused[slides] = block.attention.keys_values(*normed, angles[number])
             rule = scope, angles[number], decoder.window(slides)
-            x = block.write(x, normed, *reused[slides], *rule, None, as_it_is, inputs[number])
+            x, _ = block.write(x, normed, *reused[slides], *rule, None, as_it_is, inputs[number])
         return decoder.final_norm(x)
 
     assert_close(model(tokens, positions, visible), unrolled(), TOLERANCE)
