@@ -20,6 +20,7 @@ from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import unlike_family
 from fit_jax.parallel.config import MeshConfig
 from fit_jax.parallel.mesh import make_mesh
+from fit_jax.parallel.sharding import named_leaves
 
 from ..closeness import apart, assert_close
 
@@ -139,6 +140,8 @@ def test_experts_get_adapters_where_they_are_asked_for(tiny):
     decoder = nnx.eval_shape(lambda: Decoder(model, LORA, rngs=nnx.Rngs(0)))
     held = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(decoder, LoraParam)))
     assert parameter_count(model, LORA)[1] == held
+    plain = nnx.eval_shape(lambda: Decoder(model, LoraConfig(rank=3), rngs=nnx.Rngs(0)))
+    assert not [path for path in named_leaves(nnx.state(plain, LoraParam)) if "mlp" in path]
 
 
 @pytest.mark.parametrize(
