@@ -66,6 +66,17 @@ def test_realised_rho(ask, annotated):
         assert split.rho["genre"][value] == Rho(ask.rho, pytest.approx(rho), count)
 
 
+def test_each_split_has_the_rho_of_the_config():
+    config = TaskConfig(rho_train=0.6, rho_high=0.8, rho_low=0.3)
+    assert split_specs(config, 3) == {
+        "iid": SplitSpec(0.6),
+        "high": SplitSpec(0.8),
+        "low": SplitSpec(0.3),
+        "flipped": SplitSpec(0.8, flipped=True),
+    }
+    assert split_specs(TaskConfig(), 4)["iid"] == SplitSpec(0.25)
+
+
 def test_flipped_keeps_the_original_spurious_label():
     rows = make_rows([0, 1, 2] * 50, [0] * 75 + [1] * 75)
     split = sample_split("flipped", rows, np.arange(150), 40, SplitSpec(0.9, flipped=True), generator(0, "x"))

@@ -5,10 +5,15 @@ import dataclasses
 import jax
 import numpy as np
 
+from fit_jax.config import MeshConfig, OptimizerConfig
 from fit_jax.data.packing import stack
 from fit_jax.models.lora_config import LoraConfig
+from fit_jax.parallel.mesh import make_mesh
+from fit_jax.parallel.processes import to_global
 from fit_jax.parallel.sharding import named_leaves
-from fit_jax.training.step import microbatches
+from fit_jax.training.optimizer import make_optimizer
+from fit_jax.training.state import init_state
+from fit_jax.training.step import compile_train_step, microbatches
 
 from .conftest import RATE, C, T
 
@@ -70,3 +75,18 @@ def test_dropout_is_drawn_by_seed_and_step(run_steps, smallest, random_batch):
     without, _ = run_steps(2, batches=batches)
     np.testing.assert_array_equal(first, again)
     assert len({round(float(losses[0]), 3) for losses in (first, other, without)}) == 3
+
+
+def test_dropout_is_another_in_each_step(smallest, random_batch):
+    """Of one state and batch, whose losses differ by nothing else."""
+    grid, optimizer = make_mesh(MeshConfig(), jax.devices()[:1]), make_optimizer(OptimizerConfig(), 5)
+    placed = init_state(dataclasses.replace(smallest, dropout=0.2), LoraConfig(), optimizer, grid, 0)
+    batch = to_global(random_batch(8), grid)
+    step = compile_train_step(placed.graphdef, optimizer, placed.state, batch)
+
+    def loss(number: int) -> float:
+        state = jax.tree.map(lambda a: jax.device_put(np.array(a), a.sharding), placed.state)  # as it is donated
+        state = state._replace(step=jax.device_put(np.int32(number), state.step.sharding))
+        return float(step(state, batch)[1].sums.loss)
+
+    assert loss(0) == loss(0) != loss(1)
