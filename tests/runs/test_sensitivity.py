@@ -35,14 +35,16 @@ def run(config, task, monkeypatch):
 
 
 def _label(query, how: str) -> int:
-    return query.label if how == "follows" else query.example.spurious[query.feature].label
+    """Who leans is right where it is told to focus on the core feature, and nowhere else."""
+    leans = how == "leans" and query.focus != "focus(core)"
+    return query.example.spurious[query.feature].label if leans else query.label
 
 
 def test_the_page_tells_before_and_after(run, tmp_path, capsys):
     found = report_sensitivity(run, "best", "iid", tmp_path / "page")
     assert list(found) == ["before tuning", "step 7"]
     before, after = found.values()
-    assert {c.changed.value for c in before.changes} == {1.0}
+    assert {(c.focus == "focus(core)", c.changed.value) for c in before.changes} == {(True, 0.0), (False, 1.0)}
     assert {(c.focus.startswith("focus(spurious)"), c.changed.value, c.ought) for c in after.changes} == {
         (True, 1.0, 1.0),
         (False, 0.0, 0.0),
@@ -52,6 +54,9 @@ def test_the_page_tells_before_and_after(run, tmp_path, capsys):
     assert after.figures["core"]["confidence"] == pytest.approx(0.9)
     assert after.figures["core"]["calibration error"] == pytest.approx(0.1)
     assert after.obeyed["obedience"] == 0.0
+    # Neither reads decoys.
+    assert before.obeyed["obedience"] == before.obeyed["obedience_plain"] > 0
+    assert before.obeyed["accuracy"] == before.obeyed["accuracy_plain"] < 1
     words = (
         "alone changes the answer in 0.000 of the texts (1.000 before tuning) without an instruction, in 0.000 of the "
         "texts (1.000 before tuning) where it is to be ignored, and in 1.000 of the texts (1.000 before tuning) where "
