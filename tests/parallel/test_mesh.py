@@ -9,9 +9,10 @@ from fit_jax.parallel.mesh import make_mesh, mesh_shape
 
 
 def test_free_axis_takes_what_is_left():
-    assert mesh_shape(MeshConfig(data=-1, fsdp=2, tensor=2), 8) == (2, 2, 2, 1)
-    assert mesh_shape(MeshConfig(data=1, fsdp=-1), 8) == (1, 8, 1, 1)
-    assert mesh_shape(MeshConfig(), 1) == (1, 1, 1, 1)
+    assert mesh_shape(MeshConfig(data=-1, fsdp=2, tensor=2), 8) == (2, 2, 2, 1, 1)
+    assert mesh_shape(MeshConfig(data=1, fsdp=-1), 8) == (1, 8, 1, 1, 1)
+    assert mesh_shape(MeshConfig(data=1, expert=-1), 8) == (1, 1, 1, 1, 8)
+    assert mesh_shape(MeshConfig(), 1) == (1, 1, 1, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def test_sizes_that_cannot_cover_the_devices_are_wrong_input(config):
 def test_mesh_covers_every_device_once_with_auto_axes():
     mesh = make_mesh(MeshConfig(fsdp=2, tensor=2))
     assert mesh.axis_names == AXES
-    assert mesh.axis_types == (AxisType.Auto,) * 4
+    assert mesh.axis_types == (AxisType.Auto,) * len(AXES)
     assert sorted(d.id for d in mesh.devices.flat) == sorted(d.id for d in jax.devices())
 
 

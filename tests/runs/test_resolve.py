@@ -106,7 +106,7 @@ def test_what_is_missing_is_told(configs_alone, adapter, tmp_path):
 
 def test_a_mesh_takes_the_batches_it_divides_and_no_others():
     for data, fsdp, context, accumulate in product((1, 2, 3), (1, 2), (1, 2, 3), (1, 2)):
-        mesh = AbstractMesh((data, fsdp, 5, context), AXES)
+        mesh = AbstractMesh((data, fsdp, 5, context, 1), AXES)
         for rows, sequence_length in product((1, 2, 4, 6, 12), (8, 9, 12)):
             train = TrainConfig(batch_size=rows, accumulate=accumulate, sequence_length=sequence_length)
             config = Config(train=train)
@@ -126,7 +126,7 @@ def test_a_mesh_takes_the_batches_it_divides_and_no_others():
 
 
 def test_a_mesh_divides_the_rows_of_rehearsal_too():
-    mesh = AbstractMesh((2, 2, 1, 1), AXES)
+    mesh = AbstractMesh((2, 1, 1, 1, 2), AXES)
     config = Config(train=TrainConfig(batch_size=8), rehearsal=RehearsalConfig(rows=6))
     assert config.rehearsal.rows_per_step == 0
     check_mesh(config, mesh)

@@ -13,7 +13,7 @@ PROGRESS = Progress(Stopping("loss", None, 0.5, 2, 1), Totals(2, 1.5, 4, 2, 60, 
 
 # Of the fields that take other values than whole numbers, what they take.
 FITS = {"measure": str, "metrics_sha256": str} | dict.fromkeys(
-    ("best_value", "loss", "rehearsal_loss", "rehearsal_divergence"), float | int
+    ("best_value", "loss", "rehearsal_loss", "rehearsal_divergence", "uneven"), float | int
 )
 
 
@@ -56,5 +56,5 @@ def test_progress_is_read_whole_or_not_at_all():
 def test_progress_of_a_version_without_rehearsal_is_read():
     values = json.loads(json.dumps(PROGRESS.to_json()))
     del values["metrics_sha256"]
-    values["totals"] = {k: v for k, v in values["totals"].items() if not k.startswith("rehearsal_")}
+    values["totals"] = {k: v for k, v in values["totals"].items() if not k.startswith("rehearsal_") and k != "uneven"}
     assert Progress.from_json(values, 4) == PROGRESS
