@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Which = int | Literal["best", "last"]
 Measures = dict[str, float]
 Found = TypeVar("Found")
+# What the pretrained model is called beside the checkpoint's.
+BEFORE = "before tuning"
 
 
 def text_of(file: Path) -> str:
@@ -172,7 +174,7 @@ def of_both(run: Run, which: Which, measure: Callable[[Scorer, Params], Found]) 
     del tuned
     if run.model.pretrained is not None:
         placed = starting_state(run, None)
-        found["before tuning"] = measure(scorer(run, placed.graphdef), placed.state.params)
+        found[BEFORE] = measure(scorer(run, placed.graphdef), placed.state.params)
     return found
 
 

@@ -33,14 +33,12 @@ from fit_jax.html import as_html, page
 from fit_jax.markdown import as_text
 from fit_jax.models.decoder import Params
 from fit_jax.parallel.processes import on_lead
-from fit_jax.runs.before_after import of_both
+from fit_jax.runs.before_after import BEFORE, of_both
 from fit_jax.runs.parts import one_task
 from fit_jax.runs.run import Run
 from fit_jax.tables import Table, share, share_in
 
 KINDS = ("core", "spurious")
-# What stands on the page of each model, in order.
-BEFORE = "before tuning"
 
 
 class Leaning(NamedTuple):
@@ -134,7 +132,7 @@ def verdict(found: Mapping[str, Leaning], titles: Mapping[str, str]) -> str:
     before = {(c.feature, c.focus): c for c in earlier[0].changes} if earlier else {}
 
     def told(feature: str, focus: str) -> str:
-        was = f" ({before[feature, focus].changed.value:.3f} before tuning)" if before else ""
+        was = f" ({before[feature, focus].changed.value:.3f} {BEFORE})" if before else ""
         return f"{rows[feature, focus].changed.value:.3f} of the texts{was}"
 
     sentences = [
