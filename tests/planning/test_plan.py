@@ -86,6 +86,19 @@ def test_what_does_not_fit_says_what_to_change_largest_part_first(machine, tiny,
     assert not any("--lora.rank 16" in line for line in with_adapters)
 
 
+def test_the_plan_of_a_mixture_tells_of_its_exchange_its_loss_and_a_mesh_that_covers_the_machine(
+    machine, tiny, uncompiled
+):
+    mixture = ("--model.family", "mixtral", "--model.experts", "4", "--mesh.expert", "4", "--lora.rank", "0")
+    plan = make_plan(tiny(*mixture, "--train.expert_balance", "0.01"), machine)
+    assert plan.traffic["tokens to experts"] > 0  # which no program tells
+    assert "tokens to experts" not in make_plan(tiny(), machine).traffic
+    assert plan.load.expert_balance == 0.01
+    uncompiled(fails="Ran out of memory on HBM")
+    advice = "\n".join(make_plan(tiny(*mixture), machine).advice)
+    assert "--mesh.data 1 --mesh.fsdp 8 --mesh.expert 1" in advice
+
+
 def test_what_compiles_beyond_the_memory_does_not_fit(machine, tiny, uncompiled):
     uncompiled(bytes=machine.accelerator.memory + 2.0**30)
     plan = make_plan(tiny(), machine)
