@@ -133,8 +133,9 @@ class FocusConfig:
             "focus(spurious) & ignore(core)": 1.0,
         }
     )
-    # The focus instruction stands `before` or `after` the input; `after` lets branches share the input's attention.
-    place: Literal["after", "before"] = "after"
+    # The focus instruction stands `before` or `after` the input, or is the `system` turn of a chat template (the first
+    # line without one); `after` lets branches share the input's attention.
+    place: Literal["after", "before", "system"] = "after"
     # Focus instructions trained on per example and step, all sharing one pass over the input.
     branches: int = 6
     # Training paraphrases of each focus type, taken evenly from all there are; null means all.
@@ -142,13 +143,17 @@ class FocusConfig:
     # Share of the training examples whose text holds a decoy: a focus instruction, in a training paraphrase, that is
     # not to be obeyed.
     decoy_share: float = 0.0
+    # Share of the training examples that have been asked about before in the same conversation, once or twice, under
+    # other instructions; the last one holds.
+    turn_share: float = 0.0
 
     def check(self) -> None:
-        """Raises InputError where the share of decoys is none, or no paraphrase is left."""
+        """Raises InputError where the share of decoys or of earlier turns is none, or no paraphrase is left."""
         if self.paraphrases is not None and self.paraphrases < 1:
             raise InputError(f"focus.paraphrases: {self.paraphrases}; a focus type needs at least one")
-        if not 0 <= self.decoy_share <= 1:
-            raise InputError(f"focus.decoy_share: {self.decoy_share} is no share from 0 to 1")
+        for name in ("decoy_share", "turn_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"focus.{name}: {getattr(self, name)} is no share from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +192,9 @@ class EvaluationConfig:
     # Ask `iid` and `low` (or else `flipped`) once more with decoys: focus instructions in the text of the input, in
     # held-out paraphrases, that are not to be obeyed.
     decoys: bool = False
+    # Ask `iid` and `low` (or else `flipped`) once more after earlier turns of the same conversation, under other
+    # instructions in held-out paraphrases and answered as those ask; the last one is to hold.
+    turns: bool = False
     # Files of texts or conversations, as those of `rehearsal.files`, that are only measured: the report shows their
     # perplexity before and after tuning.
     texts: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from fit_jax.config import Config
 from fit_jax.data.decoy_sampling import TrainingDecoys
 from fit_jax.data.layout import lay_out
 from fit_jax.data.sampler import BatchType, DrawnItem, Sampler
+from fit_jax.data.turn_sampling import TrainingTurns
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
@@ -38,8 +39,8 @@ class ItemStream(Generic[BatchType]):
         self._encoder = encoder
         self._packing = config.train.packing
         self._cuts = config.train.long_text == "cut"
-        share = config.focus.decoy_share
-        self._shown = TrainingDecoys(encoder.text, share, config.seed).shown if share else _as_it_is
+        kinds = ((TrainingTurns, config.focus.turn_share), (TrainingDecoys, config.focus.decoy_share))
+        self._changes = [kind(encoder.text, share, config.seed).shown for kind, share in kinds if share]
         self._order = lru_cache(2)(sampler.order)
         self._tokens_per_row = config.train.sequence_length
         self.targets_per_row = config.train.targets_per_row
@@ -70,17 +71,19 @@ class ItemStream(Generic[BatchType]):
 
     def _drawn(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[DrawnItem]:
         sampled = list(zip(indices.tolist(), self._sampler.branches_of(epoch, indices)))
-        examples = [
-            example
-            for i, branches in sampled
-            for example in [self._shown(epoch, i, self._sampler.examples[i])] * len(branches)
-        ]
+        examples = [example for i, branches in sampled for example in [self._shown(epoch, i)] * len(branches)]
         prompts = iter(self._encoder.encode(examples, [b.instruction for _, branches in sampled for b in branches]))
         return [
             item
             for i, branches in sampled
             for item in self._laid_out(i, [next(prompts) for _ in branches], [b.answers for b in branches])
         ]
+
+    def _shown(self, epoch: int, index: int) -> Example:
+        example = self._sampler.examples[index]
+        for change in self._changes:
+            example = change(epoch, index, example)
+        return example
 
     def _laid_out(
         self, example: int, prompts: Sequence[EncodedPrompt], answers: Sequence[Sequence[int]]
@@ -110,7 +113,3 @@ class ItemStream(Generic[BatchType]):
             f"example {uid}: {targets} target tokens, a row holds {target_capacity}; set train.targets_per_row to "
             f"{targets} or more"
         )
-
-
-def _as_it_is(epoch: int, index: int, example: Example) -> Example:
-    return example

@@ -7,7 +7,7 @@ kept in a folder of its own, `tasks/NAME`.
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any, NoReturn
@@ -51,7 +51,7 @@ def keep_task(folder: Path, task: Task, most: int = MOST_BYTES) -> bool:
             if name != "train":
                 lines = rows[_rows(place, name)] = []
                 for example in split.examples:
-                    line = json.dumps(_without(example, "part"), ensure_ascii=False) + "\n"
+                    line = json.dumps(_without(example, ("part", "earlier")), ensure_ascii=False) + "\n"
                     most -= len(line.encode())
                     if most < 0:
                         return False
@@ -74,7 +74,7 @@ def keep_task(folder: Path, task: Task, most: int = MOST_BYTES) -> bool:
 
 def _write_words(folder: Path, task: Task) -> None:
     words = {
-        "text": _without(task.text, "parts"),
+        "text": _without(task.text, ("parts",)),
         "splits": {
             name: {"examples": len(split.examples), "rho": plain_rho(split.rho)} for name, split in task.splits.items()
         },
@@ -85,9 +85,9 @@ def _write_words(folder: Path, task: Task) -> None:
     write_text(folder / TASK_FILE, json.dumps(words, ensure_ascii=False, indent=1) + "\n")
 
 
-def _without(record: Example | TaskText, name: str) -> dict[str, Any]:
-    """Its fields but the one, which the place of the file says."""
-    return {field: value for field, value in dataclasses.asdict(record).items() if field != name}
+def _without(record: Example | TaskText, names: Collection[str]) -> dict[str, Any]:
+    """Its fields but these, which the place of the file says or no source has."""
+    return {field: value for field, value in dataclasses.asdict(record).items() if field not in names}
 
 
 def has_task(folder: Path) -> bool:

@@ -12,12 +12,14 @@ from fit_jax.config import Config
 from fit_jax.data.keyed_generator import generator
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
+from fit_jax.evaluation.asked_again import splits_asked_again
 from fit_jax.evaluation.beams import search_all
 from fit_jax.evaluation.decoding import SamplingParams, generate_all
-from fit_jax.evaluation.decoy_evaluation import Decoyed, decoy_queries, decoy_splits
+from fit_jax.evaluation.decoy_evaluation import Decoyed, decoy_queries
 from fit_jax.evaluation.metrics import check_finite
 from fit_jax.evaluation.queries import Group, Prediction, Query, answered, ask, encode
 from fit_jax.evaluation.scoring import ForwardParams, Scorer
+from fit_jax.evaluation.turn_evaluation import Turned, turn_queries
 from fit_jax.focus.example import Example, group_answer
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
 from fit_jax.foreign import quoted
@@ -30,11 +32,12 @@ _ENOUGH = 8
 
 
 class Evaluation(NamedTuple):
-    """The questions asked and the answers given, in the same order; beside them those with decoys in their texts."""
+    """The questions asked and the answers given, in the same order; beside them those asked once more."""
 
     queries: list[Query]
     predictions: list[Prediction]
     decoyed: Sequence[Decoyed] = ()
+    turned: Sequence[Turned] = ()
 
 
 Prompts = tuple[EncodedPrompt, ...]
@@ -80,7 +83,8 @@ def evaluate(
         chosen = task.splits[name].examples[: asked.examples]
         groups += [ask(task.text, name, e, asked.paraphrases, seed, asked.paraphrases_each) for e in chosen]
     decoys = decoy_queries(task.text, groups, seed) if asked.decoys else []
-    groups += [Group.of([query]) for _, query, _ in decoys]
+    turns = turn_queries(task.text, groups, seed) if asked.turns else []
+    groups += [Group.of([query]) for _, query, _ in (*decoys, *turns)]
     queries: list[Query] = []
     predictions: list[Prediction] = []
     on_progress(0, len(groups))  # the first answers wait for a program to be compiled
@@ -89,12 +93,14 @@ def evaluate(
         queries.extend(group.queries)
         predictions.extend(answers)
         on_progress(number, len(groups))
-    end = len(queries) - len(decoys)
-    answer_to = {id(query): given for query, given in zip(queries[:end], predictions)}
-    decoyed = [
-        Decoyed(decoy, given, answer_to[id(plain)]) for (plain, _, decoy), given in zip(decoys, predictions[end:])
-    ]
-    return Evaluation(queries[:end], predictions[:end], decoyed)
+    answer_to = {id(query): given for query, given in zip(queries, predictions)}
+    end = len(queries) - len(decoys) - len(turns)
+    return Evaluation(
+        queries[:end],
+        predictions[:end],
+        [Decoyed(decoy, answer_to[id(query)], answer_to[id(plain)]) for plain, query, decoy in decoys],
+        [Turned(earlier, answer_to[id(query)], answer_to[id(plain)]) for plain, query, earlier in turns],
+    )
 
 
 def is_written(task: Task, config: Config) -> bool:
@@ -161,7 +167,7 @@ def evaluated_splits(task: Task, config: Config) -> tuple[str, ...]:
 
     Raises:
         InputError: A split that the task lacks, that is empty or whose examples are not kept, or none that is asked
-            with decoys where these are wanted.
+            again where that is wanted.
     """
     names = config.evaluation.splits or task.test_splits
     for name in names:
@@ -173,11 +179,12 @@ def evaluated_splits(task: Task, config: Config) -> tuple[str, ...]:
             raise InputError(
                 f"split {name!r} of task {task.text.name} holds no example; drop it from evaluation.splits"
             )
-    if config.evaluation.decoys and not decoy_splits(names):
-        raise InputError(
-            f"evaluation.decoys: they are asked on iid, low and flipped, and the splits evaluated are "
-            f"{', '.join(names)}; add one to evaluation.splits"
-        )
+    for field in ("decoys", "turns"):
+        if getattr(config.evaluation, field) and not splits_asked_again(names):
+            raise InputError(
+                f"evaluation.{field}: they are asked on iid, low and flipped, and the splits evaluated are "
+                f"{', '.join(names)}; add one to evaluation.splits"
+            )
     return tuple(names)
 
 

@@ -18,6 +18,7 @@ from fit_jax.evaluation.model_card import (
     how_made,
     model_index,
     seeds,
+    stands,
 )
 from fit_jax.files import asked_name
 from fit_jax.markdown import as_block, as_text
@@ -48,7 +49,7 @@ def mixture_card(
         *card_head(config, hubs, index),
         f"{how_made(config)}\n{said}\n- Seed: {seeds(config)}",
         "## How to ask",
-        f"The focus instruction stands {config.focus.place} the input, for instance:",
+        f"{stands(config)}, for instance:",
     ]
     for name, part in task.parts.items():
         parts += [f"### Task {as_text(name)}", about_task(part), example_instructions(part)]

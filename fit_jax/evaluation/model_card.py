@@ -79,7 +79,7 @@ def model_card(
         f"{how_made(config)}\n{about_task(task)}\n"
         f"- Training examples: {len(task.splits['train'].examples)}\n- Seed: {seeds(config)}",
         "## How to ask",
-        f"The focus instruction stands {config.focus.place} the input, for instance:",
+        f"{stands(config)}, for instance:",
         example_instructions(task),
         about_data(config, task, source),
         "## Limits",
@@ -90,6 +90,12 @@ def model_card(
         as_block(dump_config(replace(config, run_dir=asked_name(config.run_dir))), "yaml"),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def stands(config: Config) -> str:
+    """Where the focus instruction stands, as the beginning of a sentence."""
+    place = config.focus.place
+    return f"The focus instruction {'is the system turn' if place == 'system' else f'stands {place} the input'}"
 
 
 def seeds(config: Config) -> str:

@@ -23,6 +23,7 @@ from fit_jax.evaluation.radar import Panel, draw_radars, radar_figures
 from fit_jax.evaluation.reference_lines import without_repeats
 from fit_jax.evaluation.result_summary import summary
 from fit_jax.evaluation.text_perplexity import PerplexityRecord, perplexity_table
+from fit_jax.evaluation.turn_evaluation import persistence, turn_records, turn_table
 from fit_jax.evaluation.verdict import run_verdict
 from fit_jax.files import make_folder, replace_with, write_text
 from fit_jax.focus.prompts import PromptEncoder
@@ -38,6 +39,7 @@ FOLDER = "report"
 # Seconds between two lines of a log that say how far an evaluation is.
 _EVERY = 15.0
 _DECOYS, _DECOY_PREDICTIONS = "decoys.jsonl", "decoy_predictions.jsonl"
+_TURNS, _TURN_PREDICTIONS = "turns.jsonl", "turn_predictions.jsonl"
 PERPLEXITY = "perplexity.jsonl"
 
 
@@ -130,13 +132,18 @@ def write_report(
     write_predictions(folder / "predictions.jsonl", predictions)
     verdict = run_verdict(predictions)
     tables = result_tables.result_tables(predictions, task)
-    for name in (_DECOYS, _DECOY_PREDICTIONS, PERPLEXITY):
+    for name in (_DECOYS, _DECOY_PREDICTIONS, _TURNS, _TURN_PREDICTIONS, PERPLEXITY):
         (folder / name).unlink(missing_ok=True)  # perhaps of an earlier report
     if evaluation.decoyed:
         found = obedience(evaluation.decoyed, method, seed, task.text.name)
         write_lines(folder / _DECOYS, found)
         write_lines(folder / _DECOY_PREDICTIONS, decoy_records(evaluation.decoyed))
         tables.append(decoy_table(found))
+    if evaluation.turned:
+        found = persistence(evaluation.turned, method, seed, task.text.name)
+        write_lines(folder / _TURNS, found)
+        write_lines(folder / _TURN_PREDICTIONS, turn_records(evaluation.turned))
+        tables.append(turn_table(found))
     if measured:
         write_lines(folder / PERPLEXITY, measured)
         tables.append(perplexity_table(measured))

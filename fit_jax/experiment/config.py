@@ -121,7 +121,7 @@ def check_experiment(config: ExperimentConfig) -> None:
 
     Raises:
         InputError: An unknown or repeated method, no seed or an impossible one, a reference that is not among the
-            methods, no shots, decoys, or a mixture.
+            methods, no shots, decoys or earlier turns, or a mixture.
     """
     for method in config.methods:
         if method not in METHODS and method not in known_methods():
@@ -135,10 +135,11 @@ def check_experiment(config: ExperimentConfig) -> None:
         raise InputError(f"reference: {config.reference!r} is not among the methods {', '.join(config.methods)}")
     if config.run.task.name == MIXTURE:
         raise InputError("run.task.name: an experiment is about one task; train a mixture with python -m fit_jax.train")
-    if config.run.evaluation.decoys:
-        raise InputError(
-            "run.evaluation.decoys: an experiment does not report them; evaluate the run of a cell with "
-            "`python -m fit_jax.evaluate CELL --evaluation.decoys true`"
-        )
+    for name in ("decoys", "turns"):
+        if getattr(config.run.evaluation, name):
+            raise InputError(
+                f"run.evaluation.{name}: an experiment does not report them; evaluate the run of a cell with "
+                f"`python -m fit_jax.evaluate CELL --evaluation.{name} true`"
+            )
     if config.shots < 1:
         raise InputError(f"shots: {config.shots}; few_shot needs at least one")

@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from fit_jax.errors import InputError
 from fit_jax.focus.prompts import common_prefix
-from fit_jax.focus.templates import TEMPLATE_OPTIONS, control_tokens, end_token_id, prefix_id, render_messages
+from fit_jax.focus.templates import control_tokens, conversation_parts, end_token_id, prefix_id
 from fit_jax.foreign import shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ROLES = ("system", "user", "assistant")
-# Two conversations, by what each message says: the first shows where texts go, the second that they are not changed.
-_PROBES = ("Text {} of somebody", "Line {}: <b> & 'c'.\n\nSecond \"line\" (d) #1?")
+_REMEDY = "give rehearsal such conversations that it does, or rows with text"
 
 
 class EncodedText(NamedTuple):
@@ -50,7 +48,7 @@ class TextEncoder:
         self._tokenizer = tokenizer
         self._chats = template == "auto" and bool(tokenizer.chat_template)
         self._control = control_tokens(tokenizer)
-        self._form = lru_cache(None)(self._found_form)
+        self._form = lru_cache(None)(lambda roles: conversation_parts(tokenizer, roles, _REMEDY))
 
     def texts(self, texts: Sequence[str]) -> list[EncodedText]:
         """Each text behind the token that begins texts; all of its own tokens are learnt.
@@ -118,27 +116,3 @@ class TextEncoder:
 
     def _tokenised(self, texts: Sequence[str]) -> list[list[int]]:
         return self._tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-
-    def _found_form(self, roles: tuple[str, ...]) -> tuple[str, ...]:
-        """What stands before each message of a conversation of these roles, and after the last."""
-        rendered = []
-        for probe in _PROBES:
-            said = [probe.format(f"{number:03}") for number in range(len(roles))]
-            messages = [{"role": role, "content": content} for role, content in zip(roles, said)]
-            rendered.append((said, render_messages(self._tokenizer, messages, False, **TEMPLATE_OPTIONS)))
-        (said, rest), (others, expected) = rendered
-        parts = []
-        for content in said:
-            before, found, rest = rest.partition(content)
-            parts.append(before)
-            if not found:
-                break
-        parts.append(rest)
-        put_in = [*(part for pair in zip(parts, others) for part in pair), parts[-1]]
-        if len(parts) <= len(roles) or "".join(put_in) != expected:
-            order = shown(", ".join(roles))
-            raise InputError(
-                f"chat template of '{shown(self._tokenizer.name_or_path)}' does not show the messages of {order} as "
-                "they are; give rehearsal such conversations that it does, or rows with text"
-            )
-        return tuple(parts)

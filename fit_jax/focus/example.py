@@ -15,6 +15,13 @@ class Spurious(NamedTuple):
     label: int
 
 
+class Turn(NamedTuple):
+    """A question that was asked before in the same conversation: its focus instruction, and what was answered."""
+
+    instruction: str
+    answer: str
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One example of any task.
@@ -31,6 +38,8 @@ class Example:
         cluster: What the example shares with others, such as a template or a context: examples of one cluster tend to
             be right together, which intervals have to know. Empty where only the same source text makes them alike.
         part: The task of a mixture that it is of; empty where there is one task.
+        earlier: What has been asked about it before in the same conversation. A prompt shows it where an instruction
+            follows, which then holds in the place of all before it.
     """
 
     uid: str
@@ -42,6 +51,7 @@ class Example:
     own_answers: bool = False
     cluster: str = ""
     part: str = ""
+    earlier: tuple[Turn, ...] = ()
 
     @property
     def named(self) -> str:

@@ -29,8 +29,10 @@ def build_prompt(instruction="", /, **texts):
     if texts.keys() != set(TEXTS):
         raise TypeError(f"build_prompt() takes a focus instruction, then by name these texts: {{', '.join(TEXTS)}}")
     lines = (TASK, {order})
-    return START + "\\n".join(line.strip() for line in lines if line.strip()) + CUE
+    return {start_of} + "\\n".join(line.strip() for line in lines if line.strip()) + CUE
 '''
+# In the place of START where an instruction is the system turn.
+_SYSTEM = "(({before!r} + instruction.strip() + {after!r}) if instruction.strip() else START)"
 
 
 def encoders(encoder: PromptEncoder) -> dict[str, PromptEncoder]:
@@ -45,7 +47,11 @@ def prompt_file(encoder: PromptEncoder) -> str:
     The text's tokens, without any that the tokenizer would add, are the encoder's.
     """
     text, frame = encoder.text, encoder.frame
-    focused = ("instruction", "INPUT.format_map(texts)")
+    lines = {"before": "instruction, INPUT.format_map(texts)", "after": "INPUT.format_map(texts), instruction"}
+    start_of = "START"
+    if encoder.place == "system":
+        before, after = encoder.system_turn
+        start_of = _SYSTEM.format(before=before, after=after)
     return _FILE.format(
         start=frame.start,
         end=frame.end,
@@ -54,7 +60,8 @@ def prompt_file(encoder: PromptEncoder) -> str:
         input=text.input_template,
         instructions=pformat(focus_instructions(text), width=110, sort_dicts=False),
         texts=text.slots,
-        order=", ".join(focused if encoder.place == "before" else focused[::-1]),
+        order=lines.get(encoder.place, "INPUT.format_map(texts)"),
+        start_of=start_of,
     )
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32
 
 from fit_jax.errors import InputError
+from fit_jax.focus.conversation_start import ConversationStart
 from fit_jax.focus.example import Example, TaskText
 from fit_jax.focus.templates import PromptForm, prompt_form
 
@@ -56,6 +57,7 @@ class _Layout(NamedTuple):
         gap: The ends of lines that the form's cue begins with.
         cue: What is left of it.
         cue_parts: The cue is tokenised apart from the text before it.
+        conversation: What stands before the last user's text in a conversation.
     """
 
     text: TaskText
@@ -63,6 +65,7 @@ class _Layout(NamedTuple):
     gap: str
     cue: str
     cue_parts: bool
+    conversation: ConversationStart
 
 
 class Frame(NamedTuple):
@@ -89,13 +92,15 @@ class PromptEncoder:
     """Turns examples under focus instructions into prompts, the same for training, evaluation and steering.
 
     A prompt holds the task instruction, the input and the focus instruction on lines of their own, then the cue; with a
-    chat template all of it but the cue is one user turn, and the answer is the assistant's.
+    chat template all of it but the cue is one user turn, and the answer is the assistant's. Where an example was asked
+    about before (`Example.earlier`), those turns stand before the instruction, which then stands alone.
 
     Args:
         tokenizer: Any Hugging Face tokenizer.
         text: The task's words; those of a mixture have each example's.
-        place: The focus instruction stands `before` or `after` the input; after it, the prompts of one example under
-            several focus instructions share a long prefix.
+        place: The focus instruction stands `before` or `after` the input, or is the `system` turn (without a chat
+            template the first line); after it, the prompts of one example under several focus instructions share a
+            long prefix. In later turns it is the user's text, wherever the first one stood.
         template: `auto` (the tokenizer's chat template where it has one) or `plain`.
         sequence_length: Most tokens of a prompt with all its answers (`len` of an `EncodedPrompt`); None for no limit.
         long_text: An example over `sequence_length`: `error`, or `cut` its longest input texts until it fits.
@@ -113,7 +118,7 @@ class PromptEncoder:
         self,
         tokenizer: "PreTrainedTokenizerBase",
         text: TaskText,
-        place: Literal["before", "after"] = "after",
+        place: Literal["before", "after", "system"] = "after",
         template: Literal["auto", "plain"] = "auto",
         sequence_length: int | None = None,
         long_text: Literal["error", "cut"] = "error",
@@ -157,15 +162,20 @@ class PromptEncoder:
         """The prompt as a person reads it, with the answer and its end token where one is given."""
         layout = self._of(example)
         frame, form = self._frame(layout.form), layout.form
-        prompt = frame.start + "\n".join(self._lines(layout.text, example, instruction)) + frame.cue
-        if answer is None:
-            return prompt
-        return prompt + form.lead + answer + form.trail + frame.end
+        start, lines = self._last_turn(layout, example, instruction)
+        given = "" if answer is None else form.lead + answer + form.trail + frame.end
+        return frame.start.removesuffix(form.start) + start + "\n".join(lines) + frame.cue + given
 
     @property
     def frame(self) -> Frame:
         """The text around the user's own in every prompt of one task."""
         return self._frame(self._form)
+
+    @property
+    def system_turn(self) -> tuple[str, str]:
+        """In a prompt of one task what stands before a system turn's text and after it; errors as `encode`."""
+        before, between = self._layouts[self.text.name].conversation.system()
+        return self.frame.start.removesuffix(self._form.start) + before, between
 
     def _frame(self, form: PromptForm) -> Frame:
         *first, end = self.tokenizer.convert_ids_to_tokens([*form.start_ids, form.end_id])
@@ -179,7 +189,9 @@ class PromptEncoder:
         cue = form.cue.lstrip("\n")
         gap = form.cue.removesuffix(cue)
         parts = bool(cue) and self.lines_part and self._part([end + gap for end in _LINE_ENDS], [cue])
-        return _Layout(text, form, gap, cue, parts)
+        chat = template == "auto" and bool(self.tokenizer.chat_template)
+        conversation = ConversationStart(self.tokenizer, form, chat, self._frame(form).end)
+        return _Layout(text, form, gap, cue, parts, conversation)
 
     def _lines(self, words: TaskText, example: Example, instruction: str) -> list[str]:
         """The parts of the user's text that are not empty."""
@@ -193,18 +205,29 @@ class PromptEncoder:
         focused = (instruction, text) if self.place == "before" else (text, instruction)
         return [line for part in (words.instruction, *focused) if (line := part.strip())]
 
+    def _last_turn(self, layout: _Layout, example: Example, instruction: str) -> tuple[str, list[str]]:
+        """All before the last user's text, and the lines of that."""
+        asked = [*(turn.instruction for turn in example.earlier), instruction] if instruction else [""]
+        system = asked[0].strip() if self.place == "system" else ""
+        lines, earlier = self._lines(layout.text, example, "" if system else asked[0]), []
+        for turn, following in zip(example.earlier, asked[1:]):
+            earlier.append(("\n".join(lines), turn.answer))
+            lines = [following.strip()]
+        return (layout.conversation.text(system, earlier) if system or earlier else layout.form.start), lines
+
     def _pieces(self, example: Example, instruction: str) -> _Pieces:
-        words, form, gap, cue, cue_parts = self._of(example)
-        for held in (*example.slots.values(), instruction, *example.candidates):
+        layout = self._of(example)
+        _, form, gap, cue, cue_parts, _ = layout
+        for held in (*example.slots.values(), instruction, *example.candidates, *chain(*example.earlier)):
             if found := form.control.search(held):
                 raise InputError(
                     f"{example.named}: its text holds {found[0]!r}, which the tokenizer reads as a control token "
                     "or not at all; take it out of the data"
                 )
-        *lines, last = self._lines(words, example, instruction)
+        start, (*lines, last) = self._last_turn(layout, example, instruction)
         texts = [f"{line}\n" for line in lines]
         texts += [last + gap, cue] if cue_parts else [last + gap + cue]
-        texts[0] = form.start + texts[0]
+        texts[0] = start + texts[0]
         if not self.lines_part:
             texts = ["".join(texts)]
         return _Pieces(texts, tuple(texts[-1] + form.lead + answer + form.trail for answer in example.candidates))
@@ -219,16 +242,13 @@ class PromptEncoder:
             *head, last = [ids[text] for text in texts]
             key = (texts[-1], *answered)
             if key not in answers:
-                answers[key] = self._split_off_answers(last, [ids[text] for text in answered])
+                boundary = common_prefix([last, *(ids[text] for text in answered)])
+                rest = (ids[text][boundary:] for text in answered)
+                answers[key] = boundary, tuple(np.append(following, np.int32(self.end_id)) for following in rest)
             boundary, continuations = answers[key]
             self.mismatches += boundary < len(last)
             encoded.append(EncodedPrompt(np.concatenate([start, *head, last[:boundary]]), continuations))
         return encoded
-
-    def _split_off_answers(self, last: Tokens, answered: Sequence[Tokens]) -> tuple[int, tuple[Tokens, ...]]:
-        """Tokens of the prompt's last piece that stand before every answer too, and what follows them per answer."""
-        boundary = common_prefix([last, *answered])
-        return boundary, tuple(np.append(whole[boundary:], np.int32(self.end_id)) for whole in answered)
 
     def _tokenise(self, texts: Iterable[str]) -> dict[str, Tokens]:
         texts = list(texts)

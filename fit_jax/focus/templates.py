@@ -24,6 +24,8 @@ _PROBES = (
     ("Prompt text of the user", "Answer text of the model"),
     ("First line: {a}, <b> & 'c'.\n\nSecond \"line\" (d) #1?", "Yes, 3 of them: it's so"),
 )
+# Two conversations, by what each message says: the first shows where texts go, the second that they are not changed.
+_CONVERSATION_PROBES = ("Text {} of somebody", "Line {}: <b> & 'c'.\n\nSecond \"line\" (d) #1?")
 # A template may print today's date, or open a think block; fixed here, so that one run's prompts equal another's.
 TEMPLATE_OPTIONS = {"date_string": "26 Jul 2024", "enable_thinking": False}
 
@@ -88,6 +90,40 @@ def _chat_form(tokenizer: "PreTrainedTokenizerBase", control: re.Pattern[str]) -
         if not isinstance(end_id, int):  # half of a surrogate pair
             raise InputError(f"{of} ends in no token; {_REMEDY}")
     return PromptForm((), start, cue, between[len(cue) :], trail, end_id, control)
+
+
+def conversation_parts(tokenizer: "PreTrainedTokenizerBase", roles: Sequence[str], remedy: str) -> tuple[str, ...]:
+    """What a chat template writes before each message of a conversation of these roles, and after the last.
+
+    Args:
+        tokenizer: Has a chat template.
+        roles: Of the messages, in order: `system`, `user` or `assistant`.
+        remedy: What to do about a template that does not show the messages as they are.
+
+    Raises:
+        InputError: The template fails, or changes the messages or leaves some out.
+    """
+    rendered = []
+    for probe in _CONVERSATION_PROBES:
+        said = [probe.format(f"{number:03}") for number in range(len(roles))]
+        messages = [{"role": role, "content": content} for role, content in zip(roles, said)]
+        rendered.append((said, render_messages(tokenizer, messages, False, **TEMPLATE_OPTIONS)))
+    (said, rest), (others, expected) = rendered
+    parts = []
+    for content in said:
+        before, found, rest = rest.partition(content)
+        parts.append(before)
+        if not found:
+            break
+    parts.append(rest)
+    put_in = [*(part for pair in zip(parts, others) for part in pair), parts[-1]]
+    if len(parts) <= len(roles) or "".join(put_in) != expected:
+        order = shown(", ".join(roles))
+        raise InputError(
+            f"chat template of '{shown(tokenizer.name_or_path)}' does not show the messages of {order} as they are; "
+            f"{remedy}"
+        )
+    return tuple(parts)
 
 
 def _render_chat(tokenizer: "PreTrainedTokenizerBase", user: str, answer: str) -> str:

@@ -30,8 +30,8 @@ def training_method(task: "Task", config: Config) -> "TrainingMethod":
     """The method that `train.method` names, for this task.
 
     Raises:
-        InputError: Focus weights that make no sense, a training split that is empty or that the method cannot use, or a
-            mixture with a method that knows one task.
+        InputError: Focus weights that make no sense, a training split that is empty or that the method cannot use, a
+            mixture with a method that knows one task, or earlier turns with one that shows no instruction.
     """
     from fit_jax.data.focus_sampling import check_focus
 
@@ -42,11 +42,18 @@ def training_method(task: "Task", config: Config) -> "TrainingMethod":
         raise InputError(
             f"train.method: {config.train.method} knows one task; train a mixture with {listed(OF_MIXTURES, 3)}"
         )
-    if config.train.method in TRAINED:
-        return _module(config.train.method).build(task, config)
-    from fit_jax.methods.method import TrainingMethod
+    from fit_jax.methods.method import TrainingMethod, true_label, uninstructed
 
-    return build_plugin("methods", config.train.method, TrainingMethod, task, config)
+    if config.train.method in TRAINED:
+        method = _module(config.train.method).build(task, config)
+    else:
+        method = build_plugin("methods", config.train.method, TrainingMethod, task, config)
+    if config.focus.turn_share and method.validated in (true_label, uninstructed):
+        raise InputError(
+            f"focus.turn_share: {config.focus.turn_share}, but {config.train.method} trains without focus "
+            "instructions, so that none can follow another; set it to 0"
+        )
+    return method
 
 
 def training_free_method(name: str) -> "TrainingFree":

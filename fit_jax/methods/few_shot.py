@@ -69,7 +69,7 @@ class _Shots:
 def _shot(text: TaskText, query: Query, place: str) -> str:
     example = query.example
     lines = [text.input_template.format_map(example.slots), query.instruction]
-    if place == "before":
+    if place != "after":
         lines.reverse()
     return "\n".join([line for line in lines if line] + [f"{text.cue} {example.candidates[query.label]}"])
 

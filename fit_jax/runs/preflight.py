@@ -15,6 +15,7 @@ from fit_jax.evaluation.decoy_evaluation import decoy_queries
 from fit_jax.evaluation.evaluator import evaluated_splits
 from fit_jax.evaluation.queries import ask
 from fit_jax.evaluation.scoring import STEP
+from fit_jax.evaluation.turn_evaluation import turn_queries
 from fit_jax.focus.example import Example
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.foreign import named
@@ -28,7 +29,7 @@ _WINDOW = 256  # examples that are encoded at once
 
 
 def check_examples(task: Task, encoder: PromptEncoder, config: Config) -> None:
-    """Encodes all that will be validated on or evaluated: each example under its longest instruction, and all decoys.
+    """Encodes all that will be validated on or evaluated: the longest prompt of each example, and all asked again.
 
     Raises:
         InputError: One does not fit into a row, or holds what cannot be written down.
@@ -46,10 +47,11 @@ def check_examples(task: Task, encoder: PromptEncoder, config: Config) -> None:
             for example in window:
                 _check_text(name, example)
             groups = [ask(of.text.of(e), name, e, asked.paraphrases, seed) for e in window]
-            decoyed = decoy_queries(of.text, groups, seed) if asked.decoys else []
+            again = [q for _, q, _ in decoy_queries(of.text, groups, seed)] if asked.decoys else []
+            again += [q for _, q, _ in turn_queries(of.text, groups, seed)] if asked.turns else []
             try:
                 encoder.encode(window, [max(group.instructions, key=len) for group in groups])
-                encoder.encode([q.example for _, q, _ in decoyed], [q.instruction for _, q, _ in decoyed])
+                encoder.encode([q.example for q in again], [q.instruction for q in again])
             except InputError as error:
                 raise InputError(f"split {name}: {error}") from error
 

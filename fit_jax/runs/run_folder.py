@@ -76,6 +76,7 @@ MAY_DIFFER = (
     "evaluation.written_tokens",
     "evaluation.beams",
     "evaluation.decoys",
+    "evaluation.turns",
     "evaluation.texts",
     "evaluation.batch_size",
     "evaluation.examples",

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from fit_jax.errors import InputError
+from fit_jax.evaluation.asked_again import splits_asked_again
 from fit_jax.evaluation.decoy_evaluation import (
     KINDS,
     Decoy,
     Decoyed,
     decoy_queries,
-    decoy_splits,
     decoy_table,
     obedience,
 )
@@ -74,8 +74,8 @@ def test_the_words_ask_for_the_label(task, asked):
 
 
 def test_splits():
-    assert decoy_splits(["low", "iid", "flipped", "high"]) == ("iid", "low")
-    assert decoy_splits(["flipped", "natural"]) == ("flipped",)
+    assert splits_asked_again(["low", "iid", "flipped", "high"]) == ("iid", "low")
+    assert splits_asked_again(["flipped", "natural"]) == ("flipped",)
 
 
 def test_splits_without_any_are_refused(task, config):

@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.tasks import build_task
+from fit_jax.errors import InputError
 from fit_jax.focus.conversations import TextEncoder
+from fit_jax.focus.example import Turn
 from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.prompts import PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES, spec_for
@@ -98,6 +101,26 @@ def test_prompts_of_every_task(tokenizer, prompts, place, template):
                 assert answer[-1] == encoder.end_id
                 assert tokenizer.decode(answer).strip() == candidate + end
         assert encoder.mismatches == 0
+
+
+@pytest.mark.parametrize("place", ["after", "system"])
+def test_conversations_are_whole_texts(tokenizer, name, prompts, place):
+    text, examples, instructions = prompts["ss"]
+    examples = [
+        replace(e, earlier=(Turn("Go by A7.", e.candidates[0]), Turn("Ignore it.", e.candidates[1]))[: n % 3])
+        for n, e in enumerate(examples)
+    ]
+    encoder = PromptEncoder(tokenizer, text, place)
+    if (name, place) == ("mistral", "system"):  # its template moves the system turn to the last user's
+        with pytest.raises(InputError, match=r"set focus\.place to before or after"):
+            encoder.encode(examples, instructions)
+        examples = [replace(e, earlier=()) for e in examples]
+    for prompt, example, focus in zip(encoder.encode(examples, instructions), examples, instructions):
+        for candidate, answer in zip(example.candidates, prompt.answers, strict=True):
+            assert [*prompt.prompt, *answer] == whole_ids(encoder, example, focus, candidate)
+        if focus and example.earlier:
+            rendered = encoder.render(example, focus)
+            assert rendered.rindex(focus) > rendered.rindex(example.earlier[-1].instruction)
 
 
 def test_lines_are_tokenised_apart_only_where_that_changes_nothing(tokenizer, name, text, make_example):
