@@ -9,6 +9,7 @@ import numpy as np
 
 from fit_jax.errors import InputError
 from fit_jax.evaluation.interactive import FocusQuestions
+from fit_jax.focus.example import Turn
 from fit_jax.foreign import quoted, shown
 
 if TYPE_CHECKING:
@@ -59,14 +60,18 @@ def feature_list(features: Any, name: str) -> str:
 
 
 def questions_of(
-    task: "Task", focus: Features, ignore: Features, candidates: Sequence[str], instruction: str | None
+    task: "Task",
+    focus: Features,
+    ignore: Features,
+    candidates: Sequence[str],
+    instruction: str | None,
+    earlier: Sequence[Turn] = (),
 ) -> FocusQuestions:
     """What is asked about each text; the arguments are those of `FocusModel.ask`, the errors, too."""
     if not (instruction is None or isinstance(instruction, str)):
         raise InputError(f"instruction: {shown(instruction)} is no text; give the words of a focus instruction")
-    return FocusQuestions(
-        task, feature_list(focus, "focus"), feature_list(ignore, "ignore"), answer_list(candidates), instruction
-    )
+    focused, ignored = feature_list(focus, "focus"), feature_list(ignore, "ignore")
+    return FocusQuestions(task, focused, ignored, answer_list(candidates), instruction, earlier)
 
 
 def answer_list(candidates: Any) -> Sequence[str]:

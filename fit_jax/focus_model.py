@@ -17,7 +17,7 @@ from fit_jax.evaluation.interactive import (
     labelled_texts,
 )
 from fit_jax.evaluation.scoring import Scorer
-from fit_jax.focus.example import CORE
+from fit_jax.focus.example import CORE, Turn
 from fit_jax.focus.instructions import first_instruction
 from fit_jax.focus_inputs import (
     Features,
@@ -101,6 +101,7 @@ class FocusModel:
         ignore: Features = None,
         candidates: Sequence[str] = (),
         instruction: str | None = None,
+        earlier: Sequence[Answer] = (),
     ) -> Answer:
         """The answer to a text under one focus instruction, none where neither feature is named.
 
@@ -110,11 +111,13 @@ class FocusModel:
             ignore: Features to ignore.
             candidates: The answers to choose from; the task's own where none are given.
             instruction: A focus instruction in one's own words, in place of `focus` and `ignore`.
+            earlier: What was answered about the text before, in the same conversation; the last instruction holds.
 
         Raises:
-            InputError: An unknown feature, a missing text, or answers that must be given and are not.
+            InputError: An unknown feature, a missing text, answers that must be given and are not, or earlier ones and
+                no instruction now.
         """
-        return self.ask_batch([text], focus, ignore, candidates, instruction)[0]
+        return self.ask_batch([text], focus, ignore, candidates, instruction, earlier)[0]
 
     def ask_all(self, text: Text, candidates: Sequence[str] = ()) -> list[Answer]:
         """The answers to a text under each focus type of each feature; otherwise as `ask`."""
@@ -129,9 +132,10 @@ class FocusModel:
         ignore: Features = None,
         candidates: Sequence[str] = (),
         instruction: str | None = None,
+        earlier: Sequence[Answer] = (),
     ) -> list[Answer]:
         """The answers to many texts, in their order; otherwise as `ask`."""
-        questions = questions_of(self._run.task, focus, ignore, candidates, instruction)
+        questions = questions_of(self._run.task, focus, ignore, candidates, instruction, _turns(earlier))
         inputs = [filled(questions, text) for text in text_list(texts)]
         asked = self._alone if len(inputs) == 1 else self._subject
         return [_answer(a) for (a,) in questions.answers(asked, inputs)]
@@ -237,6 +241,12 @@ class FocusModel:
             name = name or evaluation_name(run, self._checkpoint)
             (evaluation,) = evaluate_run(run, self._checkpoint, name).values()
             return Scores(run, evaluation.predictions)
+
+
+def _turns(earlier: object) -> list[Turn]:
+    if not (isinstance(earlier, Iterable) and all(isinstance(answer, Answer) for answer in earlier)):
+        raise InputError(f"earlier: {shown(earlier)} is no list of answers; give what `ask` returned before")
+    return [Turn(answer.instruction, answer.answer) for answer in earlier]
 
 
 def _answer(found: FocusAnswer) -> Answer:

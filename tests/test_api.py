@@ -87,6 +87,18 @@ def test_an_instruction_in_own_words(model):
         model.ask(TEXTS[0], focus="brand", instruction="x")
 
 
+def test_a_later_question_follows_the_answers_before(model):
+    first, plain = model.ask(TEXTS[0], focus="brand"), model.ask(TEXTS[0], focus="core")
+    second = model.ask(TEXTS[0], focus="core", earlier=[first])
+    third = model.ask(TEXTS[0], focus="core", earlier=[first, second])
+    assert len({tuple(a.probabilities.values()) for a in (plain, second, third)}) == 3
+    assert second.instruction == plain.instruction
+    with pytest.raises(fit_jax.InputError, match=r"earlier: a later turn is a focus instruction"):
+        model.ask(TEXTS[0], earlier=[first])
+    with pytest.raises(fit_jax.InputError, match=r"earlier: .* is no list of answers; give what `ask` returned before"):
+        model.ask(TEXTS[0], focus="core", earlier=["positive"])
+
+
 def test_an_answer_is_attributed_to_all_of_its_prompt(model):
     found = model.attribute(TEXTS[1], instruction="Look at b2.")
     assert found.answer == model.ask(TEXTS[1], instruction="Look at b2.").answer

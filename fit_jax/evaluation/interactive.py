@@ -15,7 +15,7 @@ from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.evaluator import Subject
 from fit_jax.evaluation.metrics import probabilities
-from fit_jax.focus.example import CORE, Example
+from fit_jax.focus.example import CORE, Example, Turn
 from fit_jax.focus.instructions import first_instruction
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
 from fit_jax.focus.spec import FOCUS_TYPES, FocusSpec, check_spec, spec_for
@@ -68,6 +68,7 @@ class FocusQuestions:
         ignore: str | None,
         candidates: Sequence[str],
         instruction: str | None = None,
+        earlier: Sequence[Turn] = (),
     ) -> None:
         """Reads the options of the command `steer`.
 
@@ -77,10 +78,11 @@ class FocusQuestions:
             ignore: Comma-separated features to ignore.
             candidates: The answers to choose from; none means the task's own.
             instruction: A focus instruction in the user's own words, in place of `focus` and `ignore`.
+            earlier: What was asked about each text before, in the same conversation.
 
         Raises:
-            InputError: A feature that the task lacks or that stands on both sides, or answers that differ from example
-                to example and are not given, or given without a choice among them.
+            InputError: A feature that the task lacks or that stands on both sides, answers that differ from example to
+                example and are not given, or given without a choice among them, or turns before and no instruction.
         """
         self.slots = task.text.slots
         self._text = task.text
@@ -95,6 +97,9 @@ class FocusQuestions:
             every = focus is None and ignore is None
             specs = all_specs(task) if every else [asked_spec(task, focus or "", ignore or "")]
             self._asked = [(spec, first_instruction(task.text, spec)) for spec in specs]
+        self._earlier = tuple(earlier)
+        if earlier and not self._asked[0][1]:
+            raise InputError("earlier: a later turn is a focus instruction; give focus, ignore or instruction")
         self.candidates = tuple(candidates) or common_candidates(task)
         if candidates and (len(set(candidates)) < max(len(candidates), 2) or not all(c.strip() for c in candidates)):
             raise InputError("candidates: give two different answers or more, none of them empty", _CANDIDATES)
@@ -151,7 +156,7 @@ class FocusQuestions:
 
     def prompts(self, encoder: PromptEncoder, slots: Mapping[str, str]) -> list[EncodedPrompt]:
         """The prompt that asks about an input under each specification."""
-        example = Example("input", slots, self.candidates, 0, {})
+        example = Example("input", slots, self.candidates, 0, {}, earlier=self._earlier)
         return encoder.encode([example] * len(self._asked), [words for _, words in self._asked])
 
     def table(self, subject: Subject, slots: Mapping[str, str]) -> "Table":
