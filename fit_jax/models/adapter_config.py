@@ -8,7 +8,7 @@ from typing import Any
 from fit_jax.errors import InputError
 from fit_jax.foreign import exists, listed, named, quoted, read_object, shown
 from fit_jax.hub import local_folder
-from fit_jax.models.config import EXPERT_PROJECTIONS, LINEAR_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
+from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
 from fit_jax.models.families import family_traits
 from fit_jax.models.lora_config import LARGEST_RANK, LoraConfig
 from fit_jax.models.tensor_files import TensorFiles
@@ -170,7 +170,7 @@ def fused_projections(model: ModelConfig) -> dict[str, tuple[str, ...]]:
 
 def _projections(model: ModelConfig) -> tuple[str, ...]:
     """The projections that layers of such a model have."""
-    return (*PROJECTIONS, *LINEAR_PROJECTIONS) if model.linear.layers else PROJECTIONS
+    return (*PROJECTIONS, *model.linear.projections) if model.linear.layers else PROJECTIONS
 
 
 def _adaptable_experts(model: ModelConfig) -> bool:

@@ -169,6 +169,22 @@ class ExpertsBeside(nnx.Module):
         return self.dense_out_norm(dense) + self.out_norm(mixed), routing
 
 
+class SharedExpert(nnx.Module):
+    """A mixture of experts beside a feed-forward part that is one of them, for every token (Qwen 3.5's mixture)."""
+
+    def __init__(self, config: DecoderConfig, lora: LoraConfig, *, seed: Seed) -> None:
+        """Random weights."""
+        self.experts = Experts(config, lora, seed=seed)
+        self.gate = Linear("gate", config.width, 1, config, LoraConfig(), seed=seed.fold(4))
+
+    def __call__(
+        self, x: Float[Array, "B T D"], shared: Float[Array, "B T D"]
+    ) -> tuple[Float[Array, "B T D"], Routing]:
+        """Both parts' sum, given the normalised inputs and what the feed-forward part makes of them."""
+        mixed, routing = self.experts(x)
+        return jax.nn.sigmoid(self.gate(x)) * shared + mixed, routing
+
+
 def _of_a_shard(
     config: DecoderConfig,
     x: Float[Array, "B T D"],

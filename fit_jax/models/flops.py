@@ -16,7 +16,7 @@ from fit_jax.models.linear_config import LinearConfig
 from fit_jax.models.lora_config import LoraConfig
 
 # What the last layer computes of all tokens and not of the targets alone.
-_OF_EVERY_TOKEN = ("k_proj", "v_proj", "in_proj_qkv", "in_proj_b", "in_proj_a")
+_OF_EVERY_TOKEN = ("k_proj", "v_proj", "in_proj_qkv", "in_proj_b", "in_proj_a", "in_proj_qkvz", "in_proj_ba")
 
 
 class Flops(NamedTuple):

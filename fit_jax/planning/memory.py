@@ -88,7 +88,7 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
     def uses(name: str) -> int:
         return model.uses(name) * (room if name in model.expert_projections() else 1)
 
-    split = {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "in_proj_qkv", "in_proj_z"}
+    split = {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "in_proj_qkv", "in_proj_z", "in_proj_qkvz"}
 
     def outputs_of(kind: LayerKind) -> float:
         shapes = model.projection_shapes(kind).items()

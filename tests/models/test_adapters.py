@@ -13,9 +13,10 @@ from fit_jax.conversion.parity import probe_logits, probe_tokens
 from fit_jax.errors import InputError, RunFailed
 from fit_jax.models.adapter_config import peft_config, resolve_lora
 from fit_jax.models.adapters import load_adapter, trained_adapter, write_adapter
-from fit_jax.models.config import EXPERT_PROJECTIONS, LINEAR_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
+from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged
+from fit_jax.models.linear_config import LINEAR_PROJECTIONS
 from fit_jax.models.lora import LoraParam
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import resolve_model

@@ -9,10 +9,10 @@ import pytest
 from flax import nnx
 
 from fit_jax.errors import InputError
-from fit_jax.models.config import LINEAR_PROJECTIONS, PROJECTIONS, DecoderConfig
+from fit_jax.models.config import PROJECTIONS, DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.layer_kinds import layer_groups
-from fit_jax.models.linear_config import LinearConfig
+from fit_jax.models.linear_config import LINEAR_PROJECTIONS, LinearConfig
 from fit_jax.models.lora import Linear
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.quantize import QuantizedKernel
