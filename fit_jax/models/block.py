@@ -98,7 +98,8 @@ class Block(nnx.Module):
         mixed, beside, seed_1 = config.experts > 0, config.expert_width is not None, seed.fold(1)
         dense = kind.feed_forward, config, lora
         self.mlp = Experts(config, lora, seed=seed_1) if mixed and not beside else FeedForward(*dense, seed=seed_1)
-        self.beside = _beside(config, lora, seed=seed.fold(3)) if mixed and beside else None
+        around = SharedExpert if config.shared_expert else ExpertsBeside
+        self.beside = around(config, lora, seed=seed.fold(3)) if mixed and beside else None
         self.attention_out_norm = RMSNorm(config.width, config) if config.post_norms else None
         self.mlp_out_norm = RMSNorm(config.width, config) if config.post_norms else None
         self.layer_input = LayerInput(config, seed=seed.fold(2)) if config.layer_input else None
@@ -162,10 +163,6 @@ class Block(nnx.Module):
 
     def _out(self, y: Array, norm: RMSNorm | None, seed: Seed | None) -> Array:
         return dropout(scaled(_normed(y, norm), self.config.residual_multiplier), self.config.dropout, seed)
-
-
-def _beside(config: DecoderConfig, lora: LoraConfig, *, seed: Seed) -> ExpertsBeside | SharedExpert:
-    return SharedExpert(config, lora, seed=seed) if config.shared_expert else ExpertsBeside(config, seed=seed)
 
 
 def _normed(x: Array, norm: RMSNorm | None) -> Array:

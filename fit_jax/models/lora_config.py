@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fit_jax.errors import InputError
 from fit_jax.foreign import shown
-from fit_jax.models.config import PROJECTIONS
+from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS
 from fit_jax.models.linear_config import LINEAR_PROJECTIONS, LINEAR_PROJECTIONS_BY_HEAD
 
 # Largest rank that is believed, in a config here as in PEFT's.
@@ -38,6 +38,7 @@ class LoraConfig:
     def check(self) -> None:
         """Raises InputError for an adapter that cannot be made."""
         known = tuple(dict.fromkeys((*PROJECTIONS, *LINEAR_PROJECTIONS, *LINEAR_PROJECTIONS_BY_HEAD)))
+        known += tuple(f"experts.{name}" for name in EXPERT_PROJECTIONS) if self.experts else ()
         if unknown := [target for target in self.targets if target not in known]:
             raise InputError(
                 f"lora.targets: no projection {', '.join(map(shown, unknown))}; there are {', '.join(known)}"

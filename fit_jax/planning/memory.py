@@ -97,7 +97,7 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
         return of_input + sum(uses(name) * outs / parts[name] for name, (_, outs) in shapes)
 
     def adapters_of(kind: LayerKind) -> int:
-        names = {*model.projection_shapes(kind)} if kind.linear else {*PROJECTIONS}
+        names = {*model.projection_shapes(kind), *(() if kind.linear else PROJECTIONS)}
         return load.lora.rank * sum(map(uses, {*load.lora.targets} & names))
 
     scores = 0.0

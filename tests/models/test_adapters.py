@@ -16,7 +16,7 @@ from fit_jax.models.adapters import load_adapter, trained_adapter, write_adapter
 from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged
-from fit_jax.models.linear_config import LINEAR_PROJECTIONS
+from fit_jax.models.linear_config import LINEAR_PROJECTIONS, LINEAR_PROJECTIONS_BY_HEAD
 from fit_jax.models.lora import LoraParam
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import resolve_model
@@ -45,6 +45,8 @@ BASES = (
     "gemma4_e2b",
     "gemma4_moe",
     "qwen3_5",
+    "qwen3_5_moe",
+    "qwen3_next",
 )
 DENSE = ("lora", "rslora", "dora")
 WRITTEN = [("llama", kind) for kind in DENSE] + [
@@ -53,6 +55,12 @@ WRITTEN = [("llama", kind) for kind in DENSE] + [
     ("mixtral", "experts"),
     pytest.param("olmoe", "experts", marks=pytest.mark.slow),
     ("gpt_oss", "lora"),
+    ("gpt_oss", "experts"),
+    ("qwen3_5_moe", "experts"),
+    ("qwen3_next", "experts"),
+    *(pytest.param("qwen3_5_moe", kind, marks=pytest.mark.slow) for kind in ("lora", "dora")),
+    pytest.param("qwen3_next", "rslora", marks=pytest.mark.slow),
+    pytest.param("gemma4_moe", "experts", marks=pytest.mark.slow),
     ("gemma4", "lora"),
     pytest.param("gemma4_e2b", "rslora", marks=pytest.mark.slow),
     pytest.param("gemma4_moe", "rslora", marks=pytest.mark.slow),
@@ -64,10 +72,12 @@ WRITTEN = [("llama", kind) for kind in DENSE] + [
 MADE = [("llama", kind) for kind in DENSE] + [
     ("qwen3_moe", "lora"),
     ("gpt_oss", "rslora"),
+    ("qwen3_5_moe", "lora"),
+    pytest.param("qwen3_next", "rslora", marks=pytest.mark.slow),
     ("gemma4_e2b", "lora"),
     pytest.param("gemma4", "dora", marks=pytest.mark.slow),
     pytest.param("gemma4_moe", "lora", marks=pytest.mark.slow),
-    *(pytest.param("qwen3_5", kind, marks=pytest.mark.slow) for kind in KINDS),
+    *(pytest.param("qwen3_5", kind, marks=pytest.mark.slow) for kind in DENSE),
     ("phi4_mini", "lora"),
     *(pytest.param("phi4_mini", kind, marks=pytest.mark.slow) for kind in ("dora", "rslora")),
 ]
@@ -96,8 +106,10 @@ def asked(family: str, kind: str) -> LoraConfig:
     targets = (*PROJECTIONS[:3], *PROJECTIONS[4:]) if family == "phi4_mini" else KINDS[kind].targets
     if family in ("qwen3_moe", "gpt_oss") and kind != "experts":
         targets = tuple(name for name in targets if name not in EXPERT_PROJECTIONS)
-    if family == "qwen3_5" and kind != "lora":
+    if family in ("qwen3_5", "qwen3_5_moe") and kind != "lora":
         targets = (*PROJECTIONS, *LINEAR_PROJECTIONS)
+    if family == "qwen3_next":
+        targets = (*PROJECTIONS, *LINEAR_PROJECTIONS_BY_HEAD)
     return dataclasses.replace(KINDS[kind], targets=targets)
 
 
@@ -106,8 +118,9 @@ def test_an_adapter_written_here_computes_the_same_in_peft(bases, family, kind, 
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    base, lora = bases[family], asked(family, kind)
+    base = bases[family]
     model = resolve_model(ModelConfig(pretrained=str(base)))
+    lora = resolve_lora(asked(family, kind), model)
     graphdef, adapter, frozen = split(model, lora)
     generator = np.random.default_rng(0)
     trained = jax.tree.map(lambda a: jax.numpy.asarray(generator.normal(0, 0.1, a.shape), a.dtype), adapter)

@@ -31,7 +31,7 @@ def read(fields: Fields, layers: int) -> dict[str, Any]:
     kinds = fields.texts("layer_types") or [_KINDS[(layer + 1) % every > 0] for layer in range(layers)]
     if len(kinds) != layers or not {*kinds} <= {*_KINDS}:
         raise fields.error("layer_types", kinds, f"no list of {layers} of {' and '.join(_KINDS)}")
-    sizes = {ours: fields.whole(theirs, 1, LARGEST_LINEAR[ours]) for ours, theirs in _SIZES.items()}
+    sizes: dict[str, Any] = {ours: fields.whole(theirs, 1, LARGEST_LINEAR[ours]) for ours, theirs in _SIZES.items()}
     linear = tuple(layer for layer in range(layers) if kinds[layer] == _KINDS[1])
     return {"linear": LinearConfig(layers=linear, **sizes) if linear else LinearConfig()}
 

@@ -38,4 +38,5 @@ FAMILY = replace(
     read=_read,
     write=_write,
     flat_rope=True,
+    shared_by_parameter=True,
 )
