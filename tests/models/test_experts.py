@@ -148,8 +148,11 @@ def test_experts_get_adapters_where_they_are_asked_for(tiny):
     ("asked", "changes", "message"),
     [
         ({}, {"experts": 0}, "the model has no experts"),
-        ({}, {"family": "gpt_oss"}, "gpt_oss stores all experts as one tensor"),
-        ({}, {"family": "gemma4_text", "expert_width": 24}, "gemma4_text stores all experts as one tensor"),
+        (
+            {"dora": True, "experts": False},
+            {"family": "qwen3_next", "expert_width": 24, "shared_expert": True},
+            "PEFT computes none for down_proj, gate_proj, up_proj of qwen3_next",
+        ),
         ({"dora": True}, {}, "computes no lora.dora of experts"),
         ({"rslora": True}, {}, "computes no lora.rslora of experts"),
         ({"targets": ("q_proj", "up_proj")}, {}, "stores gate_proj, up_proj as one tensor in transformers 5; name all"),
@@ -162,7 +165,7 @@ def test_experts_get_adapters_where_they_are_asked_for(tiny):
         (
             {"experts": False, "targets": ("up_proj",)},
             {"family": "gpt_oss"},
-            "choose among q_proj, k_proj, v_proj, o_proj$",
+            r"choose among q_proj, k_proj, v_proj, o_proj, or set lora\.experts$",
         ),
     ],
 )
