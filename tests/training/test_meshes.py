@@ -182,5 +182,6 @@ def test_a_mesh_trains_as_one_device_and_compiles_once(kind, shape, alone, train
         assert kernel.addressable_shards[0].data.shape == (1, 32 // mesh.fsdp, 32 // mesh.tensor)
     if mesh.expert > 1:
         parameters = named_leaves(state.trainable) | named_leaves(state.frozen)
-        kernel = next(value for path, value in parameters.items() if re.search(r"up_proj\.(lora_b|kernel)", path))
+        of_experts = r"beside\.experts\.up_proj\.kernel" if kind.startswith("linear") else r"up_proj\.(lora_b|kernel)"
+        kernel = next(value for path, value in parameters.items() if re.search(of_experts, path))
         assert kernel.addressable_shards[0].data.shape[-3] == (4 if 4 % mesh.expert else 4 // mesh.expert)
