@@ -68,7 +68,7 @@ LINEAR = {
 }
 
 
-BY_HEAD = {**LINEAR, "layers": 4, "linear": replace(LINEAR["linear"], layers=(1, 3), by_head=True)}
+BY_HEAD = {**LINEAR, "linear": replace(LINEAR["linear"], by_head=True)}
 
 
 # Without norms on inputs, the compiler finds that the last layer's queries, keys and values need not be computed again.
