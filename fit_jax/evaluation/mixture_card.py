@@ -24,7 +24,12 @@ from fit_jax.markdown import as_block, as_text
 
 
 def mixture_card(
-    config: Config, configs: Mapping[str, Config], task: Task, predictions: Answers, sources: Mapping[str, DataSource]
+    config: Config,
+    configs: Mapping[str, Config],
+    task: Task,
+    predictions: Answers,
+    sources: Mapping[str, DataSource],
+    came_as: str | None = None,
 ) -> str:
     """The card in the Hugging Face form: YAML front matter, then Markdown.
 
@@ -34,6 +39,7 @@ def mixture_card(
         task: The mixture.
         predictions: The answers by task.
         sources: Where the data came from, by task.
+        came_as: How the base's files held its weights quantised; None where they were plain.
     """
     index = [
         entry
@@ -46,7 +52,7 @@ def mixture_card(
     written = {any(p.meant is not None for p in given) for given in predictions.values()}
     parts = [
         *card_head(config, hubs, index),
-        f"{how_made(config)}\n{said}\n- Seed: {seeds(config)}",
+        f"{how_made(config, came_as)}\n{said}\n- Seed: {seeds(config)}",
         "## How to ask",
         f"The focus instruction stands {config.focus.place} the input, for instance:",
     ]
