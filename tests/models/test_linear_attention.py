@@ -82,6 +82,15 @@ def test_packed_branches_and_padding_give_the_outputs_and_gradients_of_plain_row
         assert np.abs(gradient).max() > 0, path
 
 
+@pytest.mark.parametrize("by_head", [False, True])
+def test_a_last_layer_that_keeps_a_state_gives_the_tokens_that_are_asked_for(config, build, row, by_head):
+    linear = dataclasses.replace(config.linear, layers=(1,), by_head=by_head)
+    model, inputs = build(dataclasses.replace(config, linear=linear)), row(2, 12, config.vocab_size)
+    index = jnp.array([[11, 3], [0, 7]])
+    whole = jnp.take_along_axis(model(*inputs), index[..., None], axis=1)
+    assert_close(model(*inputs, index), whole, 1e-5)
+
+
 def test_projections_by_head_are_held_in_few_bits_but_those_of_two_numbers_a_head(config):
     held = dataclasses.replace(config, quantize="nf4", **MIXTURE)
     decoder = nnx.eval_shape(lambda: Decoder(held, rngs=nnx.Rngs(0)))
