@@ -312,9 +312,14 @@ def test_the_package_names_its_api_and_loads_it_late():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_what_a_program_compiled_the_next_one_finds(model, folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "opened",
+    ["load({folder!r})", "tune({folder!r}, settings={settings!r}, rows={rows!r}, description={description!r})"],
+)
+def test_what_a_program_compiled_the_next_one_finds(model, folder, tmp_path, monkeypatch, opened):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    code = f"import fit_jax; print(fit_jax.load({str(folder)!r}).ask({TEXTS[0]!r}).answer)"
+    opened = opened.format(folder=str(folder), settings=SETTINGS, rows=list(rows()), description=DESCRIPTION)
+    code = f"import fit_jax; print(fit_jax.{opened}.ask({TEXTS[0]!r}).answer)"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
     assert any((tmp_path / "fit_jax" / "xla").iterdir())

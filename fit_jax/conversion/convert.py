@@ -148,7 +148,8 @@ def export_adapter(source: str, target: Path, trust_code: bool = False) -> None:
 def _untouched(loaded: Loaded) -> PackedFiles | None:
     """The files whose packed tensors the model still has: those of its base, beside adapters or as it came."""
     config = loaded.decoder.config
-    if config.pretrained is None or config.quantize != "none" or (loaded.prompts is not None and not loaded.lora.rank):
+    tuned = loaded.prompts is not None and (not loaded.lora.rank or loaded.lora.experts)
+    if config.pretrained is None or config.quantize != "none" or tuned:
         return None
     files = tensor_files(open_pretrained(config.pretrained))
     return files if isinstance(files, PackedFiles) else None

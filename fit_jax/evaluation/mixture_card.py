@@ -25,7 +25,12 @@ from fit_jax.markdown import as_block, as_text
 
 
 def mixture_card(
-    config: Config, configs: Mapping[str, Config], task: Task, predictions: Answers, sources: Mapping[str, DataSource]
+    config: Config,
+    configs: Mapping[str, Config],
+    task: Task,
+    predictions: Answers,
+    sources: Mapping[str, DataSource],
+    came_as: str | None = None,
 ) -> str:
     """The card in the Hugging Face form: YAML front matter, then Markdown.
 
@@ -35,6 +40,7 @@ def mixture_card(
         task: The mixture.
         predictions: The answers by task.
         sources: Where the data came from, by task.
+        came_as: How the base's files held its weights quantised; None where they were plain.
     """
     index = [
         entry
@@ -47,7 +53,7 @@ def mixture_card(
     written = {any(p.meant is not None for p in given) for given in predictions.values()}
     parts = [
         *card_head(config, hubs, index),
-        f"{how_made(config)}\n{said}\n- Seed: {seeds(config)}",
+        f"{how_made(config, came_as)}\n{said}\n- Seed: {seeds(config)}",
         "## How to ask",
         f"{stands(config)}, for instance:",
     ]

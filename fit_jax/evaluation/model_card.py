@@ -64,6 +64,7 @@ def model_card(
     task: Task,
     predictions: Sequence[Prediction],
     source: DataSource = DataSource(),  # noqa: B008
+    came_as: str | None = None,
 ) -> str:
     """The card in the Hugging Face form: YAML front matter, then Markdown.
 
@@ -72,11 +73,12 @@ def model_card(
         task: What it was trained on and asked about.
         predictions: Its evaluation.
         source: Where the data came from.
+        came_as: How the base's files held its weights quantised; None where they were plain.
     """
     hubs = [source.hub] if source.hub else []
     parts = [
         *card_head(config, hubs, model_index(config, task, predictions, source)),
-        f"{how_made(config)}\n{about_task(task)}\n"
+        f"{how_made(config, came_as)}\n{about_task(task)}\n"
         f"- Training examples: {len(task.splits['train'].examples)}\n- Seed: {seeds(config)}",
         "## How to ask",
         f"{stands(config)}, for instance:",
@@ -120,8 +122,8 @@ def card_head(config: Config, hubs: Sequence[str], index: Sequence[Mapping[str, 
     ]
 
 
-def how_made(config: Config) -> str:
-    """The lines on the base model, what was trained of it, and by which method."""
+def how_made(config: Config, came_as: str | None) -> str:
+    """The lines on the base model, what was trained of it, and by which method; `came_as` as `model_card`'s."""
     base = config.model.pretrained
     origin = (
         as_code(base)
@@ -130,6 +132,7 @@ def how_made(config: Config) -> str:
     )
     method = METHODS.get(config.train.method, as_code(config.train.method))
     how = f"LoRA of rank {config.lora.rank}, alpha {config.lora.alpha:g}" if config.lora.rank else "all parameters"
+    origin += f", which came quantised ({came_as}) and was read as plain weights" if came_as else ""
     return f"- Base model: {origin}\n- Trained: {how}\n- Method: {method}"
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fit_jax.errors import InputError
-from fit_jax.foreign import exists, listed, named, quoted, read_object, shown
+from fit_jax.foreign import Fields, exists, listed, named, quoted, read_object, shown
 from fit_jax.hub import local_folder
-from fit_jax.models.config import EXPERT_PROJECTIONS, LINEAR_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
+from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
 from fit_jax.models.families import family_traits
 from fit_jax.models.lora_config import LARGEST_RANK, LoraConfig
 from fit_jax.models.tensor_files import TensorFiles
@@ -36,7 +36,7 @@ def resolve_lora(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
         InputError: A projection that does not exist, a quantised model without an adapter, experts that can have none,
             no such adapter, or PEFT settings that this decoder does not have.
     """
-    known = _projections(model)
+    known = (*_projections(model), *(model.expert_projections() if lora.experts and model.expert_width else ()))
     if other := sorted(set(lora.targets) - set(known)):
         raise InputError(f"lora.targets: {listed(other)}: no such projection; choose among {', '.join(known)}")
     if model.quantize != "none" and lora.rank == 0 and lora.adapter is None:
@@ -54,30 +54,34 @@ def _as_asked(lora: LoraConfig, model: ModelConfig) -> LoraConfig:
         return lora
     if lora.experts and not model.experts:
         raise InputError("lora.experts: the model has no experts; leave it out")
-    if lora.experts and not _adaptable_experts(model):
-        raise InputError(
-            f"lora.experts: {model.family} stores all experts as one tensor, for which adapters have no one format; "
-            "leave it out, or train the whole model"
-        )
     for name in ("dora", "rslora"):
         if lora.experts and getattr(lora, name):
             raise InputError(f"lora.experts: PEFT computes no lora.{name} of experts; leave one of the two out")
     together = dict(fused_projections(model))
     if lora.experts:
         together["tensor in transformers 5"] = ("gate_proj", "up_proj")
+    if lora.dora and (by_parameter := {*_shared_parameters(model).values()} & {*lora.targets}):
+        raise InputError(
+            f"lora.dora: PEFT computes none for {', '.join(sorted(by_parameter))} of {model.family}; leave one of the "
+            "two out"
+        )
     for whole, parts in together.items():
         if 0 < len({*parts} & {*lora.targets}) < len(parts):
             raise InputError(
                 f"lora.targets: {model.family} stores {', '.join(parts)} as one {whole}; name all of them or none"
             )
-    if lora.experts and not {*lora.targets} & {*EXPERT_PROJECTIONS}:
+    if lora.experts and not {*lora.targets} & {*EXPERT_PROJECTIONS, *model.expert_projections()}:
         raise InputError(
             f"lora.experts: lora.targets names none of their projections, {', '.join(EXPERT_PROJECTIONS)}; add some, "
             "or leave lora.experts out"
         )
-    targets = tuple(name for name in lora.targets if name in _stored(model, lora.experts))
+    own = model.expert_projections() if lora.experts else ()
+    # Of experts beside a feed-forward part, those of the same names as the part's.
+    beside = [name for name in own if model.expert_width and name.removeprefix("experts.") in lora.targets]
+    able = {*_stored(model, lora.experts), *own}
+    targets = tuple(dict.fromkeys(name for name in (*lora.targets, *beside) if name in able))
     if not targets:
-        more = ", or set lora.experts" if _adaptable_experts(model) else ""
+        more = ", or set lora.experts" if model.experts else ""
         raise InputError(
             f"lora.targets: experts have no adapters; choose among {', '.join(_stored(model, False))}{more}"
         )
@@ -94,18 +98,15 @@ def _of_adapter(lora: LoraConfig, adapter: str, model: ModelConfig) -> LoraConfi
             raise InputError(
                 f"{named(folder / CONFIG)}: {name} {quoted(peft.values[name])} is not supported; only {allowed[0]!r} is"
             )
-    if peft.values.get("target_parameters"):
-        raise InputError(
-            f"{named(folder / CONFIG)}: target_parameters is not supported; experts are adapted by the names of their "
-            f"projections (target_modules: {', '.join(EXPERT_PROJECTIONS)})"
-        )
-    stored = _stored(model, _adaptable_experts(model))
+    stored = _stored(model, experts_by_name(model))
+    by_parameter = _of_parameters(peft, model)
     listing = None if isinstance(peft.values.get("target_modules"), str) else peft.texts("target_modules")
-    modules = _adapted(adapter, listing, {*stored.values()})
+    modules = set() if by_parameter and not listing else _adapted(adapter, listing, {*stored.values()})
     if other := sorted(modules - {*stored.values()}):
         names = ", ".join(dict.fromkeys(stored.values()))
         raise InputError(f"{named(folder)}: adapts {listed(map(shown, other))}; only {names} can be adapted")
     targets = tuple(name for name in stored if stored[name] in modules)
+    targets = tuple(dict.fromkeys((*targets, *by_parameter)))
     found = dataclasses.replace(
         lora,
         rank=peft.whole("r", 1, LARGEST_RANK),
@@ -128,15 +129,20 @@ def _of_adapter(lora: LoraConfig, adapter: str, model: ModelConfig) -> LoraConfi
 
 def peft_config(lora: LoraConfig, model: DecoderConfig) -> dict[str, object]:
     """`adapter_config.json` of the adapter that a resolved config describes."""
-    stored = _stored(model, lora.experts)
+    stored = _stored(model, lora.experts and experts_by_name(model))
+    shared = _shared_parameters(model)
+    modules = [stored[name] for name in lora.targets if name in stored and name not in shared.values()]
+    parameters = [name for name, parts in stacked_parameters(model).items() if {*parts} & {*lora.targets} - {*stored}]
+    parameters += [name for name, part in shared.items() if part in lora.targets]
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": model.pretrained,
         "r": lora.rank,
         "lora_alpha": _plain(lora.alpha),
-        "lora_dropout": 0.0 if lora.experts else lora.dropout,  # PEFT has none of experts
-        "target_modules": list(dict.fromkeys(stored[name] for name in lora.targets)),
+        "lora_dropout": 0.0 if lora.experts or parameters else lora.dropout,  # PEFT has none of parameters
+        "target_modules": list(dict.fromkeys(modules)),
+        **({"target_parameters": parameters} if parameters else {}),
         **_patterns(lora, model),
         "use_rslora": lora.rslora,
         "use_dora": lora.dora,
@@ -170,13 +176,45 @@ def fused_projections(model: ModelConfig) -> dict[str, tuple[str, ...]]:
 
 def _projections(model: ModelConfig) -> tuple[str, ...]:
     """The projections that layers of such a model have."""
-    return (*PROJECTIONS, *LINEAR_PROJECTIONS) if model.linear.layers else PROJECTIONS
+    return (*PROJECTIONS, *model.linear.projections) if model.linear.layers else PROJECTIONS
 
 
-def _adaptable_experts(model: ModelConfig) -> bool:
-    """Whether experts can have adapters: where each one's projections have a name, by which PEFT knows them."""
+def experts_by_name(model: ModelConfig) -> bool:
+    """Whether PEFT knows each expert's projections by a name of their own, which no other projection has."""
     own = family_traits(model.family).experts
     return model.experts > 0 and not model.expert_width and all("{}" in own[name] for name in EXPERT_PROJECTIONS)
+
+
+def stacked_parameters(model: ModelConfig) -> dict[str, tuple[str, ...]]:
+    """The parameters in which transformers 5 holds all experts of a layer, and the projections in each, in order."""
+    if not model.experts:
+        return {}
+    stored, (gate, up, down) = family_traits(model.family).experts, model.expert_projections()
+    stem = "mlp.experts" if "{}" in stored["gate_proj"] else stored["gate_proj"].rpartition(".")[0]
+    return {f"{stem}.gate_up_proj": (gate, up), f"{stem}.down_proj": (down,)}
+
+
+def _shared_parameters(model: ModelConfig) -> dict[str, str]:
+    """The parameters of a shared expert whose modules' names PEFT takes for those of all experts; their projections."""
+    if not family_traits(model.family).shared_by_parameter:
+        return {}
+    return {f"mlp.shared_expert.{name}.weight": name for name in EXPERT_PROJECTIONS}
+
+
+def _of_parameters(peft: Fields, model: ModelConfig) -> list[str]:
+    """The projections that PEFT adapts as parameters (`target_parameters`), which may be told by the ends of names."""
+    known = stacked_parameters(model)
+    if model.shared_expert:
+        known = known | {f"mlp.shared_expert.{name}.weight": (name,) for name in EXPERT_PROJECTIONS}
+    found: list[str] = []
+    for given in peft.texts("target_parameters") or ():
+        parts = [known[name] for name in known if f".{name}".endswith(f".{given}")]
+        if not parts:
+            raise peft.error(
+                "target_parameters", given, f"none of {', '.join(known) or 'those of experts, which the model lacks'}"
+            )
+        found += [part for each in parts for part in each]
+    return found
 
 
 def _stored(model: ModelConfig, experts: bool) -> dict[str, str]:
@@ -184,7 +222,7 @@ def _stored(model: ModelConfig, experts: bool) -> dict[str, str]:
     traits = family_traits(model.family)
     stored = {name: name for name in _projections(model) if name not in model.expert_projections()}
     stored |= {part: fused for fused, parts in fused_projections(model).items() for part in parts}
-    if experts:
+    if experts and experts_by_name(model):
         stored |= {name: traits.experts[name].rpartition(".")[2] for name in EXPERT_PROJECTIONS}
     return stored
 
@@ -202,7 +240,10 @@ def _adapted(adapter: str, listing: list[str] | None, known: Collection[str]) ->
 
 def _patterns(lora: LoraConfig, model: ModelConfig) -> dict[str, dict[str, float]]:
     """`rank_pattern` and `alpha_pattern`: fused projections have a rank for each part, and the scale of all others."""
-    counts = {fused: len(parts) for fused, parts in fused_projections(model).items() if parts[0] in lora.targets}
+    together = fused_projections(model)
+    if not experts_by_name(model):
+        together |= {name: parts for name, parts in stacked_parameters(model).items() if len(parts) > 1}
+    counts = {fused: len(parts) for fused, parts in together.items() if parts[0] in lora.targets}
     alphas = {fused: lora.alpha * (count**0.5 if lora.rslora else count) for fused, count in counts.items()}
     return {
         "rank_pattern": {fused: lora.rank * count for fused, count in counts.items()},

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -14,17 +15,28 @@ from flax import nnx
 
 from fit_jax.errors import InputError, RunFailed
 from fit_jax.foreign import listed, named, shown
-from fit_jax.models.adapter_config import CONFIG, WEIGHTS, adapter_folder, fused_projections, peft_config, resolve_lora
+from fit_jax.models.adapter_config import (
+    CONFIG,
+    WEIGHTS,
+    adapter_folder,
+    experts_by_name,
+    fused_projections,
+    peft_config,
+    resolve_lora,
+    stacked_parameters,
+)
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import to_host
-from fit_jax.models.families import leading_axes, sources
+from fit_jax.models.families import LAYER_PREFIX, leading_axes, sources
 from fit_jax.models.lora import LoraParam
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.tensor_files import TensorFiles, write_tensors
-from fit_jax.parallel.sharding import named_leaves, path_name
+from fit_jax.parallel.sharding import is_stacked, named_leaves, path_name
 
 _PREFIX = "base_model.model."
+# Of tensors that PEFT holds of all experts.
+_STACKED = re.compile(r"\.experts(\.base_layer)?\.lora_")
 _SUFFIXES = {"lora_a": ".lora_A.weight", "lora_b": ".lora_B.weight", "lora_magnitude": ".lora_magnitude_vector"}
 
 
@@ -93,9 +105,10 @@ def _read(lora: LoraConfig, model: DecoderConfig, leaves: Mapping[str, Any]) -> 
     """The parameters that `lora.adapter` holds, of the shapes and types of the leaves, by path."""
     assert lora.adapter is not None, "by the caller's config"
     files = TensorFiles(adapter_folder(lora.adapter))
+    stacked = not experts_by_name(model) or any(_STACKED.search(name) for name in files.tensors)
     if whole := [n for n, tensor in files.tensors.items() if not jnp.issubdtype(tensor.dtype, jnp.floating)]:
         raise InputError(f"{named(files.folder)}: {listed(map(shown, whole))}: holds integers; train the adapter again")
-    wanted = {path: _place(path, model) for path in leaves}
+    wanted = {path: _place(path, model, lora, stacked=stacked) for path in leaves}
     needed = {name for place in wanted.values() for name in place.names}
     missing, unused = sorted(needed - set(files.tensors)), sorted(set(files.tensors) - needed)
     if missing or unused:
@@ -109,7 +122,7 @@ def _read(lora: LoraConfig, model: DecoderConfig, leaves: Mapping[str, Any]) -> 
         names = place.names
         stored = np.stack([place.own(files.read(name), leaf.shape[-1], lora.rank) for name in names])
         stored = stored.astype(leaf.dtype)
-        stored = stored.swapaxes(1, 2) if stored.ndim == 3 else stored
+        stored = stored.swapaxes(-2, -1) if stored.ndim > 2 else stored
         found, expected = stored.shape[1:], leaf.shape[place.leading :]
         if found != expected:
             raise InputError(
@@ -121,12 +134,12 @@ def _read(lora: LoraConfig, model: DecoderConfig, leaves: Mapping[str, Any]) -> 
 
 
 def _write(folder: Path, leaves: Mapping[str, np.ndarray], model: DecoderConfig, lora: LoraConfig) -> None:
-    parts: dict[str, dict[int, np.ndarray]] = {}
+    parts: dict[str, list[tuple[_Place, np.ndarray]]] = {}
     for path, host in leaves.items():
-        place = _place(path, model)
+        place = _place(path, model, lora, stacked=not experts_by_name(model))
         for name, value in zip(place.names, host.reshape(-1, *host.shape[place.leading :])):
-            parts.setdefault(name, {})[place.part] = value.T
-    values = {name: _together(name, [of[part] for part in sorted(of)]) for name, of in parts.items()}
+            parts.setdefault(name, []).append((place, value.swapaxes(-2, -1) if value.ndim > 1 else value))
+    values = {name: _together(sorted(of, key=lambda one: one[0].part)) for name, of in parts.items()}
     tensors = {name: (values[name].shape, values[name].dtype) for name in sorted(values)}
     write_tensors(folder, tensors, (partial(iter, [values[name]]) for name in tensors), most_bytes=2**62)
     (folder / "model.safetensors").rename(folder / WEIGHTS)
@@ -137,7 +150,8 @@ class _Place(NamedTuple):
     """Where an adapter parameter lies in PEFT's files.
 
     The adapter of a fused projection holds those of its parts: their A below each other, and their B on the diagonal.
-    One that PEFT began has one A for all parts.
+    One that PEFT began has one A for all parts. That of a parameter of all experts holds their A below each other,
+    expert by expert, and their B side by side, rank by rank.
 
     Attributes:
         names: The tensors, one a layer, and there one an expert where it is of experts.
@@ -146,6 +160,8 @@ class _Place(NamedTuple):
         part: Which part of a fused projection it is, from 0.
         parts: How many there are; 1 where the projection is not fused.
         first: The fused projection's output with which the part begins.
+        step: From one of the part's outputs to the next.
+        experts: How many experts the tensor is of; 0 where it is of one, or of none.
     """
 
     names: list[str]
@@ -154,6 +170,8 @@ class _Place(NamedTuple):
     part: int
     parts: int
     first: int
+    step: int = 1
+    experts: int = 0
 
     def own(self, value: np.ndarray, outputs: int, rank: int) -> np.ndarray:
         """What is the parameter's of a tensor, given its outputs (of A: its rank) and the adapter's rank.
@@ -161,23 +179,51 @@ class _Place(NamedTuple):
         Raises:
             InputError: The tensor mixes the parts of a fused projection.
         """
+        value = self._by_expert(value)
         if self.parts == 1:
             return value
-        rows = slice(self.first, self.first + outputs)
+        rows = self.rows(outputs)
         if self.kind == "lora_magnitude":
             return value[rows]
         ranks = slice(self.part * rank, (self.part + 1) * rank)
-        apart = value.shape[self.kind == "lora_b"] == self.parts * rank
+        apart = value.shape[-1 if self.kind == "lora_b" else -2] == self.parts * rank
         if self.kind == "lora_a":
-            return value[ranks] if apart else value
-        if apart and np.delete(value[rows], np.r_[ranks], axis=1).any():
+            return value[..., ranks, :] if apart else value
+        if apart and np.delete(value[..., rows, :], np.r_[ranks], axis=-1).any():
             raise InputError(f"{self.names[0]}: has a rank for each part but mixes them; train the adapter again")
-        return value[rows, ranks] if apart else value[rows]
+        return value[..., rows, ranks] if apart else value[..., rows, :]
+
+    def rows(self, outputs: int) -> slice:
+        """Where the part's outputs are among those of the fused projection."""
+        return slice(self.first, self.first + (outputs - 1) * self.step + 1, self.step)
+
+    def _by_expert(self, value: np.ndarray) -> np.ndarray:
+        """A tensor of all experts, (E, R, in) of A and (E, out, R) of B; others as they are."""
+        if not self.experts:
+            return value
+        axis = self.kind == "lora_b"
+        if value.ndim != 2 or value.shape[axis] % self.experts:
+            raise InputError(f"{self.names[0]}: has shape {value.shape}, not that of {self.experts} experts")
+        if self.kind == "lora_a":
+            return value.reshape(self.experts, -1, value.shape[1])
+        return value.reshape(value.shape[0], -1, self.experts).transpose(2, 0, 1)
 
 
-def _place(path: str, model: DecoderConfig) -> _Place:
+def _place(path: str, model: DecoderConfig, lora: LoraConfig, *, stacked: bool) -> _Place:
+    """Where a parameter lies; `stacked` tells whether experts have their adapters in tensors of all of them."""
     module, _, kind = path.rpartition(".")
     kernels = sources(f"{module}.kernel", model)
+    if stacked and (found := _of_experts(module, model)):
+        whole, parts, projection = found
+        layers = dict.fromkeys(kernel.name.removeprefix(LAYER_PREFIX).partition(".")[0] for kernel in kernels)
+        # Where PEFT adapts both parameters of a module, it adapts the second around the first.
+        around = whole.endswith("gate_up_proj") and model.expert_projections()[-1] in lora.targets
+        stem = whole.rpartition(".")[0] + (".base_layer" if around else "")
+        names = [f"{_PREFIX}{LAYER_PREFIX}{layer}.{stem}{_SUFFIXES[kind]}" for layer in layers]
+        part, step = parts.index(projection), kernels[0].step
+        outputs = model.projection_shapes(model.kind(0))[projection][1]
+        place = _Place(names, is_stacked(path), kind, part, len(parts), part * outputs if step == 1 else part)
+        return place._replace(step=step, experts=model.experts)
     names = [_PREFIX + kernel.name.removesuffix(".weight") + _SUFFIXES[kind] for kernel in kernels]
     projection = module.rpartition(".")[2]
     parts = next((parts for parts in fused_projections(model).values() if projection in parts), (projection,))
@@ -185,14 +231,27 @@ def _place(path: str, model: DecoderConfig) -> _Place:
     return _Place(names, leading, kind, parts.index(projection), len(parts), kernels[0].first)
 
 
-def _together(name: str, parts: list[np.ndarray]) -> np.ndarray:
-    """The tensor of a projection, from those of its parts as PEFT holds them."""
-    if not name.endswith(_SUFFIXES["lora_b"]) or len(parts) == 1:
-        return np.ascontiguousarray(np.concatenate(parts))
-    outputs, ranks = zip(*(part.shape for part in parts))
-    whole = np.zeros((sum(outputs), sum(ranks)), parts[0].dtype)
-    row = column = 0
-    for part in parts:
-        whole[row : row + part.shape[0], column : column + part.shape[1]] = part
-        row, column = row + part.shape[0], column + part.shape[1]
-    return whole
+def _of_experts(module: str, model: DecoderConfig) -> tuple[str, tuple[str, ...], str] | None:
+    """The parameter of all experts that a module is a part of, the parameter's parts, and which of them it is."""
+    *around, projection = module.split(".")
+    own = f"experts.{projection}" if model.expert_width and around[-1] == "experts" else projection
+    return next(((whole, parts, own) for whole, parts in stacked_parameters(model).items() if own in parts), None)
+
+
+def _together(parts: list[tuple[_Place, np.ndarray]]) -> np.ndarray:
+    """The tensor of a projection, from those of its parts as PEFT holds them, in order."""
+    (place, first), values = parts[0], [value for _, value in parts]
+    if place.kind != "lora_b" or len(parts) == 1:
+        whole = np.concatenate(values, axis=max(-2, -first.ndim))
+    else:
+        outputs, ranks = zip(*(value.shape[-2:] for value in values))
+        whole = np.zeros((*first.shape[:-2], sum(outputs), sum(ranks)), first.dtype)
+        column = 0
+        for own, value in parts:
+            whole[..., own.rows(value.shape[-2]), column : column + value.shape[-1]] = value
+            column += value.shape[-1]
+    if place.experts and place.kind == "lora_a":
+        whole = whole.reshape(-1, whole.shape[-1])
+    elif place.experts:
+        whole = whole.transpose(1, 2, 0).reshape(whole.shape[1], -1)
+    return np.ascontiguousarray(whole)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from fit_jax.models.attention import Attention, Scope
 from fit_jax.models.config import DecoderConfig
-from fit_jax.models.experts import Experts, ExpertsBeside, Routing
+from fit_jax.models.experts import Experts, ExpertsBeside, Routing, SharedExpert
 from fit_jax.models.hash_random import Seed, dropout, folded
 from fit_jax.models.layer_inputs import LayerInput
 from fit_jax.models.layer_kinds import LayerKind
@@ -98,7 +98,8 @@ class Block(nnx.Module):
         mixed, beside, seed_1 = config.experts > 0, config.expert_width is not None, seed.fold(1)
         dense = kind.feed_forward, config, lora
         self.mlp = Experts(config, lora, seed=seed_1) if mixed and not beside else FeedForward(*dense, seed=seed_1)
-        self.beside = ExpertsBeside(config, seed=seed.fold(3)) if mixed and beside else None
+        around = SharedExpert if config.shared_expert else ExpertsBeside
+        self.beside = around(config, lora, seed=seed.fold(3)) if mixed and beside else None
         self.attention_out_norm = RMSNorm(config.width, config) if config.post_norms else None
         self.mlp_out_norm = RMSNorm(config.width, config) if config.post_norms else None
         self.layer_input = LayerInput(config, seed=seed.fold(2)) if config.layer_input else None
@@ -151,7 +152,7 @@ class Block(nnx.Module):
         else:
             y = self.mlp(h, folded(seed, 3), folded(seed, 4))
         if self.beside is not None:
-            y, routing = self.beside(x, y)
+            y, routing = self.beside(h if isinstance(self.beside, SharedExpert) else x, y)
         x = x + self._out(y, self.mlp_out_norm, folded(seed, 5))
         if self.layer_input is not None and given is not None:
             x = x + self.layer_input(x, given)

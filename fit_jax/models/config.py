@@ -15,11 +15,8 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 
 EXPERT_PROJECTIONS = PROJECTIONS[4:]
 
-# Those of layers that keep a state, in place of the four of attention.
-LINEAR_PROJECTIONS = ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj")
-
-# All but the two that give one number a head.
-QUANTIZED_PROJECTIONS = (*PROJECTIONS, "in_proj_qkv", "in_proj_z", "out_proj")
+# All but those that give a number or two a head.
+QUANTIZED_PROJECTIONS = (*PROJECTIONS, "in_proj_qkv", "in_proj_z", "in_proj_qkvz", "out_proj")
 
 # The families of this package, each a module of `fit_jax.models.families`; others come from entry points
 # (`fit_jax.plugins`).
@@ -43,6 +40,8 @@ Family = Literal[
     "olmoe",
     "gpt_oss",
     "qwen3_5_text",
+    "qwen3_5_moe_text",
+    "qwen3_next",
 ]
 
 
@@ -65,6 +64,9 @@ class ModelConfig:
     # Width of experts that stand beside the feed-forward part, with a router that scales what it reads and says; null
     # means that they stand in its place (Gemma 4 26B-A4B).
     expert_width: int | None = None
+    # The feed-forward part beside the experts is one of them, to which every token goes and which a gate of its own
+    # weights by its sigmoid; nothing is scaled or normalised between them (Qwen 3.5's mixture).
+    shared_expert: bool = False
     # Experts that a token goes to: those that the router scores highest.
     experts_per_token: int = 2
     # The scores of a token's experts are divided by their sum (Mixtral).
@@ -244,9 +246,7 @@ class ModelConfig:
         lacking = {"k_proj", "v_proj"} if kind.reuses_kv else set() if kind.own_values else {"v_proj"}
         found = {name: shape for name, shape in shapes.items() if name not in lacking}
         if kind.linear:
-            values, heads = self.linear.values, self.linear.value_heads
-            pairs = ((D, self.linear.mixed), (D, values), (D, heads), (D, heads), (values, D))
-            found = {name: shape for name, shape in zip(LINEAR_PROJECTIONS, pairs)}
+            found = self.linear.projection_shapes(D)
         found |= zip(EXPERT_PROJECTIONS, ((D, F), (D, F), (F, D)))
         if self.experts and (E := self.expert_width):
             found |= zip(self.expert_projections(), ((D, E), (D, E), (E, D)))

@@ -98,9 +98,10 @@ class Experts(nnx.Module):
         self.config = config
         router = ("router", D, config.experts, config, LoraConfig())
         self.router = Linear(*router, bias=config.experts_bias, seed=seed.fold(3))
-        self.gate_proj = ExpertLinear(config, lora, "gate_proj", (D, F), seed.fold(0))
-        self.up_proj = ExpertLinear(config, lora, "up_proj", (D, F), seed.fold(1))
-        self.down_proj = ExpertLinear(config, lora, "down_proj", (F, D), seed.fold(2), (2 * config.layers) ** -0.5)
+        gate, up, down = config.expert_projections()
+        self.gate_proj = ExpertLinear(config, lora, gate, (D, F), seed.fold(0))
+        self.up_proj = ExpertLinear(config, lora, up, (D, F), seed.fold(1))
+        self.down_proj = ExpertLinear(config, lora, down, (F, D), seed.fold(2), (2 * config.layers) ** -0.5)
 
     def __call__(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T D"], Routing]:
         """Transforms normalised inputs."""
@@ -150,11 +151,11 @@ class ExpertsBeside(nnx.Module):
     expert is scaled in turn.
     """
 
-    def __init__(self, config: DecoderConfig, *, seed: Seed) -> None:
+    def __init__(self, config: DecoderConfig, lora: LoraConfig, *, seed: Seed) -> None:
         """Random weights; all scales are 1."""
         D, dtype = config.width, jnp.dtype(config.param_dtype)
         self.config = config
-        self.experts = Experts(config, LoraConfig(), seed=seed)
+        self.experts = Experts(config, lora, seed=seed)
         self.router_scale = nnx.Param(jnp.ones((D,), dtype))
         self.expert_scale = nnx.Param(jnp.ones((config.experts,), dtype))
         self.dense_out_norm, self.norm, self.out_norm = (RMSNorm(D, config) for _ in range(3))
@@ -167,6 +168,22 @@ class ExpertsBeside(nnx.Module):
         weights = routing.weights * self.expert_scale[...].astype(routing.weights.dtype)[routing.chosen]
         mixed = self.experts.mixed(self.norm(x), weights, routing.chosen)
         return self.dense_out_norm(dense) + self.out_norm(mixed), routing
+
+
+class SharedExpert(nnx.Module):
+    """A mixture of experts beside a feed-forward part that is one of them, for every token (Qwen 3.5's mixture)."""
+
+    def __init__(self, config: DecoderConfig, lora: LoraConfig, *, seed: Seed) -> None:
+        """Random weights."""
+        self.experts = Experts(config, lora, seed=seed)
+        self.gate = Linear("gate", config.width, 1, config, LoraConfig(), seed=seed.fold(4))
+
+    def __call__(
+        self, x: Float[Array, "B T D"], shared: Float[Array, "B T D"]
+    ) -> tuple[Float[Array, "B T D"], Routing]:
+        """Both parts' sum, given the normalised inputs and what the feed-forward part makes of them."""
+        mixed, routing = self.experts(x)
+        return jax.nn.sigmoid(self.gate(x)) * shared + mixed, routing
 
 
 def _of_a_shard(

@@ -16,7 +16,7 @@ from fit_jax.models.linear_config import LinearConfig
 from fit_jax.models.lora_config import LoraConfig
 
 # What the last layer computes of all tokens and not of the targets alone.
-_OF_EVERY_TOKEN = ("k_proj", "v_proj", "in_proj_qkv", "in_proj_b", "in_proj_a")
+_OF_EVERY_TOKEN = ("k_proj", "v_proj", "in_proj_qkv", "in_proj_b", "in_proj_a", "in_proj_qkvz", "in_proj_ba")
 
 
 class Flops(NamedTuple):
@@ -110,10 +110,16 @@ def active_parameter_count(config: DecoderConfig) -> int:
 def _base_count(config: DecoderConfig, times: Callable[[str], int]) -> int:
     layers = [config.projection_shapes(config.kind(layer)) for layer in range(config.layers)]
     projections = sum(times(name) * i * o for shapes in layers for name, (i, o) in shapes.items())
-    # Of each layer: its router; its part of the embeddings and of their projection, and its gate and projection.
+    # Of each layer: its router, and the gate of a shared expert; its part of the embeddings and of their projection,
+    # and its gate and projection.
     words = (config.layer_input_vocab or config.vocab_size) + 3 * config.width
-    others = config.width * config.experts + words * config.layer_input
+    others = config.width * _scores(config) + words * config.layer_input
     return projections + config.layers * others + config.vocab_size * config.width * (2 - config.tied)
+
+
+def _scores(config: DecoderConfig) -> int:
+    """Numbers that routers make of a token in a layer: one an expert, a shared one's gate included."""
+    return config.experts + config.shared_expert
 
 
 def _count(
@@ -131,7 +137,7 @@ def _count(
             if name in adapted:
                 per_token = passes.a(name) * inputs + passes.b(name) * outputs
                 adapters += 2 * n * config.uses(name) * lora.rank * per_token
-        projections += passes.projection("router") * 2 * layers * rows * queries * config.width * config.experts
+        projections += passes.projection("router") * 2 * layers * rows * queries * config.width * _scores(config)
         added = 2 * layers * rows * queries * config.width * config.layer_input
         projections += (passes.projection("layer_input") + passes.projection("down_proj")) * added
         pairs = layers * rows * queries * sequence_length * config.heads

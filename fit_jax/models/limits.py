@@ -72,6 +72,8 @@ def check_numbers(model: object) -> None:
 
 def check_layers(model: Any) -> None:
     """Raises InputError for layers of a `ModelConfig` that there are not, and for heads that do not divide."""
+    if model.shared_expert and not (model.experts and model.expert_width):
+        raise InputError("model.shared_expert: there are no experts beside it; set model.experts and expert_width")
     named = {"sliding_layers": model.sliding_layers, "nope_layers": model.nope_layers}
     for name, layers in {**named, "linear.layers": model.linear.layers}.items():
         for layer in layers or ():

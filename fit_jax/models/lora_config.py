@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from fit_jax.errors import InputError
 from fit_jax.foreign import shown
-from fit_jax.models.config import LINEAR_PROJECTIONS, PROJECTIONS
+from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS
+from fit_jax.models.linear_config import LINEAR_PROJECTIONS, LINEAR_PROJECTIONS_BY_HEAD
 
 # Largest rank that is believed, in a config here as in PEFT's.
 LARGEST_RANK = 1 << 16
@@ -22,7 +23,8 @@ class LoraConfig:
     # Dropout on the adapters' inputs.
     dropout: float = 0.05
     # Adapted projections: those of attention and of feed-forward parts. Of layers that keep a state in_proj_qkv,
-    # in_proj_z, in_proj_b, in_proj_a and out_proj may be named as well.
+    # in_proj_z, in_proj_b, in_proj_a and out_proj may be named as well; of Qwen3-Next's in_proj_qkvz, in_proj_ba and
+    # out_proj.
     targets: tuple[str, ...] = PROJECTIONS
     # Each expert of a mixture gets adapters too, on those of `targets` that it has, without dropout.
     experts: bool = False
@@ -35,7 +37,8 @@ class LoraConfig:
 
     def check(self) -> None:
         """Raises InputError for an adapter that cannot be made."""
-        known = (*PROJECTIONS, *LINEAR_PROJECTIONS)
+        known = tuple(dict.fromkeys((*PROJECTIONS, *LINEAR_PROJECTIONS, *LINEAR_PROJECTIONS_BY_HEAD)))
+        known += tuple(f"experts.{name}" for name in EXPERT_PROJECTIONS) if self.experts else ()
         if unknown := [target for target in self.targets if target not in known]:
             raise InputError(
                 f"lora.targets: no projection {', '.join(map(shown, unknown))}; there are {', '.join(known)}"

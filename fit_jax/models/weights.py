@@ -15,13 +15,14 @@ from fit_jax.errors import InputError
 from fit_jax.foreign import listed, named
 from fit_jax.models.config import DecoderConfig
 from fit_jax.models.decoder import Decoder
-from fit_jax.models.families import Source, leading_axes, sources, text_name, without_unread
+from fit_jax.models.families import Source, family_traits, leading_axes, sources, text_name, without_unread
 from fit_jax.models.families.family import turned
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import Pretrained, open_pretrained
 from fit_jax.models.mxfp4 import PackedFiles
 from fit_jax.models.quantize import Quantized, quantize
 from fit_jax.models.quantized_files import QuantizedFiles
+from fit_jax.models.stacked_files import StackedFiles
 from fit_jax.models.tensor_files import CODES, TensorFiles
 from fit_jax.parallel.sharding import named_leaves, path_name
 
@@ -54,6 +55,9 @@ def load_weights(model: DecoderConfig, target: nnx.State) -> nnx.State:
 def tensor_files(found: Pretrained) -> TensorFiles:
     """The files of a model, under the names of its text's tensors; quantised ones are seen as what they stand for."""
     said, renamed = found.quantization, text_name if found.left_out else str
+    experts = family_traits(found.config.family).experts
+    if said is None and found.config.experts and "{}" in experts["gate_proj"]:
+        return StackedFiles(found.folder, experts, renamed)
     if said is None:
         return TensorFiles(found.folder, renamed)
     if said.of_any_family:

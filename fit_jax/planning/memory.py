@@ -88,7 +88,7 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
     def uses(name: str) -> int:
         return model.uses(name) * (room if name in model.expert_projections() else 1)
 
-    split = {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "in_proj_qkv", "in_proj_z"}
+    split = {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "in_proj_qkv", "in_proj_z", "in_proj_qkvz"}
 
     def outputs_of(kind: LayerKind) -> float:
         shapes = model.projection_shapes(kind).items()
@@ -97,7 +97,7 @@ def _activations(load: Workload, mesh: Mesh) -> tuple[float, float]:
         return of_input + sum(uses(name) * outs / parts[name] for name, (_, outs) in shapes)
 
     def adapters_of(kind: LayerKind) -> int:
-        names = {*model.projection_shapes(kind)} if kind.linear else {*PROJECTIONS}
+        names = {*model.projection_shapes(kind), *(() if kind.linear else PROJECTIONS)}
         return load.lora.rank * sum(map(uses, {*load.lora.targets} & names))
 
     scores = 0.0

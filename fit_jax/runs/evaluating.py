@@ -27,6 +27,7 @@ from fit_jax.evaluation.text_perplexity import MeasuredTexts, text_perplexities
 from fit_jax.files import PARTIAL, check_folder_name, make_folder, remove_partials, write_text
 from fit_jax.foreign import exists, named, read_text, shown
 from fit_jax.models.adapters import TrainedAdapter, trained_adapter, write_adapter
+from fit_jax.models.model_folder import CONFIG_FILES, open_pretrained
 from fit_jax.parallel.processes import as_lead_finds, is_lead, on_all, on_lead
 from fit_jax.runs.inputs import of_task as prints_of_task
 from fit_jax.runs.inputs import read_inputs
@@ -108,12 +109,22 @@ def evaluate_run(
 
 
 def _card(run: Run, evaluations: Mapping[str, Evaluation]) -> str:
-    answers = {name: evaluation.predictions for name, evaluation in evaluations.items()}
+    answers, came_as = {name: evaluation.predictions for name, evaluation in evaluations.items()}, _came_as(run)
     if not run.task.parts:
-        return model_card(run.config, run.task, answers[run.task.text.name], _source_of(run))
+        return model_card(run.config, run.task, answers[run.task.text.name], _source_of(run), came_as)
     parts = {name: of_task(run, name) for name in run.task.parts}
     sources = {name: _source_of(part, prints_of_task(name)) for name, part in parts.items()}
-    return mixture_card(run.config, {name: part.config for name, part in parts.items()}, run.task, answers, sources)
+    configs = {name: part.config for name, part in parts.items()}
+    return mixture_card(run.config, configs, run.task, answers, sources, came_as)
+
+
+def _came_as(run: Run) -> str | None:
+    """How the run's base is stored quantised; None where it is plain, or gone by now."""
+    try:
+        found = open_pretrained(run.model.pretrained, CONFIG_FILES) if run.model.pretrained else None
+    except InputError:
+        return None
+    return found.quantization.method if found and found.quantization else None
 
 
 def _source_of(run: Run, of: str = "") -> DataSource:

@@ -112,8 +112,13 @@ def test_an_imported_model_is_packed_no_more(packed, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "same"),
-    [({"lora.rank": 2}, True), ({}, False), ({"lora.rank": 2, "model.quantize": "int8"}, False)],
-    ids=["adapter", "whole", "quantised"],
+    [
+        ({"lora.rank": 2}, True),
+        ({}, False),
+        ({"lora.rank": 2, "model.quantize": "int8"}, False),
+        ({"lora.rank": 2, "lora.experts": True, "lora.dropout": 0.0}, False),
+    ],
+    ids=["adapter", "whole", "quantised", "experts"],
 )
 def test_a_run_keeps_the_experts_that_it_did_not_touch(packed, tmp_path, settings, same):
     mine = {name: value for name, value in SMALLEST.items() if name.startswith(("train.", "evaluation."))}

@@ -49,7 +49,8 @@ def run(tmp_path_factory):
     (base := folder / "base").mkdir()
     save_merged(base, random_decoder(shape=SMALL), STORED["float32"])
     hf = config_to_hf(SMALL, max_positions=512, tokens=dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")))
-    (base / "config.json").write_text(json.dumps(hf))
+    quantised = {"quantization_config": {"quant_method": "fp8"}}  # in name; nothing of so small a model is
+    (base / "config.json").write_text(json.dumps(hf | quantised))
     save_tokenizer(train_tokenizer(["Review: it is good or bad. Please focus on the sentiment."], 300), base)
     (base / "README.md").write_text("---\nlicense: other\nlicense_name: kettle-1.0\nlanguage: en\n---\n# A base\n")
     (folder / "reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows()))
@@ -76,6 +77,10 @@ def pushed(run):
 @pytest.fixture(scope="module")
 def card(pushed):
     return pushed["README.md"].decode()
+
+
+def test_the_card_of_a_base_that_came_quantised_says_so(card):
+    assert ", which came quantised (fp8) and was read as plain weights\n- Trained: LoRA" in card
 
 
 def front_of(card):

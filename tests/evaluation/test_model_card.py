@@ -56,6 +56,13 @@ def test_the_card_of_an_adapter_names_its_base_and_its_rank(config, task_with_sh
     assert "- Trained: all parameters\n" in model_card(config, task_with_shift, evaluation.predictions)
 
 
+def test_the_card_says_that_the_base_came_quantised(config, task_with_shift, evaluation):
+    tuned = replace(config, model=replace(config.model, pretrained="some/base"))
+    card = model_card(tuned, task_with_shift, evaluation.predictions, came_as="gptq")
+    assert "- Base model: `some/base`, which came quantised (gptq) and was read as plain weights\n" in card
+    assert "quantised" not in model_card(tuned, task_with_shift, evaluation.predictions).split("## Configuration")[0]
+
+
 def test_the_card_names_the_seeds_of_data_and_questions_where_they_are_not_the_runs(
     config, task_with_shift, evaluation
 ):

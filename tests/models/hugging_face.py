@@ -56,6 +56,9 @@ GEMMA4_MOE |= {"layer_types": ["sliding_attention"] * 3 + ["full_attention"]}
 QWEN35 = {"hidden_size": 32, "num_hidden_layers": 6, "head_dim": 16, "linear_num_key_heads": 2}
 QWEN35 |= {"linear_num_value_heads": 4, "linear_key_head_dim": 12, "linear_value_head_dim": 10}
 QWEN35 |= {"rms_norm_eps": 1e-3}
+QWEN35_MOE = {**QWEN35, "num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+QWEN35_MOE |= {"shared_expert_intermediate_size": 20, "num_hidden_layers": 4, "full_attention_interval": 2}
+del QWEN35_MOE["hidden_size"]
 GEMMA = {"head_dim": 20, "sliding_window": 6, "query_pre_attn_scalar": 32}
 
 # Name of the config class, and its fields besides `SHAPE`.
@@ -171,16 +174,40 @@ FAMILIES = {
             "layer_types": ["full_attention", "linear_attention", "linear_attention"],
         },
     ),
+    "qwen3_5_moe": ("Qwen3_5MoeTextConfig", QWEN35_MOE),
+    "qwen3_5_moe_tied": (
+        "Qwen3_5MoeTextConfig",
+        {
+            **QWEN35_MOE,
+            "num_experts_per_tok": 1,
+            "num_hidden_layers": 2,
+            "tie_word_embeddings": True,
+            "layer_types": ["full_attention", "linear_attention"],
+        },
+    ),
+    "qwen3_next": ("Qwen3NextConfig", QWEN35_MOE),
+    "qwen3_next_as_it_is": (
+        "Qwen3NextConfig",
+        {
+            **QWEN35_MOE,
+            "num_hidden_layers": 3,
+            "norm_topk_prob": False,
+            "linear_num_value_heads": 2,
+            "layer_types": ["full_attention", "full_attention", "linear_attention"],
+        },
+    ),
     "ministral3": ("Ministral3Config", {"head_dim": 20, "rope_parameters": MINISTRAL3, "pad_token_id": 0}),
 }
 
 
 # Those of which the default suite looks at the logits; the slow one takes all families through everything.
-LATER = ("smollm3_sliding", "olmo3", "phi4_mini", "granite", "ministral3")
+LATER = ("smollm3_sliding", "olmo3", "phi4_mini", "granite", "ministral3", "qwen3_next")
 SLOW = (
     "olmoe",
     "gpt_oss_unbiased",
     "qwen3_moe_normalized",
+    "qwen3_5_moe_tied",
+    "qwen3_next_as_it_is",
     "llama_yarn",
     "qwen3_yarn",
     "smollm3",

@@ -13,15 +13,16 @@ from fit_jax.conversion.parity import probe_logits, probe_tokens
 from fit_jax.errors import InputError, RunFailed
 from fit_jax.models.adapter_config import peft_config, resolve_lora
 from fit_jax.models.adapters import load_adapter, trained_adapter, write_adapter
-from fit_jax.models.config import EXPERT_PROJECTIONS, LINEAR_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
+from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig, ModelConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.export import save_merged
+from fit_jax.models.linear_config import LINEAR_PROJECTIONS, LINEAR_PROJECTIONS_BY_HEAD
 from fit_jax.models.lora import LoraParam
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import resolve_model
 from fit_jax.models.weights import load_weights
 
-from ..closeness import assert_close
+from ..closeness import apart, assert_close
 from .hugging_face import random_model, saved, stored_tensors, their_logits
 
 KINDS = {
@@ -44,6 +45,8 @@ BASES = (
     "gemma4_e2b",
     "gemma4_moe",
     "qwen3_5",
+    "qwen3_5_moe",
+    "qwen3_next",
 )
 DENSE = ("lora", "rslora", "dora")
 WRITTEN = [("llama", kind) for kind in DENSE] + [
@@ -52,6 +55,12 @@ WRITTEN = [("llama", kind) for kind in DENSE] + [
     ("mixtral", "experts"),
     pytest.param("olmoe", "experts", marks=pytest.mark.slow),
     ("gpt_oss", "lora"),
+    ("gpt_oss", "experts"),
+    ("qwen3_5_moe", "experts"),
+    pytest.param("qwen3_next", "experts", marks=pytest.mark.slow),
+    *(pytest.param("qwen3_5_moe", kind, marks=pytest.mark.slow) for kind in ("lora", "dora")),
+    pytest.param("qwen3_next", "rslora", marks=pytest.mark.slow),
+    pytest.param("gemma4_moe", "experts", marks=pytest.mark.slow),
     ("gemma4", "lora"),
     pytest.param("gemma4_e2b", "rslora", marks=pytest.mark.slow),
     pytest.param("gemma4_moe", "rslora", marks=pytest.mark.slow),
@@ -63,10 +72,12 @@ WRITTEN = [("llama", kind) for kind in DENSE] + [
 MADE = [("llama", kind) for kind in DENSE] + [
     ("qwen3_moe", "lora"),
     ("gpt_oss", "rslora"),
+    ("qwen3_5_moe", "lora"),
+    pytest.param("qwen3_next", "rslora", marks=pytest.mark.slow),
     ("gemma4_e2b", "lora"),
     pytest.param("gemma4", "dora", marks=pytest.mark.slow),
     pytest.param("gemma4_moe", "lora", marks=pytest.mark.slow),
-    *(pytest.param("qwen3_5", kind, marks=pytest.mark.slow) for kind in KINDS),
+    *(pytest.param("qwen3_5", kind, marks=pytest.mark.slow) for kind in DENSE),
     ("phi4_mini", "lora"),
     *(pytest.param("phi4_mini", kind, marks=pytest.mark.slow) for kind in ("dora", "rslora")),
 ]
@@ -95,8 +106,10 @@ def asked(family: str, kind: str) -> LoraConfig:
     targets = (*PROJECTIONS[:3], *PROJECTIONS[4:]) if family == "phi4_mini" else KINDS[kind].targets
     if family in ("qwen3_moe", "gpt_oss") and kind != "experts":
         targets = tuple(name for name in targets if name not in EXPERT_PROJECTIONS)
-    if family == "qwen3_5" and kind != "lora":
+    if family in ("qwen3_5", "qwen3_5_moe") and kind != "lora":
         targets = (*PROJECTIONS, *LINEAR_PROJECTIONS)
+    if family == "qwen3_next":
+        targets = (*PROJECTIONS, *LINEAR_PROJECTIONS_BY_HEAD)
     return dataclasses.replace(KINDS[kind], targets=targets)
 
 
@@ -105,8 +118,9 @@ def test_an_adapter_written_here_computes_the_same_in_peft(bases, family, kind, 
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    base, lora = bases[family], asked(family, kind)
+    base = bases[family]
     model = resolve_model(ModelConfig(pretrained=str(base)))
+    lora = resolve_lora(asked(family, kind), model)
     graphdef, adapter, frozen = split(model, lora)
     generator = np.random.default_rng(0)
     trained = jax.tree.map(lambda a: jax.numpy.asarray(generator.normal(0, 0.1, a.shape), a.dtype), adapter)
@@ -132,6 +146,8 @@ def test_an_adapter_made_by_peft_computes_the_same_here(bases, family, kind, tmp
     from transformers import AutoModelForCausalLM
 
     base, lora = bases[family], asked(family, kind)
+    if family == "qwen3_next":  # of which PEFT takes these for the experts'
+        lora = dataclasses.replace(lora, targets=tuple(name for name in lora.targets if name not in EXPERT_PROJECTIONS))
     fused = ["qkv_proj", "gate_up_proj", "down_proj"]
     config = peft.LoraConfig(
         r=lora.rank,
@@ -157,6 +173,62 @@ def test_an_adapter_made_by_peft_computes_the_same_here(bases, family, kind, tmp
     assert_close(probe_logits(graphdef, params, tokens), expected, tolerance=1e-4)
 
 
+# Besides what is adapted by name, parameters of experts as PEFT is told of them, by whole names or the ends of them.
+BY_PARAMETER = {
+    "qwen3_moe": (["q_proj"], ["mlp.experts.gate_up_proj", "down_proj"]),
+    "gpt_oss": (["v_proj", "o_proj"], ["gate_up_proj", "down_proj"]),
+    "qwen3_5_moe": (["out_proj", "k_proj"], ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]),
+    "mixtral": (["q_proj"], ["experts.gate_up_proj"]),
+    "gemma4_moe": (["up_proj"], ["experts.gate_up_proj", "experts.down_proj"]),
+    "qwen3_next": ([], ["experts.down_proj", "shared_expert.up_proj.weight", "mlp.shared_expert.down_proj.weight"]),
+}
+
+
+@pytest.mark.parametrize(
+    "family",
+    ["gpt_oss", "qwen3_moe", *(pytest.param(n, marks=pytest.mark.slow) for n in [*BY_PARAMETER][2:])],
+)
+def test_parameters_of_experts_that_peft_adapts_compute_the_same_here(bases, family, tmp_path):
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    base, (modules, parameters) = bases[family], BY_PARAMETER[family]
+    config = peft.LoraConfig(r=2, lora_alpha=6, target_modules=modules, target_parameters=parameters)
+    theirs = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).eval()
+    torch.manual_seed(0)
+    for name, parameter in theirs.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    theirs.save_pretrained(tmp_path / "theirs")
+
+    model = resolve_model(ModelConfig(pretrained=str(base)))
+    found = resolve_lora(LoraConfig(adapter=str(tmp_path / "theirs")), model)
+    found.check()
+    assert (found.rank, found.alpha, found.experts) == (2, 6.0, True)
+    graphdef, adapter, frozen = split(model, found)
+    params = (load_adapter(found, model, adapter), load_weights(model, frozen))
+    tokens = probe_tokens(model)
+    expected = their_logits(theirs, tokens)
+    assert_close(probe_logits(graphdef, params, tokens), expected, tolerance=1e-4)
+    with theirs.disable_adapter():
+        assert apart(their_logits(theirs, tokens), expected) > 1e-2
+    # And written again, in the form that is ours.
+    (tmp_path / "ours").mkdir()
+    write_adapter(tmp_path / "ours", trained_adapter(nnx.merge(graphdef, *params), found))
+
+
+def test_ranks_that_peft_gave_to_pairs_by_their_names_are_refused(bases, tmp_path):
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    config = peft.LoraConfig(r=2, target_modules=["gate_proj", "up_proj", "down_proj"])
+    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(bases["qwen3_moe"]), config).save_pretrained(tmp_path)
+    model = resolve_model(ModelConfig(pretrained=str(bases["qwen3_moe"])))
+    with pytest.raises(InputError, match=r"rank_pattern .* is not supported"):
+        resolve_lora(LoraConfig(adapter=str(tmp_path)), model)
+
+
 @pytest.fixture
 def written(base, tmp_path):
     model = resolve_model(ModelConfig(pretrained=str(base)))
@@ -180,8 +252,8 @@ def test_an_adapter_of_experts_is_told_in_names_that_peft_has(bases):
     ("changes", "message"),
     [
         (
-            {"target_parameters": ["mlp.experts.gate_up_proj"]},
-            "target_parameters is not supported; experts are adapted",
+            {"target_parameters": ["mlp.gate.weight"]},
+            r"target_parameters 'mlp.gate.weight' is none of mlp.experts.gate_up_proj, mlp.experts.down_proj",
         ),
         ({"use_rslora": True}, "use_rslora is not supported where experts are adapted"),
         ({"use_dora": True}, "use_dora is not supported where experts are adapted"),

@@ -144,12 +144,33 @@ def test_experts_get_adapters_where_they_are_asked_for(tiny):
     assert not [path for path in named_leaves(nnx.state(plain, LoraParam)) if "mlp" in path]
 
 
+@pytest.mark.parametrize("switches", [{"family": "gemma4_text"}, {"family": "qwen3_next", "shared_expert": True}])
+def test_experts_beside_a_feed_forward_part_get_adapters_of_their_own(tiny, switches):
+    model = dataclasses.replace(tiny, experts=E, expert_width=24, **switches)
+    own = tuple(f"experts.{name}" for name in PROJECTIONS[4:])
+    assert resolve_lora(LoraConfig(rank=3), model).targets == PROJECTIONS
+    resolved = resolve_lora(LORA, model)
+    assert resolved.targets == (*PROJECTIONS, *own)
+    resolved.check()
+    assert resolve_lora(resolved, model) == resolved
+    alone = dataclasses.replace(LORA, targets=("q_proj", *own[:2]))
+    assert resolve_lora(alone, model) == alone
+    decoder = nnx.eval_shape(lambda: Decoder(model, resolved, rngs=nnx.Rngs(0)))
+    held = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(decoder, LoraParam)))
+    assert parameter_count(model, resolved)[1] == held
+    with pytest.raises(InputError, match=r"lora.targets: experts.up_proj: no such projection"):
+        resolve_lora(LoraConfig(rank=2, targets=("q_proj", "experts.up_proj")), model)
+
+
 @pytest.mark.parametrize(
     ("asked", "changes", "message"),
     [
         ({}, {"experts": 0}, "the model has no experts"),
-        ({}, {"family": "gpt_oss"}, "gpt_oss stores all experts as one tensor"),
-        ({}, {"family": "gemma4_text", "expert_width": 24}, "gemma4_text stores all experts as one tensor"),
+        (
+            {"dora": True, "experts": False},
+            {"family": "qwen3_next", "expert_width": 24, "shared_expert": True},
+            "PEFT computes none for down_proj, gate_proj, up_proj of qwen3_next",
+        ),
         ({"dora": True}, {}, "computes no lora.dora of experts"),
         ({"rslora": True}, {}, "computes no lora.rslora of experts"),
         ({"targets": ("q_proj", "up_proj")}, {}, "stores gate_proj, up_proj as one tensor in transformers 5; name all"),
@@ -162,7 +183,7 @@ def test_experts_get_adapters_where_they_are_asked_for(tiny):
         (
             {"experts": False, "targets": ("up_proj",)},
             {"family": "gpt_oss"},
-            "choose among q_proj, k_proj, v_proj, o_proj$",
+            r"choose among q_proj, k_proj, v_proj, o_proj, or set lora\.experts$",
         ),
     ],
 )

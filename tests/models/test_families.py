@@ -180,9 +180,9 @@ def test_configs_of_earlier_transformers_are_read():
             "lacks several residual streams; the nearest that it has is gemma3_text;",
         ),
         (
-            "qwen3_next",
+            "kimi_linear",
             {"linear_num_value_heads": 8},
-            "lacks its state-space or linear-attention layers; the nearest that it has is qwen3_5_text;",
+            "lacks its state-space or linear-attention layers; the nearest that it has is",
         ),
         ("deepseek_v3", {"kv_lora_rank": 8}, "lacks latent attention; the nearest that it has is llama;"),
         (
@@ -220,6 +220,15 @@ FIELDS = {
     "qwen3_5_text": (
         "layer_types", "full_attention_interval", "linear_num_key_heads", "linear_num_value_heads",
         "linear_key_head_dim", "linear_value_head_dim", "linear_conv_kernel_dim", "partial_rotary_factor",
+    ),
+    "qwen3_5_moe_text": (
+        "layer_types", "num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size",
+        "linear_num_key_heads", "linear_conv_kernel_dim", "partial_rotary_factor",
+    ),
+    "qwen3_next": (
+        "layer_types", "full_attention_interval", "num_experts", "num_experts_per_tok", "moe_intermediate_size",
+        "shared_expert_intermediate_size", "norm_topk_prob", "decoder_sparse_step", "mlp_only_layers",
+        "linear_num_value_heads", "partial_rotary_factor",
     ),
     "qwen3_moe": ("num_experts", "moe_intermediate_size", "norm_topk_prob", "decoder_sparse_step", "mlp_only_layers"),
 }  # fmt: skip

@@ -68,6 +68,9 @@ LINEAR = {
 }
 
 
+BY_HEAD = {**LINEAR, "linear": replace(LINEAR["linear"], by_head=True)}
+
+
 # Without norms on inputs, the compiler finds that the last layer's queries, keys and values need not be computed again.
 @pytest.mark.parametrize(
     ("switches", "remat", "rank", "tolerance"),
@@ -82,6 +85,8 @@ LINEAR = {
         (LINEAR, "none", 0, 1e-6),
         (LINEAR, "dots", 4, 0.02),
         (LINEAR, "full", 4, 0.02),
+        (BY_HEAD, "none", 0, 1e-6),
+        (BY_HEAD, "dots", 4, 0.02),
     ],
 )
 @pytest.mark.slow
@@ -167,6 +172,32 @@ def test_layers_that_keep_a_state_are_stored_and_computed():
     assert found.attention == 8 * 2 * 4 * 512 * 512 * 16 * 256  # of 8 layers
     # Queries by keys, keys by keys, and twice what is gathered, by heads as wide as 128; and less for the rest.
     assert found.states == pytest.approx(24 * 2 * 512 * 512 * 4 * (16 + 32) * 128, rel=0.25)
+
+
+@pytest.mark.parametrize("by_head", [False, True])
+def test_an_expert_that_all_tokens_share_is_stored_and_computed_for_each(by_head):
+    linear = LinearConfig(
+        layers=tuple(n for n in range(40) if (n + 1) % 4), key_heads=16, value_heads=32, by_head=by_head
+    )
+    model = DecoderConfig(
+        layers=40, width=2048, feed_forward=512, expert_width=512, experts=256, experts_per_token=8, shared_expert=True,
+        heads=16, kv_heads=2, head_dim=256, vocab_size=248320, linear=linear, output_gate=True,
+    )  # fmt: skip
+    # By its makers Qwen3.5-35B-A3B, of which 3 billion parameters are active; the embeddings of a token are one row.
+    assert parameter_count(model)[0] == pytest.approx(34.7e9, rel=0.005)
+    layers = active_parameter_count(model) - 2 * model.vocab_size * model.width
+    assert layers + model.vocab_size * model.width == pytest.approx(3e9, rel=0.05)
+    alone = replace(model, expert_width=None, shared_expert=False)
+    shared = 40 * (3 * 2048 * 512 + 2048)  # and its gate
+    assert parameter_count(model)[0] - parameter_count(alone)[0] == shared
+    assert active_parameter_count(model) - active_parameter_count(alone) == shared
+    computed = forward_flops(model, LoraConfig(), 4, 128, 128).projections
+    assert computed == pytest.approx(2 * layers * 4 * 128)
+    lora = LoraConfig(rank=2, experts=True, targets=("up_proj", "experts.down_proj", "out_proj"))
+    of_layers = 2048 + 512 + 256 * (512 + 2048)
+    assert parameter_count(model, lora)[1] == 2 * (40 * of_layers + 30 * (4096 + 2048))
+    adapted = forward_flops(model, lora, 4, 128, 128).adapters
+    assert adapted == 2 * 4 * 128 * 2 * (40 * (2048 + 512 + 8 * (512 + 2048)) + 30 * (4096 + 2048))
 
 
 def test_rules_of_thumb():

@@ -9,10 +9,10 @@ import pytest
 from flax import nnx
 
 from fit_jax.errors import InputError
-from fit_jax.models.config import LINEAR_PROJECTIONS, PROJECTIONS, DecoderConfig
+from fit_jax.models.config import EXPERT_PROJECTIONS, PROJECTIONS, DecoderConfig
 from fit_jax.models.decoder import Decoder
 from fit_jax.models.layer_kinds import layer_groups
-from fit_jax.models.linear_config import LinearConfig
+from fit_jax.models.linear_config import LINEAR_PROJECTIONS, LINEAR_PROJECTIONS_BY_HEAD, LinearConfig
 from fit_jax.models.lora import Linear
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.quantize import QuantizedKernel
@@ -30,14 +30,28 @@ HYBRID = {
 }
 
 
+# With experts beside one that all tokens share, and projections by head.
+MIXTURE = {"experts": 4, "expert_width": 24, "shared_expert": True}
+MIXTURE |= {"linear": dataclasses.replace(HYBRID["linear"], by_head=True)}
+OF_MIXTURE = (*PROJECTIONS, *LINEAR_PROJECTIONS_BY_HEAD, *(f"experts.{name}" for name in EXPERT_PROJECTIONS))
+
+
 @pytest.fixture(scope="module")
 def config(tiny) -> DecoderConfig:
     return dataclasses.replace(tiny, **HYBRID)
 
 
-def test_packed_branches_and_padding_give_the_outputs_and_gradients_of_plain_rows(config, build):
+@pytest.mark.parametrize(
+    ("changes", "lora"),
+    [
+        ({}, LoraConfig(rank=2, targets=(*PROJECTIONS, *LINEAR_PROJECTIONS))),
+        pytest.param(MIXTURE, LoraConfig(rank=2, targets=OF_MIXTURE, experts=True), marks=pytest.mark.slow),
+    ],
+    ids=["dense", "mixture"],
+)
+def test_packed_branches_and_padding_give_the_outputs_and_gradients_of_plain_rows(config, build, changes, lora):
     """A tree of two branches, the first with two of its own, another text behind it, and padding around and between."""
-    lora = LoraConfig(rank=2, targets=(*PROJECTIONS, *LINEAR_PROJECTIONS))
+    config = dataclasses.replace(config, **changes)
     graphdef, state = build(config, lora)
     ids = np.random.default_rng(0).integers(0, config.vocab_size, 26, np.int32)
     ends = [0, 0, *[15] * 4, *[12] * 2, *[10] * 2, *[12] * 2, *[15] * 3, 0, *[26] * 10][:26]
@@ -66,6 +80,24 @@ def test_packed_branches_and_padding_give_the_outputs_and_gradients_of_plain_row
     for path, gradient in named_leaves(expected).items():
         assert_close(named_leaves(found)[path], gradient, 1e-3, path)
         assert np.abs(gradient).max() > 0, path
+
+
+@pytest.mark.parametrize("by_head", [False, True])
+def test_a_last_layer_that_keeps_a_state_gives_the_tokens_that_are_asked_for(config, build, row, by_head):
+    linear = dataclasses.replace(config.linear, layers=(1,), by_head=by_head)
+    model, inputs = build(dataclasses.replace(config, linear=linear)), row(2, 12, config.vocab_size)
+    index = jnp.array([[11, 3], [0, 7]])
+    whole = jnp.take_along_axis(model(*inputs), index[..., None], axis=1)
+    assert_close(model(*inputs, index), whole, 1e-5)
+
+
+def test_projections_by_head_are_held_in_few_bits_but_those_of_two_numbers_a_head(config):
+    held = dataclasses.replace(config, quantize="nf4", **MIXTURE)
+    decoder = nnx.eval_shape(lambda: Decoder(held, rngs=nnx.Rngs(0)))
+    modules = [(path, module) for path, module in nnx.iter_modules(decoder) if hasattr(module, "kernel")]
+    quantised = {path[-1]: isinstance(module.kernel, QuantizedKernel) for path, module in modules}
+    assert {name for name, few in quantised.items() if not few} == {"router", "gate", "in_proj_ba"}
+    assert {name for name, few in quantised.items() if few} == {*PROJECTIONS, "in_proj_qkvz", "out_proj"}
 
 
 @pytest.mark.parametrize(("kind", "most_error"), [("int8", 0.02), ("nf4", 0.3)])

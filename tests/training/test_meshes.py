@@ -11,10 +11,10 @@ import pytest
 from flax import nnx
 
 from fit_jax.config import MeshConfig, OptimizerConfig
-from fit_jax.models.config import LINEAR_PROJECTIONS, PROJECTIONS, ModelConfig
+from fit_jax.models.config import PROJECTIONS, ModelConfig
 from fit_jax.models.export import save_own
 from fit_jax.models.families import config_to_hf
-from fit_jax.models.linear_config import LinearConfig
+from fit_jax.models.linear_config import LINEAR_PROJECTIONS, LINEAR_PROJECTIONS_BY_HEAD, LinearConfig
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.models.model_folder import resolve_model
 from fit_jax.parallel.config import AXES
@@ -40,6 +40,8 @@ KINDS = {
     "gemma4_experts": (LoraConfig(), "none"),
     "linear": (LoraConfig(), "none"),
     "linear_nf4": (LoraConfig(rank=4, dropout=0.1, targets=(*PROJECTIONS, *LINEAR_PROJECTIONS)), "nf4"),
+    "linear_experts": (LoraConfig(), "none"),
+    "linear_experts_nf4": (LoraConfig(rank=4, dropout=0.1, targets=(*PROJECTIONS, *LINEAR_PROJECTIONS_BY_HEAD)), "nf4"),
 }
 # Besides the experts.
 GPT_OSS = {
@@ -116,6 +118,10 @@ def base(tiny, smallest, tmp_path_factory):
             shape = replace(smallest, **GEMMA4)
         if kind.startswith("linear"):
             shape = replace(smallest, **LINEAR)
+        if kind.startswith("linear_experts"):
+            shape = replace(shape, experts=4, expert_width=24, shared_expert=True)
+        if kind == "linear_experts_nf4":
+            shape = replace(shape, linear=replace(shape.linear, by_head=True))
         if kind == "gemma4_experts":
             shape = replace(smallest, layers=2, experts=4, expert_width=24, layer_scale=True)
         placed = init_state(shape, LoraConfig(), None, make_mesh(MeshConfig(), jax.devices()[:1]), 0)
@@ -176,5 +182,6 @@ def test_a_mesh_trains_as_one_device_and_compiles_once(kind, shape, alone, train
         assert kernel.addressable_shards[0].data.shape == (1, 32 // mesh.fsdp, 32 // mesh.tensor)
     if mesh.expert > 1:
         parameters = named_leaves(state.trainable) | named_leaves(state.frozen)
-        kernel = next(value for path, value in parameters.items() if re.search(r"up_proj\.(lora_b|kernel)", path))
+        of_experts = r"beside\.experts\.up_proj\.kernel" if kind.startswith("linear") else r"up_proj\.(lora_b|kernel)"
+        kernel = next(value for path, value in parameters.items() if re.search(of_experts, path))
         assert kernel.addressable_shards[0].data.shape[-3] == (4 if 4 % mesh.expert else 4 // mesh.expert)

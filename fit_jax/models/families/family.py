@@ -85,6 +85,8 @@ class FamilyTraits:
         experts_turned: That tensor is (E, out, in) instead, and the outputs of those that share it follow each other.
         unread: Names of tensors that its checkpoints may hold and that nothing computes with.
         unread_from: What the names of others begin with that are left out as well.
+        shared_by_parameter: PEFT takes the names of a shared expert's projections for those of all experts, so that
+            their adapters are told by the parameters.
         packed: The `quant_method` in which its checkpoints may be stored; None means that they are not.
     """
 
@@ -109,6 +111,7 @@ class FamilyTraits:
     experts_turned: bool = False
     unread: Callable[[DecoderConfig], Iterable[str]] = nothing_more
     unread_from: tuple[str, ...] = ()
+    shared_by_parameter: bool = False
     packed: str | None = None
 
 

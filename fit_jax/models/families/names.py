@@ -19,6 +19,7 @@ _MORE = {
     "beside.dense_out_norm": "post_feedforward_layernorm_1",
     "beside.norm": "pre_feedforward_layernorm_2",
     "beside.out_norm": "post_feedforward_layernorm_2",
+    "beside.gate": "mlp.shared_expert_gate",
     "layer_input.gate": "per_layer_input_gate",
     "layer_input.projection": "per_layer_projection",
     "layer_input.norm": "post_per_layer_input_norm",
@@ -74,8 +75,9 @@ def tensor_sources(path: str, config: DecoderConfig, traits: FamilyTraits) -> li
             first, whole_outputs = sum(outputs[: parts.index(projection)]), sum(outputs)
             module = whole
             break
-    if ours := next((ours for ours in _BEGINNINGS if module.startswith(ours)), None):
-        module = _BEGINNINGS[ours] + module.removeprefix(ours)
+    beginnings = _BEGINNINGS | ({"mlp.": "mlp.shared_expert."} if config.shared_expert else {})
+    if ours := next((ours for ours in beginnings if module.startswith(ours)), None):
+        module = beginnings[ours] + module.removeprefix(ours)
     else:
         module = {**(_POST_NORMS if config.post_norms else _NORMS), **_MORE}.get(module, module)
     name = _ALONE.get(rest, f"{module}.{'bias' if leaf == 'bias' else 'weight'}")

@@ -21,17 +21,23 @@ _SIZES = {
 }
 
 
-def _read(fields: Fields, layers: int) -> dict[str, Any]:
+def read(fields: Fields, layers: int) -> dict[str, Any]:
+    """Which layers keep a state, and their shapes.
+
+    Raises:
+        InputError: `layer_types` is no list of the two kinds, or a size is none.
+    """
     every = fields.whole("full_attention_interval", 1, MOST_TOKENS)
     kinds = fields.texts("layer_types") or [_KINDS[(layer + 1) % every > 0] for layer in range(layers)]
     if len(kinds) != layers or not {*kinds} <= {*_KINDS}:
         raise fields.error("layer_types", kinds, f"no list of {layers} of {' and '.join(_KINDS)}")
-    sizes = {ours: fields.whole(theirs, 1, LARGEST_LINEAR[ours]) for ours, theirs in _SIZES.items()}
+    sizes: dict[str, Any] = {ours: fields.whole(theirs, 1, LARGEST_LINEAR[ours]) for ours, theirs in _SIZES.items()}
     linear = tuple(layer for layer in range(layers) if kinds[layer] == _KINDS[1])
     return {"linear": LinearConfig(layers=linear, **sizes) if linear else LinearConfig()}
 
 
-def _write(config: DecoderConfig) -> dict[str, Any]:
+def write(config: DecoderConfig) -> dict[str, Any]:
+    """Which layers keep a state, their shapes, and the rotary embedding."""
     rope = {"rope_type": "default", **(rope_scaling(config.rope) or {}), "rope_theta": config.rope.theta}
     return {
         "layer_types": [_KINDS[config.linear.has(layer)] for layer in range(config.layers)],
@@ -55,8 +61,8 @@ FAMILY = FamilyTraits(
         "linear_conv_kernel_dim": 4,
     },
     {"qk_norm": True, "norm_offset": True, "output_gate": True},
-    read=_read,
-    write=_write,
+    read=read,
+    write=write,
     partial_rotary=True,
     flat_rope=False,
     unread_from=("mtp.",),  # layers that predict several tokens at once

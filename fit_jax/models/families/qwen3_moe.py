@@ -9,17 +9,22 @@ from fit_jax.models.families.family import LIMIT, FamilyTraits, read_one_window,
 from fit_jax.models.limits import LARGEST
 
 
-def read(fields: Fields, layers: int) -> dict[str, Any]:
-    """The window, where it is switched on, for all layers; and the experts.
-
-    Raises:
-        InputError: Some layers have no experts, which no published model of the family does.
-    """
+def check_all_layers(fields: Fields) -> None:
+    """Raises InputError where some layers have no experts, which those of no published model are without."""
     step = fields.whole("decoder_sparse_step", 1, LARGEST["layers"])
     if step != 1:
         raise fields.error("decoder_sparse_step", step, "not 1: every layer must have experts")
     if dense := fields.values.get("mlp_only_layers"):
         raise fields.error("mlp_only_layers", dense, "not empty: every layer must have experts")
+
+
+def read(fields: Fields, layers: int) -> dict[str, Any]:
+    """The window, where it is switched on, for all layers; and the experts.
+
+    Raises:
+        InputError: Some layers have no experts.
+    """
+    check_all_layers(fields)
     return {
         **(read_one_window(fields, layers) if fields.flag("use_sliding_window") else {}),
         **mixtral.read_experts(fields, 128),

@@ -16,7 +16,7 @@ from fit_jax.models.model_folder import open_pretrained, resolve_model
 from fit_jax.models.weights import abstract_parameters, load_weights
 
 from ...closeness import assert_close
-from ..hugging_face import GEMMA, MINISTRAL3, QWEN35, SHAPE, draw, saved, stored_tensors, their_logits
+from ..hugging_face import GEMMA, MINISTRAL3, QWEN35, QWEN35_MOE, SHAPE, draw, saved, stored_tensors, their_logits
 
 PIXTRAL = {"model_type": "pixtral", "num_attention_heads": 2, "head_dim": 8, "image_size": 16, "patch_size": 8}
 SIGLIP = {"model_type": "siglip_vision_model", "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
@@ -28,6 +28,11 @@ WHOLE = {
         {**TEXT, **QWEN35, "model_type": "qwen3_5_text", "num_hidden_layers": 2, "full_attention_interval": 2},
         {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32},
     ),
+    "qwen3_5_moe": (
+        "Qwen3_5Moe",
+        {**TEXT, **QWEN35_MOE, "model_type": "qwen3_5_moe_text", "num_hidden_layers": 2},
+        {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 48},
+    ),
     "mistral3": (
         "Mistral3",
         {**TEXT, "model_type": "ministral3", "head_dim": 20, "rope_parameters": MINISTRAL3, "pad_token_id": 0},
@@ -38,7 +43,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize(
-    "kind", ["mistral3", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gemma3", "qwen3_5"))]
+    "kind", ["mistral3", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gemma3", "qwen3_5", "qwen3_5_moe"))]
 )
 def test_the_text_computes_and_comes_back_as_it_was(kind, tmp_path):
     import transformers
