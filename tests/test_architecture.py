@@ -132,7 +132,7 @@ TESTED_IN = {
     "data/test_own_rows.py": "data.own_features",
     "data/test_rehearsal.py": "data.rehearsal_texts",
     "data/test_tasks.py": "data.task data.text data.tasks.annotated data.tasks.demo data.tasks.shans data.tasks.smnli",
-    "evaluation/test_decoy_evaluation.py": "focus.decoy_text",
+    "evaluation/test_decoy_evaluation.py": "evaluation.asked_again focus.decoy_text",
     "evaluation/test_matching.py": "data.tasks.bbq_nlg",
     "evaluation/test_report.py": "evaluation.radar",
     "evaluation/test_result_tables.py": "evaluation.result_summary",
