@@ -1,12 +1,15 @@
-"""Loading and saving a checkpoint of 1.1 B parameters (bf16, several files) beside transformers.
+"""Loading and saving a checkpoint (bf16, several files) beside transformers.
 
-    python -m benchmarks.loading [--rounds 3]
+    python -m benchmarks.loading [--shape 1b|3b|7b] [--rounds 3]
 
+The shape is one of 1.1 billion parameters, or Llama 3.2's of 3.6 (with an output layer of its own) or Llama 2's of 6.7
+billion, of which loading alone is measured.
 Here the model is split over 8 simulated devices. Each round is a fresh process, the two sides in turn; medians of the
 rounds. Memory is the peak of the process's own pages (`RssAnon`; file pages are the kernel's to drop) above what it
-held before plus the model itself. Prints a table and writes `runs/benchmarks/loading.json`.
+held before plus the model itself. Prints a table and writes `runs/benchmarks/loading_SHAPE.json`.
 """
 
+import argparse
 import json
 import sys
 import tempfile
@@ -18,8 +21,8 @@ from typing import Any
 
 from benchmarks.processes import in_turn, medians_of, own_bytes, watched
 
-OUTPUT = Path("runs/benchmarks/loading.json")
-SHAPE = {
+OUTPUT = Path("runs/benchmarks")
+SMALL = {
     "model_type": "llama",
     "architectures": ["LlamaForCausalLM"],
     "hidden_size": 2048,
@@ -35,9 +38,28 @@ SHAPE = {
     "tie_word_embeddings": False,
     "dtype": "bfloat16",
 }
+SHAPES = {
+    "1b": SMALL,
+    "3b": {
+        **SMALL,
+        "hidden_size": 3072,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 24,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+    },
+    "7b": {
+        **SMALL,
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_key_value_heads": 32,
+    },
+}
 FILE_BYTES = 500 * 10**6
 DEVICES = 8
-FILLER_BYTES = 4 * 10**9
+FILLER_BYTES = 8 * 10**9
 COMMAND = (sys.executable, "-m", "benchmarks.loading", "--side")
 SEVERAL = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}"}
 
@@ -46,25 +68,28 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] == ["--side"]:
         print(json.dumps(SIDES[arguments[1]](Path(arguments[2]))))
         return
-    rounds = int(arguments[1]) if arguments[:1] == ["--rounds"] else 3
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--shape", choices=SHAPES, default="1b")
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "model"
-        size = write_checkpoint(folder)
+        folder = Path(scratch) / given.shape
+        size = write_checkpoint(folder, SHAPES[given.shape])
         print(f"{size / 1e9:.2f} GB in {len(list(folder.glob('*.safetensors')))} files", flush=True)
-        results = in_turn(SIDES, rounds, lambda side: [*COMMAND, side, str(folder)], SEVERAL)
+        results = in_turn(SIDES, given.rounds, lambda side: [*COMMAND, side, str(folder)], SEVERAL)
     medians = medians_of(results)
-    print(f"{'':14}{'load s':>9}{'above, MiB':>12}{'save s':>9}{'above, MiB':>12}")
+    names = list(medians["here"])
+    print(f"{'':14}" + "".join(f"{name:>11}" for name in names))
     for side, row in medians.items():
-        print(
-            f"{side:14}{row['load_s']:9.2f}{row['load_mib']:12.0f}{row['save_s']:9.2f}{row['save_mib']:12.0f}",
-        )
-    ratios = {k: medians["here"][k] / medians["transformers"][k] for k in ("load_s", "save_s")}
-    print(f"time here / transformers: loading {ratios['load_s']:.2f}, saving {ratios['save_s']:.2f}")
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps({"bytes": size, "medians": medians, "ratios": ratios, "rounds": results}, indent=2))
+        print(f"{side:14}" + "".join(f"{row[name]:11.2f}" for name in names))
+    ratios = {k: medians["here"][k] / medians["transformers"][k] for k in names if k.endswith("_s")}
+    print("time here / transformers:", ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    figures = {"bytes": size, "medians": medians, "ratios": ratios, "rounds": results}
+    (OUTPUT / f"loading_{given.shape}.json").write_text(json.dumps(figures, indent=2))
 
 
-def write_checkpoint(folder: Path) -> int:
+def write_checkpoint(folder: Path, shape_of: dict[str, Any]) -> int:
     import jax
     import ml_dtypes
     import numpy as np
@@ -75,8 +100,8 @@ def write_checkpoint(folder: Path) -> int:
     from fit_jax.parallel.sharding import named_leaves
 
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(SHAPE))
-    config = config_from_hf(SHAPE, "config.json")
+    (folder / "config.json").write_text(json.dumps(shape_of))
+    config = config_from_hf(shape_of, "config.json")
     tensors = {}
     for path, leaf in named_leaves(abstract_parameters(config)[1]).items():
         for source in sources(path, config):
@@ -111,12 +136,15 @@ def here(folder: Path) -> dict[str, float]:
     graphdef, shapes = abstract_parameters(model, lambda tree: lay_out_tree(tree, mesh).shardings)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     state, load_s, load_bytes = measured(lambda: jax.block_until_ready(load_weights(model, shapes)))
+    loaded = {"load_s": load_s, "load_mib": (load_bytes - size) / 2**20}
+    if folder.name != "1b":
+        return loaded
     with tempfile.TemporaryDirectory() as target:
         dtype = np.dtype(ml_dtypes.bfloat16)
         _, save_s, save_bytes = measured(
             lambda: save_merged(Path(target), nnx.merge(graphdef, state), dtype, FILE_BYTES)
         )
-    return {"load_s": load_s, "load_mib": (load_bytes - size) / 2**20, "save_s": save_s, "save_mib": save_bytes / 2**20}
+    return loaded | {"save_s": save_s, "save_mib": save_bytes / 2**20}
 
 
 def transformers(folder: Path) -> dict[str, float]:
@@ -132,9 +160,12 @@ def transformers(folder: Path) -> dict[str, float]:
 
     model, load_s, load_bytes = measured(load)
     size = sum(p.numel() * p.element_size() for p in model.parameters())
+    loaded = {"load_s": load_s, "load_mib": (load_bytes - size) / 2**20}
+    if folder.name != "1b":
+        return loaded
     with tempfile.TemporaryDirectory() as target:
         _, save_s, save_bytes = measured(lambda: model.save_pretrained(target, max_shard_size=FILE_BYTES))
-    return {"load_s": load_s, "load_mib": (load_bytes - size) / 2**20, "save_s": save_s, "save_mib": save_bytes / 2**20}
+    return loaded | {"save_s": save_s, "save_mib": save_bytes / 2**20}
 
 
 SIDES: dict[str, Callable[[Path], dict[str, float]]] = {"here": here, "transformers": transformers}
