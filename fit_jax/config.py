@@ -49,8 +49,14 @@ class DataConfig:
     data_dir: str | None = None
     # Where examples come from: `files` (official files), `hub` (datasets) or `array_record` (built by fit_jax.data).
     source: Literal["files", "hub", "array_record"] = "files"
+    # Spurious features to use, all drawn together: each with its own rho, and independent of the others given the
+    # label. `ss` has keyword and tag, `smnli` genre and wording, own data those of its description. Empty means the
+    # first; of own data the first, with the others as they come.
+    features: tuple[str, ...] = ()
     # rho of the training, validation and iid splits; null means 1 / number of labels (S independent of Y).
     rho_train: float | None = None
+    # The same for single ones of several `features`, in place of `rho_train`.
+    rho_train_of: dict[str, float] = field(default_factory=dict)
     # rho of the split `high`, and of `flipped` for the swapped label.
     rho_high: float = 0.9
     # rho of the split `low`.
