@@ -13,13 +13,36 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fit_jax.config import TaskConfig
 from fit_jax.data.rho_sampling import Rows, assigned, combination_names, fewest, largest, picked
 from fit_jax.errors import InputError
-from fit_jax.foreign import shown
+from fit_jax.foreign import quoted, shown
 
 # Combinations beyond which most would have no row at all.
 MOST_COMBINATIONS = 500
 _DENOMINATOR = 10**6
+
+
+def chosen_features(config: TaskConfig, offered: Sequence[str], task: str) -> tuple[str, ...]:
+    """The features of `task.features`, in the task's order; the first that it offers where the config names none.
+
+    Raises:
+        InputError: The task lacks one, or one is named twice, or has a `rho_train_of` without being one of several.
+    """
+    named = config.features or tuple(offered[:1])
+    unknown = [feature for feature in named if feature not in offered]
+    if unknown:
+        raise InputError(
+            f"task.features: task {task} has no feature {quoted(unknown[0])}; it has {', '.join(map(shown, offered))}"
+        )
+    if len(set(named)) < len(named):
+        raise InputError(f"task.features: {', '.join(map(shown, named))} names a feature twice; leave one out")
+    several = named if len(named) > 1 else ()
+    if odd := [feature for feature in config.rho_train_of if feature not in several]:
+        raise InputError(
+            f"task.rho_train_of: {quoted(odd[0])} is none of several task.features; add it there, or set task.rho_train"
+        )
+    return tuple(feature for feature in offered if feature in named)
 
 
 class Margin(NamedTuple):

@@ -65,10 +65,7 @@ class Rows:
     @cached_property
     def combinations(self) -> tuple[tuple[int, ...], ...]:
         """What a row can have, as indices of `values`: one of each feature where they are drawn together, else one."""
-        if not self.joint:
-            return tuple((v,) for v in range(len(self.values)))
-        of = [[v for v, value in enumerate(self.values) if value.feature == feature] for feature in self.features]
-        return tuple(product(*of))
+        return combinations_of(self.values) if self.joint else tuple((v,) for v in range(len(self.values)))
 
     @cached_property
     def holds(self) -> np.ndarray:
@@ -77,6 +74,12 @@ class Rows:
         for number, combination in enumerate(self.combinations):
             holds[number, list(combination)] = True
         return holds
+
+
+def combinations_of(values: Sequence[Value]) -> tuple[tuple[int, ...], ...]:
+    """One value of every feature, in all ways, as indices of `values`; those of the last feature change first."""
+    features = dict.fromkeys(value.feature for value in values)
+    return tuple(product(*([v for v, value in enumerate(values) if value.feature == f] for f in features)))
 
 
 class SampledExamples(LazyExamples):

@@ -7,7 +7,7 @@ from fit_jax.config import MIXTURE, TaskConfig
 from fit_jax.data.array_record import load_task
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
-from fit_jax.foreign import quoted
+from fit_jax.foreign import quoted, shown
 from fit_jax.plugins import build_plugin, plugin_names
 
 TASKS = ("demo", "ss", "smnli", "shans", "bbq", "bbq_nlg", "jsonl")
@@ -32,7 +32,14 @@ def build_task(config: TaskConfig, seed: int) -> Task:
         raise InputError(f"task.name: there is no task {quoted(config.name)}; {hint}")
     seed = config.drawn_by(seed)
     if config.source == "array_record":
-        return load_task(config, seed)
-    if config.name in own:
-        return build_plugin("tasks", config.name, Task, config, seed)
-    return importlib.import_module(f"fit_jax.data.tasks.{config.name}").build(config, seed)
+        task = load_task(config, seed)
+    elif config.name in own:
+        task = build_plugin("tasks", config.name, Task, config, seed)
+    else:
+        task = importlib.import_module(f"fit_jax.data.tasks.{config.name}").build(config, seed)
+    if config.features and {*config.features} != {*task.features}:
+        raise InputError(
+            f"task.features: task {config.name} leaves no choice: its features are "
+            f"{', '.join(map(shown, task.features))}; leave task.features empty"
+        )
+    return task
