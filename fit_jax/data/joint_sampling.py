@@ -110,24 +110,30 @@ def draw_jointly(
         rng: Chooses rows.
 
     Raises:
-        InputError: A feature ties no value to some outcome, or the rows lack a combination.
+        InputError: A feature ties no value to some outcome, the rows lack a combination, or there are too many.
     """
+    if (number := len(rows.combinations)) > MOST_COMBINATIONS:
+        raise InputError(
+            f"task.features: {' and '.join(map(shown, rho))} have {number} combinations of values, more than "
+            f"{MOST_COMBINATIONS}; choose fewer features, or values (`values` of a feature)"
+        )
     num_outcomes = len(rows.outcomes)
-    members = {feature: [v for v, value in enumerate(rows.values) if value.feature == feature] for feature in rho}
-    for feature, own in members.items():
-        for o in set(range(num_outcomes)) - {predicted[v] for v in own}:
-            raise InputError(
-                f"task.features: {shown(feature)} has no value tied to {shown(rows.outcomes[o])}; features that are "
-                "drawn together need one for each answer: tie one to it in its `labels`, or leave the feature out"
-            )
     outcome = rows.outcome[within]
     if rows.value is None:
-        weights = np.ones(len(rows.values))
         available = np.bincount(outcome, minlength=num_outcomes)
+        weights = np.ones(len(rows.values))
     else:
         cell = rows.value[within] * num_outcomes + outcome
-        available = np.bincount(cell, minlength=len(rows.combinations) * num_outcomes).reshape(-1, num_outcomes)
-        weights = np.array([available[rows.holds[:, v]].sum() for v in range(len(rows.values))], float)
+        available = np.bincount(cell, minlength=number * num_outcomes).reshape(-1, num_outcomes)
+        weights = available.sum(1) @ rows.holds
+    members = {feature: [v for v, value in enumerate(rows.values) if value.feature == feature] for feature in rho}
+    for feature, own in members.items():
+        for o in set(range(num_outcomes)) - {predicted[v] for v in own if weights[v]}:
+            raise InputError(
+                f"split {name}: no value of {shown(feature)} is tied to {shown(rows.outcomes[o])}, and features that "
+                "are drawn together need one for each answer; tie one to it in its `labels`, or leave the feature out "
+                "of task.features"
+            )
     margins = [Margin([predicted[v] for v in own], weights[own].tolist(), rho[f]) for f, own in members.items()]
 
     def table(each: int) -> np.ndarray:
@@ -138,7 +144,7 @@ def draw_jointly(
 
     each = largest(needed, available, size // num_outcomes)
     counts = table(each)
-    _check_enough(name, rows, rho, counts, available, needed(each + 1), size)
+    _check_enough(name, rows, rho, counts, available, weights, needed(each + 1), size)
     return (assigned if rows.value is None else picked)(rows, within, counts, rng)
 
 
@@ -195,13 +201,13 @@ def _check_enough(
     rho: Mapping[str, float],
     counts: np.ndarray,
     available: np.ndarray,
+    weights: np.ndarray,
     more: np.ndarray,
     size: int,
 ) -> None:
     """Raises `InputError` where a value has too few rows to show its rho."""
-    drawn = counts.sum(1)
-    few = [v for v, value in enumerate(rows.values) if drawn[rows.holds[:, v]].sum() < fewest(rho[value.feature])]
-    if not few:
+    drawn = counts.sum(1) @ rows.holds
+    if not any(n > 0 and m < fewest(rho[value.feature]) for n, m, value in zip(weights, drawn, rows.values)):
         return
     features = " and ".join(map(shown, rho))
     if rows.value is None:

@@ -1,7 +1,7 @@
 """Task `smnli`, spurious NLI (paper, section 4.2): MNLI, with the genre of the premise as spurious feature.
 
-A second feature, `wording`, is the best known artefact of MNLI's hypotheses (Gururangan et al., 2018): words of negation
-stand mostly in contradictions and words that add or compare in neutral pairs. `task.features` chooses.
+A second feature, `wording`, is the best known artefact of MNLI's hypotheses (Gururangan et al., 2018): words of
+negation stand mostly in contradictions, and words that add or compare in neutral pairs. `task.features` chooses.
 
 Reads MultiNLI's official JSON Lines files, parts of them, or a Treebank-tokenised table of training rows. Train and
 validation come from the training files, the test splits from the development files. Genres that training never shows
