@@ -13,6 +13,7 @@ from fit_jax.data.keyed_generator import generator
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.beams import search_all
+from fit_jax.evaluation.combinations import Combined, combination_queries, combined
 from fit_jax.evaluation.decoding import SamplingParams, generate_all
 from fit_jax.evaluation.decoy_evaluation import Decoyed, decoy_queries, decoy_splits
 from fit_jax.evaluation.metrics import check_finite
@@ -30,11 +31,15 @@ _ENOUGH = 8
 
 
 class Evaluation(NamedTuple):
-    """The questions asked and the answers given, in the same order; beside them those with decoys in their texts."""
+    """The questions asked and the answers given, in the same order.
+
+    Beside them stand those with decoys in their texts, and those about several features.
+    """
 
     queries: list[Query]
     predictions: list[Prediction]
     decoyed: Sequence[Decoyed] = ()
+    combined: Sequence[Combined] = ()
 
 
 Prompts = tuple[EncodedPrompt, ...]
@@ -76,11 +81,13 @@ def evaluate(
     """
     asked, seed = config.evaluation, config.evaluation_seed
     groups: list[Group] = []
-    for name in evaluated_splits(task, config):
-        chosen = task.splits[name].examples[: asked.examples]
-        groups += [ask(task.text, name, e, asked.paraphrases, seed, asked.paraphrases_each) for e in chosen]
+    chosen = {name: task.splits[name].examples[: asked.examples] for name in evaluated_splits(task, config)}
+    for name, examples in chosen.items():
+        groups += [ask(task.text, name, e, asked.paraphrases, seed, asked.paraphrases_each) for e in examples]
     decoys = decoy_queries(task.text, groups, seed) if asked.decoys else []
     groups += [Group.of([query]) for _, query, _ in decoys]
+    combinations = combination_queries(task.text, chosen, config)
+    groups += [group for group, _ in combinations]
     queries: list[Query] = []
     predictions: list[Prediction] = []
     on_progress(0, len(groups))  # the first answers wait for a program to be compiled
@@ -89,12 +96,15 @@ def evaluate(
         queries.extend(group.queries)
         predictions.extend(answers)
         on_progress(number, len(groups))
-    end = len(queries) - len(decoys)
+    seen = [is_seen for _, of_group in combinations for is_seen in of_group]
+    last = len(queries) - len(seen)
+    end = last - len(decoys)
     answer_to = {id(query): given for query, given in zip(queries[:end], predictions)}
     decoyed = [
-        Decoyed(decoy, given, answer_to[id(plain)]) for (plain, _, decoy), given in zip(decoys, predictions[end:])
+        Decoyed(decoy, given, answer_to[id(plain)]) for (plain, _, decoy), given in zip(decoys, predictions[end:last])
     ]
-    return Evaluation(queries[:end], predictions[:end], decoyed)
+    several = [combined(*each) for each in zip(queries[last:], predictions[last:], seen)]
+    return Evaluation(queries[:end], predictions[:end], decoyed, several)
 
 
 def is_written(task: Task, config: Config) -> bool:

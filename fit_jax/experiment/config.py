@@ -121,7 +121,7 @@ def check_experiment(config: ExperimentConfig) -> None:
 
     Raises:
         InputError: An unknown or repeated method, no seed or an impossible one, a reference that is not among the
-            methods, no shots, decoys, or a mixture.
+            methods, no shots, decoys, combinations of features, or a mixture.
     """
     for method in config.methods:
         if method not in METHODS and method not in known_methods():
@@ -139,6 +139,11 @@ def check_experiment(config: ExperimentConfig) -> None:
         raise InputError(
             "run.evaluation.decoys: an experiment does not report them; evaluate the run of a cell with "
             "`python -m fit_jax.evaluate CELL --evaluation.decoys true`"
+        )
+    if config.run.focus.combinations or config.run.focus.held_out:
+        raise InputError(
+            "run.focus.combinations: an experiment reports one feature at a time; train a run of its own with "
+            "python -m fit_jax.train"
         )
     if config.shots < 1:
         raise InputError(f"shots: {config.shots}; few_shot needs at least one")

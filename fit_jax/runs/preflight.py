@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from fit_jax.config import Config
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
+from fit_jax.evaluation.combinations import combination_queries
 from fit_jax.evaluation.decoy_evaluation import decoy_queries
 from fit_jax.evaluation.evaluator import evaluated_splits
 from fit_jax.evaluation.queries import ask
@@ -47,9 +48,12 @@ def check_examples(task: Task, encoder: PromptEncoder, config: Config) -> None:
                 _check_text(name, example)
             groups = [ask(of.text.of(e), name, e, asked.paraphrases, seed) for e in window]
             decoyed = decoy_queries(of.text, groups, seed) if asked.decoys else []
+            several = [] if name == "validation" else combination_queries(of.text, {name: window}, config)
+            combined = [max(group.queries, key=lambda query: len(query.instruction)) for group, _ in several]
             try:
                 encoder.encode(window, [max(group.instructions, key=len) for group in groups])
                 encoder.encode([q.example for _, q, _ in decoyed], [q.instruction for _, q, _ in decoyed])
+                encoder.encode([q.example for q in combined], [q.instruction for q in combined])
             except InputError as error:
                 raise InputError(f"split {name}: {error}") from error
 
