@@ -17,6 +17,7 @@ from fit_jax.config import TaskConfig
 from fit_jax.data.rho_sampling import Rows, assigned, combination_names, fewest, largest, picked
 from fit_jax.errors import InputError
 from fit_jax.foreign import quoted, shown
+from fit_jax.tables import Table
 
 # Combinations beyond which most would have no row at all.
 MOST_COMBINATIONS = 500
@@ -165,6 +166,18 @@ def correlations(codes: Mapping[str, np.ndarray], outcome: np.ndarray) -> dict[s
         found[pair] = _association(codes[first], codes[second], everything)
         found[f"{pair}, given the label"] = _association(codes[first], codes[second], outcome)
     return found | {f"{name} and the label": _association(code, outcome, everything) for name, code in codes.items()}
+
+
+def correlation_table(splits: Mapping[str, Mapping[str, float]]) -> Table:
+    """What `correlations` found, by split; without rows where no features were drawn together."""
+    pairs = list(dict.fromkeys(pair for found in splits.values() for pair in found))
+    rows = [(name, *(f"{found[pair]:.3f}" for pair in pairs)) for name, found in splits.items() if found]
+    caption = (
+        "Cramér's V: 0 is independence, and 1 that one tells the other. Features that are drawn together are "
+        "independent given the label, up to the rounding of row counts; where each of them tells the label, they tell "
+        "each other too."
+    )
+    return Table("Correlation of the features", caption, ("split", *pairs), rows)
 
 
 def _association(first: np.ndarray, second: np.ndarray, given: np.ndarray) -> float:

@@ -91,8 +91,8 @@ def combination_table(rows: Sequence[Mapping[str, Any]], main_only: bool = False
         lines.append(line)
     caption = (
         "Instructions that name several spurious features: the answer follows the one in focus, or else y, whatever "
-        "the others say. Some were seen in training, others held out of it, though their words and each of their features "
-        "were not. The weakest group shares the values of the features named and y, of all splits."
+        "the others say. Some were seen in training; those held out of it are new, their words and each of their "
+        "features are not. The weakest group shares the values of the features named and y, of all splits."
     )
     header = ("focus instruction", "training", "paraphrases", "right is", *splits, "weakest group")
     return Table("Combinations of features", caption, header, tuple(lines), texts=4)
