@@ -131,6 +131,7 @@ TESTED_IN = {
     "data/test_own_data.py": "data.malformed data.own_table data.row_stores data.tasks.jsonl",
     "data/test_own_rows.py": "data.own_features",
     "data/test_rehearsal.py": "data.rehearsal_texts",
+    "data/test_splits.py": "data.partition",
     "data/test_tasks.py": "data.task data.text data.tasks.annotated data.tasks.demo data.tasks.shans data.tasks.smnli",
     "evaluation/test_decoy_evaluation.py": "focus.decoy_text",
     "evaluation/test_matching.py": "data.tasks.bbq_nlg",

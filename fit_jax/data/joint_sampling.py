@@ -28,7 +28,7 @@ def chosen_features(config: TaskConfig, offered: Sequence[str], task: str) -> tu
     """The features of `task.features`, in the task's order; the first that it offers where the config names none.
 
     Raises:
-        InputError: The task lacks one, or one is named twice, or has a `rho_train_of` without being one of several.
+        InputError: The task lacks one, or one is named twice.
     """
     named = config.features or tuple(offered[:1])
     unknown = [feature for feature in named if feature not in offered]
@@ -38,11 +38,6 @@ def chosen_features(config: TaskConfig, offered: Sequence[str], task: str) -> tu
         )
     if len(set(named)) < len(named):
         raise InputError(f"task.features: {', '.join(map(shown, named))} names a feature twice; leave one out")
-    several = named if len(named) > 1 else ()
-    if odd := [feature for feature in config.rho_train_of if feature not in several]:
-        raise InputError(
-            f"task.rho_train_of: {quoted(odd[0])} is none of several task.features; add it there, or set task.rho_train"
-        )
     return tuple(feature for feature in offered if feature in named)
 
 

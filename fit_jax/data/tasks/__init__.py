@@ -30,6 +30,12 @@ def build_task(config: TaskConfig, seed: int) -> Task:
         near = difflib.get_close_matches(config.name, (*known, *own), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the tasks are {', '.join((*known, *own))}"
         raise InputError(f"task.name: there is no task {quoted(config.name)}; {hint}")
+    if odd := [
+        feature for feature in config.rho_train_of if len(config.features) < 2 or feature not in config.features
+    ]:
+        raise InputError(
+            f"task.rho_train_of: {quoted(odd[0])} is none of several task.features; add it there, or set task.rho_train"
+        )
     seed = config.drawn_by(seed)
     if config.source == "array_record":
         task = load_task(config, seed)
