@@ -170,6 +170,16 @@ def test_a_split_takes_as_many_rows_as_the_rarest_combination_allows():
     assert sum(c.drawn for c in split.cells) == len(split.examples)
 
 
+def test_annotated_values_of_one_outcome_are_as_frequent_as_in_the_data():
+    rng = np.random.default_rng(0)
+    value = rng.integers(3, size=9000) * 4 + rng.choice(4, size=9000, p=(0.3, 0.3, 0.3, 0.1))
+    rows = make_rows(rng.integers(3, size=9000), (*COLOURS, *SIZES), value)
+    split = sample_split("iid", rows, np.arange(9000), 900, SplitSpec(1 / 3), generator(0, "x"))
+    sizes = {name: rho.count for name, rho in split.rho["size"].items()}
+    assert sizes["s"] + sizes["xl"] == sizes["m"] == sizes["l"] == 300
+    assert sizes["s"] == pytest.approx(225, abs=12)
+
+
 def test_joined_splits_keep_their_correlation():
     rows = make_rows(np.arange(600) % 3, (*COLOURS, *SIZES))
     parts = [sample_split("x", rows, np.arange(600), 300, SplitSpec(0.9), generator(seed, "x")) for seed in (0, 1)]

@@ -85,14 +85,17 @@ def test_both_words_stand_in_the_sentence_at_places_of_their_own(built):
     ties = {"Bayesian": "negative", "Pineapple": "positive", "Granite": "negative", "Lantern": "positive"}
     task = built("ss", features=("keyword", "tag"))
     assert task.text.spurious == SS_TEXT.spurious
-    first = Counter()
+    at_start = Counter()
     for example in task.splits["train"].examples:
         words = [value for value, _ in example.spurious.values()]
         assert [example.candidates[label] for _, label in example.spurious.values()] == [ties[word] for word in words]
-        places = [example.slots["text"].index(word) for word in words]
+        assert all(word in example.slots["text"] for word in words)
         assert example.uid.endswith(f"#{words[0]}+{words[1]}")
-        first[places[0] < places[1]] += 1
-    assert min(first.values()) > 0.2 * first.total()
+        beginning = example.slots["text"].split()[:2]
+        at_start[tuple(word in beginning for word in words)] += 1
+    # Where one stands says nothing of the other, but that they push each other aside.
+    share = at_start[True, True] / (at_start[True, True] + at_start[True, False])
+    assert share == pytest.approx((at_start[True, True] + at_start[False, True]) / at_start.total(), abs=0.1)
 
 
 def test_one_feature_of_several_is_chosen_and_the_first_is_the_default(built):
