@@ -9,6 +9,7 @@ each of its cells differs from the product of shares by less than a row (per fea
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import combinations, pairwise
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -108,7 +109,8 @@ def draw_jointly(
     Raises:
         InputError: A feature ties no value to some outcome, the rows lack a combination, or there are too many.
     """
-    if (number := len(rows.combinations)) > MOST_COMBINATIONS:
+    members = {feature: [v for v, value in enumerate(rows.values) if value.feature == feature] for feature in rho}
+    if (number := prod(map(len, members.values()))) > MOST_COMBINATIONS:
         raise InputError(
             f"task.features: {' and '.join(map(shown, rho))} have {number} combinations of values, more than "
             f"{MOST_COMBINATIONS}; choose fewer features, or values (`values` of a feature)"
@@ -122,7 +124,6 @@ def draw_jointly(
         cell = rows.value[within] * num_outcomes + outcome
         available = np.bincount(cell, minlength=number * num_outcomes).reshape(-1, num_outcomes)
         weights = available.sum(1) @ rows.holds
-    members = {feature: [v for v, value in enumerate(rows.values) if value.feature == feature] for feature in rho}
     for feature, own in members.items():
         for o in set(range(num_outcomes)) - {predicted[v] for v in own if weights[v]}:
             raise InputError(

@@ -69,7 +69,7 @@ class Rows:
 
     @cached_property
     def holds(self) -> np.ndarray:
-        """(combinations, values) whether a combination holds a value."""
+        """(combinations, values) whether a combination holds a value; of features that are drawn together."""
         holds = np.zeros((len(self.combinations), len(self.values)), bool)
         for number, combination in enumerate(self.combinations):
             holds[number, list(combination)] = True

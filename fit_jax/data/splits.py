@@ -209,7 +209,7 @@ def sample_split(
         chosen, values = chosen[order], values[order]
     rho: dict[str, dict[str, Rho]] = {}
     for v, value in enumerate(rows.values):
-        outcome = rows.outcome[chosen[rows.holds[values, v]]]
+        outcome = rows.outcome[chosen[rows.holds[values, v] if rows.joint else values == v]]
         if len(outcome):
             realised = float(np.mean(outcome == predicted[v]))
             rho.setdefault(value.feature, {})[value.name] = Rho(
