@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from fit_jax.config import TaskConfig
-from fit_jax.data.rho_sampling import Rows, assigned, combination_names, fewest, largest, picked
+from fit_jax.data.rho_sampling import Rows, assigned, combination_names, fewest, picked
 from fit_jax.errors import InputError
 from fit_jax.foreign import quoted, shown
 from fit_jax.tables import Table
 
 # Combinations beyond which most would have no row at all.
-MOST_COMBINATIONS = 500
+MOST_COMBINATIONS = 200
 _DENOMINATOR = 10**6
 
 
@@ -139,7 +139,13 @@ def draw_jointly(
     def needed(each: int) -> np.ndarray:
         return table(each).sum(0) if rows.value is None else table(each)
 
-    each = largest(needed, available, size // num_outcomes)
+    each, most = 0, min(size, len(within)) // num_outcomes
+    while each < most:  # tables of more rows need more of nearly every cell
+        middle = (each + most + 1) // 2
+        if (needed(middle) <= available).all():
+            each = middle
+        else:
+            most = middle - 1
     counts = table(each)
     _check_enough(name, rows, rho, counts, available, weights, needed(each + 1), size)
     return (assigned if rows.value is None else picked)(rows, within, counts, rng)

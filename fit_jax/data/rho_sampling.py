@@ -119,7 +119,7 @@ def insert_values(
 
     outcome = rows.outcome[within]
     available = np.bincount(outcome, minlength=len(rows.outcomes))
-    total = largest(lambda total: table(total).sum(0), available, min(size, len(within)))
+    total = _largest(lambda total: table(total).sum(0), available, min(size, len(within)))
     if total < values:
         have = ", ".join(f"{n} {o}" for n, o in zip(available, rows.outcomes))
         raise InputError(
@@ -139,7 +139,7 @@ def subsample(
     available = np.bincount(cell, minlength=len(rows.values) * num_outcomes).reshape(-1, num_outcomes)
     most = []
     for have, outcome, value in zip(available, predicted, rows.values):
-        most.append(largest(lambda n, o=outcome: cell_counts([n], [o], rho, num_outcomes)[0], have, have.sum()))
+        most.append(_largest(lambda n, o=outcome: cell_counts([n], [o], rho, num_outcomes)[0], have, have.sum()))
         if most[-1] < min(fewest(rho), have.sum()):
             counts = ", ".join(f"{n} {o}" for n, o in zip(have, rows.outcomes))
             raise InputError(
@@ -216,7 +216,7 @@ def balanced_items(
     return drawn, rows.value[drawn]
 
 
-def largest(counts: Callable[[int], np.ndarray], available: np.ndarray, size: int) -> int:
+def _largest(counts: Callable[[int], np.ndarray], available: np.ndarray, size: int) -> int:
     """The largest number up to `size` whose counts are all available."""
     need = counts(size)
     short = need > available
