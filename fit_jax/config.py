@@ -2,7 +2,8 @@
 
 A run is a `Config` read from YAML plus `--section.field value` overrides; it is saved with the run and can be run
 again. Defaults are the demo's. Values that the paper does not state are fields here, never constants. The sections on
-training stand in `train_config`, those of `models` and `parallel`, which know nothing of the rest, with them.
+focus and training stand in `focus_config` and `train_config`, those of `models` and `parallel`, which know nothing of
+the rest, with them.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Literal
 from fit_jax.config_files import parse_config
 from fit_jax.errors import InputError
 from fit_jax.files import check_run_folder
+from fit_jax.focus_config import FocusConfig
 from fit_jax.foreign import named, printable
 from fit_jax.models.config import ModelConfig
 from fit_jax.models.lora_config import LoraConfig
@@ -49,8 +51,14 @@ class DataConfig:
     data_dir: str | None = None
     # Where examples come from: `files` (official files), `hub` (datasets) or `array_record` (built by fit_jax.data).
     source: Literal["files", "hub", "array_record"] = "files"
+    # Spurious features to use, all drawn together: each with its own rho, and independent of the others given the
+    # label. `ss` has keyword and tag, `smnli` genre and wording, own data those of its description. Empty means the
+    # first; of own data the first, with the others as they come.
+    features: tuple[str, ...] = ()
     # rho of the training, validation and iid splits; null means 1 / number of labels (S independent of Y).
     rho_train: float | None = None
+    # The same for single ones of several `features`, in place of `rho_train`.
+    rho_train_of: dict[str, float] = field(default_factory=dict)
     # rho of the split `high`, and of `flipped` for the swapped label.
     rho_high: float = 0.9
     # rho of the split `low`.
@@ -116,44 +124,6 @@ class TaskConfig(DataConfig):
     def drawn_by(self, seed: int) -> int:
         """The seed of the data of a run with this seed."""
         return seed if self.seed is None else self.seed
-
-
-@dataclass(frozen=True, kw_only=True)
-class FocusConfig:
-    """How focus instructions are drawn and where they stand (paper, section 3)."""
-
-    # Relative weight of each focus type in training.
-    weights: dict[str, float] = field(
-        default_factory=lambda: {
-            "none": 1.0,
-            "focus(core)": 1.0,
-            "ignore(spurious)": 1.0,
-            "focus(core) & ignore(spurious)": 1.0,
-            "focus(spurious)": 1.0,
-            "focus(spurious) & ignore(core)": 1.0,
-        }
-    )
-    # The focus instruction stands `before` or `after` the input, or is the `system` turn of a chat template (the first
-    # line without one); `after` lets branches share the input's attention.
-    place: Literal["after", "before", "system"] = "after"
-    # Focus instructions trained on per example and step, all sharing one pass over the input.
-    branches: int = 6
-    # Training paraphrases of each focus type, taken evenly from all there are; null means all.
-    paraphrases: int | None = None
-    # Share of the training examples whose text holds a decoy: a focus instruction, in a training paraphrase, that is
-    # not to be obeyed.
-    decoy_share: float = 0.0
-    # Share of the training examples that have been asked about before in the same conversation, once or twice, under
-    # other instructions; the last one holds.
-    turn_share: float = 0.0
-
-    def check(self) -> None:
-        """Raises InputError where the share of decoys or of earlier turns is none, or no paraphrase is left."""
-        if self.paraphrases is not None and self.paraphrases < 1:
-            raise InputError(f"focus.paraphrases: {self.paraphrases}; a focus type needs at least one")
-        for name in ("decoy_share", "turn_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"focus.{name}: {getattr(self, name)} is no share from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)

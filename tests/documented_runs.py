@@ -62,6 +62,7 @@ WAYS = {
     "python -m fit_jax.steer": Way(slow=False),
     "python -m fit_jax.steer runs/tickets": Way(),
     "python -m fit_jax.steer runs/mixture_small": Way(official=True),
+    "python -m fit_jax.steer runs/ss_two_features_small": Way(),
     "python -m fit_jax.data": Way(slow=False),
     "python -m fit_jax.experiment": Way(f"{CELLS} {MODEL.replace('--', '--run.')}"),
     "python -m fit_jax.experiment --config configs/experiments/paper": Way(
@@ -87,6 +88,7 @@ BEFORE = {
     "tickets.yaml": "python -m fit_jax.data describe tickets.csv --out tickets.yaml",
     "runs/tickets": "python -m fit_jax.train --task.name jsonl --task.file tickets.yaml --run_dir runs/tickets",
     "runs/mixture_small": "python -m fit_jax.train --config configs/mixture_small.yaml",
+    "runs/ss_two_features_small": "python -m fit_jax.train --config configs/ss_two_features_small.yaml",
     "base": "python -m fit_jax.convert export-merged --from runs/demo --to base",
     "configs/stories_lora.yaml": "python -m fit_jax.convert export-merged --from runs/demo --to runs/stories260k",
     "configs/experiments/ablations/lora_rank.yaml": (

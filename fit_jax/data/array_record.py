@@ -21,6 +21,8 @@ VERSION = "1.2.0"
 # Where the data lie and how they are read does not change what is built, nor what only a run has; the seed is in the
 # name.
 _NOT_IN_DIGEST = ("data_dir", "source", "malformed", "keep_examples", "seed", "parts")
+# Fields that came later; data that were built before have none of them.
+_LATER = ("features", "rho_train_of")
 
 
 def dataset_name(task: str) -> str:
@@ -30,8 +32,9 @@ def dataset_name(task: str) -> str:
 
 def config_name(config: TaskConfig, seed: int) -> str:
     """Name of the TFDS config that holds a task's splits: `default`, or a name of its own for each config and seed."""
-    fields = {k: v for k, v in dataclasses.asdict(config).items() if k not in _NOT_IN_DIGEST}
-    plain = {k: v for k, v in dataclasses.asdict(TaskConfig(name=config.name)).items() if k not in _NOT_IN_DIGEST}
+    given = dataclasses.asdict(config).items()
+    fields = {k: v for k, v in given if k not in _NOT_IN_DIGEST and (v or k not in _LATER)}
+    plain = {k: v for k, v in dataclasses.asdict(TaskConfig(name=config.name)).items() if k in fields}
     seed = config.drawn_by(seed)
     if fields == plain and seed == 0:
         return "default"
@@ -59,7 +62,8 @@ def load_task(config: TaskConfig, seed: int) -> Task:
     splits = {}
     for name, rho in recorded["rho"].items():
         records = builder.as_data_source(name)  # pyright: ignore[reportCallIssue]  # its decorator has no types
-        splits[name] = Split(name, _examples(records), read_rho(rho))
+        found = recorded.get("correlation", {}).get(name, {})
+        splits[name] = Split(name, _examples(records), read_rho(rho), correlation=found)
     text, notes = read_words(recorded["text"]), tuple(recorded["notes"])
     return Task(text=text, splits=splits, notes=notes, dropped=recorded["dropped"])
 

@@ -139,6 +139,7 @@ def _of_task(task: Task) -> dict[str, Any]:
     return {
         "text": dataclasses.asdict(task.text),
         "rho": {name: plain_rho(split.rho) for name, split in task.splits.items()},
+        "correlation": {name: dict(split.correlation) for name, split in task.splits.items() if split.correlation},
         "notes": list(task.notes),
         "dropped": dict(task.dropped),
         "card": card(task),

@@ -5,6 +5,10 @@ as long as its weight; k equidistant points, turned by an angle of its own, pick
 thus gets exactly its share on average, and the branches get k distinct types wherever the weights allow. From epoch to
 epoch the angle turns by the golden ratio, so that over the epochs an example sees the types in their shares, far more
 evenly than by independent draws.
+
+Where an example has several spurious features, a type about one speaks of any of them, each as likely. By
+`focus.combinations` it names others too, to be ignored: any of the specifications of `combined_specs` that are not held
+out, each as likely.
 """
 
 from collections.abc import Sequence
@@ -22,7 +26,8 @@ from fit_jax.data.sampler import Branch, Sampler
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, TaskText
 from fit_jax.focus.instructions import instruction, paraphrases_of
-from fit_jax.focus.spec import FOCUS_TYPES, SPURIOUS, FocusSpec, focus_label, spec_for
+from fit_jax.focus.spec import FOCUS_TYPES, SPURIOUS, FocusSpec, combined_specs, focus_label, spec_for
+from fit_jax.foreign import listed, quoted
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
@@ -70,17 +75,18 @@ class FocusSampler(Sampler[Batch]):
         self._shares = weights / weights.sum()
         self._text = text
         texts = {each.name: each for each in text.each}
-        self._paraphrases = {
-            task: [_some(paraphrases_of(task, name, "train"), config.paraphrases) for name in self._types]
-            for task in texts
-        }
-        self._spec = lru_cache(None)(spec_for)
+        self._paraphrases = lru_cache(None)(
+            lambda task, spec: _some(paraphrases_of(task, spec, "train"), config.paraphrases)
+        )
+        self._combinations, self._held_out = config.combinations, config.held_out_specs
+        self._specs = lru_cache(None)(self._drawn_from)
         self._instruction = lru_cache(None)(lambda task, spec, paraphrase: instruction(texts[task], spec, paraphrase))
 
         circle = generator(seed, "focus", "circle")
         self._angle = circle.random(len(examples))
         self._order = circle.random((len(examples), len(self._types)), np.float32).argsort(axis=1).astype(np.int8)
         self._choices = lru_cache(2)(self._random_choices)
+        self._combined = lru_cache(2)(self._random_combined)
 
     def sample(self, epoch: int, indices: Sequence[int] | np.ndarray) -> list[tuple[FocusSample, ...]]:
         """The branches of each of the examples `indices` in one epoch.
@@ -91,9 +97,10 @@ class FocusSampler(Sampler[Batch]):
         indices = np.asarray(indices)
         types = self._types_of(epoch, indices).tolist()
         choices = self._choices(epoch)[indices].tolist()
+        combined = self._combined(epoch)[indices].tolist()
         return [
-            tuple(self._sample(self.examples[i], t, *c) for t, c in zip(branch_types, branch_choices))
-            for i, branch_types, branch_choices in zip(indices.tolist(), types, choices)
+            tuple(self._sample(self.examples[i], *branch) for branch in zip(*branches))
+            for i, *branches in zip(indices.tolist(), types, combined, choices)
         ]
 
     def branches_of(self, epoch: int, indices: Int64[np.ndarray, " n"]) -> list[tuple[Branch, ...]]:
@@ -119,21 +126,32 @@ class FocusSampler(Sampler[Batch]):
         shape = (len(self.examples), self.branches, 2)
         return generator(self.seed, "focus", "choices", epoch).random(shape, np.float32)
 
-    def _sample(
-        self, example: Example, focus_type: int, feature_choice: float, paraphrase_choice: float
-    ) -> FocusSample:
+    def _random_combined(self, epoch: int) -> np.ndarray:
+        """Whether each branch of an epoch is to name several features, (examples, branches)."""
+        shape = (len(self.examples), self.branches)
+        if not self._combinations:
+            return np.zeros(shape, bool)
+        return generator(self.seed, "focus", "combinations", epoch).random(shape, np.float32) < self._combinations
+
+    def _drawn_from(self, name: str, features: tuple[str, ...], combined: bool) -> tuple[FocusSpec, ...]:
+        """The specifications of a focus type for an example with these features, of which one is drawn."""
+        if SPURIOUS not in name:
+            return (spec_for(name, ""),)
+        several = combined_specs(name, features) if combined else ()
+        shown = tuple(spec for spec in several if spec not in self._held_out)
+        return shown or tuple(spec_for(name, feature) for feature in features)
+
+    def _sample(self, example: Example, focus_type: int, combined: bool, choices: tuple[float, float]) -> FocusSample:
         name = self._types[focus_type]
-        feature = ""
-        if SPURIOUS in name:
-            features = list(example.spurious)
-            if not features:
-                raise InputError(
-                    f"{example.named}: '{name}' needs a spurious feature, and it has none; "
-                    "give it one, or set the weights of such types in focus.weights to 0"
-                )
-            feature = features[int(feature_choice * len(features))]
-        spec, task = self._spec(name, feature), self._text.of(example).name
-        paraphrases = self._paraphrases[task][focus_type]
+        specs = self._specs(name, tuple(example.spurious), combined)
+        if not specs:
+            raise InputError(
+                f"{example.named}: '{name}' needs a spurious feature, and it has none; "
+                "give it one, or set the weights of such types in focus.weights to 0"
+            )
+        spec_choice, paraphrase_choice = choices
+        spec, task = specs[int(spec_choice * len(specs))], self._text.of(example).name
+        paraphrases = self._paraphrases(task, spec)
         paraphrase = paraphrases[int(paraphrase_choice * len(paraphrases))]
         shown = self._instruction(task, spec, paraphrase) if self._shown else ""
         return FocusSample(spec, shown, focus_label(example, spec))
@@ -150,6 +168,43 @@ def check_focus(config: FocusConfig) -> None:
         raise InputError("focus.weights: every weight is 0; give at least one focus type a positive weight")
     if config.branches < 1:
         raise InputError(f"focus.branches: {config.branches}; an example has at least one branch")
+
+
+def combinations_asked(config: FocusConfig, text: TaskText) -> dict[FocusSpec, bool]:
+    """The specifications of several of a task's features that are evaluated, and whether training shows each.
+
+    None are where training is to show none and none are held out.
+    """
+    if not (config.combinations or config.held_out):
+        return {}
+    held_out = config.held_out_specs
+    return {
+        spec: bool(config.combinations and config.weights.get(name, 0) > 0) and spec not in held_out
+        for name in FOCUS_TYPES
+        for spec in combined_specs(name, tuple(text.spurious))
+    }
+
+
+def check_combinations(config: FocusConfig, text: TaskText) -> None:
+    """Checks what `focus.combinations` and `focus.held_out` ask of a task, or of the tasks of a mixture.
+
+    Raises:
+        InputError: No task has several features, or a held-out instruction is none of theirs.
+    """
+    if not (config.combinations or config.held_out):
+        return
+    known = {str(spec) for each in text.each for spec in combinations_asked(config, each)}
+    if not known:
+        raise InputError(
+            f"focus.{'combinations' if config.combinations else 'held_out'}: task {text.name} has no two spurious "
+            "features to combine; name several in task.features, or leave it out"
+        )
+    for spec in sorted(map(str, config.held_out_specs)):
+        if spec not in known:
+            raise InputError(
+                f"focus.held_out: {quoted(spec)} is no instruction about several features of task {text.name}; write "
+                f"{listed(sorted(known), 6)}"
+            )
 
 
 def _some(paraphrases: Sequence[str], most: int | None) -> Sequence[str]:

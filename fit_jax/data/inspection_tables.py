@@ -11,6 +11,7 @@ from fit_jax.data.audit import Audit
 from fit_jax.data.balance import Balance, balance_picture, balance_rows, of_training
 from fit_jax.data.columns import MOST_COUNTED, Column, is_missing
 from fit_jax.data.describing import Described
+from fit_jax.data.joint_sampling import correlation_table
 from fit_jax.data.label_words import LEVEL, Kind, TokenRow
 from fit_jax.data.task import Task
 from fit_jax.focus.example import Example
@@ -227,6 +228,7 @@ def _summary_sections(summary: Mapping[str, Any]) -> list[Table]:
             ("split", "feature", "value", "examples", "rho", "asked"),
             rho,
         ),
+        correlation_table({name: split["correlation"] for name, split in splits}),
         *_balance_sections(summary["balance"]),
         Table("Slices", "Examples by property.", ("split", "slice", "examples"), slices),
         Table("Rows left out", "Before splits were drawn.", ("reason", "rows"), dropped),

@@ -76,7 +76,12 @@ def _write_words(folder: Path, task: Task) -> None:
     words = {
         "text": _without(task.text, ("parts",)),
         "splits": {
-            name: {"examples": len(split.examples), "rho": plain_rho(split.rho)} for name, split in task.splits.items()
+            name: {
+                "examples": len(split.examples),
+                "rho": plain_rho(split.rho),
+                **({"correlation": dict(split.correlation)} if split.correlation else {}),
+            }
+            for name, split in task.splits.items()
         },
         "notes": task.notes,
         "dropped": dict(task.dropped),
@@ -111,7 +116,9 @@ def kept_task(folder: Path) -> Task:
             return mix({name: kept_task(_part(folder, name)) for name in weights}, weights)
         counts = {name: len(range(kept["examples"])) for name, kept in words["splits"].items()}  # whole and 0 or more
         splits = {
-            name: Split(name, _examples(folder, name, counts[name]), read_rho(kept["rho"]))
+            name: Split(
+                name, _examples(folder, name, counts[name]), read_rho(kept["rho"]), correlation=_correlation(kept)
+            )
             for name, kept in words["splits"].items()
         }
         dropped = {reason: len(range(count)) for reason, count in words["dropped"].items()}
@@ -145,6 +152,10 @@ def plain_rho(rho: Mapping[str, Mapping[str, Rho]]) -> dict[str, dict[str, tuple
 def read_rho(recorded: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, dict[str, Rho]]:
     """A split's rho from what `plain_rho` gave."""
     return {feature: {value: Rho(*rho) for value, rho in values.items()} for feature, values in recorded.items()}
+
+
+def _correlation(kept: Mapping[str, Any]) -> dict[str, float]:
+    return {pair: float(value) for pair, value in kept.get("correlation", {}).items()}
 
 
 def _examples(folder: Path, split: str, count: int) -> Sequence[Example]:

@@ -98,7 +98,8 @@ class OwnData:
     slices: tuple[str, ...] = ()
     # Column that tells which rows hang together (a template, a shared text), for intervals; null: every row by itself.
     cluster: str | None = None
-    # Suspected features. rho is set for the first; the others are measured as they come.
+    # Suspected features. rho is set for the first, and the others are measured as they come, unless `task.features`
+    # draws several together.
     features: tuple[FeatureConfig, ...] = ()
     # Share of the rows held back for validation.
     validation: float = 0.1

@@ -9,7 +9,8 @@ true answer relates to y_s. Either way each value is tied to one outcome, and `f
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
+from functools import cached_property
+from itertools import count, product
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,8 @@ class Rows:
         values: The feature values and what they are tied to.
         value: (N,) index of each row's value, or None where values are inserted.
         example: Makes the example of (row, value).
+        joint: Whether a row has a value of every feature, all drawn together; "the value" of a row is then the index
+            of one of the `combinations`.
         item: (N,) number of the item that a row is one of several questions about, -1 for none; with it the data have
             a natural distribution, in which items stand whole and each side of an item has its like.
         stored: Whether splits keep their examples, or make each one when it is asked for.
@@ -52,6 +55,31 @@ class Rows:
     example: Callable[[int, int], Example]
     item: np.ndarray | None = None
     stored: bool = True
+    joint: bool = False
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features that the values are of."""
+        return tuple(dict.fromkeys(value.feature for value in self.values))
+
+    @cached_property
+    def combinations(self) -> tuple[tuple[int, ...], ...]:
+        """What a row can have, as indices of `values`: one of each feature where they are drawn together, else one."""
+        return combinations_of(self.values) if self.joint else tuple((v,) for v in range(len(self.values)))
+
+    @cached_property
+    def holds(self) -> np.ndarray:
+        """(combinations, values) whether a combination holds a value; of features that are drawn together."""
+        holds = np.zeros((len(self.combinations), len(self.values)), bool)
+        for number, combination in enumerate(self.combinations):
+            holds[number, list(combination)] = True
+        return holds
+
+
+def combinations_of(values: Sequence[Value]) -> tuple[tuple[int, ...], ...]:
+    """One value of every feature, in all ways, as indices of `values`; those of the last feature change first."""
+    features = dict.fromkeys(value.feature for value in values)
+    return tuple(product(*([v for v, value in enumerate(values) if value.feature == f] for f in features)))
 
 
 class SampledExamples(LazyExamples):
@@ -98,11 +126,7 @@ def insert_values(
             f"split {name}: rho {rho:.3g} over {values} feature values cannot be drawn from {have} rows; "
             "ask for another rho or give more data"
         )
-    chosen, given = [], []
-    for o, cells in enumerate(table(total).T):
-        chosen.append(rng.permutation(within[outcome == o])[: cells.sum()])
-        given.append(np.repeat(np.arange(values), cells))
-    return np.concatenate(chosen), np.concatenate(given)
+    return assigned(rows, within, table(total), rng)
 
 
 def subsample(
@@ -116,7 +140,7 @@ def subsample(
     most = []
     for have, outcome, value in zip(available, predicted, rows.values):
         most.append(_largest(lambda n, o=outcome: cell_counts([n], [o], rho, num_outcomes)[0], have, have.sum()))
-        if most[-1] < min(_fewest(rho), have.sum()):
+        if most[-1] < min(fewest(rho), have.sum()):
             counts = ", ".join(f"{n} {o}" for n, o in zip(have, rows.outcomes))
             raise InputError(
                 f"split {name}: rho {rho:.3g} on {shown(rows.outcomes[outcome])} cannot be drawn from the rows with "
@@ -125,13 +149,39 @@ def subsample(
             )
     if not sum(most):
         raise InputError(f"split {name}: there is no row to draw from; give more data or ask for smaller other splits")
-    table = cell_counts(_level(most, size), predicted, rho, num_outcomes)
+    return picked(rows, within, cell_counts(_level(most, size), predicted, rho, num_outcomes), rng)
+
+
+def assigned(
+    rows: Rows, within: np.ndarray, table: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows drawn at random to be given values: (values, outcomes) so many of each; and the value of each."""
+    outcome = rows.outcome[within]
+    chosen, given = [], []
+    for o, cells in enumerate(table.T):
+        chosen.append(rng.permutation(within[outcome == o])[: cells.sum()])
+        given.append(np.repeat(np.arange(len(table)), cells))
+    return np.concatenate(chosen), np.concatenate(given)
+
+
+def picked(
+    rows: Rows, within: np.ndarray, table: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows drawn at random by the value that they have: (values, outcomes) so many of each; and the value of each."""
+    assert rows.value is not None
+    values, num_outcomes = table.shape
+    cell = rows.value[within] * num_outcomes + rows.outcome[within]
     chosen = [
         rng.permutation(within[cell == v * num_outcomes + o])[: table[v, o]]
-        for v in range(len(rows.values))
+        for v in range(values)
         for o in range(num_outcomes)
     ]
-    return np.concatenate(chosen), np.repeat(np.arange(len(rows.values)), table.sum(1))
+    return np.concatenate(chosen), np.repeat(np.arange(values), table.sum(1))
+
+
+def combination_names(rows: Rows) -> list[str]:
+    """What reports call each of a row's values or combinations."""
+    return [" & ".join(rows.values[v].name for v in combination) for combination in rows.combinations]
 
 
 def balanced_items(
@@ -177,7 +227,7 @@ def _largest(counts: Callable[[int], np.ndarray], available: np.ndarray, size: i
     return size
 
 
-def _fewest(rho: float) -> int:
+def fewest(rho: float) -> int:
     """The fewest rows whose counts show both the predicted outcome and another, as `rho` asks."""
     sizes = (n for n in count(1) if (rho == 0 or int(rho * n + 0.5)) and (rho == 1 or n > int(rho * n + 0.5)))
     return next(sizes)

@@ -1,14 +1,23 @@
 """Splits with a chosen rho = P(Y = y_s | S = s) (paper, section 4): exact counts, chosen by seed, checked."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from fit_jax.config import TaskConfig
+from fit_jax.data.joint_sampling import correlations, draw_jointly
 from fit_jax.data.keyed_generator import generator
-from fit_jax.data.rho_sampling import Rows, SampledExamples, balanced_items, insert_values, subsample
+from fit_jax.data.partition import Partition, partition
+from fit_jax.data.rho_sampling import (
+    Rows,
+    SampledExamples,
+    balanced_items,
+    combination_names,
+    insert_values,
+    subsample,
+)
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example
 
@@ -47,6 +56,8 @@ class Split:
         examples: The examples; any sequence, so that large data may be read on demand.
         rho: By feature and value. In flipped splits it is the probability of the swapped label, not of y_s.
         cells: What it was drawn from; empty where rows stand as they came, or that is not known.
+        correlation: Where several features were drawn together, how far they tell each other and the label
+            (`fit_jax.data.joint_sampling.correlations`).
 
     Raises:
         ValueError: A realised rho is further than 1 / count from the asked one.
@@ -56,6 +67,7 @@ class Split:
     examples: Sequence[Example]
     rho: Mapping[str, Mapping[str, Rho]]
     cells: tuple[GroupCount, ...] = ()
+    correlation: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for feature, values in self.rho.items():
@@ -74,35 +86,41 @@ class Sizes(NamedTuple):
     def asked(self, config: TaskConfig) -> "Sizes":
         """These sizes, each replaced by the one that the config gives."""
         given = (config.train_examples, config.validation_examples, config.test_examples)
-        for field, size in zip(self._fields, given):
+        for name, size in zip(self._fields, given):
             if size is not None and size < 1:
-                raise InputError(f"task.{field}_examples: {size} gives an empty split; ask for at least one")
+                raise InputError(f"task.{name}_examples: {size} gives an empty split; ask for at least one")
         return Sizes(*(size or default for size, default in zip(given, self)))
 
 
 class SplitSpec(NamedTuple):
-    """How one split is to be drawn: its rho, on the tied outcome or (flipped) on the next one."""
+    """How one split is to be drawn: its rho, on the tied outcome or (flipped) on the next one.
+
+    Of features that are drawn together, those in `own` have one of their own.
+    """
 
     rho: float
     flipped: bool = False
+    own: Mapping[str, float] = {}  # never written to
+
+    def rho_of(self, feature: str) -> float:
+        """The rho of one feature."""
+        return self.own.get(feature, self.rho)
 
 
 def split_specs(config: TaskConfig, num_outcomes: int) -> dict[str, SplitSpec]:
     """The four test distributions by name; training and validation are drawn as `iid`."""
     iid = 1 / num_outcomes if config.rho_train is None else config.rho_train
-    for field, rho in (("rho_train", iid), ("rho_high", config.rho_high), ("rho_low", config.rho_low)):
+    own = {f"rho_train_of.{feature}": rho for feature, rho in config.rho_train_of.items()}
+    asked = {"rho_train": iid, "rho_high": config.rho_high, "rho_low": config.rho_low, **own}
+    for name, rho in asked.items():
         if not 0 <= rho <= 1:
-            raise InputError(f"task.{field}: {rho} is no probability; give a number from 0 to 1")
+            raise InputError(f"task.{name}: {rho} is no probability; give a number from 0 to 1")
     return {
-        "iid": SplitSpec(iid),
+        "iid": SplitSpec(iid, own=config.rho_train_of),
         "high": SplitSpec(config.rho_high),
         "low": SplitSpec(config.rho_low),
         "flipped": SplitSpec(config.rho_high, flipped=True),
     }
-
-
-# Parts some rows into pools in proportion to needs, rows of one key together: (rows, within, needs, rng) -> pools.
-Partition = Callable[[Rows, np.ndarray, Sequence[float], np.random.Generator], list[np.ndarray]]
 
 
 def build_splits(
@@ -166,50 +184,6 @@ def build_splits(
     return splits, tuple(notes)
 
 
-def partition(rows: Rows, within: np.ndarray, needs: Sequence[float], rng: np.random.Generator) -> list[np.ndarray]:
-    """Parts the rows `within` into pools in proportion to `needs`, keeping rows of one key together.
-
-    The proportion is kept within each (value, outcome), so that no pool is short of a rare one.
-    """
-    _, first, group = np.unique(rows.key[within], return_index=True, return_inverse=True)
-    # A group counts as its row of lowest outcome: where outcomes are relative, whether any of it agrees with y_s.
-    outcome = np.full(len(first), len(rows.outcomes))
-    np.minimum.at(outcome, group, rows.outcome[within])
-    stratum = outcome if rows.value is None else rows.value[within[first]] * len(rows.outcomes) + outcome
-    order = np.lexsort((rng.random(len(first)), stratum))
-    begin, size = np.unique(stratum[order], return_index=True, return_counts=True)[1:]
-    rank = np.empty(len(first))
-    rank[order] = (np.arange(len(first)) - np.repeat(begin, size) + 0.5) / np.repeat(size, size)
-    pool_of_row = np.searchsorted(np.cumsum(needs)[:-1] / np.sum(needs), rank)[group]
-    return [within[pool_of_row == i] for i in range(len(needs))]
-
-
-def partition_unequal(
-    rows: Rows, within: np.ndarray, needs: Sequence[float], rng: np.random.Generator
-) -> list[np.ndarray]:
-    """As `partition`, where few keys stand for very different numbers of rows; for annotated values.
-
-    The largest group comes first, and each goes into the pool where it brings the rows of its values nearest to the
-    asked proportions: where sum (rows - wanted)^2 / wanted over pools and values grows least. Groups of one size are
-    taken in an order drawn at random.
-    """
-    assert rows.value is not None
-    keys, group = np.unique(rows.key[within], return_inverse=True)
-    count_GV = np.zeros((len(keys), len(rows.values)))
-    np.add.at(count_GV, (group, rows.value[within]), 1)
-    wanted_PV = np.outer(np.divide(needs, np.sum(needs)), count_GV.sum(0))
-    have_PV = np.zeros_like(wanted_PV)
-    pool_of_group = np.zeros(len(keys), int)
-    for g in np.lexsort((rng.random(len(keys)), -count_GV.sum(1))):
-        more = count_GV[g] * (2 * (have_PV - wanted_PV) + count_GV[g])
-        pool_of_group[g] = np.argmin(np.divide(more, wanted_PV, where=wanted_PV > 0, out=np.zeros_like(more)).sum(1))
-        have_PV[pool_of_group[g]] += count_GV[g]
-    for empty in set(range(len(needs))) - set(pool_of_group.tolist()):  # better one group too many than none
-        fullest = np.flatnonzero(pool_of_group == np.bincount(pool_of_group).argmax())
-        pool_of_group[fullest[count_GV[fullest].sum(1).argmin()]] = empty
-    return [within[pool_of_group[group] == i] for i in range(len(needs))]
-
-
 def sample_split(
     name: str, rows: Rows, within: np.ndarray, size: int, ask: SplitSpec | None, rng: np.random.Generator
 ) -> Split:
@@ -225,24 +199,32 @@ def sample_split(
     if ask is None:
         chosen, values = balanced_items(name, rows, within, size, rng)
     else:
-        draw = insert_values if rows.value is None else subsample
-        chosen, values = draw(name, rows, within, size, ask.rho, predicted, rng)
+        if rows.joint:
+            rhos = {feature: ask.rho_of(feature) for feature in rows.features}
+            chosen, values = draw_jointly(name, rows, within, size, rhos, predicted, rng)
+        else:
+            draw = insert_values if rows.value is None else subsample
+            chosen, values = draw(name, rows, within, size, ask.rho, predicted, rng)
         order = rng.permutation(len(chosen))
         chosen, values = chosen[order], values[order]
     rho: dict[str, dict[str, Rho]] = {}
     for v, value in enumerate(rows.values):
-        outcome = rows.outcome[chosen[values == v]]
+        outcome = rows.outcome[chosen[rows.holds[values, v] if rows.joint else values == v]]
         if len(outcome):
             realised = float(np.mean(outcome == predicted[v]))
-            rho.setdefault(value.feature, {})[value.name] = Rho(ask and ask.rho, realised, len(outcome))
+            rho.setdefault(value.feature, {})[value.name] = Rho(
+                ask and ask.rho_of(value.feature), realised, len(outcome)
+            )
     examples = SampledExamples(rows, chosen, values)
     cells = () if ask is None else _cells(rows, within, chosen)
-    return Split(name, examples[:] if rows.stored else examples, rho, cells)
+    codes = dict(zip(rows.features, np.array(rows.combinations)[values].T)) if rows.joint else {}
+    found = correlations(codes, rows.outcome[chosen]) if codes else {}
+    return Split(name, examples[:] if rows.stored else examples, rho, cells, found)
 
 
 def _cells(rows: Rows, within: np.ndarray, chosen: np.ndarray) -> tuple[GroupCount, ...]:
     """How many rows of each cell there were in a pool, and how many were chosen."""
-    names = [""] if rows.value is None else [value.name for value in rows.values]
+    names = [""] if rows.value is None else combination_names(rows)
 
     def counts(at: np.ndarray) -> np.ndarray:
         cell = rows.outcome[at] + (0 if rows.value is None else rows.value[at] * len(rows.outcomes))
@@ -265,7 +247,18 @@ def joined(name: str, first: Split, second: Split) -> Split:
             both = a.count + b.count
             realised = (a.realised * a.count + b.realised * b.count) / both
             rho.setdefault(feature, {})[value] = Rho(a.asked, realised, both)
-    return replace(first, name=name, examples=[*first.examples, *second.examples], rho=rho, cells=())
+    examples = [*first.examples, *second.examples]
+    found = _correlations(examples) if first.correlation else {}
+    return replace(first, name=name, examples=examples, rho=rho, cells=(), correlation=found)
+
+
+def _correlations(examples: Sequence[Example]) -> dict[str, float]:
+    """`correlations` of examples that all have the same features."""
+    features = {
+        feature: np.unique([example.spurious[feature].value for example in examples], return_inverse=True)[1]
+        for feature in examples[0].spurious
+    }
+    return correlations(features, np.array([example.label for example in examples]))
 
 
 def _largest_cell(rows: Rows, size: int, asks: Iterable[SplitSpec]) -> float:

@@ -34,6 +34,7 @@ def summarise(task: Task, rendered: int, render: Callable[[Example], str]) -> di
             "examples": len(split.examples),
             "labels": _counts(labels),
             "rho": {f: {v: asdict(rho) for v, rho in values.items()} for f, values in split.rho.items()},
+            "correlation": dict(split.correlation),
             "slices": {key: _counts(counts) for key, counts in slices.items() if len(counts) <= _MOST_VALUES},
         }
     train = task.splits["train"].examples

@@ -14,6 +14,7 @@ from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation.asked_again import splits_asked_again
 from fit_jax.evaluation.beams import search_all
+from fit_jax.evaluation.combinations import Combined, combination_queries, combined
 from fit_jax.evaluation.decoding import SamplingParams, generate_all
 from fit_jax.evaluation.decoy_evaluation import Decoyed, decoy_queries
 from fit_jax.evaluation.metrics import check_finite
@@ -32,12 +33,13 @@ _ENOUGH = 8
 
 
 class Evaluation(NamedTuple):
-    """The questions asked and the answers given, in the same order; beside them those asked once more."""
+    """The questions asked and the answers given, in the same order; beside them more that is reported apart."""
 
     queries: list[Query]
     predictions: list[Prediction]
     decoyed: Sequence[Decoyed] = ()
     turned: Sequence[Turned] = ()
+    combined: Sequence[Combined] = ()
 
 
 Prompts = tuple[EncodedPrompt, ...]
@@ -79,12 +81,14 @@ def evaluate(
     """
     asked, seed = config.evaluation, config.evaluation_seed
     groups: list[Group] = []
-    for name in evaluated_splits(task, config):
-        chosen = task.splits[name].examples[: asked.examples]
-        groups += [ask(task.text, name, e, asked.paraphrases, seed, asked.paraphrases_each) for e in chosen]
+    chosen = {name: task.splits[name].examples[: asked.examples] for name in evaluated_splits(task, config)}
+    for name, examples in chosen.items():
+        groups += [ask(task.text, name, e, asked.paraphrases, seed, asked.paraphrases_each) for e in examples]
     decoys = decoy_queries(task.text, groups, seed) if asked.decoys else []
     turns = turn_queries(task.text, groups, seed) if asked.turns else []
+    combinations = combination_queries(task.text, chosen, config)
     groups += [Group.of([query]) for _, query, _ in (*decoys, *turns)]
+    groups += [group for group, _ in combinations]
     queries: list[Query] = []
     predictions: list[Prediction] = []
     on_progress(0, len(groups))  # the first answers wait for a program to be compiled
@@ -93,13 +97,16 @@ def evaluate(
         queries.extend(group.queries)
         predictions.extend(answers)
         on_progress(number, len(groups))
+    seen = [is_seen for _, of_group in combinations for is_seen in of_group]
+    last = len(queries) - len(seen)
+    end = last - len(decoys) - len(turns)
     answer_to = {id(query): given for query, given in zip(queries, predictions)}
-    end = len(queries) - len(decoys) - len(turns)
     return Evaluation(
         queries[:end],
         predictions[:end],
         [Decoyed(decoy, answer_to[id(query)], answer_to[id(plain)]) for plain, query, decoy in decoys],
         [Turned(earlier, answer_to[id(query)], answer_to[id(plain)]) for plain, query, earlier in turns],
+        [combined(*each) for each in zip(queries[last:], predictions[last:], seen)],
     )
 
 

@@ -1,6 +1,6 @@
 """Which prompts an evaluation asks: every focus type of every feature, in paraphrases fixed by the seed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from math import isinf
@@ -11,10 +11,10 @@ from jaxtyping import Float
 
 from fit_jax.data.keyed_generator import generator
 from fit_jax.evaluation.matching import match, other_phrases, unknown_answer
-from fit_jax.focus.example import Example, TaskText, group_answer
+from fit_jax.focus.example import CORE, Example, TaskText, group_answer
 from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.prompts import EncodedPrompt, PromptEncoder
-from fit_jax.focus.spec import FOCUS_TYPES, SPURIOUS, focus_label, spec_for
+from fit_jax.focus.spec import FOCUS_TYPES, SPURIOUS, FocusSpec, focus_label, spec_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Query:
 
     Attributes:
         split: Name of the split the example belongs to.
-        focus: Focus type, one of `FOCUS_TYPES`.
+        focus: Focus type, one of `FOCUS_TYPES`; of several features at once, the specification.
         feature: The spurious feature the type speaks of.
         paraphrases: Paraphrase set of the instruction: `train`, `heldout` or `far`.
         instruction: The focus instruction's words; empty for the type `none`.
@@ -68,15 +68,46 @@ def ask(
         for feature in example.spurious or ("",):
             for focus, share in zip(FOCUS_TYPES, choice):
                 if feature or SPURIOUS not in focus:
-                    spec, sentences = _spec(focus, feature), _sentences(text.name, focus, paraphrases)
-                    label, size = focus_label(example, spec), len(sentences)
-                    times = min(each, size)
-                    for turn in range(times):
-                        paraphrase = (int(share * size) + turn * size // times) % size
-                        words = instruction(text, spec, sentences[paraphrase])
-                        query = Query(example, split, focus, feature, paraphrases, words, label, paraphrase)
-                        queries.append(query)
+                    about = (split, focus, feature, paraphrases)
+                    queries += _in_turns(text, example, about, _spec(focus, feature), share, each)
     return Group.of(queries)
+
+
+def ask_combinations(
+    text: TaskText,
+    split: str,
+    example: Example,
+    specs: Iterable[FocusSpec],
+    paraphrase_sets: Sequence[str],
+    seed: int,
+    each: int = 1,
+) -> Group:
+    """All queries about one example that name several of its features, as `ask` asks those that name one.
+
+    Their `focus` is the whole specification, and their `feature` the one in focus, or else the first to be ignored.
+    """
+    own = [spec for spec in specs if {*spec.focus, *spec.ignore} - {CORE} <= example.spurious.keys()]
+    queries = []
+    for paraphrases in paraphrase_sets:
+        for spec in own:
+            share = float(generator(seed, "paraphrase", paraphrases, example.uid, str(spec)).random())
+            feature = next(name for name in (*spec.focus, *spec.ignore) if name != CORE)
+            queries += _in_turns(text, example, (split, str(spec), feature, paraphrases), spec, share, each)
+    return Group.of(queries)
+
+
+def _in_turns(
+    text: TaskText, example: Example, about: tuple[str, str, str, str], spec: FocusSpec, share: float, each: int
+) -> Iterator[Query]:
+    """A question in `each` paraphrases of a set; `share` chooses the first, and the others are evenly spread."""
+    split, focus, feature, paraphrases = about
+    sentences = _sentences(text.name, spec, paraphrases)
+    label, size = focus_label(example, spec), len(sentences)
+    times = min(each, size)
+    for turn in range(times):
+        paraphrase = (int(share * size) + turn * size // times) % size
+        words = instruction(text, spec, sentences[paraphrase])
+        yield Query(example, split, focus, feature, paraphrases, words, label, paraphrase)
 
 
 _spec = lru_cache(None)(spec_for)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.evaluation import result_tables
+from fit_jax.evaluation.combinations import combination_rows, combination_table
 from fit_jax.evaluation.decoy_evaluation import decoy_records, decoy_table, obedience
 from fit_jax.evaluation.evaluator import Evaluation
 from fit_jax.evaluation.examples import choose_examples
@@ -41,6 +42,7 @@ _EVERY = 15.0
 _DECOYS, _DECOY_PREDICTIONS = "decoys.jsonl", "decoy_predictions.jsonl"
 _TURNS, _TURN_PREDICTIONS = "turns.jsonl", "turn_predictions.jsonl"
 PERPLEXITY = "perplexity.jsonl"
+_COMBINATIONS, _COMBINATION_PREDICTIONS = "combinations.jsonl", "combination_predictions.jsonl"
 
 
 class Before(NamedTuple):
@@ -132,8 +134,14 @@ def write_report(
     write_predictions(folder / "predictions.jsonl", predictions)
     verdict = run_verdict(predictions)
     tables = result_tables.result_tables(predictions, task)
-    for name in (_DECOYS, _DECOY_PREDICTIONS, _TURNS, _TURN_PREDICTIONS, PERPLEXITY):
+    apart = (_DECOYS, _DECOY_PREDICTIONS, _TURNS, _TURN_PREDICTIONS, _COMBINATIONS, _COMBINATION_PREDICTIONS)
+    for name in (*apart, PERPLEXITY):
         (folder / name).unlink(missing_ok=True)  # perhaps of an earlier report
+    if evaluation.combined:
+        several = combination_rows(evaluation.combined, method, seed, task.text.name)
+        write_lines(folder / _COMBINATIONS, several)
+        write_predictions(folder / _COMBINATION_PREDICTIONS, (one.answer for one in evaluation.combined))
+        tables.insert(1, combination_table(several))
     if evaluation.decoyed:
         found = obedience(evaluation.decoyed, method, seed, task.text.name)
         write_lines(folder / _DECOYS, found)

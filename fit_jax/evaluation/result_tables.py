@@ -5,6 +5,7 @@ from dataclasses import replace
 from math import isfinite
 from typing import Any
 
+from fit_jax.data.joint_sampling import correlation_table
 from fit_jax.data.splits import Split
 from fit_jax.data.task import Task
 from fit_jax.evaluation.bias import bias_scores
@@ -65,6 +66,7 @@ def result_tables(predictions: Sequence[Prediction], task: Task) -> list[Table]:
         *([_unparseable_table(unparseable, names)] if unparseable else []),
         *([_bias_table(bias)] if bias else []),
         _rho_table(task.splits, names),
+        correlation_table({name: task.splits[name].correlation for name in ("train", *names)}),
     ]
     return [table for table in found if table.rows]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fit_jax.config import Config
 from fit_jax.data.task import Task
+from fit_jax.evaluation.combinations import combination_rows, combination_table
 from fit_jax.evaluation.evaluator import Evaluation, Subject, evaluate
 from fit_jax.evaluation.mixture_report import TASKS, write_mixture_report
 from fit_jax.evaluation.opening import Opening, choose_opening
@@ -80,6 +81,8 @@ def report_run(
                 place = folder / TASKS / name
                 write_report(place, evaluations[name], part, encoder, method, seed, said)
             print_table(terminal_table(f"{method} on {name}", predictions).terminal())
+            if several := combination_rows(evaluations[name].combined, method, seed, name):
+                print_table(combination_table(several, main_only=True).terminal())
         if task.parts:
             predictions = {name: evaluation.predictions for name, evaluation in evaluations.items()}
             print_table(write_mixture_report(folder, predictions, task, method, seed, measured).terminal())

@@ -121,7 +121,7 @@ def check_experiment(config: ExperimentConfig) -> None:
 
     Raises:
         InputError: An unknown or repeated method, no seed or an impossible one, a reference that is not among the
-            methods, no shots, decoys or earlier turns, or a mixture.
+            methods, no shots, decoys, earlier turns or combinations of features, or a mixture.
     """
     for method in config.methods:
         if method not in METHODS and method not in known_methods():
@@ -141,5 +141,10 @@ def check_experiment(config: ExperimentConfig) -> None:
                 f"run.evaluation.{name}: an experiment does not report them; evaluate the run of a cell with "
                 f"`python -m fit_jax.evaluate CELL --evaluation.{name} true`"
             )
+    if config.run.focus.combinations or config.run.focus.held_out:
+        raise InputError(
+            "run.focus.combinations: an experiment reports one feature at a time; train a run of its own with "
+            "python -m fit_jax.train"
+        )
     if config.shots < 1:
         raise InputError(f"shots: {config.shots}; few_shot needs at least one")

@@ -1,7 +1,7 @@
 """What one example is to focus instruction tuning: texts, an answer set, and the label each feature points to."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from string import Formatter
 from typing import NamedTuple
 
@@ -132,3 +132,10 @@ class TaskText:
     def slots(self) -> tuple[str, ...]:
         """Names of the texts that make an input."""
         return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(self.input_template) if name))
+
+
+def with_features(text: TaskText, features: Collection[str]) -> TaskText:
+    """The words of a task without those for features that are not among `features`."""
+    names = {feature: name for feature, name in text.spurious.items() if feature in features}
+    others = {feature: words for feature, words in text.other_names.items() if feature in (CORE, *features)}
+    return replace(text, spurious=names, other_names=others)

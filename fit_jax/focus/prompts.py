@@ -228,8 +228,7 @@ class PromptEncoder:
         texts = [f"{line}\n" for line in lines]
         texts += [last + gap, cue] if cue_parts else [last + gap + cue]
         texts[0] = start + texts[0]
-        if not self.lines_part:
-            texts = ["".join(texts)]
+        texts = texts if self.lines_part else ["".join(texts)]
         return _Pieces(texts, tuple(texts[-1] + form.lead + answer + form.trail for answer in example.candidates))
 
     def _encode(self, prompts: Sequence[_Pieces]) -> list[EncodedPrompt]:

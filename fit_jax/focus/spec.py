@@ -1,8 +1,9 @@
 """Focus specifications: which features to focus on, which to ignore, and the label this asks for (paper, section 3)."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, combinations
 
 from fit_jax.errors import InputError
 from fit_jax.focus.example import CORE, Example
@@ -95,8 +96,9 @@ def check_spec(spec: FocusSpec, features: Collection[str]) -> None:
 def focus_label(example: Example, spec: FocusSpec) -> int:
     """The focus label y_focus: the label of the feature that the specification leaves the answer to.
 
-    Without a focus that is the core feature, or, where the core is ignored, the spurious feature that is not ignored
-    (the paper's table of focus instruction types).
+    That is the one in focus, whatever else the specification names or leaves unnamed; without a focus the core feature,
+    or, where the core is ignored, the spurious feature that is not ignored (the paper's table of focus instruction
+    types). Several features can be left only where they have the same label.
 
     Returns:
         An index into `example.candidates`.
@@ -124,16 +126,37 @@ def focus_label(example: Example, spec: FocusSpec) -> int:
     return next(iter(labels.values()))
 
 
-def spec_for(focus_type: str, feature: str) -> FocusSpec:
+def spec_for(focus_type: str, feature: str, others: Iterable[str] = ()) -> FocusSpec:
     """The specification of a focus type (`FOCUS_TYPES`, or `ignore(core)`) for one spurious feature.
+
+    `others` are further features to ignore.
 
     >>> str(spec_for("focus(spurious) & ignore(core)", "genre"))
     'focus(genre) & ignore(core)'
     """
     general = FocusSpec.parse(focus_type)
     check_spec(general, (SPURIOUS,))
-    named = [tuple(feature if name == SPURIOUS else name for name in names) for _, names in general._clauses()]
-    return FocusSpec(*named)
+    focus, ignore = (tuple(feature if name == SPURIOUS else name for name in names) for _, names in general._clauses())
+    return FocusSpec(focus, (*ignore, *others))
+
+
+def combined_specs(focus_type: str, features: Sequence[str]) -> tuple[FocusSpec, ...]:
+    """The specifications of a focus type that name several of the spurious features.
+
+    One stands where the type has its feature, and one or more of the others among those to ignore; each specification
+    comes once. A type without a feature has none.
+
+    >>> [str(spec) for spec in combined_specs("focus(spurious)", ("genre", "length"))]
+    ['focus(genre) & ignore(length)', 'focus(length) & ignore(genre)']
+    """
+    if SPURIOUS not in focus_type:
+        return ()
+    found: dict[FocusSpec, None] = {}
+    for feature in features:
+        others = [other for other in features if other != feature]
+        named = chain.from_iterable(combinations(others, count + 1) for count in range(len(others)))
+        found.update((spec_for(focus_type, feature, ignored), None) for ignored in named)
+    return tuple(found)
 
 
 def _canonical(names: Iterable[str]) -> tuple[str, ...]:

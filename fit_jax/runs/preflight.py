@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from fit_jax.config import Config
 from fit_jax.data.task import Task
 from fit_jax.errors import InputError
+from fit_jax.evaluation.combinations import combination_queries
 from fit_jax.evaluation.decoy_evaluation import decoy_queries
 from fit_jax.evaluation.evaluator import evaluated_splits
 from fit_jax.evaluation.queries import ask
@@ -49,6 +50,8 @@ def check_examples(task: Task, encoder: PromptEncoder, config: Config) -> None:
             groups = [ask(of.text.of(e), name, e, asked.paraphrases, seed) for e in window]
             again = [q for _, q, _ in decoy_queries(of.text, groups, seed)] if asked.decoys else []
             again += [q for _, q, _ in turn_queries(of.text, groups, seed)] if asked.turns else []
+            several = [] if name == "validation" else combination_queries(of.text, {name: window}, config)
+            again += [max(group.queries, key=lambda query: len(query.instruction)) for group, _ in several]
             try:
                 encoder.encode(window, [max(group.instructions, key=len) for group in groups])
                 encoder.encode([q.example for q in again], [q.instruction for q in again])

@@ -9,6 +9,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from fit_jax.config import Config
+from fit_jax.data.focus_sampling import check_combinations
 from fit_jax.data.kept_task import MOST_BYTES, has_task, keep_task, kept_task
 from fit_jax.data.own_data import functions_of
 from fit_jax.data.task import Task
@@ -128,6 +129,7 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse", tr
     if not (copied or trains or trust_code):
         _refuse_code(config, folder)
     task = kept_task(folder / TASK) if copied else build_task(config.task, config.seed)
+    check_combinations(config.focus, task.text)
     digests = Digests({} if kept is None else kept.files)
     found = fingerprints(task, resolved, copied, digests)
     if (folder / CONFIG).is_file():

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from fit_jax.config import FocusConfig
-from fit_jax.data.focus_sampling import FocusSampler
+from fit_jax.data.focus_sampling import FocusSampler, check_combinations, combinations_asked
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious, TaskText
 from fit_jax.focus.instructions import instruction, paraphrases_of
-from fit_jax.focus.spec import FOCUS_TYPES, FocusSpec, focus_label, spec_for
+from fit_jax.focus.spec import FOCUS_TYPES, FocusSpec, combined_specs, focus_label, spec_for
 
 TEXT = TaskText(
     name="demo",
@@ -134,3 +134,107 @@ def test_zero_weight_types_need_no_feature():
 def test_wrong_config(config, message):
     with pytest.raises(InputError, match=message):
         make(**config)
+
+
+FEATURES = ("keyword", "genre")
+SEVERAL = {spec: name for name in FOCUS_TYPES for spec in combined_specs(name, FEATURES)}
+HELD_OUT = ("ignore(keyword, genre)", "focus(keyword) & ignore(genre)")
+
+
+def drawn(epochs=3, **config):
+    return [d for e in range(epochs) for draws in make(branches=2, **config).sample(e, range(600)) for d in draws]
+
+
+def test_a_share_of_the_instructions_names_several_features():
+    draws = drawn(combinations=0.5)
+    for focus_type in FOCUS_TYPES[2:]:
+        single = {spec_for(focus_type, feature) for feature in FEATURES}
+        several = combined_specs(focus_type, FEATURES)
+        counts = Counter(d.spec for d in draws if d.spec in single or d.spec in several)
+        assert sum(counts[spec] for spec in several) / counts.total() == pytest.approx(0.5, abs=0.06)
+        for specs in (single, several):  # each as likely
+            assert min(counts[s] for s in specs) > 0.75 * max(counts[s] for s in specs)
+    for d in draws:
+        if d.spec in SEVERAL:
+            sentences = paraphrases_of("demo", d.spec, "train")
+            assert d.instruction in {instruction(TEXT, d.spec, sentence) for sentence in sentences}
+            assert "keyword" in d.instruction
+            assert "genre" in d.instruction
+
+
+def test_types_keep_their_shares_where_features_are_combined():
+    """What is combined is another choice than that of the type, the paraphrases' and the order's."""
+    type_of_spec = {spec_for(name, f): name for name in FOCUS_TYPES for f in FEATURES} | SEVERAL
+    alone, together = drawn(), drawn(combinations=0.7, held_out=HELD_OUT)
+    assert [type_of_spec[d.spec] for d in alone] == [type_of_spec[d.spec] for d in together]
+    assert any(a.spec != b.spec for a, b in zip(alone, together))
+
+
+def test_held_out_combinations_are_never_drawn():
+    held_out = {FocusSpec.parse(text) for text in HELD_OUT}
+    specs = Counter(d.spec for d in drawn(combinations=1.0, held_out=HELD_OUT))
+    assert not held_out & specs.keys()
+    assert SEVERAL.keys() - held_out <= specs.keys()
+    # Where every combination of a type is held out, its instructions name one feature.
+    assert {spec_for("ignore(spurious)", f) for f in FEATURES} <= specs.keys()
+
+
+def test_one_feature_at_a_time_is_what_it_was_and_needs_two_features_otherwise():
+    assert not SEVERAL.keys() & {d.spec for d in drawn()}
+    assert drawn(held_out=HELD_OUT) == drawn()
+    plain = [replace(e, spurious={"keyword": e.spurious["keyword"]}) for e in EXAMPLES]
+    alone = make(examples=plain).sample(1, range(600))
+    assert make(examples=plain, combinations=0.9).sample(1, range(600)) == alone
+
+
+def test_what_is_asked_and_whether_it_was_seen():
+    assert combinations_asked(FocusConfig(), TEXT) == {}
+    asked = combinations_asked(FocusConfig(combinations=0.5, held_out=HELD_OUT), TEXT)
+    assert asked.keys() == SEVERAL.keys()
+    assert {str(spec) for spec, seen in asked.items() if not seen} == {str(FocusSpec.parse(t)) for t in HELD_OUT}
+    weights = {"none": 1.0, "focus(spurious)": 1.0}
+    seen = {
+        s for s, is_seen in combinations_asked(FocusConfig(combinations=0.5, weights=weights), TEXT).items() if is_seen
+    }
+    assert seen == {*combined_specs("focus(spurious)", FEATURES)}
+    assert not any(combinations_asked(FocusConfig(held_out=HELD_OUT), TEXT).values())
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"held_out": ("focus(keyword) & ignore(tag)",)},
+            "'focus\\(keyword\\) & ignore\\(tag\\)' is no instruction about",
+        ),
+        ({"held_out": ("focus(keyword)",)}, "no instruction about several features of task demo; write"),
+        ({"held_out": ("focus(keyword, genre)",)}, "no instruction about several features"),
+    ],
+)
+def test_what_cannot_be_held_out_of_a_task(config, message):
+    with pytest.raises(InputError, match=message):
+        check_combinations(FocusConfig(**config), TEXT)
+
+
+def test_a_task_with_one_feature_has_nothing_to_combine():
+    single = replace(TEXT, spurious={"keyword": "the keyword"})
+    check_combinations(FocusConfig(), single)
+    for config in ({"combinations": 0.5}, {"held_out": HELD_OUT}):
+        with pytest.raises(InputError, match=f"^focus.{next(iter(config))}: task demo has no two spurious features"):
+            check_combinations(FocusConfig(**config), single)
+    parts = replace(TEXT, name="mixture", spurious={}, parts={"one": single, "two": TEXT})
+    check_combinations(FocusConfig(combinations=0.5, held_out=HELD_OUT), parts)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"combinations": 1.5}, "focus.combinations: 1.5 is no share"),
+        ({"held_out": ("focus keyword",)}, "focus.held_out: focus specification 'focus keyword': cannot read"),
+        ({"held_out": ("focus(a) & ignore(a)",)}, "focus.held_out: .* both focuses on and ignores 'a'"),
+        ({"held_out": ("ignore(a, b)", "ignore(b,a)")}, "focus.held_out: names an instruction twice"),
+    ],
+)
+def test_malformed_fields_are_told_by_the_config(config, message):
+    with pytest.raises(InputError, match=message):
+        FocusConfig(**config).check()

@@ -55,7 +55,9 @@ def test_a_damaged_copy_is_one_line(tmp_path):
         {"biased": [1]},
     )
     texts = [{"text": {**told["text"], **change}} for change in (*odd, {"parts": {"a": 1}})]
-    for change in (*texts, {"splits": 1}, {"text": {}}, {"splits": {"iid": {}}}, {"notes": 3}):
+    iid = {**told["splits"]["iid"], "correlation": {"a and b": "much"}}
+    odd_correlation = {"splits": {**told["splits"], "iid": iid}}
+    for change in (*texts, {"splits": 1}, {"text": {}}, {"splits": {"iid": {}}}, {"notes": 3}, odd_correlation):
         words.write_text(json.dumps({**told, **change}))
         with pytest.raises(InputError, match="put it back from a copy"):
             kept_task(tmp_path)

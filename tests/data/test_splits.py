@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.keyed_generator import generator
+from fit_jax.data.partition import partition, partition_unequal
 from fit_jax.data.rho_sampling import Rows, Value
 from fit_jax.data.splits import (
     Rho,
@@ -18,8 +19,6 @@ from fit_jax.data.splits import (
     SplitSpec,
     build_splits,
     joined,
-    partition,
-    partition_unequal,
     sample_split,
     split_specs,
 )

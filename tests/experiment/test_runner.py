@@ -13,7 +13,16 @@ from typing import NoReturn
 import jax
 import pytest
 
-from fit_jax.config import Config, EvaluationConfig, MeshConfig, TaskConfig, TokenizerConfig, TrainConfig, load_config
+from fit_jax.config import (
+    Config,
+    EvaluationConfig,
+    FocusConfig,
+    MeshConfig,
+    TaskConfig,
+    TokenizerConfig,
+    TrainConfig,
+    load_config,
+)
 from fit_jax.config_files import dump_config, parse_config
 from fit_jax.errors import InputError
 from fit_jax.experiment import cells
@@ -115,6 +124,7 @@ def test_another_experiment_in_the_folder_is_refused(report, config):
         ({"methods": ("sft_y",)}, "not among the methods"),
         ({"shots": 0}, "shots"),
         ({"run": Config(evaluation=EvaluationConfig(decoys=True))}, "decoys: an experiment does not report them"),
+        ({"run": Config(focus=FocusConfig(combinations=0.5))}, "an experiment reports one feature at a time"),
     ],
 )
 def test_wrong_lists_are_reported(change, message):

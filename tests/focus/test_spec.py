@@ -1,12 +1,14 @@
 """Focus specifications: the printed form, canonical order, contradictions and the paper's table of focus labels."""
 
+from itertools import chain, combinations, product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious
-from fit_jax.focus.spec import FOCUS_TYPES, FocusSpec, check_spec, focus_label, spec_for
+from fit_jax.focus.spec import FOCUS_TYPES, SPURIOUS, FocusSpec, check_spec, combined_specs, focus_label, spec_for
 
 NAMES = st.sampled_from(["core", "age", "gender", "SES", "the keyword", "über", "x-1"])
 
@@ -115,3 +117,37 @@ def test_labels_with_several_features(spec, label):
 def test_specifications_without_one_label_explain_themselves(spec, message):
     with pytest.raises(InputError, match=f"^example e1: .*{message}"):
         focus_label(example(a=1, b=2), FocusSpec.parse(spec))
+
+
+def deciding(spec: FocusSpec) -> str:
+    """The feature that a specification leaves the answer to, for those of one feature in focus or the core's."""
+    return spec.focus[0] if spec.focus else "core"
+
+
+@pytest.mark.parametrize("features", [("a", "b"), ("a", "b", "c"), ("d", "b", "a", "c")])
+def test_combined_specifications_are_all_that_ignore_some_of_the_others(features):
+    found = {focus_type: combined_specs(focus_type, features) for focus_type in FOCUS_TYPES}
+    subsets = list(chain.from_iterable(combinations(features, n) for n in range(len(features) + 1)))
+    pairs = {(f, o) for f in features for o in subsets if o and f not in o}
+    several = {o for o in subsets if len(o) > 1}
+    expected = {
+        "none": set(),
+        "focus(core)": set(),
+        "ignore(spurious)": {FocusSpec((), o) for o in several},
+        "focus(core) & ignore(spurious)": {FocusSpec(("core",), o) for o in several},
+        "focus(spurious)": {FocusSpec((f,), o) for f, o in pairs},
+        "focus(spurious) & ignore(core)": {FocusSpec((f,), ("core", *o)) for f, o in pairs},
+    }
+    assert {name: set(specs) for name, specs in found.items()} == expected
+    every = [spec for specs in found.values() for spec in specs]
+    assert len(set(every)) == len(every)
+    for labels in product(range(3), repeat=len(features)):  # whatever the others say
+        one = example(**dict(zip(features, labels)))
+        for spec in every:
+            kept = deciding(spec)
+            assert focus_label(one, spec) == (0 if kept == "core" else one.spurious[kept].label)
+
+
+def test_one_feature_has_nothing_to_be_combined_with():
+    assert not any(combined_specs(focus_type, ("a",)) for focus_type in FOCUS_TYPES)
+    assert spec_for(f"focus({SPURIOUS})", "a", ("c", "b")) == FocusSpec(("a",), ("b", "c"))

@@ -1,11 +1,11 @@
-"""What the tasks share whose spurious feature stands in the data already: from records to rows."""
+"""What the tasks share whose spurious features stand in the data already: from records to rows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from fit_jax.data.rho_sampling import Rows, Value
+from fit_jax.data.rho_sampling import Rows, Value, combinations_of
 from fit_jax.focus.example import Example, Spurious
 
 
@@ -16,7 +16,7 @@ class Record(NamedTuple):
         uid: Unique within the data set.
         slots: Texts by slot name.
         label: Index of the true label.
-        value: Name of the feature value.
+        values: By feature, the name of its value.
         key: `text_key` of the text that must not part between splits.
         slices: As in `Example`.
         cluster: As in `Example`.
@@ -25,30 +25,37 @@ class Record(NamedTuple):
     uid: str
     slots: Mapping[str, str]
     label: int
-    value: str
+    values: Mapping[str, str]
     key: int
     slices: Mapping[str, str] = {}  # never written to
     cluster: str = ""
 
 
 def annotated_rows(records: Iterable[Record], labels: tuple[str, ...], values: Sequence[Value]) -> Rows:
-    """Rows of the records whose value is one of `values`; values that no record has are left out."""
-    position = {value.name: v for v, value in enumerate(values)}
-    chosen = [record for record in records if record.value in position]
-    present = [value for value in values if any(record.value == value.name for record in chosen)]
-    position = {value.name: v for v, value in enumerate(present)}
-    spurious = [{value.feature: Spurious(value.name, value.outcome)} for value in present]
+    """Rows of the records that have one of `values` of each of their features, which are drawn together.
 
-    def example(row: int, value: int) -> Example:
+    Values that no such record has are left out.
+    """
+    features = tuple(dict.fromkeys(value.feature for value in values))
+    known = {(value.feature, value.name) for value in values}
+    chosen = [record for record in records if all((f, record.values[f]) in known for f in features)]
+    found = {(feature, record.values[feature]) for record in chosen for feature in features}
+    present = tuple(value for value in values if (value.feature, value.name) in found)
+    combinations = [[present[v] for v in combination] for combination in combinations_of(present)]
+    position = {tuple(value.name for value in combination): c for c, combination in enumerate(combinations)}
+    spurious = [{value.feature: Spurious(value.name, value.outcome) for value in c} for c in combinations]
+
+    def example(row: int, combination: int) -> Example:
         record = chosen[row]
-        tied = spurious[value]
+        tied = spurious[combination]
         return Example(record.uid, record.slots, labels, record.label, tied, record.slices, cluster=record.cluster)
 
     return Rows(
         outcomes=labels,
         outcome=np.array([record.label for record in chosen], int),
         key=np.array([record.key for record in chosen], int),
-        values=tuple(present),
-        value=np.array([position[record.value] for record in chosen], int),
+        values=present,
+        value=np.array([position[tuple(record.values[f] for f in features)] for record in chosen], int),
         example=example,
+        joint=len(features) > 1,
     )

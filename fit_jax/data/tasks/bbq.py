@@ -18,8 +18,9 @@ import numpy as np
 
 from fit_jax.config import TaskConfig
 from fit_jax.data.malformed import Malformed
+from fit_jax.data.partition import partition, partition_unequal
 from fit_jax.data.rho_sampling import Rows, Value
-from fit_jax.data.splits import Sizes, build_splits, partition, partition_unequal
+from fit_jax.data.splits import Sizes, build_splits
 from fit_jax.data.task import Task
 from fit_jax.data.tasks.bbq_sides import context_keys, template_keys
 from fit_jax.data.tasks.bbq_source import CATEGORIES, BBQQuestion, read_category, read_metadata

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fit_jax.config import TaskConfig
+from fit_jax.data.joint_sampling import chosen_features
 from fit_jax.data.keyed_generator import generator
 from fit_jax.data.lazy_examples import LazyExamples
 from fit_jax.data.malformed import Malformed
@@ -25,6 +26,7 @@ from fit_jax.data.task import Task
 from fit_jax.data.text import insert_keyword
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious, TaskText
+from fit_jax.foreign import shown
 
 
 def build(config: TaskConfig, seed: int) -> Task:
@@ -74,22 +76,45 @@ def build_own(
         seed: Chooses rows.
     """
     check_description(own, own.name)
+    own = _with_features(own, config)
     source = read_tables(own, store, test, config, folder)
     unseen = set(own.features[0].held_out)
-    parts = {name: _Part(source, table, unseen, False, seed) for name, table in source.tables.items()}
+    joint = len(config.features) > 1
+    parts = {name: _Part(source, table, unseen, False, seed, joint) for name, table in source.tables.items()}
     if unseen:
-        parts["shifted"] = _Part(source, source.tables.get("test", source.tables["train"]), unseen, True, seed)
+        shifted = source.tables.get("test", source.tables["train"])
+        parts["shifted"] = _Part(source, shifted, unseen, True, seed, joint)
     rows = {name: part.rows() for name, part in parts.items()}
     splits, more = build_splits(
         config, seed, _sizes(source), rows["train"], test=rows.get("test"), shifted=rows.get("shifted")
     )
-    for name, split in splits.items():
+    for name, split in splits.items() if not joint else ():
         origin = "train" if name in ("train", "validation") else "shifted" if name.startswith("shifted_") else "test"
         examples = split.examples
         assert isinstance(examples, SampledExamples)
         measured = parts.get(origin, parts["train"]).measure(examples.rows, own.features[1:])
         splits[name] = replace(split, rho={**split.rho, **measured})
-    return Task(text=_text(own), splits=splits, notes=source.notes + more, dropped=source.dropped)
+    dropped = dict(source.dropped)
+    for part in parts.values() if joint else ():
+        for feature, count in part.lacking.items():
+            dropped[f"no value of {feature}"] = dropped.get(f"no value of {feature}", 0) + count
+    return Task(text=_text(own), splits=splits, notes=source.notes + more, dropped=dropped)
+
+
+def _with_features(own: OwnData, config: TaskConfig) -> OwnData:
+    """The description with the features of `task.features` alone."""
+    named = chosen_features(config, [feature.key for feature in own.features], own.name)
+    if not config.features:
+        return own
+    features = tuple(feature for feature in own.features if feature.key in named)
+    for feature in features if len(features) > 1 else ():
+        if feature.insert or feature.label_column:
+            kind = "is inserted" if feature.insert else "has a `label_column`"
+            raise InputError(
+                f"task.features: {own.name}: feature {shown(feature.key)} {kind}, and cannot be drawn together with "
+                "others; leave it out"
+            )
+    return replace(own, features=features)
 
 
 def _opened(config: TaskConfig) -> tuple[OwnData, RowStore, RowStore | None, Path]:
@@ -128,9 +153,17 @@ def _sizes(source: Source) -> Sizes:
 
 
 class _Part:
-    """The rows of a table whose value of the first feature is held out, or is not."""
+    """The rows of a table whose value of the first feature is held out, or is not.
 
-    def __init__(self, source: Source, table: ParsedTable, unseen: set[str], held_out: bool, seed: int) -> None:
+    Attributes:
+        lacking: Of features drawn together, how many of those rows have no value of one, and are left out.
+    """
+
+    def __init__(
+        self, source: Source, table: ParsedTable, unseen: set[str], held_out: bool, seed: int, joint: bool = False
+    ) -> None:
+        self.lacking: dict[str, int] = {}
+        self._joint = joint
         self._reader, self._table, self._ties = source.reader, table, source.ties
         own = source.reader.own
         first = own.features[0] if own.features else None
@@ -143,6 +176,10 @@ class _Part:
             lookup[[table.names[0][name] for name in self._names]] = np.arange(len(self._names))
             value = lookup[np.asarray(table.values[0])]
             self._chosen = np.flatnonzero(value != NONE)
+            for feature, codes in zip(own.features[1:], table.values[1:]) if joint else ():
+                has = np.asarray(codes)[self._chosen] != NONE
+                self.lacking[feature.key] = int((~has).sum())
+                self._chosen = self._chosen[has]
             self._value = value[self._chosen]
         if not len(self._chosen):
             kind = "held out" if held_out else "not held out"
@@ -159,15 +196,33 @@ class _Part:
             outcome = (outcome - np.asarray(table.tied[0])[self._chosen]) % answers
             outcomes = ("the value's answer", *(f"another answer ({n})" for n in range(1, int(answers.max()))))
             tied = dict.fromkeys(self._names, 0)
+        values = tuple(Value(first.key, name, tied[name]) for name in self._names)
+        value = self._value
+        if self._joint:
+            values, value = self._combined(values)
         return Rows(
             outcomes=outcomes,
             outcome=outcome,
             key=np.asarray(table.key)[self._chosen],
-            values=tuple(Value(first.key, name, tied[name]) for name in self._names),
-            value=self._value,
+            values=values,
+            value=value,
             example=self._example,
             stored=False,
+            joint=self._joint,
         )
+
+    def _combined(self, values: tuple[Value, ...]) -> tuple[tuple[Value, ...], np.ndarray]:
+        """The values of all features that these rows have, `values` being the first's; and each row's combination."""
+        assert self._value is not None
+        features = zip(self._reader.own.features[1:], self._table.names[1:], self._ties[1:])
+        named = [values] + [tuple(Value(f.key, n, tie[n]) for n in names) for f, names, tie in features]
+        codes = [self._value, *(np.asarray(codes)[self._chosen] for codes in self._table.values[1:])]
+        kept, combination = [], np.zeros(len(self._chosen), int)
+        for of_feature, code in zip(named, codes):
+            present, at = np.unique(code, return_inverse=True)
+            kept += [of_feature[v] for v in present]
+            combination = combination * len(present) + at
+        return tuple(kept), combination
 
     def whole(self, name: str) -> Split:
         """All rows in their order; the first feature must not be an inserted one."""

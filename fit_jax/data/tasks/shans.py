@@ -76,5 +76,5 @@ def _records(rows: Iterable[Located], part: str, bad: Malformed) -> Iterator[Rec
         if label is not None and heuristic is not None and premise and hypothesis:
             slots = {"premise": detokenise(premise), "hypothesis": detokenise(hypothesis)}
             subcase = {"subcase": row["subcase"]}
-            uid, value, key = f"hans-{part}-{number}", VALUES[heuristic].name, text_key(*slots.values())
-            yield Record(uid, slots, label, value, key, subcase, cluster=row["template"])
+            uid, value, key = f"hans-{part}-{number}", VALUES[heuristic], text_key(*slots.values())
+            yield Record(uid, slots, label, {value.feature: value.name}, key, subcase, cluster=row["template"])
