@@ -1,4 +1,4 @@
-"""The prefix-tree attention kernel for Hopper, in Pallas lowered by Mosaic GPU, for heads up to 128 wide.
+"""The prefix-tree attention kernel for Hopper, in Pallas lowered by Mosaic GPU.
 
 A program has one block of queries, or for the gradient of keys and values one of keys, half of it for each of two
 warpgroups that multiply. A third goes ahead of them through the list of blocks that they meet and copies these into
@@ -20,14 +20,11 @@ from jaxtyping import Array, Float
 from fit_jax.models import prefix_blocks
 from fit_jax.models.prefix_blocks import BackwardInputs, Blocks, Rules, Tiles, Walk, capped, dot, uncapped, visible
 
-# The sums of wider heads do not fit into the registers of the backward pass.
-WIDEST = 128
 # Warpgroups that multiply, the rows of one's product, and how many steps the third copies ahead.
 _WORKERS, _ROWS, _STAGES = 2, 64, 2
-# Of the 512 registers that a thread of each warpgroup shares with one of each other.
+# Of 512 registers that one thread of each shares.
 _WORKER_REGISTERS, _LOADER_REGISTERS = 232, 40
-# A line of shared memory, in bytes: a head is padded to whole ones of 16-bit numbers.
-_LINE = 128
+_LINE = 128  # bytes of a line of shared memory; a head is padded to whole ones of 16-bit numbers
 _LOG2_E = math.log2(math.e)
 
 
@@ -37,7 +34,7 @@ class _Pass(NamedTuple):
     Attributes:
         rules: What it is compiled for.
         group: Query heads of a key head.
-        of_queries: Whether a program's own tokens are queries, and keys those that it meets, or the other way round.
+        of_queries: Whether a program's own tokens are queries, and keys what they meet; else the other way round.
         step: Tokens that it meets at once.
     """
 
@@ -100,16 +97,9 @@ def _run(
     met: Sequence[Array],
     results: Sequence[Any],
 ) -> Sequence[Array]:
-    """A program for each block of a walk and head.
+    """A program for each block of a walk and head; `work` says what a worker makes of its own tokens for `results`.
 
-    Args:
-        work: What a worker makes of its own tokens: values for `results`, in the shape of its rows.
-        kind: Of the pass.
-        walk: Its blocks, and what they meet.
-        window: Positions that a query sees.
-        own: Queries or keys (B, T, H, W), integers (B, n, T), then dy or v like the first, and numbers (B, H, n, T).
-        met: The same of what is met.
-        results: Like `own[0]`, or one number a token and head, (B, H, T).
+    What belongs to queries or keys is heads (B, T, H, W), integers (B, n, T), heads, and numbers (B, H, n, T).
     """
     rows, blocks = walk.turns.shape
     run = plgpu.kernel(
@@ -219,8 +209,8 @@ def _forward(kind: _Pass, window: Any, own: Sequence[Any], through: Any) -> tupl
         gathered = _plus(kind, gathered * _spread(decay, gathered.shape), weights, met[2])
         return high, total * decay + weights.sum(axis=1), gathered
 
-    numbers = partial(_filled, kind, (_ROWS,), plgpu.Layout.WGMMA.reduce(1))
-    greatest, total, gathered = through(add, (numbers(prefix_blocks.LEAST), numbers(0.0), _zeros(kind, own[0])))
+    start = _filled(kind, (_ROWS,), prefix_blocks.LEAST), _filled(kind, (_ROWS,)), _filled(kind, own[0].shape)
+    greatest, total, gathered = through(add, start)
     sums = jnp.where(total == 0, 1.0, total)
     return gathered / _spread(sums, gathered.shape), jnp.where(total == 0, -jnp.inf, greatest + jnp.log(sums))
 
@@ -230,7 +220,7 @@ def _query_gradient(kind: _Pass, window: Any, own: Sequence[Any], through: Any) 
         _, ds = _gradients(kind, window, every, own, met)
         return (_plus(kind, sums[0], ds, met[0]),)
 
-    return through(add, (_zeros(kind, own[0]),))
+    return through(add, (_filled(kind, own[0].shape),))
 
 
 def _key_gradient(kind: _Pass, window: Any, own: Sequence[Any], through: Any) -> tuple[Array, ...]:
@@ -238,7 +228,7 @@ def _key_gradient(kind: _Pass, window: Any, own: Sequence[Any], through: Any) ->
         weights, ds = _gradients(kind, window, every, own, met)
         return _plus(kind, sums[0], ds, met[0]), _plus(kind, sums[1], weights, met[2])
 
-    return through(add, (_zeros(kind, own[0]), _zeros(kind, own[2])))
+    return through(add, (_filled(kind, own[0].shape),) * 2)
 
 
 def _scores(
@@ -246,8 +236,7 @@ def _scores(
 ) -> tuple[Float[Array, "own met"], Float[Array, "own met"]]:
     """Capped scores of a step, and those that count, others far below them."""
     scores = capped(_product(kind, own[0], met[0]), kind.rules.softcap)
-    queries, keys = (own[1], met[1]) if kind.of_queries else (met[1], own[1])
-    axis = 0 if kind.of_queries else 1
+    queries, keys, axis = (own[1], met[1], 0) if kind.of_queries else (met[1], own[1], 1)
 
     def masked(scores: Array) -> Array:
         line = partial(_line, kind, scores.shape)
@@ -270,7 +259,7 @@ def _gradients(
     return weights, uncapped(weights * (_product(kind, own[2], met[2]) - delta), scores, kind.rules.softcap)
 
 
-def _spread(x: Array, shape: tuple[int, int], axis: int = 0) -> Array:
+def _spread(x: Array, shape: tuple[int, ...], axis: int = 0) -> Array:
     """One number a row, or with `axis` 1 a column, in all of it."""
     return jax.lax.broadcast_in_dim(x, shape, [axis])
 
@@ -279,20 +268,15 @@ def _spread(x: Array, shape: tuple[int, int], axis: int = 0) -> Array:
 # registers, transposed operands and products that go on from a sum. There they are plain JAX.
 
 
-def _line(kind: _Pass, shape: tuple[int, int], ref: Any, number: int, axis: int) -> Array:
+def _line(kind: _Pass, shape: tuple[int, ...], ref: Any, number: int, axis: int) -> Array:
     """A line of integers or numbers of each row, or with `axis` 1 of each column."""
-    if kind.rules.interpret:
-        return _spread(ref[number], shape, axis)
-    return _spread(plgpu.load(ref, (number,), layout=plgpu.Layout.WGMMA.reduce(1 - axis)), shape, axis)
+    layout = plgpu.Layout.WGMMA.reduce(1 - axis)
+    return _spread(ref[number] if kind.rules.interpret else plgpu.load(ref, (number,), layout=layout), shape, axis)
 
 
-def _filled(kind: _Pass, shape: tuple[int, ...], layout: Any, value: float) -> Array:
-    full = jnp.full(shape, value, jnp.float32)
-    return full if kind.rules.interpret else plgpu.layout_cast(full, layout)
-
-
-def _zeros(kind: _Pass, heads: Any) -> Float[Array, "own W"]:
-    return _filled(kind, heads.shape, plgpu.Layout.WGMMA, 0.0)
+def _filled(kind: _Pass, shape: tuple[int, ...], value: float = 0.0) -> Array:
+    full, layout = jnp.full(shape, value, jnp.float32), plgpu.Layout.WGMMA
+    return full if kind.rules.interpret else plgpu.layout_cast(full, layout if len(shape) == 2 else layout.reduce(1))
 
 
 def _product(kind: _Pass, own: Any, met: Any) -> Float[Array, "own met"]:
@@ -304,7 +288,7 @@ def _product(kind: _Pass, own: Any, met: Any) -> Float[Array, "own met"]:
         plgpu.wgmma(total, own, plgpu.transpose_ref(met, (1, 0)))
         return total[...]
 
-    return pl.run_scoped(multiply, plgpu.ACC((own.shape[0], met.shape[0]), jnp.float32))
+    return pl.run_scoped(multiply, plgpu.WGMMAAccumulatorRef((own.shape[0], met.shape[0]), jnp.float32))
 
 
 def _plus(kind: _Pass, total: Float[Array, "own W"], weights: Float[Array, "own met"], met: Any) -> Array:
@@ -312,4 +296,5 @@ def _plus(kind: _Pass, total: Float[Array, "own W"], weights: Float[Array, "own 
     weights = weights.astype(met.dtype)
     if kind.rules.interpret:
         return total + dot(weights, met[...], (1, 0))
-    return pl.run_state(lambda total: plgpu.wgmma(total, weights, met))(plgpu.ACC.init(total))
+    start: Any = plgpu.WGMMAAccumulatorRef.init(total)
+    return pl.run_state(lambda total: plgpu.wgmma(total, weights, met))(start)

@@ -56,7 +56,7 @@ def test_a_visit_costs_its_products_and_what_it_loads():
 
 def test_layers_of_a_row_count_their_own_queries_and_windows(planned):
     model = planned("--model.window", "512", "--model.sliding_layers", "[1]")[0].model
-    found = kernel_work(model, 3, T, 64, "tpu", backward=False)
+    found = kernel_work(model, 3, T, 64, lambda width: "tpu", backward=False)
     pairs = (10 + 7) * 512 * 512 + 4 * 64 * 512  # whole, sliding, and the last at 64 targets
     assert found.flops == 3 * model.heads * 2 * 2 * pairs * model.head_width
 
@@ -64,5 +64,5 @@ def test_layers_of_a_row_count_their_own_queries_and_windows(planned):
 def test_layers_that_keep_a_state_run_no_kernel(planned):
     model = planned()[0].model
     keeping = replace(model, linear=LinearConfig(layers=(0, 1)))
-    alone = kernel_work(replace(model, layers=1), 3, T, 64, "tpu", backward=True)
-    assert kernel_work(keeping, 3, T, 64, "tpu", backward=True) == alone
+    alone = kernel_work(replace(model, layers=1), 3, T, 64, lambda width: "tpu", backward=True)
+    assert kernel_work(keeping, 3, T, 64, lambda width: "tpu", backward=True) == alone
