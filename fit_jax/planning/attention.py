@@ -60,7 +60,11 @@ def visits(
         window: Positions that a query sees, itself included; None means all.
     """
     kernels = importlib.import_module(f"fit_jax.models.prefix_attention_{platform}")
-    tiles = kernels.tiles(queries_B2C.shape[2], keys_B2T.shape[2], head_width)
+    return visits_by(queries_B2C, keys_B2T, kernels.tiles(queries_B2C.shape[2], keys_B2T.shape[2], head_width), window)
+
+
+def visits_by(queries_B2C: np.ndarray, keys_B2T: np.ndarray, tiles: Tiles, window: int | None = None) -> Visits:
+    """Counts the blocks of rows that are cut by the given tiles."""
     rules = Rules(tiles, window is not None, None, False)
     limit = jnp.asarray(window or 0, jnp.int32)[None]
     blocks = blocks_of_rows(jnp.asarray(queries_B2C), jnp.asarray(keys_B2T), limit, rules)
