@@ -16,7 +16,7 @@ from fit_jax.planning.roofline import MATMUL_SHARE
 KINDS = ("v5e", "v5p", "v6e")
 # Widths of heads, and the largest size of which the compiler finds room for the backward pass in a chip's vector memory
 # (`python -m benchmarks.tiles --compile`).
-FITS = {64: 1024, 128: 1024, 256: 1024, 512: 512}
+FITS = {64: 1024, 128: 1024, 256: 512, 512: 512}
 LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
 SIZES = (256, 512, 1024)
 # Seconds of a turn of a pipelined grid; an assumption on which the choice between sizes rests.
