@@ -158,6 +158,7 @@ TESTED_IN = {
     "parallel/test_mesh.py": "parallel.config",
     "planning/test_paper_configs.py": "data.vocabulary methods.zero_shot",
     "planning/test_plan.py": "planning.compiled",
+    "planning/test_tiles.py": "models.tile_table",
     "playground/test_in_browser.py": "playground.app playground.space",
     "playground/test_question.py": "playground.models playground.views",
     "runs/test_parts.py": "evaluation.mixture_card evaluation.run_report",
