@@ -154,12 +154,13 @@ TESTED_IN = {
     "models/test_families.py": "models.families.* models.export",
     "models/test_layer_kinds.py": "models.layer_inputs models.limits",
     "models/test_linear_attention.py": "models.linear_config",
-    "models/test_prefix_attention.py": "models.prefix_attention_gpu models.prefix_attention_tpu models.prefix_blocks",
+    "models/test_prefix_attention.py": "models.prefix_attention_* models.prefix_blocks",
     "models/test_rope.py": "models.kv_cache models.rope_config",
     "models/test_weights.py": "models.model_folder models.quantize",
     "parallel/test_mesh.py": "parallel.config",
     "planning/test_paper_configs.py": "data.vocabulary methods.zero_shot",
     "planning/test_plan.py": "planning.compiled",
+    "planning/test_tiles.py": "models.tile_table",
     "playground/test_in_browser.py": "playground.app playground.space",
     "playground/test_question.py": "playground.models playground.views",
     "runs/test_parts.py": "evaluation.mixture_card evaluation.run_report",
@@ -188,7 +189,7 @@ def by_name(name: str) -> set[str]:
     if name == "fit_jax":
         return {"fit_jax.api"}
     if name == "fit_jax.models.prefix_attention":
-        return {f"{name}_gpu", f"{name}_tpu"}
+        return {f"{name}_{platform}" for platform in ("gpu", "hopper", "tpu")}
     if name in ("fit_jax.data.tasks", "fit_jax.methods", "fit_jax.models.families"):
         return {other for other in MODULES if other.startswith(f"{name}.")}
     return set()

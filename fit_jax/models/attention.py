@@ -97,7 +97,7 @@ def attention(
         InputError: A kernel is asked for that the platform does not have.
     """
     kernel = kernels.choose(kind, q_BCHG, softcap, biased=scope.key_bias is not None, sinks=sinks is not None)
-    if kernel == "tpu" or kernel == "gpu":
+    if kernel == "tpu" or kernel == "gpu" or kernel == "hopper":
         rule = scope.query_index, scope.query_positions, scope.key_positions, scope.visible_until
         options = {"scale": scale, "platform": kernel, "window": window, "softcap": softcap}
         y, lse = prefix_attention(q_BCHG, k_BTKG, v_BTKG, *rule, **options)

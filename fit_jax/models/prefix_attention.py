@@ -2,19 +2,21 @@
 
 Query c at row index i sees key j iff j <= i < `visible_until[j]`, and in a sliding layer only iff it stands fewer than
 `window` positions behind. Blocks in which nothing is seen are neither loaded nor computed, so that packed sequences and
-trees cost what they see. The kernels are in `prefix_attention_tpu` and `prefix_attention_gpu`.
+trees cost what they see. The kernels are in `prefix_attention_tpu`, `prefix_attention_gpu` and
+`prefix_attention_hopper`.
 """
 
 import importlib
 from functools import partial
 from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
+from fit_jax.models.kernels import OwnKernel
 from fit_jax.models.prefix_blocks import BackwardInputs, Blocks, Rules, blocks_of
 from fit_jax.parallel.config import CONTEXT, ROWS, TENSOR
 
@@ -36,7 +38,7 @@ def prefix_attention(
     visible_until_BT: Int[Array, "B T"],
     *,
     scale: float,
-    platform: Literal["tpu", "gpu"],
+    platform: OwnKernel,
     window: int | Int[Array, ""] | None = None,
     softcap: float | None = None,
     interpret: bool = False,
@@ -58,7 +60,7 @@ def prefix_attention(
         platform: Whose kernels.
         window: Positions a query sees, itself included; may be traced. None means all.
         softcap: tanh cap on the scores; None means none.
-        interpret: Run the kernels' bodies as plain JAX, on any platform.
+        interpret: Run the kernels' bodies as plain JAX, on any platform; Hopper's in JAX's simulator of a GPU alone.
 
     Returns:
         What each query gathers, and the logarithm of the sum of its scores' exponentials, fp32. A query that sees

@@ -4,6 +4,7 @@ Scores are held transposed, keys by queries: what belongs to a query (its greate
 row of lanes, and no array has to hold it once for each lane. After FlashAttention-2 (Dao 2023, arXiv 2307.08691).
 """
 
+from bisect import bisect_right
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -28,18 +29,21 @@ from fit_jax.models.prefix_blocks import (
     uncapped,
     visible,
 )
+from fit_jax.models.tile_table import LARGEST, LENGTHS
 
-# Tokens of a block. Larger ones mean fewer passes over the keys, and 512 leaves room in the chip's vector memory for
-# all operands of the backward pass, each of them twice.
-SIZES = (512, 384, 256, 128)
+# Tokens of a block, of which the table says the largest for a width and length. Larger ones mean fewer passes over the
+# keys and fewer turns, and more work in blocks that are partly seen.
+SIZES = (1024, 512, 384, 256, 128)
 # Of 16-bit numbers in a register; a block of a short row is a multiple.
 SUBLANES = 16
 
 
 def tiles(queries: int, keys: int, head_width: int) -> Tiles:
     """Tokens of a block for rows of this many queries and keys."""
-    del head_width
-    return Tiles(fitting(queries, SIZES, SUBLANES), fitting(keys, SIZES, SUBLANES))
+    row = LARGEST[next((width for width in LARGEST if head_width <= width), max(LARGEST))]
+    largest = row[bisect_right(LENGTHS, keys) - 1] if keys >= LENGTHS[0] else SIZES[1]
+    sizes = [size for size in SIZES if size <= largest]
+    return Tiles(fitting(queries, sizes, SUBLANES), fitting(keys, sizes, SUBLANES))
 
 
 def forward(

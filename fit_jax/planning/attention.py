@@ -5,17 +5,17 @@ and branches meet less, and `visits` counts them for a batch that is given.
 """
 
 import importlib
+from collections.abc import Callable
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from fit_jax.models.config import DecoderConfig
+from fit_jax.models.kernels import OwnKernel
 from fit_jax.models.prefix_attention import blocks_of_rows
 from fit_jax.models.prefix_blocks import Rules, Tiles
-
-Platform = Literal["tpu", "gpu"]
 
 # Matrix products of a block that is visited: scores and what is gathered; scores, the weights' gradient and that of the
 # queries; scores, the weights' gradient, and those of keys and of values.
@@ -48,7 +48,7 @@ class Work(NamedTuple):
 
 
 def visits(
-    queries_B2C: np.ndarray, keys_B2T: np.ndarray, head_width: int, platform: Platform, window: int | None = None
+    queries_B2C: np.ndarray, keys_B2T: np.ndarray, head_width: int, platform: OwnKernel, window: int | None = None
 ) -> Visits:
     """Counts the blocks of rows.
 
@@ -60,7 +60,11 @@ def visits(
         window: Positions that a query sees, itself included; None means all.
     """
     kernels = importlib.import_module(f"fit_jax.models.prefix_attention_{platform}")
-    tiles = kernels.tiles(queries_B2C.shape[2], keys_B2T.shape[2], head_width)
+    return visits_by(queries_B2C, keys_B2T, kernels.tiles(queries_B2C.shape[2], keys_B2T.shape[2], head_width), window)
+
+
+def visits_by(queries_B2C: np.ndarray, keys_B2T: np.ndarray, tiles: Tiles, window: int | None = None) -> Visits:
+    """Counts the blocks of rows that are cut by the given tiles."""
     rules = Rules(tiles, window is not None, None, False)
     limit = jnp.asarray(window or 0, jnp.int32)[None]
     blocks = blocks_of_rows(jnp.asarray(queries_B2C), jnp.asarray(keys_B2T), limit, rules)
@@ -98,9 +102,18 @@ def layer_work(
 
 
 def kernel_work(
-    config: DecoderConfig, rows: int, sequence_length: int, targets: int, platform: Platform, *, backward: bool
+    config: DecoderConfig,
+    rows: int,
+    sequence_length: int,
+    targets: int,
+    kernel: Callable[[int], OwnKernel],
+    *,
+    backward: bool,
 ) -> Work:
-    """Of all layers that attend, on rows of one text each; with `backward`, of a train step, remat's repeats too."""
+    """Of all layers that attend, on rows of one text each; with `backward`, of a train step, remat's repeats too.
+
+    `kernel` gives the one that computes heads of a width.
+    """
     item, total = jnp.dtype(config.compute_dtype).itemsize, np.zeros(2)
     forwards = 1 + (backward and config.remat != "none")
     for layer in range(config.layers):
@@ -108,14 +121,14 @@ def kernel_work(
             continue
         queries = targets if layer == config.layers - 1 else sequence_length
         window, kind = config.window if config.slides(layer) else None, config.kind(layer)
-        found = _of_whole_row(queries, sequence_length, kind.head_width, platform, window)
+        found = _of_whole_row(queries, sequence_length, kind.head_width, kernel(kind.head_width), window)
         shape = config.heads, kind.kv_heads, kind.head_width
         total += layer_work(found, *shape, item, forwards=forwards, backward=backward)
     return Work(*(rows * total).tolist())
 
 
 @cache
-def _of_whole_row(queries: int, tokens: int, head_width: int, platform: Platform, window: int | None) -> Visits:
+def _of_whole_row(queries: int, tokens: int, head_width: int, platform: OwnKernel, window: int | None) -> Visits:
     """Of a row that is one text, with its queries evenly over it."""
     index = (np.arange(1, queries + 1, dtype=np.int64) * tokens // queries - 1).astype(np.int32)
     keys = np.stack([np.full(tokens, tokens), np.arange(tokens)]).astype(np.int32)

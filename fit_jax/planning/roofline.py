@@ -10,13 +10,15 @@ from jax.sharding import Mesh
 
 from fit_jax.models.delta_rule import block_of
 from fit_jax.models.flops import Flops, forward_flops, train_flops
+from fit_jax.models.kernels import OwnKernel, of_gpu
 from fit_jax.models.lora_config import LoraConfig
 from fit_jax.parallel.config import CONTEXT, DATA, EXPERT, FSDP, TENSOR
+from fit_jax.parallel.gpus import CARDS
 from fit_jax.parallel.hlo import Collective
 from fit_jax.parallel.mesh import Device
 from fit_jax.parallel.sharding import bytes_held, experts_apart, row_shards
 from fit_jax.parallel.topology import Topology
-from fit_jax.planning.attention import Platform, Work, kernel_work
+from fit_jax.planning.attention import Work, kernel_work
 from fit_jax.planning.memory import microbatch_rows, own_copies, uses_fused_attention
 from fit_jax.planning.workload import Workload
 from fit_jax.training.state import TrainState
@@ -208,15 +210,14 @@ def _step_time(
 
 def _kernel_work(load: Workload, topology: Topology, rows: int, *, backward: bool) -> Work | None:
     """What the prefix-tree kernel does, where the workload's layers run it."""
-    platforms: dict[tuple[str, str], Platform] = {
-        ("tpu", "auto"): "tpu",
-        ("tpu", "kernel"): "tpu",
-        ("cuda", "kernel"): "gpu",
-    }
-    platform = platforms.get((topology.accelerator.platform, load.model.attention))
-    if platform is None:
+    tpu = topology.accelerator.platform == "tpu"
+    if load.model.attention not in (("auto", "kernel") if tpu else ("kernel",)):
         return None
-    return kernel_work(load.model, rows, load.sequence_length, load.targets, platform, backward=backward)
+
+    def kernel(head_width: int) -> OwnKernel:
+        return "tpu" if tpu else of_gpu(CARDS[topology.kind].name, head_width)
+
+    return kernel_work(load.model, rows, load.sequence_length, load.targets, kernel, backward=backward)
 
 
 def _flops(load: Workload) -> Flops:

@@ -8,7 +8,7 @@ from fit_jax.config import MeshConfig
 from fit_jax.errors import InputError
 from fit_jax.models import kernels
 from fit_jax.models.attention import Scope, attention
-from fit_jax.models.kernels import choose
+from fit_jax.models.kernels import choose, of_gpu
 from fit_jax.parallel.hlo import collectives
 from fit_jax.parallel.mesh import make_mesh
 
@@ -48,10 +48,27 @@ def test_kernels_are_chosen_by_what_they_can_compute(monkeypatch):
     assert choose("auto", q, None) == choose("cudnn", q, None) == "cudnn"
     assert choose("cudnn", q, 5.0) == choose("auto", q, None, sinks=True) == "xla"
     assert choose("kernel", q, None, sinks=True) == "gpu"
+    monkeypatch.setattr(kernels, "device_kind_of", lambda mesh: "NVIDIA H200")
+    assert choose("kernel", q, 5.0, sinks=True) == "hopper"
+    assert choose("kernel", jnp.concatenate([q] * 3, axis=3), None) == "gpu"
+    assert choose("kernel", q.astype(jnp.float32), None) == "xla"
+    assert choose("auto", q, None) == "cudnn"
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     assert choose("auto", q, None) == "xla"
     with pytest.raises(InputError, match=r"kernel does not run on cpu"):
         choose("kernel", q, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "kernel"),
+    [
+        *((f"NVIDIA {card}", "hopper") for card in ("H100 80GB HBM3", "H100 PCIe", "H200", "H20", "GH200 480GB")),
+        *((f"NVIDIA {card}", "gpu") for card in ("A100-SXM4-80GB", "L4", "GB200", "B200", "GeForce RTX 4090")),
+    ],
+)
+def test_hopper_is_known_by_the_name_of_its_cards(name, kernel):
+    assert of_gpu(name, 128) == kernel
+    assert of_gpu(name, 136) == "gpu"
 
 
 def test_rows_that_the_mesh_does_not_divide_are_left_to_xla(monkeypatch):

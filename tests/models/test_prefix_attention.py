@@ -132,6 +132,16 @@ def test_kernels_equal_xla_for_all_heads_and_targets(platform, shape, seed):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("tile", [None, 1024, 512, 256, 128])
+def test_tiles_change_nothing(tile, monkeypatch):
+    if tile is not None:
+        monkeypatch.setattr("fit_jax.models.prefix_attention_tpu.tiles", lambda *_: Tiles(tile, tile))
+    inputs, gradients, scope = draw(np.random.default_rng(3), 1, 1100, 1100, 2, 1, 64)
+    found = program.__wrapped__("tpu", None)(inputs, gradients, scope, None)
+    compare(found, program("xla", None)(inputs, gradients, scope, None), 2e-5)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_bfloat16_is_within_its_rounding_of_xla(platform):
     inputs, gradients, scope = draw(np.random.default_rng(0), 2, 300, 300, 4, 2, 64, jnp.bfloat16)

@@ -48,14 +48,14 @@ def test_the_kernel_computes_and_reads_the_blocks_that_it_visits(planned, machin
     load, state, mesh = planned(*LONG, "--model.attention", "auto", fsdp=4)
     xla = replace(load, model=replace(load.model, attention="xla"))
     found, plain = plan_step(load, state, mesh, machine), plan_step(xla, state, mesh, machine)
-    work = kernel_work(load.model, load.rows, load.sequence_length, load.targets, "tpu", backward=True)
+    work = kernel_work(load.model, load.rows, load.sequence_length, load.targets, lambda width: "tpu", backward=True)
     rate = 4 * machine.accelerator.flops * MATMUL_SHARE
     assert plain.compute - found.compute == pytest.approx((plain.flops.attention - work.flops) / rate)
     card = Topology.parse("h100:8")  # whose fused attention is cuDNN's, of unknown traffic
     without = plan_step(load, state, mesh, card).memory * card.accelerator.bandwidth
     assert found.memory * machine.accelerator.bandwidth - without == pytest.approx(work.bytes / 4)
     many = replace(load, evaluation_rows=2**16)  # so that arithmetic is what takes the time
-    forward = kernel_work(load.model, 2**16, load.sequence_length, load.targets, "tpu", backward=False)
+    forward = kernel_work(load.model, 2**16, load.sequence_length, load.targets, lambda width: "tpu", backward=False)
     whole = forward_flops(load.model, load.lora, 2**16, load.sequence_length, load.targets)
     expected = (whole.total - whole.attention + forward.flops) / rate
     assert plan_evaluation(many, state, mesh, machine) == pytest.approx(expected)
