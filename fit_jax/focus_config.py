@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fit_jax.errors import InputError
-from fit_jax.focus.spec import FocusSpec
+from fit_jax.focus.spec import held_out_specs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +41,6 @@ class FocusConfig:
     # Instructions of that kind that training never shows; they are evaluated apart.
     held_out: tuple[str, ...] = ()
 
-    @property
-    def held_out_specs(self) -> frozenset[FocusSpec]:
-        """The specifications of `held_out`.
-
-        Raises:
-            InputError: One cannot be read.
-        """
-        return frozenset(map(FocusSpec.parse, self.held_out))
-
     def check(self) -> None:
         """Raises InputError where a share is none, no paraphrase is left, or a held-out instruction is malformed."""
         if self.paraphrases is not None and self.paraphrases < 1:
@@ -57,9 +48,4 @@ class FocusConfig:
         for name in ("decoy_share", "turn_share", "combinations"):
             if not 0 <= (share := getattr(self, name)) <= 1:
                 raise InputError(f"focus.{name}: {share} is no share from 0 to 1")
-        try:
-            specs = self.held_out_specs
-        except InputError as error:
-            raise InputError(f"focus.held_out: {error}") from error
-        if len(specs) < len(self.held_out):
-            raise InputError("focus.held_out: names an instruction twice; leave one out")
+        held_out_specs(self.held_out)

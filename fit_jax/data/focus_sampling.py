@@ -26,7 +26,7 @@ from fit_jax.data.sampler import Branch, Sampler
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, TaskText
 from fit_jax.focus.instructions import instruction, paraphrases_of
-from fit_jax.focus.spec import FOCUS_TYPES, SPURIOUS, FocusSpec, combined_specs, focus_label, spec_for
+from fit_jax.focus.spec import FOCUS_TYPES, SPURIOUS, FocusSpec, combined_specs, focus_label, held_out_specs, spec_for
 from fit_jax.foreign import listed, quoted
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
@@ -78,7 +78,7 @@ class FocusSampler(Sampler[Batch]):
         self._paraphrases = lru_cache(None)(
             lambda task, spec: _some(paraphrases_of(task, spec, "train"), config.paraphrases)
         )
-        self._combinations, self._held_out = config.combinations, config.held_out_specs
+        self._combinations, self._held_out = config.combinations, held_out_specs(config.held_out)
         self._specs = lru_cache(None)(self._drawn_from)
         self._instruction = lru_cache(None)(lambda task, spec, paraphrase: instruction(texts[task], spec, paraphrase))
 
@@ -177,7 +177,7 @@ def combinations_asked(config: FocusConfig, text: TaskText) -> dict[FocusSpec, b
     """
     if not (config.combinations or config.held_out):
         return {}
-    held_out = config.held_out_specs
+    held_out = held_out_specs(config.held_out)
     return {
         spec: bool(config.combinations and config.weights.get(name, 0) > 0) and spec not in held_out
         for name in FOCUS_TYPES
@@ -199,7 +199,7 @@ def check_combinations(config: FocusConfig, text: TaskText) -> None:
             f"focus.{'combinations' if config.combinations else 'held_out'}: task {text.name} has no two spurious "
             "features to combine; name several in task.features, or leave it out"
         )
-    for spec in sorted(map(str, config.held_out_specs)):
+    for spec in sorted(map(str, held_out_specs(config.held_out))):
         if spec not in known:
             raise InputError(
                 f"focus.held_out: {quoted(spec)} is no instruction about several features of task {text.name}; write "

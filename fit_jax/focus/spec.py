@@ -159,6 +159,21 @@ def combined_specs(focus_type: str, features: Sequence[str]) -> tuple[FocusSpec,
     return tuple(found)
 
 
+def held_out_specs(texts: Collection[str]) -> frozenset[FocusSpec]:
+    """The specifications of the field `focus.held_out`.
+
+    Raises:
+        InputError: One cannot be read, contradicts itself, or stands there twice.
+    """
+    try:
+        specs = frozenset(map(FocusSpec.parse, texts))
+    except InputError as error:
+        raise InputError(f"focus.held_out: {error}") from error
+    if len(specs) < len(texts):
+        raise InputError("focus.held_out: names an instruction twice; leave one out")
+    return specs
+
+
 def _canonical(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(names), key=lambda name: (name != CORE, name)))
 
