@@ -244,7 +244,7 @@ class FocusModel:
 
 
 def _turns(earlier: object) -> list[Turn]:
-    if not (isinstance(earlier, Iterable) and all(isinstance(answer, Answer) for answer in earlier)):
+    if not (isinstance(earlier, Sequence) and all(isinstance(answer, Answer) for answer in earlier)):
         raise InputError(f"earlier: {shown(earlier)} is no list of answers; give what `ask` returned before")
     return [Turn(answer.instruction, answer.answer) for answer in earlier]
 

@@ -48,6 +48,9 @@ WAYS = {
     "make demo": Way(f"{TRAIN} {MODEL} {DEMO}"),
     "fit-jax --version": Way(slow=False),
     "python -m fit_jax.train": Way(f"{TRAIN} {MODEL} {DEMO}"),
+    "python -m fit_jax.train --config configs/demo.yaml --focus.turn_share": Way(
+        f"{TRAIN} {MODEL} {DEMO} --train.sequence_length 600"
+    ),
     "python -m fit_jax.train --task.name jsonl": Way(f"{TRAIN} {MODEL}"),
     "python -m fit_jax.train --task.name jsonl --task.file tickets.yaml --model.pretrained": Way(TRAIN),
     "python -m fit_jax.train --config configs/stories_lora.yaml": Way(f"{TRAIN} {DEMO}"),
@@ -59,6 +62,10 @@ WAYS = {
     "python -m fit_jax.train --config configs/mixture": Way(f"{TRAIN} {MODEL}", official=True),
     "python -m fit_jax.evaluate": Way("--evaluation.splits [low]"),
     "python -m fit_jax.evaluate runs/demo": Way("--evaluation.splits [low]", slow=False),
+    # In words of so small a vocabulary three turns are longer than a row.
+    "python -m fit_jax.evaluate runs/demo --evaluation.turns": Way(
+        "--evaluation.splits [low] --train.long_text cut", slow=False
+    ),
     "python -m fit_jax.steer": Way(slow=False),
     "python -m fit_jax.steer runs/tickets": Way(),
     "python -m fit_jax.steer runs/mixture_small": Way(official=True),

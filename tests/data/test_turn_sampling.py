@@ -16,7 +16,7 @@ from fit_jax.focus.example import Example, Spurious, TaskText
 from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.prompts import EncodedPrompt
 from fit_jax.focus.spec import FOCUS_TYPES, focus_label, spec_for
-from fit_jax.methods import training_method
+from fit_jax.methods import UNINSTRUCTED, training_method
 
 TEXT = TaskText(
     name="demo", instruction="I", input_template="{text}", cue="A", core="the core", spurious={"keyword": "the keyword"}
@@ -78,11 +78,17 @@ def test_batches_hold_them_beside_decoys(share, turned):
     assert all(e.slots["text"] != "a b c d" for e in encoder.examples)
 
 
-def test_the_share_is_one_and_needs_instructions():
+@pytest.mark.parametrize("method", UNINSTRUCTED)
+@pytest.mark.parametrize("field", ["turn_share", "combinations"])
+def test_what_needs_instructions_is_refused_of_methods_that_show_none(method, field):
+    examples = [replace(e, uid=f"e{n}", label=n // 2 % 2) for n, e in enumerate(EXAMPLES)]
+    task = Task(text=replace(TEXT, biased=("text",)), splits={"train": Split("train", examples, {})})
+    for name, focus in (("fit", FocusConfig(**{field: 0.5})), (method, FocusConfig())):
+        training_method(task, Config(focus=focus, train=TrainConfig(method=name)))
+    with pytest.raises(InputError, match=rf"focus\.{field}: 0\.5, but {method} trains without focus instructions"):
+        training_method(task, Config(focus=FocusConfig(**{field: 0.5}), train=TrainConfig(method=method)))
+
+
+def test_the_share_is_one():
     with pytest.raises(InputError, match=r"focus\.turn_share: 1\.5 is no share from 0 to 1"):
         FocusConfig(turn_share=1.5).check()
-    task = Task(text=TEXT, splits={"train": Split("train", EXAMPLES, {})})
-    config = Config(focus=FocusConfig(turn_share=0.5))
-    training_method(task, config)
-    with pytest.raises(InputError, match=r"focus\.turn_share: 0\.5, but sft_y trains without focus instructions"):
-        training_method(task, replace(config, train=TrainConfig(method="sft_y")))
