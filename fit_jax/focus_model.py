@@ -134,7 +134,7 @@ class FocusModel:
         instruction: str | None = None,
         earlier: Sequence[Answer] = (),
     ) -> list[Answer]:
-        """The answers to many texts, in their order; otherwise as `ask`."""
+        """The answers to many texts, in their order; `earlier` stands before each; otherwise as `ask`."""
         questions = questions_of(self._run.task, focus, ignore, candidates, instruction, _turns(earlier))
         inputs = [filled(questions, text) for text in text_list(texts)]
         asked = self._alone if len(inputs) == 1 else self._subject
@@ -244,7 +244,7 @@ class FocusModel:
 
 
 def _turns(earlier: object) -> list[Turn]:
-    if not (isinstance(earlier, Iterable) and all(isinstance(answer, Answer) for answer in earlier)):
+    if not (isinstance(earlier, Sequence) and all(isinstance(answer, Answer) for answer in earlier)):
         raise InputError(f"earlier: {shown(earlier)} is no list of answers; give what `ask` returned before")
     return [Turn(answer.instruction, answer.answer) for answer in earlier]
 

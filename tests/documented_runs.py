@@ -62,6 +62,7 @@ WAYS = {
     "python -m fit_jax.train --config configs/mixture": Way(f"{TRAIN} {MODEL}", official=True),
     "python -m fit_jax.evaluate": Way("--evaluation.splits [low]"),
     "python -m fit_jax.evaluate runs/demo": Way("--evaluation.splits [low]", slow=False),
+    # In words of so small a vocabulary three turns are longer than a row.
     "python -m fit_jax.evaluate runs/demo --evaluation.turns": Way(
         "--evaluation.splits [low] --train.long_text cut", slow=False
     ),

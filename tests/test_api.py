@@ -93,10 +93,11 @@ def test_a_later_question_follows_the_answers_before(model):
     third = model.ask(TEXTS[0], focus="core", earlier=[first, second])
     assert len({tuple(a.probabilities.values()) for a in (plain, second, third)}) == 3
     assert second.instruction == plain.instruction
+    for given in (iter([first]), ["positive"], first, None):  # an iterator would be at its end once it is checked
+        with pytest.raises(fit_jax.InputError, match=r"earlier: .* is no list of answers; give what `ask` returned"):
+            model.ask(TEXTS[0], focus="core", earlier=given)
     with pytest.raises(fit_jax.InputError, match=r"earlier: a later turn is a focus instruction"):
         model.ask(TEXTS[0], earlier=[first])
-    with pytest.raises(fit_jax.InputError, match=r"earlier: .* is no list of answers; give what `ask` returned before"):
-        model.ask(TEXTS[0], focus="core", earlier=["positive"])
 
 
 def test_an_answer_is_attributed_to_all_of_its_prompt(model):

@@ -11,7 +11,7 @@ Where an example has several spurious features, a type about one speaks of any o
 out, each as likely.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,12 +23,15 @@ from fit_jax.data.keyed_generator import generator
 from fit_jax.data.orders import Order
 from fit_jax.data.packing import Batch
 from fit_jax.data.sampler import Branch, Sampler
+from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, TaskText
-from fit_jax.focus.instructions import instruction, paraphrases_of
+from fit_jax.focus.instructions import evenly, instruction, paraphrases_of
 from fit_jax.focus.spec import FOCUS_TYPES, SPURIOUS, FocusSpec, combined_specs, focus_label, held_out_specs, spec_for
 from fit_jax.foreign import listed, quoted
 
+# Features of one text that instructions about several may name: 6 make 486 of them.
+MOST_COMBINED = 6
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -76,7 +79,7 @@ class FocusSampler(Sampler[Batch]):
         self._text = text
         texts = {each.name: each for each in text.each}
         self._paraphrases = lru_cache(None)(
-            lambda task, spec: _some(paraphrases_of(task, spec, "train"), config.paraphrases)
+            lambda task, spec: evenly(paraphrases_of(task, spec, "train"), config.paraphrases)
         )
         self._combinations, self._held_out = config.combinations, held_out_specs(config.held_out)
         self._specs = lru_cache(None)(self._drawn_from)
@@ -170,44 +173,48 @@ def check_focus(config: FocusConfig) -> None:
         raise InputError(f"focus.branches: {config.branches}; an example has at least one branch")
 
 
-def combinations_asked(config: FocusConfig, text: TaskText) -> dict[FocusSpec, bool]:
-    """The specifications of several of a task's features that are evaluated, and whether training shows each.
+def combinations_asked(config: FocusConfig, examples: Iterable[Example]) -> dict[FocusSpec, bool]:
+    """The specifications of several features of an example that are evaluated, and whether training shows each.
 
     None are where training is to show none and none are held out.
     """
     if not (config.combinations or config.held_out):
         return {}
     held_out = held_out_specs(config.held_out)
+    together = dict.fromkeys(tuple(example.spurious) for example in examples)
     return {
         spec: bool(config.combinations and config.weights.get(name, 0) > 0) and spec not in held_out
         for name in FOCUS_TYPES
-        for spec in combined_specs(name, tuple(text.spurious))
+        for features in together
+        for spec in combined_specs(name, features)
     }
 
 
-def check_combinations(config: FocusConfig, text: TaskText) -> None:
+def check_combinations(config: FocusConfig, task: Task) -> None:
     """Checks what `focus.combinations` and `focus.held_out` ask of a task, or of the tasks of a mixture.
 
     Raises:
-        InputError: No task has several features, or a held-out instruction is none of theirs.
+        InputError: No example for validation has several features or one has too many, or a held-out instruction is
+            about none of them.
     """
     if not (config.combinations or config.held_out):
         return
-    known = {str(spec) for each in text.each for spec in combinations_asked(config, each)}
+    field, name = "combinations" if config.combinations else "held_out", task.text.name
+    examples = [example for each in task.each.values() for example in each.splits["validation"].examples]
+    if (most := max((len(example.spurious) for example in examples), default=0)) > MOST_COMBINED:
+        raise InputError(
+            f"focus.{field}: texts of task {name} have up to {most} spurious features, which make too many "
+            f"instructions about several; name {MOST_COMBINED} or fewer in task.features, or leave it out"
+        )
+    known = {str(spec) for spec in combinations_asked(config, examples)}
     if not known:
         raise InputError(
-            f"focus.{'combinations' if config.combinations else 'held_out'}: task {text.name} has no two spurious "
-            "features to combine; name several in task.features, or leave it out"
+            f"focus.{field}: task {name} has no two spurious features to combine in one text; name several in "
+            "task.features, or leave it out"
         )
     for spec in sorted(map(str, held_out_specs(config.held_out))):
         if spec not in known:
             raise InputError(
-                f"focus.held_out: {quoted(spec)} is no instruction about several features of task {text.name}; write "
+                f"focus.held_out: {quoted(spec)} is no instruction about several features of task {name}; write "
                 f"{listed(sorted(known), 6)}"
             )
-
-
-def _some(paraphrases: Sequence[str], most: int | None) -> Sequence[str]:
-    """So many of them at most, evenly from all."""
-    kept = min(most or len(paraphrases), len(paraphrases))
-    return [paraphrases[number * len(paraphrases) // kept] for number in range(kept)]

@@ -40,7 +40,9 @@ class ItemStream(Generic[BatchType]):
         self._packing = config.train.packing
         self._cuts = config.train.long_text == "cut"
         kinds = ((TrainingTurns, config.focus.turn_share), (TrainingDecoys, config.focus.decoy_share))
-        self._changes = [kind(encoder.text, share, config.seed).shown for kind, share in kinds if share]
+        self._changes = [
+            kind(encoder.text, share, config.seed, config.focus.paraphrases).shown for kind, share in kinds if share
+        ]
         self._order = lru_cache(2)(sampler.order)
         self._tokens_per_row = config.train.sequence_length
         self.targets_per_row = config.train.targets_per_row

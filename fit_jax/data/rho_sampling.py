@@ -67,6 +67,13 @@ class Rows:
         """What a row can have, as indices of `values`: one of each feature where they are drawn together, else one."""
         return combinations_of(self.values) if self.joint else tuple((v,) for v in range(len(self.values)))
 
+    @property
+    def untied(self) -> tuple[str, str] | None:
+        """Of features that are drawn together, one of which no value is tied to an outcome, and that outcome."""
+        tied = {(value.feature, value.outcome) for value in self.values}
+        pairs = product(self.features if self.joint else (), range(len(self.outcomes)))
+        return next(((f, self.outcomes[o]) for f, o in pairs if (f, o) not in tied), None)
+
     @cached_property
     def holds(self) -> np.ndarray:
         """(combinations, values) whether a combination holds a value; of features that are drawn together."""

@@ -20,6 +20,7 @@ from fit_jax.data.rho_sampling import (
 )
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example
+from fit_jax.foreign import shown
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,7 @@ def build_splits(
         rows: Rows for train and validation, and for the test splits where `test` is None.
         test: Rows of an official test file. Source texts that stand here too are left out of `rows`.
         shifted: Rows with feature values that training never shows, for the `shifted_` splits; apart as `test` is.
+            Where features drawn together lack a value for some answer there, these splits are left out, and noted.
         part: How rows are parted into those for training, validation and testing; None stands for `partition`.
 
     Returns:
@@ -154,6 +156,12 @@ def build_splits(
     asks = split_specs(config, len(rows.outcomes))
     sizes = default.asked(config)
     notes: list[str] = []
+    if shifted is not None and (untied := shifted.untied):
+        notes.append(
+            f"no shifted splits: in them no value of {shown(untied[0])} is tied to {shown(untied[1])}, and features "
+            "that are drawn together need one for each answer"
+        )
+        shifted = None
     apart = [other.key for other in (test, shifted) if other is not None]
     within = np.flatnonzero(~np.isin(rows.key, np.concatenate(apart))) if apart else np.arange(len(rows.key))
     if len(within) < len(rows.key):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fit_jax.data.keyed_generator import generator
 from fit_jax.focus.example import Example, TaskText, Turn
-from fit_jax.focus.instructions import instruction, paraphrases_of
+from fit_jax.focus.instructions import evenly, instruction, paraphrases_of
 from fit_jax.focus.spec import FOCUS_TYPES, SPURIOUS, focus_label, spec_for
 
 _MOST = 2
@@ -18,11 +18,12 @@ class TrainingTurns:
     encoder leaves the earlier turns out.
     """
 
-    def __init__(self, text: TaskText, share: float, seed: int) -> None:
-        """`share` of the examples of an epoch get some on average."""
+    def __init__(self, text: TaskText, share: float, seed: int, paraphrases: int | None = None) -> None:
+        """`share` of the examples of an epoch get some on average, of so many `paraphrases` of a type at most."""
         self._text = text
         self._share = share
         self._seed = seed
+        self._most = paraphrases
 
     def shown(self, epoch: int, index: int, example: Example) -> Example:
         """The example number `index` as an epoch shows it."""
@@ -38,6 +39,6 @@ class TrainingTurns:
         types = [name for name in FOCUS_TYPES[later:] if features or SPURIOUS not in name]
         name = types[int(focus * len(types))]
         spec = spec_for(name, features[int(feature * len(features))] if features else "")
-        sentences = paraphrases_of(text.name, name, "train")
+        sentences = evenly(paraphrases_of(text.name, name, "train"), self._most)
         words = instruction(text, spec, sentences[int(paraphrase * len(sentences))])
         return Turn(words, example.candidates[focus_label(example, spec)])

@@ -36,7 +36,8 @@ def combination_queries(
         examples: Those asked about, by split.
         config: The run; none are asked where `focus` combines nothing.
     """
-    asked, seen = config.evaluation, combinations_asked(config.focus, text)
+    asked, everything = config.evaluation, (example for chosen in examples.values() for example in chosen)
+    seen = combinations_asked(config.focus, everything)
     shown = {str(spec): is_seen for spec, is_seen in seen.items()}
     groups = [
         ask_combinations(text, split, e, seen, asked.paraphrases, config.evaluation_seed, asked.paraphrases_each)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from fit_jax.data.layout import Item, lay_out
 from fit_jax.data.packing import Batch, first_fit, stack, target_capacity
-from fit_jax.focus.prompts import EncodedPrompt
+from fit_jax.focus.prompts import EncodedPrompt, common_prefix
 from fit_jax.models.decoder import Decoder, Params
 from fit_jax.models.head import target_log_probs
 from fit_jax.parallel.config import CONTEXT
@@ -29,6 +29,7 @@ TOGETHER = 8  # batches whose rows are sorted by length
 WIDTHS = 3  # sequence lengths
 WORTH = 24  # batches for which more than one sequence length is worth compiling
 STEP = 16  # of the lengths of rows
+SAVED = 0.25  # share of the tokens of several prompts that sharing their beginning must save
 SAMPLE = 512  # items from which the capacity for targets is chosen
 
 
@@ -62,7 +63,8 @@ class Scorer:
     """Scores the answers of prompts; prompts of one group share the computation of their common tokens.
 
     A group is laid out as one prefix tree (`fit_jax.data.layout`): the prefix its prompts share, a branch per prompt, a
-    leaf per answer. Rows are packed with such items, and one compiled function scores every answer of a batch; it is
+    leaf per answer. Where its prompts share little, as under instructions before the text, each is a tree of its own:
+    rows as long as all of them would take memory and gain nothing. Rows are packed with such items, and one compiled function scores every answer of a batch; it is
     compiled once for each sequence length: that of the longest item, rounded up, and where batches are many two shorter
     ones.
 
@@ -105,12 +107,15 @@ class Scorer:
             params: What `forward` takes; for a plain one the model's states, as `nnx.merge(graphdef, *params)` does.
             groups: Prompts that belong together: those of one example.
         """
-        counts, items = [], []
+        counts: list[list[list[int]]] = []  # by group and item, the answers of each prompt
+        items = []
         for prompts in groups:
-            counts.append([len(p.answers) for p in prompts])
-            items.append(lay_out(prompts, [range(n) for n in counts[-1]]))
-        for of_prompts, scores in zip(counts, self.score_items(params, items)):
-            yield _split(scores, of_prompts)
+            parts = [prompts] if _worth_sharing(prompts) else [[prompt] for prompt in prompts]
+            counts.append([[len(p.answers) for p in part] for part in parts])
+            items += [lay_out(part, [range(n) for n in of_part]) for part, of_part in zip(parts, counts[-1])]
+        found = self.score_items(params, items)
+        for of_group in counts:
+            yield [scores for of_item in of_group for scores in _split(next(found), of_item)]
 
     def score_items(self, params: ForwardParams, items: Sequence[Item]) -> Iterator[AnswerScores]:
         """Yields the scores of each item's answers, by their slots, in the order given; `params` as for `score`."""
@@ -194,6 +199,12 @@ def _score_function(graphdef: nnx.GraphDef, forward: Forward) -> Score:
         return by_slot(jnp.where(used, log_prob, 0.0), batch.target_slot), missed == 0
 
     return score
+
+
+def _worth_sharing(prompts: Sequence[EncodedPrompt]) -> bool:
+    """Whether sharing what all prompts begin with saves at least `SAVED` of their tokens."""
+    shared = common_prefix([prompt.prompt for prompt in prompts])
+    return len(prompts) == 1 or shared * (len(prompts) - 1) >= SAVED * sum(len(p.prompt) for p in prompts)
 
 
 def _split(scores: AnswerScores, counts: Sequence[int]) -> list[AnswerScores]:

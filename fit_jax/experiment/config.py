@@ -1,7 +1,7 @@
 """What an experiment is: a run, and the methods and seeds it is done with."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from fit_jax.config import MIXTURE, Config
 from fit_jax.config_files import overlaid, parse_config
 from fit_jax.errors import InputError
 from fit_jax.foreign import shown
-from fit_jax.methods import TRAINED, TRAINING_FREE, known_methods
+from fit_jax.methods import TRAINED, TRAINING_FREE, UNINSTRUCTED, check_shows_instructions, known_methods
 
 METHODS = (*TRAINING_FREE, *TRAINED)
 # Options that each cell would override, and what decides instead.
@@ -117,11 +117,12 @@ def _check_variants(config: ExperimentConfig) -> None:
 
 
 def check_experiment(config: ExperimentConfig) -> None:
-    """Checks the lists.
+    """Checks the lists, and the run of each model or variant.
 
     Raises:
-        InputError: An unknown or repeated method, no seed or an impossible one, a reference that is not among the
-            methods, no shots, decoys, earlier turns or combinations of features, or a mixture.
+        InputError: As `parts_of`; an unknown or repeated method, no seed or an impossible one, a reference that is not
+            among the methods, no shots; in a run decoys, earlier turns or combinations of features to report, earlier
+            turns to train on where a method shows no instruction, or a mixture.
     """
     for method in config.methods:
         if method not in METHODS and method not in known_methods():
@@ -133,18 +134,27 @@ def check_experiment(config: ExperimentConfig) -> None:
         replace(config.run, run_dir=config.run_dir, seed=seed).check()
     if config.reference not in config.methods:
         raise InputError(f"reference: {config.reference!r} is not among the methods {', '.join(config.methods)}")
-    if config.run.task.name == MIXTURE:
+    if config.shots < 1:
+        raise InputError(f"shots: {config.shots}; few_shot needs at least one")
+    for part in parts_of(config):
+        _check_run(part.run, config.methods)
+
+
+def _check_run(run: Config, methods: Sequence[str]) -> None:
+    if run.task.name == MIXTURE:
         raise InputError("run.task.name: an experiment is about one task; train a mixture with python -m fit_jax.train")
     for name in ("decoys", "turns"):
-        if getattr(config.run.evaluation, name):
+        if getattr(run.evaluation, name):
             raise InputError(
                 f"run.evaluation.{name}: an experiment does not report them; evaluate the run of a cell with "
                 f"`python -m fit_jax.evaluate CELL --evaluation.{name} true`"
             )
-    if config.run.focus.combinations or config.run.focus.held_out:
-        raise InputError(
-            "run.focus.combinations: an experiment reports one feature at a time; train a run of its own with "
-            "python -m fit_jax.train"
-        )
-    if config.shots < 1:
-        raise InputError(f"shots: {config.shots}; few_shot needs at least one")
+    for name in ("combinations", "held_out"):
+        if getattr(run.focus, name):
+            raise InputError(
+                f"run.focus.{name}: an experiment reports one feature at a time; train a run of its own with "
+                "python -m fit_jax.train"
+            )
+    for method in methods:
+        if method in UNINSTRUCTED:
+            check_shows_instructions(run.focus, method, "run.")

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _SYSTEM = "set focus.place to before or after, or tokenizer.template to plain"
-_TURNS = "set focus.turn_share to 0 and evaluation.turns to false, or tokenizer.template to plain"
+_TURNS = (
+    "ask without earlier turns (set focus.turn_share to 0 and evaluation.turns to false), or set tokenizer.template "
+    "to plain"
+)
 
 
 class ConversationStart:

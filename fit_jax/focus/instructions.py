@@ -129,6 +129,12 @@ def paraphrases_of(task: str, focus_type: str | FocusSpec, paraphrase_set: Parap
     return _sentences(_SETTINGS.get(task, _OWN_DATA), bool(spec.focus), bool(spec.ignore))[paraphrase_set]
 
 
+def evenly(paraphrases: Sequence[str], most: int | None) -> Sequence[str]:
+    """So many of them at most, evenly from all; None is all."""
+    kept = min(most or len(paraphrases), len(paraphrases))
+    return [paraphrases[number * len(paraphrases) // kept] for number in range(kept)]
+
+
 def instruction(text: TaskText, spec: FocusSpec, paraphrase: str) -> str:
     """The focus instruction: a paraphrase of the specification's type, with the task's names for the features.
 

@@ -271,8 +271,8 @@ class PromptEncoder:
         too_long = f"{example.named}: {length} tokens with its answers, more than the {limit} of a row"
         if self._long_text == "error":
             raise InputError(
-                f"{too_long}; shorten the text, set train.long_text to cut, or train with a larger "
-                "train.sequence_length"
+                f"{too_long}; shorten the text{', ask after fewer earlier turns' if example.earlier else ''}, set "
+                "train.long_text to cut, or train with a larger train.sequence_length"
             )
         fitting = None
         low, high = 1, max(map(len, example.slots.values()), default=0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 from fit_jax.config import Config
 from fit_jax.errors import InputError
+from fit_jax.focus_config import FocusConfig
 from fit_jax.foreign import listed
 from fit_jax.plugins import build_plugin, load_plugin, plugin_names
 from fit_jax.train_config import TrainedMethod
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 TRAINED: tuple[str, ...] = get_args(TrainedMethod)
 # Those that take of an example nothing but its own task's words.
 OF_MIXTURES = ("fit", "sft_y", "sft_y_focus")
+# Those whose prompts hold no focus instruction.
+UNINSTRUCTED = tuple(name for name in TRAINED if name != "fit")
 TRAINING_FREE = ("zero_shot", "few_shot", "activation_addition", "pasta", "spotlight", "knob")
 
 
@@ -31,7 +34,8 @@ def training_method(task: "Task", config: Config) -> "TrainingMethod":
 
     Raises:
         InputError: Focus weights that make no sense, a training split that is empty or that the method cannot use, a
-            mixture with a method that knows one task, or earlier turns with one that shows no instruction.
+            mixture with a method that knows one task, or earlier turns or combinations of features with one that shows
+            no instruction.
     """
     from fit_jax.data.focus_sampling import check_focus
 
@@ -48,12 +52,19 @@ def training_method(task: "Task", config: Config) -> "TrainingMethod":
         method = _module(config.train.method).build(task, config)
     else:
         method = build_plugin("methods", config.train.method, TrainingMethod, task, config)
-    if config.focus.turn_share and method.validated in (true_label, uninstructed):
-        raise InputError(
-            f"focus.turn_share: {config.focus.turn_share}, but {config.train.method} trains without focus "
-            "instructions, so that none can follow another; set it to 0"
-        )
+    if method.validated in (true_label, uninstructed):
+        check_shows_instructions(config.focus, config.train.method)
     return method
+
+
+def check_shows_instructions(focus: FocusConfig, method: str, prefix: str = "") -> None:
+    """Raises InputError where `focus` asks for what a method that shows no instruction cannot train on."""
+    for name, remedy in (
+        ("turn_share", "so that none can follow another; set it to 0"),
+        ("combinations", "so that none can name several features; set it to 0, and focus.held_out asks about them"),
+    ):
+        if share := getattr(focus, name):
+            raise InputError(f"{prefix}focus.{name}: {share}, but {method} trains without focus instructions, {remedy}")
 
 
 def training_free_method(name: str) -> "TrainingFree":

@@ -129,7 +129,7 @@ def set_up(config: Config, trains: bool = False, changed: Changed = "refuse", tr
     if not (copied or trains or trust_code):
         _refuse_code(config, folder)
     task = kept_task(folder / TASK) if copied else build_task(config.task, config.seed)
-    check_combinations(config.focus, task.text)
+    check_combinations(config.focus, task)
     digests = Digests({} if kept is None else kept.files)
     found = fingerprints(task, resolved, copied, digests)
     if (folder / CONFIG).is_file():

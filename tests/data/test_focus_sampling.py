@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from fit_jax.config import FocusConfig
-from fit_jax.data.focus_sampling import FocusSampler, check_combinations, combinations_asked
+from fit_jax.data.focus_sampling import MOST_COMBINED, FocusSampler, check_combinations, combinations_asked
+from fit_jax.data.splits import Split
+from fit_jax.data.task import Task
 from fit_jax.errors import InputError
 from fit_jax.focus.example import Example, Spurious, TaskText
 from fit_jax.focus.instructions import instruction, paraphrases_of
@@ -188,16 +190,14 @@ def test_one_feature_at_a_time_is_what_it_was_and_needs_two_features_otherwise()
 
 
 def test_what_is_asked_and_whether_it_was_seen():
-    assert combinations_asked(FocusConfig(), TEXT) == {}
-    asked = combinations_asked(FocusConfig(combinations=0.5, held_out=HELD_OUT), TEXT)
+    assert combinations_asked(FocusConfig(), EXAMPLES) == {}
+    asked = combinations_asked(FocusConfig(combinations=0.5, held_out=HELD_OUT), EXAMPLES)
     assert asked.keys() == SEVERAL.keys()
     assert {str(spec) for spec, seen in asked.items() if not seen} == {str(FocusSpec.parse(t)) for t in HELD_OUT}
     weights = {"none": 1.0, "focus(spurious)": 1.0}
-    seen = {
-        s for s, is_seen in combinations_asked(FocusConfig(combinations=0.5, weights=weights), TEXT).items() if is_seen
-    }
-    assert seen == {*combined_specs("focus(spurious)", FEATURES)}
-    assert not any(combinations_asked(FocusConfig(held_out=HELD_OUT), TEXT).values())
+    of_one_type = combinations_asked(FocusConfig(combinations=0.5, weights=weights), EXAMPLES)
+    assert {spec for spec, is_seen in of_one_type.items() if is_seen} == {*combined_specs("focus(spurious)", FEATURES)}
+    assert not any(combinations_asked(FocusConfig(held_out=HELD_OUT), EXAMPLES).values())
 
 
 @pytest.mark.parametrize(
@@ -213,17 +213,33 @@ def test_what_is_asked_and_whether_it_was_seen():
 )
 def test_what_cannot_be_held_out_of_a_task(config, message):
     with pytest.raises(InputError, match=message):
-        check_combinations(FocusConfig(**config), TEXT)
+        check_combinations(FocusConfig(**config), task_of(EXAMPLES))
 
 
-def test_a_task_with_one_feature_has_nothing_to_combine():
-    single = replace(TEXT, spurious={"keyword": "the keyword"})
-    check_combinations(FocusConfig(), single)
+def task_of(examples):
+    return Task(text=TEXT, splits={"validation": Split("validation", examples, {})})
+
+
+def with_features(*features):
+    return [replace(e, spurious=dict.fromkeys(features, Spurious("a", 0))) for e in EXAMPLES[:3]]
+
+
+def test_a_task_without_two_features_in_a_text_has_nothing_to_combine():
+    """What counts is the texts: a task may have several features of which each text has one, as BBQ has."""
+    alone = task_of([*with_features("keyword"), *with_features("genre")])
+    check_combinations(FocusConfig(), alone)
     for config in ({"combinations": 0.5}, {"held_out": HELD_OUT}):
         with pytest.raises(InputError, match=f"^focus.{next(iter(config))}: task demo has no two spurious features"):
-            check_combinations(FocusConfig(**config), single)
-    parts = replace(TEXT, name="mixture", spurious={}, parts={"one": single, "two": TEXT})
-    check_combinations(FocusConfig(combinations=0.5, held_out=HELD_OUT), parts)
+            check_combinations(FocusConfig(**config), alone)
+    mixture = Task(text=replace(TEXT, name="mixture"), splits={}, parts={"one": alone, "two": task_of(EXAMPLES)})
+    check_combinations(FocusConfig(combinations=0.5, held_out=HELD_OUT), mixture)
+
+
+def test_more_features_of_a_text_than_instructions_could_name_are_refused():
+    names = [f"f{n}" for n in range(MOST_COMBINED + 1)]
+    check_combinations(FocusConfig(combinations=0.5), task_of(with_features(*names[1:])))
+    with pytest.raises(InputError, match=r"focus\.combinations: .* have up to 7 spurious features.*name 6 or fewer in"):
+        check_combinations(FocusConfig(combinations=0.5), task_of(with_features(*names)))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fit_jax.config import Config, FocusConfig, TrainConfig
+from fit_jax.data.decoy_sampling import TrainingDecoys
 from fit_jax.data.focus_sampling import FocusSampler
 from fit_jax.data.loader import TrainLoader
 from fit_jax.data.splits import Split
@@ -16,7 +17,7 @@ from fit_jax.focus.example import Example, Spurious, TaskText
 from fit_jax.focus.instructions import instruction, paraphrases_of
 from fit_jax.focus.prompts import EncodedPrompt
 from fit_jax.focus.spec import FOCUS_TYPES, focus_label, spec_for
-from fit_jax.methods import training_method
+from fit_jax.methods import UNINSTRUCTED, training_method
 
 TEXT = TaskText(
     name="demo", instruction="I", input_template="{text}", cue="A", core="the core", spurious={"keyword": "the keyword"}
@@ -44,6 +45,17 @@ def test_a_share_of_the_examples_has_one_or_two_that_are_answered_as_they_ask():
     assert {turn.answer for turn in said} == {"no", "yes"}
     assert any(e.earlier[0].instruction == "" for e in shown if e.earlier)
     assert all(turn.instruction for e in shown for turn in e.earlier[1:])
+
+
+@pytest.mark.parametrize("kind", [TrainingTurns, TrainingDecoys])
+def test_they_are_in_the_paraphrases_that_training_shows(kind):
+    def words(example):
+        return [t.instruction for t in example.earlier] or [example.slots["text"].replace("a b c d", "").strip(' "')]
+
+    few = kind(TEXT, 1.0, 0, 1)
+    said = {text for i, e in enumerate(EXAMPLES) for text in words(few.shown(0, i, e)) if "a b" not in text and text}
+    shown = {instruction(TEXT, spec_for(f, "keyword"), paraphrases_of("demo", f, "train")[0]) for f in FOCUS_TYPES[1:]}
+    assert said == shown
 
 
 def test_it_is_a_function_of_seed_epoch_and_example():
@@ -78,11 +90,17 @@ def test_batches_hold_them_beside_decoys(share, turned):
     assert all(e.slots["text"] != "a b c d" for e in encoder.examples)
 
 
-def test_the_share_is_one_and_needs_instructions():
+@pytest.mark.parametrize("method", UNINSTRUCTED)
+@pytest.mark.parametrize("field", ["turn_share", "combinations"])
+def test_what_needs_instructions_is_refused_of_methods_that_show_none(method, field):
+    examples = [replace(e, uid=f"e{n}", label=n // 2 % 2) for n, e in enumerate(EXAMPLES)]
+    task = Task(text=replace(TEXT, biased=("text",)), splits={"train": Split("train", examples, {})})
+    for name, focus in (("fit", FocusConfig(**{field: 0.5})), (method, FocusConfig())):
+        training_method(task, Config(focus=focus, train=TrainConfig(method=name)))
+    with pytest.raises(InputError, match=rf"focus\.{field}: 0\.5, but {method} trains without focus instructions"):
+        training_method(task, Config(focus=FocusConfig(**{field: 0.5}), train=TrainConfig(method=method)))
+
+
+def test_the_share_is_one():
     with pytest.raises(InputError, match=r"focus\.turn_share: 1\.5 is no share from 0 to 1"):
         FocusConfig(turn_share=1.5).check()
-    task = Task(text=TEXT, splits={"train": Split("train", EXAMPLES, {})})
-    config = Config(focus=FocusConfig(turn_share=0.5))
-    training_method(task, config)
-    with pytest.raises(InputError, match=r"focus\.turn_share: 0\.5, but sft_y trains without focus instructions"):
-        training_method(task, replace(config, train=TrainConfig(method="sft_y")))

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
+from fit_jax.data.layout import lay_out
 from fit_jax.evaluation import scoring
 from fit_jax.evaluation.queries import ask, encode
 from fit_jax.evaluation.scoring import Scorer, plain_forward
@@ -92,6 +93,25 @@ def test_instruction_before_the_input_scores_alike_whether_shared_or_not(task, e
     alone = make_scorer().score(params, [(prompt,) for group in together for prompt in group])
     for a, (b,) in zip(shared, alone, strict=True):
         assert_close(a.log_prob, b.log_prob, tolerance=2e-5)
+
+
+def test_prompts_that_share_little_stand_in_rows_of_their_own(task, encoder, make_scorer, params, monkeypatch):
+    example = task.splits["iid"].examples[0]
+    asked = [ask(task.text, "iid", example, ("train", "heldout"), 0)]
+    laid_out = []
+    monkeypatch.setattr(
+        scoring, "lay_out", lambda prompts, answers: laid_out.append(prompts) or lay_out(prompts, answers)
+    )
+    for place, items in (("after", 1), ("before", len(asked[0].instructions))):
+        placed = PromptEncoder(encoder.tokenizer, task.text, place)
+        (group,) = encode(placed, asked)
+        laid_out.clear()
+        ((*found,),) = make_scorer().score(params, [group])
+        assert len(laid_out) == items
+        assert len(found) == len(group)
+        for prompt, score in zip(group, found):
+            (((expected,),)) = make_scorer().score(params, [[prompt]])
+            assert_close(score.log_prob, expected.log_prob, 2e-5)
 
 
 def test_answers_of_several_tokens_are_summed(plain_log_prob, make_scorer, params):

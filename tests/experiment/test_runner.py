@@ -124,12 +124,26 @@ def test_another_experiment_in_the_folder_is_refused(report, config):
         ({"methods": ("sft_y",)}, "not among the methods"),
         ({"shots": 0}, "shots"),
         ({"run": Config(evaluation=EvaluationConfig(decoys=True))}, "decoys: an experiment does not report them"),
-        ({"run": Config(focus=FocusConfig(combinations=0.5))}, "an experiment reports one feature at a time"),
+        (
+            {"run": Config(focus=FocusConfig(combinations=0.5))},
+            r"focus\.combinations: an experiment reports one feature",
+        ),
+        ({"run": Config(focus=FocusConfig(held_out=("ignore(a, b)",)))}, r"focus\.held_out: an experiment reports one"),
+        ({"run": Config(focus=FocusConfig(turn_share=0.5))}, r"run\.focus\.turn_share: 0\.5, but sft_y trains without"),
+        (
+            {"variants": {"a": ("--evaluation.turns=true",)}, "varied": "turns"},
+            r"evaluation\.turns: an experiment does not report them",
+        ),
     ],
 )
 def test_wrong_lists_are_reported(change, message):
     with pytest.raises(InputError, match=message):
         check_experiment(ExperimentConfig(**change))
+
+
+def test_an_experiment_of_methods_that_show_instructions_may_train_on_earlier_turns():
+    run = Config(focus=FocusConfig(turn_share=0.5))
+    check_experiment(ExperimentConfig(methods=("zero_shot", "fit"), run=run))
 
 
 def test_the_command_line_reaches_the_run():

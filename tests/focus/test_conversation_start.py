@@ -49,6 +49,15 @@ def test_without_a_template_turns_are_lines_that_end_in_the_end_token(tiny_token
     assert encoded.prompt.tolist() == whole
 
 
+def test_a_conversation_that_is_too_long_is_told_as_one(tiny_tokenizer, text, make_example):
+    plain, turned = make_example("Fine."), replace(make_example("Fine."), earlier=TURNS)
+    (short,) = PromptEncoder(tiny_tokenizer, text).encode([plain], [LAST])
+    encoder = PromptEncoder(tiny_tokenizer, text, sequence_length=len(short))
+    encoder.encode([plain], [LAST])
+    with pytest.raises(InputError, match=r"shorten the text, ask after fewer earlier turns, set train\.long_text"):
+        encoder.encode([turned], [LAST])
+
+
 def test_a_question_without_instruction_has_no_earlier_turns(tiny_tokenizer, text, make_example):
     encoder, example = PromptEncoder(tiny_tokenizer, text), make_example("Fine.")
     plain, turned = encoder.encode([example, replace(example, earlier=TURNS)], ["", ""])

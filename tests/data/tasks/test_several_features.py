@@ -133,6 +133,26 @@ def test_rows_without_a_value_of_a_feature_are_left_out_and_counted(own):
     assert {r.asked for r in every.splits["high"].rho["agent"].values()} == {None}
 
 
+@pytest.mark.parametrize(("held_out", "shifted"), [(["fax"], False), (["fax", "letter"], True)])
+def test_unseen_values_that_are_tied_to_some_answers_alone_make_no_shifted_splits(held_out, shifted, own, tmp_path):
+    rows = [json.loads(line) for line in (own.parent / "rows.jsonl").read_text().splitlines()]
+    for n, row in enumerate(rows):
+        row["channel"] = ("fax", "letter", *[row["channel"]] * 4)[n % 6]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ties = {"phone": "yes", "email": "no", "form": "no", "fax": "yes", "letter": "no"}
+    features = [
+        {"key": "channel", "column": "channel", "labels": ties, "held_out": held_out},
+        {"key": "agent", "column": "agent"},
+    ]
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({**TICKETS, "features": features}))
+    config = TaskConfig(name="jsonl", file=str(tmp_path / "own.yaml"), features=("channel", "agent"))
+    task = build_task(config, 0)
+    assert ("shifted_iid" in task.splits) == shifted
+    note = "no shifted splits: in them no value of channel is tied to no"
+    assert any(note in line for line in task.notes) != shifted
+    assert not {*held_out} & {*task.splits["train"].rho["channel"]}
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
