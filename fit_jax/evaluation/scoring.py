@@ -64,9 +64,9 @@ class Scorer:
 
     A group is laid out as one prefix tree (`fit_jax.data.layout`): the prefix its prompts share, a branch per prompt, a
     leaf per answer. Where its prompts share little, as under instructions before the text, each is a tree of its own:
-    rows as long as all of them would take memory and gain nothing. Rows are packed with such items, and one compiled function scores every answer of a batch; it is
-    compiled once for each sequence length: that of the longest item, rounded up, and where batches are many two shorter
-    ones.
+    rows as long as all of them would take memory and gain nothing. Rows are packed with such items, and one compiled
+    function scores every answer of a batch; it is compiled once for each sequence length: that of the longest item,
+    rounded up, and where batches are many two shorter ones.
 
     Attributes:
         graphdef: The model's structure.
