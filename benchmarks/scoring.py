@@ -2,6 +2,8 @@
 
     FIT_JAX_DATA=DATA python -m benchmarks.scoring bbq [--prompts 1200] [--rounds 3] [--peer_python PYTHON]
     python -m benchmarks.scoring RUN [--prompts 10000] ...
+    FIT_JAX_DATA=DATA python -m benchmarks.scoring bbq --shape llama31_8b      on one GPU, bf16
+    FIT_JAX_DATA=DATA python -m benchmarks.scoring bbq --shape tiny --prompts 60 --rounds 1     the same on a CPU
 
 `bbq`: a Llama of 6 layers, width 288 and 32,000 tokens with random weights rates all three answers of BBQ questions
 under all six focus types. RUN is a trained run, such as `runs/demo`, whose test prompts are asked. Sides: `here` (the
@@ -9,6 +11,9 @@ prompts of one text share it, all answers at once), `here, beams` (constrained b
 Face backend) and `generate` (transformers, a beam for each answer, constrained to them; padded batches of similar
 length). Each side is a fresh process, the sides in turn, `--rounds` times; medians. Seconds are of scoring alone, on
 token ids, with everything loaded and compiled. fp32. Prints a table and writes `runs/benchmarks/scoring_*.json`.
+
+With a shape of `benchmarks.gpu` the weights are random ones of that shape and dtype, and the harness chooses its own
+batches (`auto`).
 """
 
 import argparse
@@ -24,6 +29,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import gpu
+from benchmarks.loading import write_checkpoint
 from benchmarks.processes import in_fresh_process
 from benchmarks.training import SHAPE
 
@@ -39,26 +46,36 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description=str(__doc__).split("\n\n")[0])
     parser.add_argument("what", help="bbq, or a run's folder")
     parser.add_argument("--prompts", type=int)
+    parser.add_argument("--shape", choices=gpu.SHAPES, help="of bbq's model, in the place of the small one")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer_python", default=sys.executable, help="interpreter that has lm_eval and torch")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     if asked.side:
-        print(json.dumps(measured(asked.side, Path(asked.what))))
+        print(json.dumps(measured(asked.side, Path(asked.what), asked.shape)))
         return
     bbq = asked.what == "bbq"
+    if asked.shape and not bbq:
+        parser.error("--shape goes with bbq; a run has its own")
+    on_gpu = bool(asked.shape) and gpu.SHAPES[asked.shape].gpu
+    ours_on, theirs_on = gpu.devices(asked.peer_python) if on_gpu else ({}, {})
+    if on_gpu and not (ours_on["platform"] == "gpu" and theirs_on["cuda"]):
+        parser.error("no GPU that both JAX and PyTorch can use; with --shape tiny the benchmark runs on a CPU")
     if bbq and "FIT_JAX_DATA" not in os.environ:
         parser.error("set FIT_JAX_DATA to the folder that holds bbq and tokenizers")
     found: dict[str, list[dict]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        trees = write_bbq(folder) if bbq else write_run(folder, asked.what)
+        trees = write_bbq(folder, asked.shape) if bbq else write_run(folder, asked.what)
         count = write_prompts(folder, trees, asked.prompts or (1200 if bbq else 10000))
         for _ in range(asked.rounds):
             for side, rows in found.items():
                 python = sys.executable if side.startswith("here") else asked.peer_python
-                rows.append(in_fresh_process([python, "-m", "benchmarks.scoring", str(folder), "--side", side]))
-    report(f"scoring_{'bbq' if bbq else Path(asked.what).name}", count, found)
+                command = [python, "-m", "benchmarks.scoring", str(folder), "--side", side]
+                shape = ["--shape", asked.shape] if asked.shape else []
+                rows.append(in_fresh_process([*command, *shape], gpu.environment(on_gpu)))
+    name = "bbq" if bbq else Path(asked.what).name
+    report(f"scoring_{name}{f'_{asked.shape}' if asked.shape else ''}", count, found)
 
 
 def report(name: str, prompts: int, found: dict[str, list[dict]]) -> None:
@@ -76,7 +93,7 @@ def report(name: str, prompts: int, found: dict[str, list[dict]]) -> None:
     (OUTPUT / f"{name}.json").write_text(json.dumps({"prompts": prompts, "sides": table, "seconds": seconds}, indent=2))
 
 
-def write_bbq(folder: Path) -> Iterator[tuple]:
+def write_bbq(folder: Path, shape: str | None) -> Iterator[tuple]:
     """A random model with a real tokenizer; the trees of BBQ's test questions."""
     from flax import nnx
 
@@ -88,11 +105,15 @@ def write_bbq(folder: Path) -> Iterator[tuple]:
     from fit_jax.models.export import save_merged
     from fit_jax.models.families import config_from_hf
 
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(SHAPE))
-    decoder = Decoder(config_from_hf(SHAPE, "config.json"), rngs=nnx.Rngs(0))
-    save_merged(folder, decoder, np.dtype(np.float32))
-    tokenizer = load_tokenizer(str(Path(os.environ["FIT_JAX_DATA"]) / "tokenizers" / "llama2_32k"))
+    if shape is None:
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(SHAPE))
+        decoder = Decoder(config_from_hf(SHAPE, "config.json"), rngs=nnx.Rngs(0))
+        save_merged(folder, decoder, np.dtype(np.float32))
+    else:
+        write_checkpoint(folder, gpu.hf_config(gpu.SHAPES[shape]))
+    known = "llama2_32k" if shape is None else gpu.SHAPES[shape].tokenizer
+    tokenizer = load_tokenizer(str(Path(os.environ["FIT_JAX_DATA"]) / "tokenizers" / known))
     tokenizer.save_pretrained(folder)
     task = build_task(TaskConfig(name="bbq"), 0)
     return asked_of(task, PromptEncoder(tokenizer, task.text), 0)
@@ -130,11 +151,11 @@ def write_prompts(folder: Path, trees: Iterator[tuple], count: int) -> int:
     return held
 
 
-def measured(side: str, folder: Path) -> dict:
+def measured(side: str, folder: Path, shape: str | None) -> dict:
     """Seconds to rate all prompts, once what is needed is loaded and compiled, and the answer chosen for each."""
     trees = json.loads((folder / "prompts.json").read_text())
     tree_of = [[(np.array(p, np.int32), [np.array(a, np.int32) for a in answers]) for p, answers in t] for t in trees]
-    run, warm_up = SIDES[side](folder, tree_of)
+    run, warm_up = SIDES[side](folder, tree_of, shape)
     warm_up()
     start = time.perf_counter()
     chosen = run()
@@ -144,13 +165,13 @@ def measured(side: str, folder: Path) -> dict:
 Side = tuple[Callable[[], Sequence[int]], Callable[[], object]]
 
 
-def here(folder: Path, trees: list[list[Prompt]]) -> Side:
+def here(folder: Path, trees: list[list[Prompt]], shape: str | None) -> Side:
     from fit_jax.config import MeshConfig
     from fit_jax.evaluation.scoring import Scorer
     from fit_jax.focus.prompts import EncodedPrompt
     from fit_jax.parallel.mesh import make_mesh
 
-    graphdef, params = ours(folder)
+    graphdef, params = ours(folder, shape)
     scorer = Scorer(graphdef, make_mesh(MeshConfig()), TREES)
     groups = [[EncodedPrompt(prompt, tuple(answers)) for prompt, answers in tree] for tree in trees]
 
@@ -160,11 +181,11 @@ def here(folder: Path, trees: list[list[Prompt]]) -> Side:
     return run, run
 
 
-def here_beams(folder: Path, trees: list[list[Prompt]]) -> Side:
+def here_beams(folder: Path, trees: list[list[Prompt]], shape: str | None) -> Side:
     from fit_jax.evaluation.beams import search_all
     from fit_jax.focus.prompts import EncodedPrompt
 
-    graphdef, params = ours(folder)
+    graphdef, params = ours(folder, shape)
     prompts = [EncodedPrompt(prompt, tuple(answers)) for tree in trees for prompt, answers in tree]
 
     def run() -> list[int]:
@@ -177,21 +198,23 @@ def argmax(log_probs: np.ndarray) -> int:
     return int(np.argmax(log_probs))
 
 
-def ours(folder: Path):
+def ours(folder: Path, shape: str | None):
     from fit_jax.models.config import ModelConfig
     from fit_jax.models.model_folder import resolve_pretrained
     from fit_jax.models.weights import abstract_parameters, load_weights
 
-    model = resolve_pretrained(ModelConfig(), str(folder))
+    dtype = "bfloat16" if shape else "float32"
+    model = resolve_pretrained(ModelConfig(param_dtype=dtype, compute_dtype=dtype), str(folder))
     graphdef, shapes = abstract_parameters(model)
     return graphdef, (load_weights(model, shapes),)
 
 
-def lm_eval(folder: Path, trees: list[list[Prompt]]) -> Side:
+def lm_eval(folder: Path, trees: list[list[Prompt]], shape: str | None) -> Side:
     from lm_eval.models.huggingface import HFLM
 
     load: Any = HFLM  # its decorator has no types
-    model = load(str(folder), device="cpu", batch_size=ROWS, dtype="float32")
+    batch, dtype = ("auto", "bfloat16") if shape else (ROWS, "float32")
+    model = load(str(folder), device=device_of(shape), batch_size=batch, dtype=dtype)
     prompts = [prompt for tree in trees for prompt in tree]
 
     def asked(prompts: Sequence[Prompt]) -> list[int]:
@@ -207,11 +230,17 @@ def lm_eval(folder: Path, trees: list[list[Prompt]]) -> Side:
     return lambda: asked(prompts), lambda: asked(prompts[:ROWS])
 
 
-def generate(folder: Path, trees: list[list[Prompt]]) -> Side:
+def device_of(shape: str | None) -> str:
+    return "cuda" if shape and gpu.SHAPES[shape].gpu else "cpu"
+
+
+def generate(folder: Path, trees: list[list[Prompt]], shape: str | None) -> Side:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    dtype, device = torch.bfloat16 if shape else torch.float32, device_of(shape)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    model.to(device).eval()
     prompts = [prompt for tree in trees for prompt in tree]
 
     def search(part: Sequence[Prompt]) -> list[int]:
@@ -229,8 +258,8 @@ def generate(folder: Path, trees: list[list[Prompt]]) -> Side:
 
         with torch.no_grad():
             made = model.generate(
-                torch.from_numpy(ids),
-                attention_mask=torch.from_numpy(mask),
+                torch.from_numpy(ids).to(device),
+                attention_mask=torch.from_numpy(mask).to(device),
                 num_beams=max(len(answers) for _, answers in part),
                 do_sample=False,
                 length_penalty=0.0,  # sums of log-probabilities, as everywhere here
@@ -257,7 +286,7 @@ def generate(folder: Path, trees: list[list[Prompt]]) -> Side:
     return lambda: run(prompts), lambda: run(prompts[:ROWS])
 
 
-SIDES: dict[str, Callable[[Path, list[list[Prompt]]], Side]] = {
+SIDES: dict[str, Callable[[Path, list[list[Prompt]], str | None], Side]] = {
     "here": here,
     "here, beams": here_beams,
     "lm_eval": lm_eval,
