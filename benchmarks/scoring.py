@@ -9,9 +9,10 @@ under all six focus types. RUN is a trained run, such as `runs/demo`, whose test
 prompts of one text share it, all answers at once), `here, beams` (constrained beam search), `lm_eval` (its own Hugging
 Face backend) and `generate` (transformers, a beam for each answer, constrained to them; padded batches of similar
 length). Each side is a fresh process, the sides in turn, `--rounds` times; medians. Seconds are of scoring alone, on
-token ids, with everything loaded and compiled, in the precision of the model's files: fp32 for `bbq`. Prints a table and writes
-`runs/benchmarks/scoring_*.json`. A `--shape` of `benchmarks.gpu` takes that model, random weights in its own precision
-and, on the GPU, lm_eval's automatic batches; it leaves the beams out.
+token ids, with everything loaded and compiled, in the precision of the model's files: fp32 for `bbq`. Prints a table
+and writes `runs/benchmarks/scoring_*.json`. A `--shape` of `benchmarks.gpu` takes that model with random weights in its
+own precision and leaves the beams out. lm_eval gets batches of 64, the most that its automatic size would come to; the
+search for that size would count as scoring.
 """
 
 import argparse
@@ -219,8 +220,8 @@ def lm_eval(folder: Path, trees: list[list[Prompt]]) -> Side:
     from lm_eval.models.huggingface import HFLM
 
     load: Any = HFLM  # its decorator has no types
-    device, rows = ("cuda", "auto") if os.environ["JAX_PLATFORMS"] == "cuda" else ("cpu", ROWS)
-    model = load(str(folder), device=device, batch_size=rows, dtype=dtype_of(folder))
+    device = "cuda" if os.environ["JAX_PLATFORMS"] == "cuda" else "cpu"
+    model = load(str(folder), device=device, batch_size=ROWS, dtype=dtype_of(folder))
     prompts = [prompt for tree in trees for prompt in tree]
 
     def asked(prompts: Sequence[Prompt]) -> list[int]:
