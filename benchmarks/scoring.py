@@ -2,18 +2,17 @@
 
     FIT_JAX_DATA=DATA python -m benchmarks.scoring bbq [--prompts 1200] [--rounds 3] [--peer_python PYTHON]
     python -m benchmarks.scoring RUN [--prompts 10000] ...
-    FIT_JAX_DATA=DATA python -m benchmarks.scoring bbq --shape llama31_8b      on one GPU, bf16
-    FIT_JAX_DATA=DATA python -m benchmarks.scoring bbq --shape tiny --prompts 60 --rounds 1     the same on a CPU
+    FIT_JAX_DATA=DATA python -m benchmarks.scoring bbq --shape llama31_8b     one GPU; `--shape tiny`: that on a CPU
 
 `bbq`: a Llama of 6 layers, width 288 and 32,000 tokens with random weights rates all three answers of BBQ questions
 under all six focus types. RUN is a trained run, such as `runs/demo`, whose test prompts are asked. Sides: `here` (the
 prompts of one text share it, all answers at once), `here, beams` (constrained beam search), `lm_eval` (its own Hugging
 Face backend) and `generate` (transformers, a beam for each answer, constrained to them; padded batches of similar
 length). Each side is a fresh process, the sides in turn, `--rounds` times; medians. Seconds are of scoring alone, on
-token ids, with everything loaded and compiled. fp32. Prints a table and writes `runs/benchmarks/scoring_*.json`.
-
-With a shape of `benchmarks.gpu` the weights are random ones of that shape and dtype, and the harness chooses its own
-batches (`auto`).
+token ids, with everything loaded and compiled, in the precision of the model's files: fp32 for `bbq`. Prints a table
+and writes `runs/benchmarks/scoring_*.json`. A `--shape` of `benchmarks.gpu` takes that model with random weights in its
+own precision and leaves the beams out. lm_eval gets batches of 64, the most that its automatic size would come to; the
+search for that size would count as scoring.
 """
 
 import argparse
@@ -27,10 +26,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import jax
 import numpy as np
 
-from benchmarks import gpu
-from benchmarks.loading import write_checkpoint
+from benchmarks.gpu import SHAPES, config, decoder_of, devices
 from benchmarks.processes import in_fresh_process
 from benchmarks.training import SHAPE
 
@@ -42,9 +41,10 @@ TREES = 16  # rows of trees in a batch here: about as many tokens
 Prompt = tuple[np.ndarray, list[np.ndarray]]
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description=str(__doc__).split("\n\n")[0])
     parser.add_argument("what", help="bbq, or a run's folder")
+    parser.add_argument("--shape", choices=SHAPES, help="of bbq's model")
     parser.add_argument("--prompts", type=int)
     parser.add_argument("--shape", choices=gpu.SHAPES, help="of bbq's model, in the place of the small one")
     parser.add_argument("--rounds", type=int, default=3)
@@ -52,18 +52,23 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     if asked.side:
-        print(json.dumps(measured(asked.side, Path(asked.what), asked.shape)))
-        return
+        print(json.dumps(measured(asked.side, Path(asked.what))))
+        return 0
     bbq = asked.what == "bbq"
     if asked.shape and not bbq:
-        parser.error("--shape goes with bbq; a run has its own")
-    on_gpu = bool(asked.shape) and gpu.SHAPES[asked.shape].gpu
-    ours_on, theirs_on = gpu.devices(asked.peer_python) if on_gpu else ({}, {})
-    if on_gpu and not (ours_on["platform"] == "gpu" and theirs_on["cuda"]):
-        parser.error("no GPU that both JAX and PyTorch can use; with --shape tiny the benchmark runs on a CPU")
+        parser.error("--shape goes with bbq; a run has a shape of its own")
     if bbq and "FIT_JAX_DATA" not in os.environ:
         parser.error("set FIT_JAX_DATA to the folder that holds bbq and tokenizers")
-    found: dict[str, list[dict]] = {side: [] for side in SIDES}
+    gpu, environment = asked.shape is not None and SHAPES[asked.shape].gpu, {}
+    if gpu:
+        ours_on, theirs_on = devices(asked.peer_python)
+        if not (ours_on["platform"] == "gpu" and theirs_on["cuda"]):
+            print("no GPU that JAX and PyTorch can use; with --shape tiny it runs on a CPU", file=sys.stderr)
+            return 2
+        # The weights are written from here, and the card is left to the sides.
+        jax.config.update("jax_platforms", "cpu")
+        environment = {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92"}
+    found: dict[str, list[dict]] = {side: [] for side in (("here", "lm_eval") if asked.shape else SIDES)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         trees = write_bbq(folder, asked.shape) if bbq else write_run(folder, asked.what)
@@ -72,10 +77,9 @@ def main(arguments: list[str]) -> None:
             for side, rows in found.items():
                 python = sys.executable if side.startswith("here") else asked.peer_python
                 command = [python, "-m", "benchmarks.scoring", str(folder), "--side", side]
-                shape = ["--shape", asked.shape] if asked.shape else []
-                rows.append(in_fresh_process([*command, *shape], gpu.environment(on_gpu)))
-    name = "bbq" if bbq else Path(asked.what).name
-    report(f"scoring_{name}{f'_{asked.shape}' if asked.shape else ''}", count, found)
+                rows.append(in_fresh_process(command, environment))
+    report(f"scoring_{asked.shape or Path(asked.what).name}", count, found)
+    return 0
 
 
 def report(name: str, prompts: int, found: dict[str, list[dict]]) -> None:
@@ -103,17 +107,17 @@ def write_bbq(folder: Path, shape: str | None) -> Iterator[tuple]:
     from fit_jax.focus.tokenizers import load_tokenizer
     from fit_jax.models.decoder import Decoder
     from fit_jax.models.export import save_merged
-    from fit_jax.models.families import config_from_hf
+    from fit_jax.models.families import config_from_hf, config_to_hf
 
-    if shape is None:
-        folder.mkdir()
-        (folder / "config.json").write_text(json.dumps(SHAPE))
-        decoder = Decoder(config_from_hf(SHAPE, "config.json"), rngs=nnx.Rngs(0))
-        save_merged(folder, decoder, np.dtype(np.float32))
-    else:
-        write_checkpoint(folder, gpu.hf_config(gpu.SHAPES[shape]))
-    known = "llama2_32k" if shape is None else gpu.SHAPES[shape].tokenizer
-    tokenizer = load_tokenizer(str(Path(os.environ["FIT_JAX_DATA"]) / "tokenizers" / known))
+    folder.mkdir()
+    model, hf, name = config_from_hf(SHAPE, "config.json"), SHAPE, "llama2_32k"
+    if shape:
+        model, name = decoder_of(config(SHAPES[shape])), SHAPES[shape].tokenizer
+        tokens = {"pad_token_id": 0}
+        hf = {**config_to_hf(model, max_positions=SHAPES[shape].tokens, tokens=tokens), "dtype": model.param_dtype}
+    (folder / "config.json").write_text(json.dumps(hf))
+    save_merged(folder, Decoder(model, rngs=nnx.Rngs(0)), jax.numpy.dtype(model.param_dtype))
+    tokenizer = load_tokenizer(str(Path(os.environ["FIT_JAX_DATA"]) / "tokenizers" / name))
     tokenizer.save_pretrained(folder)
     task = build_task(TaskConfig(name="bbq"), 0)
     return asked_of(task, PromptEncoder(tokenizer, task.text), 0)
@@ -203,18 +207,22 @@ def ours(folder: Path, shape: str | None):
     from fit_jax.models.model_folder import resolve_pretrained
     from fit_jax.models.weights import abstract_parameters, load_weights
 
-    dtype = "bfloat16" if shape else "float32"
+    dtype = dtype_of(folder)
     model = resolve_pretrained(ModelConfig(param_dtype=dtype, compute_dtype=dtype), str(folder))
     graphdef, shapes = abstract_parameters(model)
     return graphdef, (load_weights(model, shapes),)
 
 
-def lm_eval(folder: Path, trees: list[list[Prompt]], shape: str | None) -> Side:
+def dtype_of(folder: Path) -> Any:
+    return json.loads((folder / "config.json").read_text()).get("dtype", "float32")
+
+
+def lm_eval(folder: Path, trees: list[list[Prompt]]) -> Side:
     from lm_eval.models.huggingface import HFLM
 
     load: Any = HFLM  # its decorator has no types
-    batch, dtype = ("auto", "bfloat16") if shape else (ROWS, "float32")
-    model = load(str(folder), device=device_of(shape), batch_size=batch, dtype=dtype)
+    device = "cuda" if os.environ["JAX_PLATFORMS"] == "cuda" else "cpu"
+    model = load(str(folder), device=device, batch_size=ROWS, dtype=dtype_of(folder))
     prompts = [prompt for tree in trees for prompt in tree]
 
     def asked(prompts: Sequence[Prompt]) -> list[int]:
@@ -238,9 +246,7 @@ def generate(folder: Path, trees: list[list[Prompt]], shape: str | None) -> Side
     import torch
     from transformers import AutoModelForCausalLM
 
-    dtype, device = torch.bfloat16 if shape else torch.float32, device_of(shape)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-    model.to(device).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype_of(folder))).eval()
     prompts = [prompt for tree in trees for prompt in tree]
 
     def search(part: Sequence[Prompt]) -> list[int]:
@@ -294,4 +300,4 @@ SIDES: dict[str, Callable[[Path, list[list[Prompt]], str | None], Side]] = {
 }
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))
