@@ -97,8 +97,11 @@ def main(arguments: list[str]) -> int:
             python = sys.executable if side.startswith("here") else asked.peer_python
             return [python, "-m", "benchmarks.gpu", "--shape", asked.shape, "--side", side, "--folder", scratch]
 
-        cache = {"JAX_COMPILATION_CACHE_DIR": f"{scratch}/compiled"}
-        found = in_turn(SIDES, asked.rounds, command, cache | environment(shape.gpu))
+        environment = {"JAX_COMPILATION_CACHE_DIR": f"{scratch}/compiled"}
+        if shape.gpu:
+            # JAX takes three quarters of the card unless it is told to take more.
+            environment |= {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92"}
+        found = in_turn(SIDES, asked.rounds, command, environment)
     medians = medians_of(found)
     N = multiplied_parameters(shape)
     print(f"{'side':20}{'examples/s':>12}{'here is':>9}{'tokens/s':>10}{'MFU':>7}{'peak MiB':>10}")
@@ -110,11 +113,6 @@ def main(arguments: list[str]) -> int:
     report = {"shape": asked.shape, "N": N, "here": ours, "trl": theirs, "medians": medians, "rounds": found}
     (OUTPUT / ("gpu.json" if shape.gpu else "gpu_tiny.json")).write_text(json.dumps(report, indent=2))
     return 0
-
-
-def environment(on_gpu: bool) -> dict[str, str]:
-    """Variables for a side: JAX takes three quarters of the card unless it is told to take more."""
-    return {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92"} if on_gpu else {}
 
 
 def devices(peer_python: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -173,6 +171,7 @@ def write_inputs(folder: Path, shape: Shape) -> None:
     from fit_jax.focus.prompts import PromptEncoder
     from fit_jax.focus.tokenizers import load_tokenizer
     from fit_jax.methods import training_method
+    from fit_jax.models.families import config_to_hf
 
     run = config(shape)
     task = build_task(run.task, run.seed)
@@ -185,16 +184,8 @@ def write_inputs(folder: Path, shape: Shape) -> None:
         np.savez(folder / f"batches_{branches}.npz", **arrays)
     examples = [example for step in range(PEER_BATCHES) for example in taken_apart(loader.batch(step))]
     (folder / "examples.json").write_text(json.dumps(examples))
-    (folder / "config.json").write_text(json.dumps(hf_config(shape)))
-
-
-def hf_config(shape: Shape) -> dict[str, Any]:
-    """The `config.json` of a shape's model."""
-    from fit_jax.models.families import config_to_hf
-
-    run = config(shape)
     hf = config_to_hf(decoder_of(run), max_positions=shape.tokens, tokens={"pad_token_id": 0})
-    return {**hf, "dtype": run.model.param_dtype}
+    (folder / "config.json").write_text(json.dumps({**hf, "dtype": run.model.param_dtype}))
 
 
 def measured(side: str, shape: Shape, folder: Path) -> dict[str, float]:

@@ -46,7 +46,6 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("what", help="bbq, or a run's folder")
     parser.add_argument("--shape", choices=SHAPES, help="of bbq's model")
     parser.add_argument("--prompts", type=int)
-    parser.add_argument("--shape", choices=gpu.SHAPES, help="of bbq's model, in the place of the small one")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer_python", default=sys.executable, help="interpreter that has lm_eval and torch")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
@@ -155,11 +154,11 @@ def write_prompts(folder: Path, trees: Iterator[tuple], count: int) -> int:
     return held
 
 
-def measured(side: str, folder: Path, shape: str | None) -> dict:
+def measured(side: str, folder: Path) -> dict:
     """Seconds to rate all prompts, once what is needed is loaded and compiled, and the answer chosen for each."""
     trees = json.loads((folder / "prompts.json").read_text())
     tree_of = [[(np.array(p, np.int32), [np.array(a, np.int32) for a in answers]) for p, answers in t] for t in trees]
-    run, warm_up = SIDES[side](folder, tree_of, shape)
+    run, warm_up = SIDES[side](folder, tree_of)
     warm_up()
     start = time.perf_counter()
     chosen = run()
@@ -169,13 +168,13 @@ def measured(side: str, folder: Path, shape: str | None) -> dict:
 Side = tuple[Callable[[], Sequence[int]], Callable[[], object]]
 
 
-def here(folder: Path, trees: list[list[Prompt]], shape: str | None) -> Side:
+def here(folder: Path, trees: list[list[Prompt]]) -> Side:
     from fit_jax.config import MeshConfig
     from fit_jax.evaluation.scoring import Scorer
     from fit_jax.focus.prompts import EncodedPrompt
     from fit_jax.parallel.mesh import make_mesh
 
-    graphdef, params = ours(folder, shape)
+    graphdef, params = ours(folder)
     scorer = Scorer(graphdef, make_mesh(MeshConfig()), TREES)
     groups = [[EncodedPrompt(prompt, tuple(answers)) for prompt, answers in tree] for tree in trees]
 
@@ -185,11 +184,11 @@ def here(folder: Path, trees: list[list[Prompt]], shape: str | None) -> Side:
     return run, run
 
 
-def here_beams(folder: Path, trees: list[list[Prompt]], shape: str | None) -> Side:
+def here_beams(folder: Path, trees: list[list[Prompt]]) -> Side:
     from fit_jax.evaluation.beams import search_all
     from fit_jax.focus.prompts import EncodedPrompt
 
-    graphdef, params = ours(folder, shape)
+    graphdef, params = ours(folder)
     prompts = [EncodedPrompt(prompt, tuple(answers)) for tree in trees for prompt, answers in tree]
 
     def run() -> list[int]:
@@ -202,7 +201,7 @@ def argmax(log_probs: np.ndarray) -> int:
     return int(np.argmax(log_probs))
 
 
-def ours(folder: Path, shape: str | None):
+def ours(folder: Path):
     from fit_jax.models.config import ModelConfig
     from fit_jax.models.model_folder import resolve_pretrained
     from fit_jax.models.weights import abstract_parameters, load_weights
@@ -238,11 +237,7 @@ def lm_eval(folder: Path, trees: list[list[Prompt]]) -> Side:
     return lambda: asked(prompts), lambda: asked(prompts[:ROWS])
 
 
-def device_of(shape: str | None) -> str:
-    return "cuda" if shape and gpu.SHAPES[shape].gpu else "cpu"
-
-
-def generate(folder: Path, trees: list[list[Prompt]], shape: str | None) -> Side:
+def generate(folder: Path, trees: list[list[Prompt]]) -> Side:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -264,8 +259,8 @@ def generate(folder: Path, trees: list[list[Prompt]], shape: str | None) -> Side
 
         with torch.no_grad():
             made = model.generate(
-                torch.from_numpy(ids).to(device),
-                attention_mask=torch.from_numpy(mask).to(device),
+                torch.from_numpy(ids),
+                attention_mask=torch.from_numpy(mask),
                 num_beams=max(len(answers) for _, answers in part),
                 do_sample=False,
                 length_penalty=0.0,  # sums of log-probabilities, as everywhere here
@@ -292,7 +287,7 @@ def generate(folder: Path, trees: list[list[Prompt]], shape: str | None) -> Side
     return lambda: run(prompts), lambda: run(prompts[:ROWS])
 
 
-SIDES: dict[str, Callable[[Path, list[list[Prompt]], str | None], Side]] = {
+SIDES: dict[str, Callable[[Path, list[list[Prompt]]], Side]] = {
     "here": here,
     "here, beams": here_beams,
     "lm_eval": lm_eval,
