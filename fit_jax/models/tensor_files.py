@@ -97,13 +97,13 @@ class TensorFiles:
             )
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
-        """The entries of a tensor in these slices (none: all of it), in the stored dtype."""
+        """The entries of a tensor in these slices (none: all of it), in the stored dtype: a view of the file's pages.
+
+        Nothing is copied until the entries are used, since the first touch of new memory costs more than the copy.
+        """
         file, stored, dtype = self._stored[name]
-        if dtype in CODES:
-            return np.array(self._mapped(file, stored)[index])
-        if not index:
-            return self._readers[file].get_tensor(stored)
-        return self._readers[file].get_slice(stored)[index]
+        found = self._mapped(file, stored)[index]
+        return np.array(found) if dtype in CODES else found
 
     def _mapped(self, file: Path, name: str) -> np.ndarray:
         if file not in self._maps:
