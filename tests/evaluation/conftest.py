@@ -37,3 +37,14 @@ def task_with_shift(task):
 @pytest.fixture(scope="session")
 def obedient(task) -> Evaluation:
     return evaluated(task, lambda q: q.label)
+
+
+@pytest.fixture(scope="module")
+def asked(task):
+    """All questions about each text under three uids, in two paraphrases of both sets."""
+    return [
+        ask(task.text, split, replace(e, uid=f"{e.uid}-{n}"), ("train", "heldout"), 0, each=2)
+        for split in ("iid", "high", "low", "flipped")
+        for e in task.splits[split].examples
+        for n in range(3)
+    ]

@@ -26,16 +26,6 @@ from fit_jax.focus.spec import FOCUS_TYPES, focus_label, spec_for
 from ..closeness import assert_close
 
 
-@pytest.fixture(scope="module")
-def asked(task):
-    return [
-        ask(task.text, split, replace(e, uid=f"{e.uid}-{n}"), ("train", "heldout"), 0, each=2)
-        for split in ("iid", "high", "low", "flipped")
-        for e in task.splits[split].examples
-        for n in range(3)
-    ]
-
-
 def test_each_type_is_asked_once_with_a_held_out_decoy_in_its_text(task, asked):
     found = decoy_queries(task.text, asked, 0)
     assert Counter((q.split, q.focus) for _, q, _ in found) == {(s, f): 30 for s in ("iid", "low") for f in FOCUS_TYPES}

@@ -17,16 +17,6 @@ from fit_jax.focus.spec import FOCUS_TYPES, focus_label, spec_for
 from ..closeness import assert_close
 
 
-@pytest.fixture(scope="module")
-def asked(task):
-    return [
-        ask(task.text, split, replace(e, uid=f"{e.uid}-{n}"), ("train", "heldout"), 0, each=2)
-        for split in ("iid", "high", "low", "flipped")
-        for e in task.splits[split].examples
-        for n in range(3)
-    ]
-
-
 def test_each_type_with_an_instruction_is_asked_once_after_turns_that_are_answered_as_they_ask(task, asked):
     found = turn_queries(task.text, asked, 0)
     instructed = FOCUS_TYPES[1:]

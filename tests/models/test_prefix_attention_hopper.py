@@ -12,8 +12,9 @@ import pytest
 
 from .test_prefix_attention import compare, compiled, draw, program
 
-simulator = pytest.importorskip("jax._src.pallas.mosaic_gpu.interpret.interpret_pallas_call")
-params = pytest.importorskip("jax._src.pallas.mosaic_gpu.interpret.params")
+SIMULATOR = "this jax has no simulator of GPUs, which is no public part of it"
+simulator = pytest.importorskip("jax._src.pallas.mosaic_gpu.interpret.interpret_pallas_call", reason=SIMULATOR)
+params = pytest.importorskip("jax._src.pallas.mosaic_gpu.interpret.params", reason=SIMULATOR)
 
 
 @pytest.fixture(autouse=True)
